@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::pace::Pace;
+use super::byte_rate::ByteRate;
 
 /// Why nothing more is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Pool {
     share: Share,
     sharing: Sharing,
     /// How fast more arrives, if that is bounded.
-    pace: Option<Pace>,
+    rate: Option<ByteRate>,
 }
 
 impl Pool {
@@ -113,14 +113,14 @@ impl Pool {
         Self {
             share: Share::new(most),
             sharing,
-            pace: None,
+            rate: None,
         }
     }
 
-    /// Whose bytes arrive at this pace.
+    /// Whose bytes arrive at this rate.
     #[must_use]
-    pub fn paced(mut self, pace: Pace) -> Self {
-        self.pace = Some(pace);
+    pub fn at_rate(mut self, rate: ByteRate) -> Self {
+        self.rate = Some(rate);
         self
     }
 
@@ -236,8 +236,8 @@ impl Held {
 
     /// How long to wait before more of the body is read, now that so many bytes of it have arrived.
     pub fn pause_after(&self, arrived: usize) -> Duration {
-        let pace = &self.account.tenant.bytes.pace;
-        pace.as_ref().map_or(Duration::ZERO, |pace| pace.take(arrived as u64))
+        let rate = &self.account.tenant.bytes.rate;
+        rate.as_ref().map_or(Duration::ZERO, |rate| rate.take(arrived as u64))
     }
 
     /// Has so many bytes from now on, whatever the limits: for an answer, which exists already.

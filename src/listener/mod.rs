@@ -8,9 +8,9 @@
 
 mod body;
 mod budget;
+mod byte_rate;
 mod connection;
 mod connection_state;
-mod pace;
 mod room;
 mod router;
 mod service;
@@ -39,7 +39,7 @@ use socket::Socket;
 
 pub use body::Body;
 pub use budget::{Account, Each, Full, Held, Place, Pool, Share, Sharing};
-pub use pace::Pace;
+pub use byte_rate::ByteRate;
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;

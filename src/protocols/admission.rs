@@ -15,7 +15,7 @@ use http::request::Parts;
 use super::turns::{Lane, Lanes};
 use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
-use crate::listener::{Account, Each, Full, Held, Pace, Pool, Share, Sharing};
+use crate::listener::{Account, ByteRate, Each, Full, Held, Pool, Share, Sharing};
 
 /// The longest body, in bytes: one is taken at once, whatever the rate.
 const MAX_BODY: u64 = 16 << 20;
@@ -244,7 +244,7 @@ impl Division {
         let shared = || {
             let Each { bytes, places } = pools(self.bounds.tenant, sharing);
             let bytes = match self.bounds.body_rate {
-                Some(rate) => bytes.paced(Pace::new(rate, MAX_BODY)),
+                Some(rate) => bytes.at_rate(ByteRate::new(rate, MAX_BODY)),
                 None => bytes,
             };
             Arc::new(Each { bytes, places })

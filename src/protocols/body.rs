@@ -16,7 +16,7 @@ use crate::listener::Held;
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Reads the whole body. `held` grows by each part that has arrived, and by what parsing it takes. A long
-/// body is read at its tenant's pace.
+/// body is read at its tenant's rate.
 ///
 /// # Errors
 /// `rate_limited` and `not_ready` when the budget has no more bytes, `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when

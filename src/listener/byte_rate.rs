@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// The generic cell rate algorithm (ITU-T I.371): one number says until when the bytes that were taken
 /// are paid for.
 #[derive(Debug)]
-pub struct Pace {
+pub struct ByteRate {
     began: Instant,
     /// Bytes for each second.
     rate: u64,
@@ -18,7 +18,7 @@ pub struct Pace {
     paid_until: AtomicU64,
 }
 
-impl Pace {
+impl ByteRate {
     /// So many bytes for each second, and so many at once.
     pub fn new(rate: u64, burst: u64) -> Self {
         let rate = rate.max(1);
@@ -59,21 +59,21 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_rest_comes_at_the_rate() {
-        let pace = Pace::new(1000, 500);
-        assert_eq!(pace.take_at(0, 500), Duration::ZERO);
-        assert_eq!(pace.take_at(0, 100), Duration::from_millis(100));
+        let rate = ByteRate::new(1000, 500);
+        assert_eq!(rate.take_at(0, 500), Duration::ZERO);
+        assert_eq!(rate.take_at(0, 100), Duration::from_millis(100));
         assert_eq!(
-            pace.take_at(50_000, 100),
+            rate.take_at(50_000, 100),
             Duration::from_millis(150),
             "the wait of all who share it"
         );
-        assert_eq!(pace.take_at(200_000, 0), Duration::ZERO);
+        assert_eq!(rate.take_at(200_000, 0), Duration::ZERO);
     }
 
     #[test]
     fn idle_time_gives_no_more_than_one_burst() {
-        let pace = Pace::new(1000, 500);
-        assert_eq!(pace.take_at(60_000_000, 500), Duration::ZERO);
-        assert_eq!(pace.take_at(60_000_000, 1), Duration::from_millis(1));
+        let rate = ByteRate::new(1000, 500);
+        assert_eq!(rate.take_at(60_000_000, 500), Duration::ZERO);
+        assert_eq!(rate.take_at(60_000_000, 1), Duration::from_millis(1));
     }
 }
