@@ -374,7 +374,11 @@ impl From<LoadError> for Failure {
 impl From<Error> for Failure {
     /// Logs the provider's own error text, which no caller sees.
     fn from(error: Error) -> Self {
-        tracing::info!(error = %error, "provider call failed");
+        if error.repeated {
+            tracing::debug!(error = %error, "a refusal of the provider's was repeated");
+        } else {
+            tracing::info!(error = %error, "provider call failed");
+        }
         let mut failure = match error.kind {
             ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request."),
             ErrorKind::KeyNotFound => Self::new(

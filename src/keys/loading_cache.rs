@@ -179,6 +179,15 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         (all, matching)
     }
 
+    /// What `pick` makes of the entries.
+    pub(super) fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
+        let mut picked = Vec::new();
+        for shard in &self.shards {
+            picked.extend(shard.lock().values().filter_map(&pick));
+        }
+        picked
+    }
+
     fn shard(&self, key: &K) -> &Mutex<LinkedHashMap<K, V, RandomState>> {
         &self.shards[self.shard_number(key)]
     }

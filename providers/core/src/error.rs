@@ -99,6 +99,8 @@ pub struct Error {
     pub advice: Option<&'static str>,
     /// The cause, for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whether the provider was not asked: the gateway repeats a refusal that it logged when it came.
+    pub repeated: bool,
 }
 
 impl Error {
@@ -112,6 +114,7 @@ impl Error {
             context: context.into(),
             advice: None,
             source: None,
+            repeated: false,
         }
     }
 
@@ -144,6 +147,13 @@ impl Error {
     #[must_use]
     pub fn advice(mut self, advice: &'static str) -> Self {
         self.advice = Some(advice);
+        self
+    }
+
+    /// Marks a refusal that is repeated without asking the provider.
+    #[must_use]
+    pub fn repeated(mut self) -> Self {
+        self.repeated = true;
         self
     }
 
