@@ -26,6 +26,8 @@ use std::time::Duration;
 
 pub use lifetime::{BearerToken, Expiring, Lifetime, RENEWAL_MARGIN, Term};
 
+use tokio::time::timeout;
+
 use super::call_error::{CallError, Refusal};
 use crate::login::LoginReport;
 use crate::op_context::LoginWait;
@@ -36,6 +38,9 @@ use state::{Inner, Look};
 const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause after a refused login.
 const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a check waits for a renewal while there is a live credential.
+const TRIAL: Duration = Duration::from_secs(2);
 
 /// Where a connection's credentials come from: what an adapter implements.
 pub trait CredentialSource: Send + Sync + 'static {
@@ -114,12 +119,19 @@ impl<S: CredentialSource> Session<S> {
         loop {
             let attempt = match self.0.look(wait) {
                 Look::Ready(credential) => return Ok(credential),
-                Look::Refused(error) => return Err(error),
+                Look::Refused(error) => self.0.fetch_if_changed().await.ok_or(error)?,
                 Look::Wait(attempt) => attempt,
             };
-            match wait.during(attempt.outcome()).await {
+            // A check tries a renewal that fails, and goes on with the live credential if that hangs.
+            let outcome = match self.0.live() {
+                Some(live) => match timeout(TRIAL, attempt.outcome()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Ok(live),
+                },
+                None => wait.during(attempt.outcome()).await,
+            };
+            match outcome {
                 Some(Ok(Some(credential))) => return Ok(credential),
-                // A check waits also while there is a live one.
                 Some(Err(error)) => return self.0.live().ok_or(error),
                 Some(Ok(None)) | None => {}
             }
@@ -167,7 +179,7 @@ impl<S: CredentialSource> Session<S> {
         loop {
             let attempt = match self.0.look_for_other(refused, wait) {
                 Some(Look::Ready(other)) => return Ok(Some(other)),
-                Some(Look::Refused(error)) => return Err(error),
+                Some(Look::Refused(error)) => self.0.fetch_if_changed().await.ok_or(error)?,
                 Some(Look::Wait(attempt)) => attempt,
                 None => return Ok(None),
             };

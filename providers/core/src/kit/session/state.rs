@@ -116,6 +116,12 @@ pub(super) struct Inner<S: CredentialSource> {
     state: Mutex<State<S>>,
 }
 
+/// What the task that keeps a credential alive waits for.
+enum Next<S: CredentialSource> {
+    Pause(Duration),
+    Attempt(Attempt<S>),
+}
+
 /// Forgets the login under way when its task ends, however that happens.
 struct UnderWay<S: CredentialSource>(Arc<Inner<S>>);
 
@@ -297,35 +303,40 @@ impl<S: CredentialSource> Inner<S> {
         };
         state.renew_after = Some(now + pause.unwrap_or_default());
         let left = left.map(|left| left.unwrap_or(Duration::MAX));
-        let shown = error.clone().into_error(S::Refusal::LOGIN);
+        let shown = error.clone().into_error(<S::Refusal as Refusal>::LOGIN);
         self.report.failed(&shown, error.is_refused_login(), left, pause);
     }
 
-    /// Renews the credential if it is due, without a call; returns when to look again.
-    fn renew_if_due(self: &Arc<Self>) -> Option<Duration> {
+    /// Renews the credential if it is due, without a call; returns what to wait for then. `None` if there is
+    /// nothing to renew.
+    fn renew_if_due(self: &Arc<Self>) -> Option<Next<S>> {
         let mut state = self.state.lock();
-        let Some(live) = state.live().cloned() else {
-            state.kept = false;
-            return None;
-        };
-        let Some(until_due) = live.term().until_due() else {
+        let live = state.live().cloned();
+        let Some((live, until_due)) = live.and_then(|live| live.term().until_due().map(|left| (live, left))) else {
             state.kept = false;
             return None;
         };
         let paused = state.renew_after.map(|at| at.saturating_duration_since(Instant::now()));
-        let next = until_due.max(paused.unwrap_or_default());
-        if next.is_zero() && state.attempt.is_none() {
-            self.begin(&mut state, Why::Due(live));
+        let pause = until_due.max(paused.unwrap_or_default());
+        if !pause.is_zero() {
+            return Some(Next::Pause(pause));
         }
-        Some(next.max(SHORTEST_RENEWAL_PAUSE))
+        let under_way = state.attempt.as_ref().map(Attempt::shared);
+        Some(Next::Attempt(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Due(live)))))
     }
 
     /// Fetches another credential if the files have changed since they were read.
-    fn fetch_if_changed(self: &Arc<Self>, now: &Stamp) {
-        let mut state = self.state.lock();
-        if state.read != *now && state.attempt.is_none() {
-            self.begin(&mut state, Why::Anew);
+    pub(super) async fn fetch_if_changed(self: &Arc<Self>) -> Option<Attempt<S>> {
+        if self.files.is_empty() {
+            return None;
         }
+        let now = Stamp::of(&self.files).await;
+        let mut state = self.state.lock();
+        if state.read == now {
+            return None;
+        }
+        let under_way = state.attempt.as_ref().map(Attempt::shared);
+        Some(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Anew)))
     }
 }
 
@@ -342,7 +353,7 @@ async fn watch_files<S: CredentialSource>(session: Weak<Inner<S>>) {
         let Some(inner) = session.upgrade().filter(|inner| !inner.switch.is_severed()) else {
             return;
         };
-        inner.fetch_if_changed(&Stamp::of(&inner.files).await);
+        drop(inner.fetch_if_changed().await);
     }
 }
 
@@ -351,9 +362,10 @@ async fn watch_files<S: CredentialSource>(session: Weak<Inner<S>>) {
 async fn keep<S: CredentialSource>(session: Weak<Inner<S>>) {
     loop {
         let inner = session.upgrade().filter(|inner| !inner.switch.is_severed());
-        let Some(next) = inner.and_then(|inner| inner.renew_if_due()) else {
-            return;
-        };
-        sleep(next).await;
+        match inner.and_then(|inner| inner.renew_if_due()) {
+            None => return,
+            Some(Next::Pause(pause)) => sleep(pause).await,
+            Some(Next::Attempt(attempt)) => drop(attempt.outcome().await),
+        }
     }
 }
