@@ -12,12 +12,15 @@ use claviger_provider::{LoginReport, LoginWait, SeverSwitch};
 use crate::credentials::Identity;
 use crate::errors::{CallError, LoginFailed, Refusal};
 
-impl CredentialSource for Arc<Identity> {
+/// A connection's identity, as the kit's session asks it for credentials.
+pub(crate) struct SdkSource(Arc<Identity>);
+
+impl CredentialSource for SdkSource {
     type Credential = Expiring<Credentials>;
     type Refusal = Refusal;
 
     async fn fetch(&self, _: Option<&Expiring<Credentials>>) -> Result<Expiring<Credentials>, CallError> {
-        let credential = self.credentials().await.map_err(|error| match error {
+        let credential = self.0.credentials().await.map_err(|error| match error {
             error @ CallError::NoCredential { .. } => error,
             other => other.in_login(),
         })?;
@@ -26,21 +29,21 @@ impl CredentialSource for Arc<Identity> {
     }
 
     async fn replaceable(&self, _: &Expiring<Credentials>) -> Result<bool, CallError> {
-        Ok(self.auth.renewable())
+        Ok(self.0.auth.renewable())
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        Identity::files(self)
+        self.0.files()
     }
 }
 
 /// The session that a connection's clients share.
 #[derive(Debug, Clone)]
-pub(crate) struct Session(session::Session<Arc<Identity>>);
+pub(crate) struct Session(session::Session<SdkSource>);
 
 impl Session {
     pub(crate) fn new(identity: Arc<Identity>, report: LoginReport, switch: SeverSwitch) -> Self {
-        Self(session::Session::new(identity, report, switch))
+        Self(session::Session::new(SdkSource(identity), report, switch))
     }
 
     /// Makes one call, and once more with other credentials where the first was refused for its

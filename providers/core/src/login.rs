@@ -201,7 +201,7 @@ impl LoginReport {
         match left {
             Some(left) => tracing::warn!(
                 tenant = %self.tenant, connection = %self.connection, provider = %self.provider, %error, refused,
-                ends_in_seconds = left.as_secs(),
+                ends_in_seconds = (left < Duration::MAX).then_some(left.as_secs()),
                 "the renewal of the connection's login failed; its credential serves until it ends"
             ),
             None => tracing::warn!(

@@ -141,7 +141,7 @@ struct Waiting<'a>(&'a Waits);
 impl<'a> Waiting<'a> {
     fn begin(waits: &'a Waits) -> Self {
         let mut waited = waits.waited.lock();
-        let (others, since) = waited.under_way.unwrap_or((0, tokio::time::Instant::now()));
+        let (others, since) = waited.under_way.unwrap_or_else(|| (0, tokio::time::Instant::now()));
         waited.under_way = Some((others + 1, since));
         Self(waits)
     }

@@ -13,13 +13,12 @@ use claviger_provider::{
 };
 
 use crate::connector::Connector;
-use crate::credentials::credential;
 use crate::errors::fault;
 use crate::key_type::KeyType;
 use crate::names::{Engine, Path};
 use crate::offline_decrypt::commands;
 use crate::provider::{VaultProvider, capabilities};
-use crate::session::Session;
+use crate::session::{Session, TokenSource};
 use crate::settings::{Settings, parse, replace};
 use crate::transit::Transit;
 
@@ -42,8 +41,6 @@ impl VaultFactory {
     pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<VaultProvider, Error> {
         let (settings, engine) = stored(parts.settings).ok_or_else(unusable)?;
         let trace = parts.background_trace();
-        let (_, certificate) = credential(&settings.auth, &parts.secrets)
-            .ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing or cannot be used"))?;
         let destination = self.egress.destination(&settings.address);
         let destination =
             destination.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
@@ -59,9 +56,9 @@ impl VaultFactory {
             options: http.options(&self.egress, ProviderKind::Vault)?,
             namespace: engine.namespace.clone(),
         };
-        let api = connector.api(certificate)?;
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
-        let session = Session::new((connector, api), settings.auth, secrets, trace, (parts.login, parts.switch));
+        let source = TokenSource::new(connector, settings.auth, secrets, trace)?;
+        let session = Session::new(source, parts.login, parts.switch);
         Ok(VaultProvider(Transit::new(session, engine, settings.symmetric_key_type)))
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
 use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Term};
-use claviger_provider::{BackgroundTrace, CallSink, LoginReport, OpContext, Secret, SeverSwitch};
+use claviger_provider::kit::settings::Secrets;
+use claviger_provider::{BackgroundTrace, CallSink, Error, ErrorKind, LoginReport, OpContext, Secret, SeverSwitch};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -16,7 +17,7 @@ use crate::auth::Auth;
 use crate::client::{Api, ApiResponse, AuthBlock, Ignored, Request, Token};
 use crate::connector::Connector;
 use crate::credentials::{Credential, LoginBody, WrappingLookup, credential};
-use crate::errors::{CallError, Refusal, denied};
+use crate::errors::{CallError, Refusal, denied, fault};
 use crate::names::Path;
 
 /// The longest lease that is counted. A longer one never ends, as far as the gateway is concerned.
@@ -86,8 +87,8 @@ pub(crate) struct TokenSource {
     connector: Connector,
     auth: Auth,
     secrets: ConnectionSecrets,
-    /// The server, with the client certificate of the secrets as they were read last.
-    api: Mutex<Arc<Api>>,
+    /// The server, and the secrets whose client certificate its client has.
+    api: Mutex<(Arc<Secrets>, Arc<Api>)>,
     trace: BackgroundTrace,
 }
 
@@ -137,6 +138,24 @@ impl CredentialSource for TokenSource {
 }
 
 impl TokenSource {
+    /// Sends no request.
+    ///
+    /// # Errors
+    /// `Misconfigured` when a secret is missing or cannot be used.
+    pub(crate) fn new(connector: Connector, auth: Auth, secrets: ConnectionSecrets, trace: BackgroundTrace) -> Result<Self, Error> {
+        let latest = secrets.latest();
+        let (_, certificate) = credential(&auth, &latest)
+            .ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing or cannot be used"))?;
+        let api = Arc::new(connector.api(certificate)?);
+        Ok(Self {
+            connector,
+            auth,
+            secrets,
+            api: Mutex::new((latest, api)),
+            trace,
+        })
+    }
+
     /// The call of a session itself, which serves all operations.
     async fn call<D: DeserializeOwned>(&self, api: &Api, token: Option<&Token>, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
         api.call(CallSink::from(&self.trace), token, request).await
@@ -144,22 +163,19 @@ impl TokenSource {
 
     /// The credential with the secrets as they are now, and the server as it is reached with them.
     async fn at_hand(&self) -> Result<(Credential, Arc<Api>), CallError> {
-        let before = self.secrets.latest();
-        let secrets = self.secrets.read().await.map_err(|error| CallError::NoSource {
+        let unusable = |cause: String| CallError::NoSource {
             advice: SecretsError::ADVICE,
-            cause: error.to_string(),
-        })?;
-        let unusable = |cause: &str| CallError::NoSource {
-            advice: SecretsError::ADVICE,
-            cause: cause.to_owned(),
+            cause,
         };
-        let (credential, certificate) =
-            credential(&self.auth, &secrets).ok_or_else(|| unusable("a secret of the connection is missing"))?;
+        let secrets = self.secrets.read().await.map_err(|error| unusable(error.to_string()))?;
+        let found = credential(&self.auth, &secrets);
+        let (credential, certificate) = found.ok_or_else(|| unusable("a secret of the connection is missing".to_owned()))?;
         let mut api = self.api.lock();
-        if certificate.is_some() && !Arc::ptr_eq(&before, &secrets) {
-            *api = Arc::new(self.connector.api(certificate).map_err(|error| unusable(&error.to_string()))?);
+        if certificate.is_some() && !Arc::ptr_eq(&api.0, &secrets) {
+            let made = self.connector.api(certificate).map_err(|error| unusable(error.to_string()))?;
+            *api = (secrets, Arc::new(made));
         }
-        Ok((credential, Arc::clone(&api)))
+        Ok((credential, Arc::clone(&api.1)))
     }
 
     async fn first(&self) -> Result<Lease, CallError> {
@@ -270,28 +286,14 @@ fn of_auth_block(api: &Arc<Api>, block: Option<AuthBlock>) -> Option<Lease> {
 pub(crate) struct Session(session::Session<TokenSource>);
 
 impl Session {
-    /// Creates a session without a token. This sends no request. `api` is the server as it is reached with the
-    /// secrets at hand.
-    pub(crate) fn new(
-        (connector, api): (Connector, Api),
-        auth: Auth,
-        secrets: ConnectionSecrets,
-        trace: BackgroundTrace,
-        (report, switch): (LoginReport, SeverSwitch),
-    ) -> Self {
-        let source = TokenSource {
-            connector,
-            auth,
-            secrets,
-            api: Mutex::new(Arc::new(api)),
-            trace,
-        };
+    /// Creates a session without a token. This sends no request.
+    pub(crate) fn new(source: TokenSource, report: LoginReport, switch: SeverSwitch) -> Self {
         Self(session::Session::new(source, report, switch))
     }
 
     /// The API, for calls that need no token.
     pub(crate) fn api(&self) -> Arc<Api> {
-        Arc::clone(&self.0.source().api.lock())
+        Arc::clone(&self.0.source().api.lock().1)
     }
 
     /// Makes one call with the connection's token, and once more with another token where the

@@ -88,8 +88,10 @@ struct State<S: CredentialSource> {
     renew_after: Option<Instant>,
     /// Refusals fetch no other credential before this time.
     hold_off_until: Option<Instant>,
-    /// The files as they were when they were read last.
+    /// The files as they were when they were read last for a login that the provider answered.
     read: Stamp,
+    /// The files as they were when they were read last.
+    tried: Stamp,
     /// Whether a task watches the files.
     watched: bool,
     /// Whether a task keeps the credential alive.
@@ -146,6 +148,7 @@ impl<S: CredentialSource> Inner<S> {
                 renew_after: None,
                 hold_off_until: None,
                 read: Stamp::default(),
+                tried: Stamp::default(),
                 watched: false,
                 kept: false,
             }),
@@ -271,10 +274,12 @@ impl<S: CredentialSource> Inner<S> {
         state.current = Some(Arc::clone(&fetched));
         state.refused = None;
         state.refusals = 0;
-        state.renew_after = None;
+        let was_failing = state.renew_after.take().is_some();
+        state.tried = stamp.clone();
         state.read = stamp;
         let left = fetched.term().left();
-        if left.is_none_or(|left| !left.is_zero()) {
+        // One that has ended already is no login: its source keeps its own.
+        if was_failing || left.is_none_or(|left| !left.is_zero()) {
             self.report.succeeded(left);
         }
         if self.source.is_kept(&fetched) && left.is_some() && !state.kept {
@@ -286,13 +291,14 @@ impl<S: CredentialSource> Inner<S> {
 
     fn failed(&self, error: &CallError<S::Refusal>, stamp: Stamp) {
         let mut state = self.state.lock();
-        if state.read != stamp {
-            state.refusals = 0;
-            state.read = stamp;
-        }
+        state.tried = stamp.clone();
         let now = Instant::now();
         let left = state.live().map(|live| live.term().left());
         let pause = if error.is_refused_login() {
+            if state.read != stamp {
+                state.refusals = 0;
+                state.read = stamp;
+            }
             state.refusals += 1;
             let pause = self.source.refusal_pause(state.refusals);
             state.refused = Some((error.clone(), now + pause));
@@ -332,7 +338,9 @@ impl<S: CredentialSource> Inner<S> {
         }
         let now = Stamp::of(&self.files).await;
         let mut state = self.state.lock();
-        if state.read == now {
+        // Files that were read already, for a login that failed for another reason, wait for their turn.
+        let waiting = state.renew_after.is_some_and(|at| at > Instant::now());
+        if state.read == now || (state.tried == now && waiting) {
             return None;
         }
         let under_way = state.attempt.as_ref().map(Attempt::shared);
