@@ -107,7 +107,12 @@ impl Factories {
             login: login.clone(),
         };
         let provider = factory.connect(parts).await?;
-        Ok(Pipeline::new(provider, &self.limits(connection.timeouts), switch).reported_by(login))
+        let config = PipelineConfig {
+            // One that the operator declares may have the operator's identity, which is not told to tenants.
+            owner_reads_messages: connection.managed_by.is_none(),
+            ..self.limits(connection.timeouts)
+        };
+        Ok(Pipeline::new(provider, &config, switch).reported_by(login))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

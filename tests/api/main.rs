@@ -41,6 +41,7 @@ mod names;
 mod operator_listener;
 mod paging;
 mod principals;
+mod provider_message;
 #[cfg(feature = "testkit")]
 mod provider_states;
 mod quotas;

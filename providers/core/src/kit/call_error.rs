@@ -36,7 +36,8 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
     /// such response.
     fn code(&self) -> Option<String>;
 
-    /// The provider's own message, for the log alone; `None` for one that may repeat what was sent.
+    /// The provider's own message, for the log and for the owner of the connection. One that may repeat
+    /// what was sent goes through [`super::scrub::scrubbed`].
     fn message(&self) -> Option<String>;
 }
 
@@ -113,8 +114,8 @@ impl<R: Refusal> CallError<R> {
     pub fn is_refused_login(&self) -> bool {
         let Self::NoCredential { why, .. } = self else { return false };
         let Self::Refused(refusal) = &**why else { return false };
-        let meaning = refusal.login_meaning();
-        meaning.retry == Retry::Never && matches!(login_kind(meaning.kind), ErrorKind::ProviderDenied | ErrorKind::Misconfigured)
+        let meaning = of_login(refusal);
+        meaning.retry == Retry::Never && matches!(meaning.kind, ErrorKind::ProviderDenied | ErrorKind::Misconfigured)
     }
 
     /// The refusal of the call itself, not of a login before it.
@@ -150,7 +151,7 @@ impl<R: Refusal> CallError<R> {
         match self {
             Self::Refused(refusal) => refusal.meaning().kind,
             Self::NoCredential { why, .. } => match &**why {
-                Self::Refused(refusal) => login_kind(refusal.login_meaning().kind),
+                Self::Refused(refusal) => of_login(refusal).kind,
                 other => other.kind(),
             },
             Self::NoSource { .. } => ErrorKind::Misconfigured,
@@ -162,6 +163,17 @@ impl<R: Refusal> CallError<R> {
         }
     }
 
+    /// Converts a refused decryption whose cause is the ciphertext, its key or its context. The log has
+    /// the provider's own reason; callers get the one answer for all of them.
+    pub fn into_rejection(self, operation: &'static str) -> Error {
+        Error {
+            kind: ErrorKind::CiphertextRejected,
+            retry: Retry::Never,
+            advice: None,
+            ..self.into_error(operation)
+        }
+    }
+
     /// Converts it to the error that an adapter returns. `operation` says what was attempted, for
     /// the log.
     pub fn into_error(self, operation: &'static str) -> Error {
@@ -170,11 +182,7 @@ impl<R: Refusal> CallError<R> {
             Self::Refused(refusal) => refused(&refusal, refusal.meaning(), operation),
             Self::NoCredential { why, repeated } => {
                 let error = match Arc::unwrap_or_clone(why) {
-                    Self::Refused(refusal) => {
-                        let meaning = refusal.login_meaning();
-                        let kind = login_kind(meaning.kind);
-                        refused(&refusal, Meaning { kind, ..meaning }, R::LOGIN)
-                    }
+                    Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
                     other => other.into_error(R::LOGIN),
                 };
                 if repeated { error.repeated() } else { error }
@@ -196,15 +204,15 @@ impl<R: Refusal> CallError<R> {
     }
 }
 
-/// The kind of a refused login. What a service says of a role, account or directory is not about a key or a
-/// ciphertext.
-const fn login_kind(kind: ErrorKind) -> ErrorKind {
-    match kind {
-        ErrorKind::InvalidInput
-        | ErrorKind::KeyNotFound
+/// The meaning of a refused login. Its request has no value of the caller's: what the provider rejects
+/// in it comes from the connection's settings, and what it does not find is a role, an account or a directory.
+fn of_login<R: Refusal>(refusal: &R) -> Meaning {
+    let mut meaning = refusal.login_meaning();
+    meaning.kind = match meaning.kind {
+        ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Misconfigured => ErrorKind::Misconfigured,
+        ErrorKind::KeyNotFound
         | ErrorKind::Conflict
         | ErrorKind::KeyState
-        | ErrorKind::TooLarge
         | ErrorKind::CiphertextRejected
         | ErrorKind::ProviderDenied
         | ErrorKind::ExternalDenied => ErrorKind::ProviderDenied,
@@ -215,9 +223,9 @@ const fn login_kind(kind: ErrorKind) -> ErrorKind {
         | ErrorKind::UpstreamProtocol
         | ErrorKind::UpstreamTimeout
         | ErrorKind::Unsupported
-        | ErrorKind::Misconfigured
-        | ErrorKind::Internal => kind,
-    }
+        | ErrorKind::Internal => meaning.kind,
+    };
+    meaning
 }
 
 fn refused<R: Refusal>(refusal: &R, meaning: Meaning, operation: &'static str) -> Error {
@@ -227,7 +235,7 @@ fn refused<R: Refusal>(refusal: &R, meaning: Meaning, operation: &'static str) -
         None => error,
     };
     match refusal.message() {
-        Some(message) => error.source(UpstreamMessage(message)),
+        Some(message) => error.message(message),
         None => error,
     }
 }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod lengths;
 pub mod meaning;
 pub mod probe;
+pub mod scrub;
 pub mod secret_file;
 pub mod secrets;
 pub mod session;

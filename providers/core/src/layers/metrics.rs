@@ -32,6 +32,7 @@ pub fn describe() {
     describe_counter!(RETRIES, "Attempts after the first");
     describe_counter!(BREAKER, "Circuit breaker transitions by the new state");
     crate::login::describe();
+    crate::egress::pool::describe();
 }
 
 /// Counts a retry.

@@ -119,9 +119,13 @@ fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) 
     } else {
         "https://vault.azure.net"
     };
-    // This program is also the token issuer.
-    let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-    let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
+    // This program is also the token issuer, by its address.
+    let issuer = match host.split_once(':') {
+        Some((name, port)) if !name.starts_with('[') => format!("127.0.0.1:{port}"),
+        Some(_) => host.to_owned(),
+        None => "127.0.0.1".to_owned(),
+    };
+    let challenge = format!("Bearer authorization=\"https://{issuer}/{DIRECTORY}\", resource=\"{resource}\"");
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let found = token.and_then(|token| {
