@@ -85,6 +85,8 @@ struct Bench {
     tenant: TenantId,
     dek: Secret,
     wrapped: Wrapped,
+    /// A service that was started for the case ends with it.
+    _service: Connect,
 }
 
 impl Bench {
@@ -123,6 +125,7 @@ impl Bench {
             pipeline,
             tenant,
             dek,
+            _service: subject.connect,
         };
         // What a connection does once, such as to log in, it has done now.
         bench.works().await?;
