@@ -49,6 +49,7 @@ fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError
             name: connection.name.clone(),
             provider: connection.provider,
             settings: Arc::clone(&settings),
+            source: connection.settings.clone(),
         }));
     }
     Ok(Declaration {

@@ -278,7 +278,7 @@ impl Broker {
             }
             keks.push(key.primary.whole_kek(key.id));
         }
-        let report = match pipeline.probe(&cx.op_context(), &keks).await {
+        let report = match pipeline.probe(&cx.op_context().checking(), &keks).await {
             Ok(probe) => CheckReport {
                 reachable: true,
                 detail: probe.detail,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::{ProviderKind, Secret};
 
-use crate::config::declared::{Key, Tenant};
+use crate::config::declared::{Key, Settings, Tenant};
 
 /// All declared objects.
 #[derive(Debug, Clone, Default)]
@@ -39,4 +39,6 @@ pub struct DeclaredConnection {
     pub provider: ProviderKind,
     /// The provider's settings as JSON, secrets included.
     pub settings: Arc<Secret>,
+    /// The settings as they are declared, with the names of their files.
+    pub source: Settings,
 }

@@ -11,6 +11,7 @@ use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
 use super::declaration::DeclaredConnection;
+use super::declared_files::DeclaredFiles;
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
@@ -101,7 +102,18 @@ impl Broker {
             self.create_connection(authorized, new, Keep::nothing()).await
         })
         .await?;
+        let row = self.store.connection_by_name(tenant, &declared.name).await?;
+        self.read_files_at_logins(&row, declared).await?;
         Ok(Found::Missing)
+    }
+
+    /// Lets the connection read its secrets from the declared files at each login.
+    async fn read_files_at_logins(&self, row: &Connection, declared: &DeclaredConnection) -> Result<(), Failure> {
+        let files = DeclaredFiles::of(&declared.source, self.family(row.provider)?, &row.settings);
+        if self.directory().factories().read_secrets_from(row.id, files) {
+            self.directory().reconnect(row.id).await?;
+        }
+        Ok(())
     }
 
     /// What a plan reports of a connection that does not exist.
@@ -132,6 +144,10 @@ impl Broker {
         let parsed = parse(self.family(row.provider)?.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
         if parsed.public != row.settings {
             return Ok(Found::Differs("settings: they cannot change; create another connection"));
+        }
+        match how {
+            How::Look => {}
+            How::CarryOut => self.read_files_at_logins(row, declared).await?,
         }
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {

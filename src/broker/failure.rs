@@ -380,7 +380,11 @@ impl From<Error> for Failure {
     /// Logs the provider's own error text. Callers see its message only where it was sent to their
     /// tenant's own identity.
     fn from(error: Error) -> Self {
-        tracing::info!(error = %error, "provider call failed");
+        if error.repeated {
+            tracing::debug!(error = %error, "a refusal of the provider's was repeated");
+        } else {
+            tracing::info!(error = %error, "provider call failed");
+        }
         let mut failure = match error.kind {
             ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request.")
                 .advice("Its reason is in `provider_message` or, where that is absent, in the gateway's log under this request id."),

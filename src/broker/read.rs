@@ -6,6 +6,7 @@ use claviger_provider::{ConnectionId, KeyId};
 
 use super::admit::Through;
 use super::cursor::Position;
+use super::login::Login;
 use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
@@ -167,10 +168,23 @@ impl Broker {
         Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
     }
 
-    /// A connection as it is now.
-    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<Connection>> {
-        let row = Connection::clone(&authorized.object().view());
-        Guarded::free(completed(Completion::Done, row))
+    /// A connection as it is now, with the state of its login.
+    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<(Connection, Option<Login>)>> {
+        let connection = authorized.object();
+        let login = connection
+            .pipeline()
+            .login()
+            .map(|status| Login::of(status, connection.view().provider));
+        let Completed {
+            completion,
+            object,
+            revision,
+        } = completed(Completion::Done, Connection::clone(&connection.view()));
+        Guarded::free(Completed {
+            completion,
+            object: (object, login),
+            revision,
+        })
     }
 
     /// Tenants by name.

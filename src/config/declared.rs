@@ -98,6 +98,15 @@ pub enum SettingsFileError {
 }
 
 impl Settings {
+    /// The paths of the files whose contents are part of the settings.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let value: Json = serde_json::from_slice(self.0.expose()).unwrap_or_default();
+        let mut paths = Vec::new();
+        add_files(&value, &mut paths);
+        wipe(value);
+        paths
+    }
+
     /// Returns the settings with the contents of their files filled in, without one line break at
     /// the end of each file. Blocks while it reads the files.
     ///
@@ -113,6 +122,18 @@ impl Settings {
             return Err(SettingsFileError::TooLarge);
         }
         Ok(text)
+    }
+}
+
+/// Adds the paths of all files that a value names.
+fn add_files(value: &Json, paths: &mut Vec<PathBuf>) {
+    match value {
+        Json::Object(members) => match file(value) {
+            Some(path) => paths.push(path),
+            None => members.values().for_each(|member| add_files(member, paths)),
+        },
+        Json::Array(items) => items.iter().for_each(|item| add_files(item, paths)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
     }
 }
 

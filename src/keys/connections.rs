@@ -1,13 +1,15 @@
 //! Makes the pipeline of a connection from its row and its secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch,
+    BackgroundCalls, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, LoginReport, Pipeline, ProviderKind, SealedName, Secret,
+    SecretFiles, SeverSwitch,
 };
+use parking_lot::Mutex;
 
 use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 
@@ -20,6 +22,8 @@ pub struct Factories {
     pipeline: PipelineConfig,
     /// Records the connections' calls that serve no request.
     background: Option<Arc<dyn BackgroundCalls>>,
+    /// The files with the secrets of declared connections.
+    files: Mutex<HashMap<ConnectionId, Arc<dyn SecretFiles>>>,
 }
 
 impl Factories {
@@ -29,6 +33,7 @@ impl Factories {
             by_kind: factories.into_iter().map(|factory| (factory.kind(), factory)).collect(),
             pipeline,
             background: None,
+            files: Mutex::default(),
         }
     }
 
@@ -37,6 +42,18 @@ impl Factories {
     pub fn observed_by(mut self, background: Arc<dyn BackgroundCalls>) -> Self {
         self.background = Some(background);
         self
+    }
+
+    /// Lets a connection that the configuration declares read its secrets from these files at each login.
+    /// Returns whether the files are others than before: a pipeline that was made before does not read them.
+    pub fn read_secrets_from(&self, connection: ConnectionId, files: Option<Arc<dyn SecretFiles>>) -> bool {
+        let mut all = self.files.lock();
+        let paths = files.as_ref().map(|files| files.paths());
+        let before = match files {
+            Some(files) => all.insert(connection, files),
+            None => all.remove(&connection),
+        };
+        before.map(|before| before.paths()) != paths
     }
 
     /// The family of this kind, if this build has it.
@@ -74,6 +91,10 @@ impl Factories {
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
+        let login = LoginReport::new(connection.tenant, connection.id, connection.provider);
+        // A connection that is no longer declared has the secrets that it is given.
+        let declared = connection.managed_by.as_ref();
+        let files = declared.and_then(|_| self.files.lock().get(&connection.id).cloned());
         let parts = ConnectionParts {
             tenant: connection.tenant,
             connection: connection.id,
@@ -82,6 +103,8 @@ impl Factories {
             secrets: secrets(stored, replaced),
             background: self.background.clone(),
             switch: switch.clone(),
+            files,
+            login: login.clone(),
         };
         let provider = factory.connect(parts).await?;
         let config = PipelineConfig {
@@ -89,7 +112,7 @@ impl Factories {
             owner_reads_messages: connection.managed_by.is_none(),
             ..self.limits(connection.timeouts)
         };
-        Ok(Pipeline::new(provider, &config, switch))
+        Ok(Pipeline::new(provider, &config, switch).reported_by(login))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_provider::layers::BreakerState;
-use claviger_provider::{ConnectionId, KeyId, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
+use claviger_provider::{ConnectionId, KeyId, LoginStatus, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry};
@@ -318,6 +318,27 @@ impl Directory {
                 return Ok(secrets);
             }
         }
+    }
+
+    /// Makes the pipeline of a connection in memory anew, because its files of secrets are others. No provider is
+    /// called. A severed one gets its pipeline when it is restored.
+    ///
+    /// # Errors
+    /// When the store fails, or no provider can be made.
+    pub async fn reconnect(&self, id: ConnectionId) -> Result<(), LoadError> {
+        let Some(entry) = self.connections.peek(&id) else { return Ok(()) };
+        let _one_at_a_time = entry.change().lock().await;
+        let row = Connection::clone(&entry.view());
+        if !row.severed {
+            let pipeline = self.connect_anew(&row, &[], entry.switch()).await?;
+            entry.put_with(row, pipeline);
+        }
+        Ok(())
+    }
+
+    /// The states of the logins of the connections in memory.
+    pub fn logins(&self) -> Vec<(ConnectionId, LoginStatus)> {
+        self.connections.collect(|entry| Some((entry.id(), entry.pipeline().login()?)))
     }
 
     /// How many connections are in memory, and how many of them have an open circuit breaker.

@@ -227,6 +227,15 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         (all, matching)
     }
 
+    /// What `pick` makes of the entries.
+    pub(super) fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
+        let mut picked = Vec::new();
+        for shard in &self.shards {
+            picked.extend(shard.lock().entries.values().filter_map(|entry| pick(&entry.value)));
+        }
+        picked
+    }
+
     fn shard(&self, key: &K) -> &Mutex<Shard<K, V>> {
         &self.shards[self.shard_number(key)]
     }

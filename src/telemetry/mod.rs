@@ -6,6 +6,7 @@
 
 mod format;
 pub mod jobs;
+pub mod logins;
 pub mod metrics;
 pub mod request;
 

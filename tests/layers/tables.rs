@@ -76,6 +76,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("telemetry::metrics", "counts requests"),
             ("telemetry::request", "labels the log's lines with the request"),
             ("telemetry::jobs", "types: the state of background jobs, for /readyz"),
+            ("telemetry::logins", "counts logins for /readyz, and renders their metrics"),
         ],
     ),
     (

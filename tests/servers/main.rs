@@ -15,6 +15,7 @@ mod adopting;
 mod audited;
 mod check;
 mod leaving;
+mod logins;
 mod matrix;
 mod moves;
 mod openbao;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         audited::cases(),
         check::cases(),
         leaving::cases(),
+        logins::cases(),
         matrix::cases(),
         moves::cases(),
         root_key::cases(),

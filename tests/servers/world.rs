@@ -26,17 +26,24 @@ pub struct World {
 impl World {
     /// With the tenant, and no connection yet.
     pub async fn new(tune: Tune) -> Self {
+        let world = Self::of(tune);
+        world
+            .started
+            .operator()
+            .post("/v1/tenants", &json!({"name": TENANT}))
+            .await
+            .expect_status(201);
+        world
+    }
+
+    /// With a configuration that declares the tenant.
+    pub fn of(tune: Tune) -> Self {
         let gateway = Gateway::new(BINARY);
         // The servers that the tests start are on loopback.
         let tune = tune
             .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
             .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
         let started = gateway.serve(&tune);
-        started
-            .operator()
-            .post("/v1/tenants", &json!({"name": TENANT}))
-            .await
-            .expect_status(201);
         let client = started.tenant(TENANT);
         Self {
             gateway,

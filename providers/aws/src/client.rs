@@ -114,7 +114,7 @@ impl Kms {
             attempt.finish(request_id.as_deref(), CallResult::of(&result, CallError::result));
             result
         };
-        self.session.call(credentials_refused, attempt).await
+        self.session.call(cx.login(), credentials_refused, attempt).await
     }
 
     /// The key that a provider key id names. A key of another region is none of this connection's.

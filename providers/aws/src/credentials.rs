@@ -2,7 +2,9 @@
 //! own, or a role that one of these assumes. The SDK's providers, each made from one connection's
 //! settings alone.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
@@ -15,10 +17,12 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::Client as Sts;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use claviger_provider::kit::secret_file;
-use claviger_provider::{Error, ErrorKind, Secret};
+use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
+use claviger_provider::kit::settings::Secrets;
+use claviger_provider::kit::{secret_file, secrets};
+use claviger_provider::{Error, ErrorKind};
 
-use crate::auth::{Auth, Base, access_key};
+use crate::auth::{ACCESS_KEY, Auth, Base, access_key};
 use crate::errors::{CallError, fault, of_credentials};
 
 /// How the calls that get credentials reach AWS.
@@ -41,12 +45,94 @@ impl LoginAccess {
     }
 }
 
+/// The identity of a connection.
+pub(crate) struct Identity {
+    pub(crate) auth: Auth,
+    secrets: ConnectionSecrets,
+    external_id: String,
+    access: LoginAccess,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+impl Identity {
+    /// Sends no request.
+    ///
+    /// # Errors
+    /// `Misconfigured` for an access key that is missing.
+    pub(crate) fn new(auth: Auth, secrets: ConnectionSecrets, external_id: &str, access: LoginAccess) -> Result<Arc<Self>, Error> {
+        if let Base::Static {} = auth.base()
+            && static_key(&secrets.latest()).is_none()
+        {
+            return Err(fault(ErrorKind::Misconfigured, "the connection's access key is missing"));
+        }
+        Ok(Arc::new(Self {
+            auth,
+            secrets,
+            external_id: external_id.to_owned(),
+            access,
+        }))
+    }
+
+    /// The files that a login reads.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.secrets.paths();
+        match self.auth.base() {
+            Base::Static {} => {}
+            Base::WebIdentity { token_file, .. } => files.push(token_file.into()),
+            Base::Profile { .. } | Base::Ambient {} => files.extend(machines_files()),
+        }
+        files
+    }
+
+    /// New credentials, with the secrets and files as they are now: the SDK's providers keep what they have read,
+    /// so each login has its own.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, CallError> {
+        let base = self.base().await?;
+        let provided = match &self.auth {
+            Auth::Plain(_) => base.provide_credentials().await,
+            Auth::AssumeRole { role_arn, .. } => {
+                let external_id = Some(self.external_id.clone());
+                let assumed = assume(role_arn.clone(), external_id, base, &self.access).await;
+                assumed.provide_credentials().await
+            }
+        };
+        provided.map_err(|error| of_credentials(&error))
+    }
+
+    async fn base(&self) -> Result<SharedCredentialsProvider, CallError> {
+        let secrets = self.secrets.read().await.map_err(|error| CallError::NoSource {
+            advice: SecretsError::ADVICE,
+            cause: error.to_string(),
+        })?;
+        of_base(self.auth.base().clone(), &secrets, &self.access).await
+    }
+
+    /// The role that it assumes, if it does.
+    pub(crate) fn role(self: &Arc<Self>) -> Option<Role> {
+        match &self.auth {
+            Auth::Plain(_) => None,
+            Auth::AssumeRole { role_arn, .. } => Some(Role {
+                role_arn: role_arn.clone(),
+                external_id: self.external_id.clone(),
+                identity: Arc::clone(self),
+            }),
+        }
+    }
+}
+
 /// A role, and the identity that assumes it.
 pub(crate) struct Role {
     pub(crate) role_arn: String,
     pub(crate) external_id: String,
-    base: SharedCredentialsProvider,
-    access: LoginAccess,
+    identity: Arc<Identity>,
 }
 
 impl Role {
@@ -55,46 +141,40 @@ impl Role {
     /// # Errors
     /// Why it did not work; a denied right is what is hoped for.
     pub(crate) async fn assume_without_external_id(&self) -> Result<(), CallError> {
-        let assumed = assume(self.role_arn.clone(), None, self.base.clone(), &self.access).await;
+        let base = self.identity.base().await?;
+        let assumed = assume(self.role_arn.clone(), None, base, &self.identity.access).await;
         let credentials = assumed.provide_credentials().await;
         credentials.map(drop).map_err(|error| of_credentials(&error))
     }
 }
 
-/// The provider of a connection's credentials, and the role where it assumes one. `secret` is the
-/// connection's access key, if it has one. This sends no request.
-///
-/// # Errors
-/// `Misconfigured` for an access key that is missing.
-pub(crate) async fn provider(
-    auth: Auth,
-    secret: Option<Secret>,
-    external_id: &str,
-    access: LoginAccess,
-) -> Result<(SharedCredentialsProvider, Option<Role>), Error> {
-    match auth {
-        Auth::Plain(base) => Ok((of_base(base, secret, &access).await?, None)),
-        Auth::AssumeRole { role_arn, base } => {
-            let base = of_base(base, secret, &access).await?;
-            let external_id = external_id.to_owned();
-            let assumed = assume(role_arn.clone(), Some(external_id.clone()), base.clone(), &access).await;
-            let role = Role {
-                role_arn,
-                external_id,
-                base,
-                access,
-            };
-            Ok((SharedCredentialsProvider::new(assumed), Some(role)))
-        }
-    }
+/// The access key among a connection's secrets.
+fn static_key(secrets: &Secrets) -> Option<Credentials> {
+    access_key(&secrets::secret(secrets, ACCESS_KEY)?)
 }
 
-async fn of_base(base: Base, secret: Option<Secret>, access: &LoginAccess) -> Result<SharedCredentialsProvider, Error> {
+/// The files of the machine that profiles and its ambient identity come from, where the SDK looks for them.
+fn machines_files() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let named = |variable: &str, default: &str| {
+        let file = std::env::var_os(variable).map(PathBuf::from);
+        file.or_else(|| Some(home.as_ref()?.join(".aws").join(default)))
+    };
+    let token = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").map(PathBuf::from);
+    let files = [
+        named("AWS_CONFIG_FILE", "config"),
+        named("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+        token,
+    ];
+    files.into_iter().flatten().collect()
+}
+
+async fn of_base(base: Base, secrets: &Secrets, access: &LoginAccess) -> Result<SharedCredentialsProvider, CallError> {
     Ok(match base {
-        Base::Static {} => {
-            let key = secret.and_then(|secret| access_key(&secret));
-            SharedCredentialsProvider::new(key.ok_or_else(|| fault(ErrorKind::Misconfigured, "the connection's access key is missing"))?)
-        }
+        Base::Static {} => SharedCredentialsProvider::new(static_key(secrets).ok_or_else(|| CallError::NoSource {
+            advice: SecretsError::ADVICE,
+            cause: "the connection's access key is missing".to_owned(),
+        })?),
         Base::Profile { name } => SharedCredentialsProvider::new(
             ProfileFileCredentialsProvider::builder()
                 .configure(&access.provider_config())

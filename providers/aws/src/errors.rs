@@ -24,7 +24,7 @@ const ASSUME_ROLE: &str = "STS denies the connection's identity the role: the ro
 const NO_CREDENTIALS: &str = "There are no credentials: the operator's profile, token file or ambient identity provides none.";
 
 /// A response other than success.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     /// The service's code; empty where the response has none.
     code: String,
@@ -119,7 +119,7 @@ pub(crate) fn credentials_refused(error: &CallError) -> bool {
 /// Whether STS denied the connection's identity the role.
 pub(crate) fn role_denied(error: &CallError) -> bool {
     match error {
-        CallError::NoCredential(why) => denied(why),
+        CallError::NoCredential { why, .. } => denied(why),
         CallError::Refused(_)
         | CallError::NoSource { .. }
         | CallError::Unsent(_)
@@ -172,8 +172,16 @@ fn unsent(error: &(dyn StdError + 'static)) -> CallError {
     }
 }
 
+/// The session's reason why there are no credentials, on its way through the SDK.
+#[derive(Debug, thiserror::Error)]
+#[error("no credentials")]
+pub(crate) struct LoginFailed(pub(crate) CallError);
+
 /// The failure of the call that gets credentials, where that is the cause.
 fn of_login(error: &(dyn StdError + 'static)) -> Option<CallError> {
+    if let Some(LoginFailed(failed)) = causes(error).find_map(|cause| cause.downcast_ref()) {
+        return Some(failed.clone());
+    }
     let refused =
         causes(error).find_map(|cause| of_sts::<AssumeRoleError>(cause).or_else(|| of_sts::<AssumeRoleWithWebIdentityError>(cause)));
     if let Some(refused) = refused {

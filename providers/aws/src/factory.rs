@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::Egress;
+use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings,
-    ProviderKind, Secret, SettingsError, SettingsOrigin, Wrapped, take_secret,
+    ProviderKind, Secret, SettingsError, SettingsOrigin, Wrapped,
 };
 
-use crate::auth::ACCESS_KEY;
 use crate::client::{Kms, base};
-use crate::credentials::{LoginAccess, provider};
+use crate::credentials::{Identity, LoginAccess};
 use crate::custom_egress::CustomEgress;
 use crate::errors::fault;
 use crate::http::{Hosts, traced};
@@ -55,7 +55,7 @@ impl AwsFactory {
     ///
     /// # Errors
     /// `Misconfigured` when the settings or secrets cannot be used.
-    pub async fn provider(&self, mut parts: ConnectionParts<'_>) -> Result<AwsProvider, Error> {
+    pub async fn provider(&self, parts: ConnectionParts<'_>) -> Result<AwsProvider, Error> {
         let unusable = || fault(ErrorKind::Misconfigured, "the stored settings cannot be used");
         let settings: Settings = serde_json::from_str(parts.settings).map_err(|_| unusable())?;
         let region = Region::parse(&settings.region).ok_or_else(unusable)?;
@@ -76,14 +76,14 @@ impl AwsFactory {
             operator_owned: traced(shared.clone(), parts.background_trace()),
             session_name: session_name(parts.connection),
         };
-        let secret = take_secret(&mut parts.secrets, ACCESS_KEY);
         let proof = Proof::of(&settings);
-        let renewable = settings.auth.renewable();
-        let (credentials, role) = provider(settings.auth, secret, parts.external_id, access).await?;
+        let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
+        let identity = Identity::new(settings.auth, secrets, parts.external_id, access)?;
+        let role = identity.role();
         let kms = base(http(), &region, settings.fips, kms_endpoint.as_deref());
         let sts = sts(http());
         Ok(AwsProvider {
-            kms: Kms::new(kms, sts, region, Session::new(credentials, renewable)),
+            kms: Kms::new(kms, sts, region, Session::new(identity, parts.login, parts.switch)),
             proof,
             role,
         })

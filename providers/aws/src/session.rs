@@ -1,58 +1,49 @@
 //! The session of one connection: the credentials that sign its calls.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use claviger_provider::kit::session::{self, CredentialSource, Expiring, Expiry, Pauses};
+use aws_credential_types::provider::{ProvideCredentials, future};
+use claviger_provider::kit::session::{self, CredentialSource, Expiring, Term};
+use claviger_provider::{LoginReport, LoginWait, SeverSwitch};
 
-use crate::errors::{CallError, of_credentials};
+use crate::credentials::Identity;
+use crate::errors::{CallError, LoginFailed, Refusal};
 
-const PAUSES: Pauses = Pauses {
-    fetch: Duration::from_secs(30),
-    refusal: Duration::from_secs(30),
-};
-
-/// The SDK's provider of credentials, as the kit's session asks it.
-pub(crate) struct SdkSource {
-    provider: SharedCredentialsProvider,
-    /// Whether it can provide other credentials. A given access key is the only one.
-    renewable: bool,
-}
+/// A connection's identity, as the kit's session asks it for credentials.
+pub(crate) struct SdkSource(Arc<Identity>);
 
 impl CredentialSource for SdkSource {
     type Credential = Expiring<Credentials>;
-    type Error = NoCredentials;
+    type Refusal = Refusal;
 
-    async fn fetch(&self, _: Option<&Expiring<Credentials>>) -> Result<Expiring<Credentials>, NoCredentials> {
-        let credential = self.provider.provide_credentials().await.map_err(NoCredentials)?;
-        let expiry = credential.expiry().map_or_else(Expiry::never, Expiry::at);
-        Ok(Expiring { credential, expiry })
+    async fn fetch(&self, _: Option<&Expiring<Credentials>>) -> Result<Expiring<Credentials>, CallError> {
+        let credential = self.0.credentials().await.map_err(|error| match error {
+            error @ CallError::NoCredential { .. } => error,
+            other => other.in_login(),
+        })?;
+        let term = credential.expiry().map_or(Term::ENDLESS, Term::until);
+        Ok(Expiring { credential, term })
     }
 
-    async fn replaceable(&self, _: &Expiring<Credentials>) -> Result<bool, NoCredentials> {
-        Ok(self.renewable)
+    async fn replaceable(&self, _: &Expiring<Credentials>) -> Result<bool, CallError> {
+        Ok(self.0.auth.renewable())
     }
-}
 
-/// The SDK's reason why there are no credentials.
-pub(crate) struct NoCredentials(CredentialsError);
-
-impl From<NoCredentials> for CallError {
-    fn from(NoCredentials(error): NoCredentials) -> Self {
-        of_credentials(&error)
+    fn files(&self) -> Vec<PathBuf> {
+        self.0.files()
     }
 }
 
 /// The session that a connection's clients share.
 #[derive(Debug, Clone)]
-pub(crate) struct Session(Arc<session::Session<SdkSource>>);
+pub(crate) struct Session(session::Session<SdkSource>);
 
 impl Session {
-    pub(crate) fn new(provider: SharedCredentialsProvider, renewable: bool) -> Self {
-        Self(Arc::new(session::Session::new(SdkSource { provider, renewable }, PAUSES)))
+    pub(crate) fn new(identity: Arc<Identity>, report: LoginReport, switch: SeverSwitch) -> Self {
+        Self(session::Session::new(SdkSource(identity), report, switch))
     }
 
     /// Makes one call, and once more with other credentials where the first was refused for its
@@ -60,12 +51,12 @@ impl Session {
     ///
     /// # Errors
     /// The call's, or why there are no credentials.
-    pub(crate) async fn call<T, F>(&self, refused: fn(&CallError) -> bool, send: impl Fn() -> F) -> Result<T, CallError>
+    pub(crate) async fn call<T, F>(&self, wait: &LoginWait, refused: fn(&CallError) -> bool, send: impl Fn() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
         // The SDK asks this session for the credentials when it signs.
-        self.0.call(refused, |_| send()).await
+        self.0.call(wait, refused, |_| send()).await
     }
 }
 
@@ -75,7 +66,8 @@ impl ProvideCredentials for Session {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let current = self.0.current().await.map_err(|NoCredentials(error)| error)?;
+            let current = self.0.current(&LoginWait::default()).await;
+            let current = current.map_err(|error| CredentialsError::provider_error(LoginFailed(error)))?;
             Ok(current.credential.clone())
         })
     }

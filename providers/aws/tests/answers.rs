@@ -18,6 +18,8 @@ mod custom_egress;
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
+#[path = "answers/logins.rs"]
+mod logins;
 #[path = "answers/refusals.rs"]
 mod refusals;
 #[path = "answers/sessions.rs"]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{CallResult, CallSink};
+use claviger_provider::{CallResult, CallSink, LoginWait, OpContext};
 use parking_lot::Mutex;
 
 struct Attempt {
@@ -18,6 +18,7 @@ type Attempts = Arc<Mutex<Vec<Attempt>>>;
 
 tokio::task_local! {
     static ATTEMPTS: Attempts;
+    static LOGIN: LoginWait;
 }
 
 /// Reports the attempts when it is dropped: also when the pipeline abandons the call.
@@ -45,13 +46,20 @@ impl Drop for Reporter<'_> {
 }
 
 /// Runs a call of the SDK and reports its requests under the name `operation`.
-pub(crate) async fn traced<T>(sink: CallSink<'_>, operation: &'static str, call: impl Future<Output = T>) -> T {
+pub(crate) async fn traced<T>(cx: &OpContext, operation: &'static str, call: impl Future<Output = T>) -> T {
     let reporter = Reporter {
-        sink,
+        sink: cx.into(),
         operation,
         attempts: Attempts::default(),
     };
-    ATTEMPTS.scope(Arc::clone(&reporter.attempts), call).await
+    let traced = ATTEMPTS.scope(Arc::clone(&reporter.attempts), call);
+    LOGIN.scope(cx.login().clone(), traced).await
+}
+
+/// The waits for logins of the operation that is under way.
+pub(crate) fn login() -> LoginWait {
+    // Outside of a traced call there is no operation.
+    LOGIN.try_with(LoginWait::clone).unwrap_or_default()
 }
 
 /// The index of a request in the list of its call.

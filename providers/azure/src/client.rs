@@ -75,7 +75,7 @@ fn text(version: &Version) -> String {
 }
 
 async fn call<T>(cx: &OpContext, operation: &'static str, call: impl Future<Output = azure_core::Result<T>>) -> Result<T, CallError> {
-    traced(cx.into(), operation, call).await.map_err(call_error)
+    traced(cx, operation, call).await.map_err(call_error)
 }
 
 impl KeyApi {

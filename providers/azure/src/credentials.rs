@@ -12,9 +12,13 @@ use azure_identity::{
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use claviger_provider::Secret;
+use claviger_provider::kit::secrets;
+use claviger_provider::kit::settings::Secrets;
 
 use crate::assertion::{Assertion, Signer, operator_file};
+use crate::auth::{Auth, CERTIFICATE, KEY, SECRET, TOKEN};
 use crate::errors::{CallError, call_error};
+use crate::installation::Application;
 
 /// The authority and the scope of tokens.
 pub(crate) struct TokenEndpoint {
@@ -36,6 +40,79 @@ impl TokenEndpoint {
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
             ..ClientOptions::default()
         }
+    }
+}
+
+/// What the credentials of a connection are made from, but for its secrets.
+pub(crate) struct Identity {
+    pub(crate) auth: Auth,
+    /// The operator's application for customers' directories.
+    pub(crate) application: Option<Application>,
+}
+
+/// Where tokens come from.
+pub(crate) enum Origin {
+    /// The settings contain the token.
+    Token(Secret),
+    /// The authority issues them for a credential.
+    Authority(Credentials),
+}
+
+impl Identity {
+    /// The file that a login reads, beside those of the connection's secrets.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match &self.auth {
+            Auth::Application { .. } => self.application.as_ref().map(|application| application.secret_file.clone()),
+            Auth::WorkloadIdentity { token_file, .. } => token_file.as_ref().map(PathBuf::from),
+            Auth::Static {} | Auth::ClientSecret { .. } | Auth::ClientCertificate { .. } | Auth::ManagedIdentity { .. } => None,
+        }
+    }
+
+    /// Where tokens come from with these secrets.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub(crate) fn origin(&self, secrets: &Secrets) -> Result<Origin, &'static str> {
+        let secret = |wanted: &str| secrets::secret(secrets, wanted).ok_or("a secret of the connection is missing");
+        Ok(Origin::Authority(match self.auth.clone() {
+            Auth::Static {} => return Ok(Origin::Token(secret(TOKEN)?)),
+            Auth::ClientSecret { directory, client_id } => Credentials::ClientSecret {
+                directory,
+                client_id,
+                secret: secret(SECRET)?,
+            },
+            Auth::ClientCertificate { directory, client_id } => Credentials::Certificate {
+                directory,
+                client_id,
+                certificate: secret(CERTIFICATE)?,
+                key: secret(KEY)?,
+            },
+            Auth::WorkloadIdentity {
+                directory,
+                client_id,
+                token_file,
+            } => match token_file {
+                Some(file) => Credentials::TokenFile {
+                    directory,
+                    client_id,
+                    file: file.into(),
+                },
+                None => Credentials::Federated {
+                    directory,
+                    client_id,
+                    token: secret(TOKEN)?,
+                },
+            },
+            Auth::Application { directory } => {
+                let application = self.application.clone().ok_or("the operator has no application")?;
+                Credentials::Application {
+                    directory,
+                    client_id: application.client_id,
+                    secret_file: application.secret_file,
+                }
+            }
+            Auth::ManagedIdentity { client_id } => Credentials::ManagedIdentity { client_id },
+        }))
     }
 }
 

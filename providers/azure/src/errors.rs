@@ -19,7 +19,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) type CallError = call_error::CallError<Refusal>;
 
 /// A response other than success.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// The service's error code, the inner one where there are two; empty if the response has none.

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::egress::{self, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::ConnectionHttp;
+use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped, take_secret,
+    SettingsError, SettingsOrigin, Wrapped,
 };
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::auth::{Auth, CERTIFICATE, KEY, SECRET, TOKEN};
+use crate::auth::Auth;
 use crate::challenge::ChallengeGuard;
 use crate::client::{Client, KeyApi};
 use crate::cloud::{Cloud, Service};
-use crate::credentials::{Credentials, TokenEndpoint};
+use crate::credentials::{Credentials, Identity, Origin, TokenEndpoint};
 use crate::errors::fault;
 use crate::http::TokenTransport;
 use crate::installation::{Application, Installation};
@@ -43,14 +44,6 @@ pub struct AzureFactory {
 struct Stored {
     settings: Settings,
     vault: Vault,
-}
-
-/// The credential of a connection.
-enum Identity {
-    /// A token that the settings contain.
-    Token(Secret),
-    /// A credential for which the authority issues tokens.
-    Credentials(Credentials),
 }
 
 fn unusable() -> Error {
@@ -102,18 +95,27 @@ impl AzureFactory {
         let authority = self.authority(&vault);
         let resource = format!("https://{}", vault.cloud.suffix(vault.service));
         let background = parts.background_trace();
-        let source = match self.credentials(&settings.auth, parts.secrets)? {
-            Identity::Token(token) => TokenSource::Static(token),
-            Identity::Credentials(credentials) => {
-                let client = self.token_client(&credentials, &authority, options.clone())?;
-                let endpoint = TokenEndpoint {
-                    transport: TokenTransport::new(client, background),
-                    authority: authority.clone(),
-                    scope: format!("{resource}/.default"),
-                };
-                TokenSource::authority(credentials, endpoint)
-            }
+        if let (Auth::Application { .. }, None) = (&settings.auth, &self.installation.application) {
+            return Err(fault(ErrorKind::Misconfigured, "no application").advice(
+                "The operator's configuration no longer has an application for customers' directories (providers.azure.application).",
+            ));
+        }
+        let identity = Identity {
+            auth: settings.auth.clone(),
+            application: self.installation.application.clone(),
         };
+        let endpoint = match identity
+            .origin(&parts.secrets)
+            .map_err(|why| fault(ErrorKind::Misconfigured, why))?
+        {
+            Origin::Token(_) => None,
+            Origin::Authority(credentials) => Some(TokenEndpoint {
+                transport: TokenTransport::new(self.token_client(&credentials, &authority, options.clone())?, background),
+                authority: authority.clone(),
+                scope: format!("{resource}/.default"),
+            }),
+        };
+        let source = TokenSource::new(identity, ConnectionSecrets::new(parts.secrets, parts.files), endpoint);
         let guard = ChallengeGuard {
             resource,
             authorities: std::iter::once(authority)
@@ -122,13 +124,13 @@ impl AzureFactory {
             directory: settings.auth.directory().map(str::to_owned),
         };
         let client = http_client(&self.egress, vault.destination.clone(), options)?;
-        let transport = VaultTransport::new(client, source.session(), guard);
+        let transport = VaultTransport::new(client, source.session(parts.login, parts.switch), guard);
         Ok(AzureProvider(Client {
             api: KeyApi::new(vault.base(), transport).map_err(|_| unusable())?,
             aes: settings.aes_algorithm,
             hsm: settings.hsm,
             shared: settings.auth.shared(),
-            identity: identity(&settings.auth, self.installation.application.as_ref()),
+            identity: described(&settings.auth, self.installation.application.as_ref()),
             vault,
         }))
     }
@@ -151,57 +153,6 @@ impl AzureFactory {
                 http_client(&self.egress, destination, options)
             }
         }
-    }
-
-    fn credentials(&self, auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<Identity, Error> {
-        let mut secrets = secrets;
-        let mut secret = |wanted: &str| {
-            take_secret(&mut secrets, wanted).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
-        };
-        Ok(Identity::Credentials(match auth.clone() {
-            Auth::Static {} => return Ok(Identity::Token(secret(TOKEN)?)),
-            Auth::ClientSecret { directory, client_id } => Credentials::ClientSecret {
-                directory,
-                client_id,
-                secret: secret(SECRET)?,
-            },
-            Auth::ClientCertificate { directory, client_id } => Credentials::Certificate {
-                directory,
-                client_id,
-                certificate: secret(CERTIFICATE)?,
-                key: secret(KEY)?,
-            },
-            Auth::WorkloadIdentity {
-                directory,
-                client_id,
-                token_file: Some(file),
-            } => Credentials::TokenFile {
-                directory,
-                client_id,
-                file: file.into(),
-            },
-            Auth::WorkloadIdentity {
-                directory,
-                client_id,
-                token_file: None,
-            } => Credentials::Federated {
-                directory,
-                client_id,
-                token: secret(TOKEN)?,
-            },
-            Auth::Application { directory } => {
-                let application = self.installation.application.clone().ok_or_else(|| {
-                    fault(ErrorKind::Misconfigured, "no application")
-                        .advice("The operator's configuration no longer has an application for customers' directories (providers.azure.application).")
-                })?;
-                Credentials::Application {
-                    directory,
-                    client_id: application.client_id,
-                    secret_file: application.secret_file,
-                }
-            }
-            Auth::ManagedIdentity { client_id } => Credentials::ManagedIdentity { client_id },
-        }))
     }
 }
 
@@ -227,7 +178,7 @@ fn identity_endpoint() -> Result<(Egress, Destination), Error> {
 }
 
 /// A description of the identity.
-fn identity(auth: &Auth, application: Option<&Application>) -> String {
+fn described(auth: &Auth, application: Option<&Application>) -> String {
     match auth {
         Auth::Static {} => "the given token's identity".to_owned(),
         Auth::ClientSecret { directory, client_id }

@@ -1,14 +1,16 @@
 //! The token of a connection. Its life is the kit's [`Session`](claviger_provider::kit::session::Session).
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use claviger_provider::Secret;
-use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Expiry, Pauses};
+use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
+use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Term};
+use claviger_provider::{LoginReport, Secret, SeverSwitch};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::credentials::{Credentials, TokenEndpoint};
-use crate::errors::{CallError, call_error};
+use crate::credentials::{Credentials, Identity, Origin, TokenEndpoint};
+use crate::errors::{CallError, Refusal, call_error};
 
 /// A refused token is replaced at most once in this time. A vault that refuses again refuses the
 /// identity, not the token.
@@ -21,37 +23,30 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 pub(crate) type Session = session::Session<TokenSource>;
 
 /// The source of a connection's tokens.
-pub(crate) enum TokenSource {
-    /// The settings contain the token. Only the vault knows when it expires.
-    Static(Secret),
-    /// The authority issues tokens for a credential.
-    Authority {
-        credentials: Credentials,
-        endpoint: TokenEndpoint,
-        /// When a refused token was last replaced.
-        replaced: Mutex<Option<Instant>>,
-    },
+pub(crate) struct TokenSource {
+    identity: Identity,
+    secrets: ConnectionSecrets,
+    /// The authority that issues tokens; `None` for a token that the settings contain, of which only the vault
+    /// knows when it expires.
+    endpoint: Option<TokenEndpoint>,
+    /// When a refused token was last replaced.
+    replaced: Mutex<Option<Instant>>,
 }
 
 impl TokenSource {
-    /// Tokens that the authority issues for a credential.
-    pub(crate) fn authority(credentials: Credentials, endpoint: TokenEndpoint) -> Self {
-        Self::Authority {
-            credentials,
+    /// Tokens of this identity, with the connection's secrets as they are at each login.
+    pub(crate) fn new(identity: Identity, secrets: ConnectionSecrets, endpoint: Option<TokenEndpoint>) -> Self {
+        Self {
+            identity,
+            secrets,
             endpoint,
             replaced: Mutex::default(),
         }
     }
 
     /// Creates the session of a connection with these tokens. This sends no request.
-    pub(crate) fn session(self) -> Session {
-        Session::new(
-            self,
-            Pauses {
-                fetch: HOLD_OFF,
-                refusal: HOLD_OFF,
-            },
-        )
+    pub(crate) fn session(self, report: LoginReport, switch: SeverSwitch) -> Session {
+        Session::new(self, report, switch)
     }
 }
 
@@ -62,7 +57,7 @@ async fn request_token(credentials: &Credentials, endpoint: &TokenEndpoint) -> R
     let token = credential.get_token(&[&endpoint.scope], None).await.map_err(call_error)?;
     Ok(BearerToken {
         credential: Secret::copy_from(token.token.secret().as_bytes()),
-        expiry: Expiry::at(system_time(token.expires_on.unix_timestamp())),
+        term: Term::until(system_time(token.expires_on.unix_timestamp())),
     })
 }
 
@@ -72,32 +67,43 @@ fn system_time(unix: i64) -> SystemTime {
 
 impl CredentialSource for TokenSource {
     type Credential = BearerToken;
-    type Error = CallError;
+    type Refusal = Refusal;
 
     async fn fetch(&self, _previous: Option<&BearerToken>) -> Result<BearerToken, CallError> {
-        match self {
-            Self::Static(token) => Ok(BearerToken {
-                credential: Secret::copy_from(token.expose()),
-                expiry: Expiry::never(),
+        let unusable = |cause: String| CallError::NoSource {
+            advice: SecretsError::ADVICE,
+            cause,
+        };
+        let secrets = self.secrets.read().await.map_err(|error| unusable(error.to_string()).in_login())?;
+        let origin = self.identity.origin(&secrets).map_err(|why| unusable(why.to_owned()).in_login())?;
+        match (origin, &self.endpoint) {
+            (Origin::Token(credential), _) => Ok(BearerToken {
+                credential,
+                term: Term::ENDLESS,
             }),
-            Self::Authority { credentials, endpoint, .. } => match timeout(PATIENCE, request_token(credentials, endpoint)).await {
+            (Origin::Authority(credentials), Some(endpoint)) => match timeout(PATIENCE, request_token(&credentials, endpoint)).await {
                 Ok(result) => result.map_err(CallError::in_login),
                 Err(_) => Err(credentials.timed_out().in_login()),
             },
+            (Origin::Authority(_), None) => Err(CallError::Unbuilt("a credential without an authority".to_owned())),
         }
     }
 
     async fn replaceable(&self, _refused: &BearerToken) -> Result<bool, CallError> {
-        Ok(match self {
-            Self::Static(_) => false,
-            Self::Authority { replaced, .. } => {
-                let mut replaced = replaced.lock();
-                let recently = replaced.is_some_and(|at| at.elapsed() < HOLD_OFF);
-                if !recently {
-                    *replaced = Some(Instant::now());
-                }
-                !recently
-            }
-        })
+        if self.endpoint.is_none() {
+            return Ok(false);
+        }
+        let mut replaced = self.replaced.lock();
+        let recently = replaced.is_some_and(|at| at.elapsed() < HOLD_OFF);
+        if !recently {
+            *replaced = Some(Instant::now());
+        }
+        Ok(!recently)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.secrets.paths();
+        files.extend(self.identity.file());
+        files
     }
 }

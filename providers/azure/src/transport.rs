@@ -53,7 +53,10 @@ impl VaultTransport {
 
     async fn exchange(&self, request: &Request) -> Result<AsyncRawResponse, CallError> {
         if request.headers().get_optional_str(&AUTHORIZATION).is_some() {
-            return self.session.call(token_refused, |token| self.attempt(request, token)).await;
+            return self
+                .session
+                .call(&attempts::login(), token_refused, |token| self.attempt(request, token))
+                .await;
         }
         // The SDK's first request to a vault, which has no token and no body. It only asks for the
         // challenge, so it is not reported as an attempt of the operation.

@@ -18,6 +18,8 @@ mod credentials;
 mod fixture;
 #[path = "answers/keys.rs"]
 mod keys;
+#[path = "answers/logins.rs"]
+mod logins;
 #[path = "answers/refusals.rs"]
 mod refusals;
 #[path = "answers/severed.rs"]

@@ -104,6 +104,8 @@ pub struct Error {
     pub owner_may_read: bool,
     /// The cause, for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whether the provider was not asked: the gateway repeats a refusal that it logged when it came.
+    pub repeated: bool,
 }
 
 impl Error {
@@ -119,6 +121,7 @@ impl Error {
             message: None,
             owner_may_read: false,
             source: None,
+            repeated: false,
         }
     }
 
@@ -151,6 +154,13 @@ impl Error {
     #[must_use]
     pub fn advice(mut self, advice: &'static str) -> Self {
         self.advice = Some(advice);
+        self
+    }
+
+    /// Marks a refusal that is repeated without asking the provider.
+    #[must_use]
+    pub fn repeated(mut self) -> Self {
+        self.repeated = true;
         self
     }
 

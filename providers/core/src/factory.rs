@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, ProviderKind, Secret,
-    SeverSwitch, TenantId, Wrapped,
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, LoginReport, ProviderKind,
+    Secret, SecretFiles, SeverSwitch, TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.
@@ -88,6 +88,11 @@ pub struct ConnectionParts<'a> {
     pub background: Option<Arc<dyn BackgroundCalls>>,
     /// Every request of the adapter's passes it, those of its background tasks included.
     pub switch: SeverSwitch,
+    /// The operator's files with the secrets, for a declared connection whose settings name some. They are read
+    /// at each login; `secrets` are their contents of a moment ago.
+    pub files: Option<Arc<dyn SecretFiles>>,
+    /// Receives what becomes of the connection's logins.
+    pub login: LoginReport,
 }
 
 impl ConnectionParts<'_> {

@@ -14,8 +14,10 @@ mod error;
 mod factory;
 mod fields;
 mod ids;
+mod jitter;
 pub mod kit;
 pub mod layers;
+mod login;
 mod node;
 pub mod oaep;
 mod op;
@@ -25,6 +27,7 @@ mod provider;
 mod public_keys;
 mod sealed;
 mod secret;
+mod secret_files;
 mod sever_switch;
 pub mod xaes;
 
@@ -38,9 +41,10 @@ pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsE
 pub use fields::{Fields, only, only_member};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
+pub use login::{LoginFailure, LoginReport, LoginState, LoginStatus};
 pub use node::{Node, NodeError};
 pub use op::{Call, Op, Output};
-pub use op_context::OpContext;
+pub use op_context::{LoginWait, OpContext};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
     Algorithm, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription, Wrapped,
@@ -48,4 +52,5 @@ pub use provider::{
 pub use public_keys::PublicKeys;
 pub use sealed::{SealedName, SealedStore};
 pub use secret::{Secret, fill_random};
+pub use secret_files::SecretFiles;
 pub use sever_switch::{SeverSwitch, Severed};

@@ -1,7 +1,10 @@
 //! What every provider operation carries beside its arguments.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::call_trace::{CallSink, CallTrace, TracedCalls};
 use crate::ids::TenantId;
@@ -18,6 +21,7 @@ pub struct OpContext {
     /// No attempt starts or continues after this. It bounds all attempts together.
     pub deadline: Instant,
     trace: Arc<CallTrace>,
+    login: LoginWait,
 }
 
 impl OpContext {
@@ -29,6 +33,7 @@ impl OpContext {
             actor: actor.into(),
             deadline,
             trace: Arc::default(),
+            login: LoginWait::default(),
         }
     }
 
@@ -44,6 +49,18 @@ impl OpContext {
     pub fn with_trace(mut self, trace: Arc<CallTrace>) -> Self {
         self.trace = trace;
         self
+    }
+
+    /// The same context for a check, which tries a login that the provider refused before, once.
+    #[must_use]
+    pub fn checking(self) -> Self {
+        self.login.0.trial.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// The operation's waits for logins.
+    pub const fn login(&self) -> &LoginWait {
+        &self.login
     }
 
     /// The tenant who has to prove that a key is theirs before it is adopted; `None` for the
@@ -72,5 +89,74 @@ impl OpContext {
 impl<'a> From<&'a OpContext> for CallSink<'a> {
     fn from(cx: &'a OpContext) -> Self {
         Self::Operation(&cx.trace)
+    }
+}
+
+/// The waits of one operation for its connection's login. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct LoginWait(Arc<Waits>);
+
+#[derive(Debug, Default)]
+struct Waits {
+    /// Whether a login that was refused before is tried, once.
+    trial: AtomicBool,
+    waited: Mutex<Waited>,
+}
+
+/// The time of waits that are over, and the waits under way: their number and when the first one began.
+#[derive(Debug, Default)]
+struct Waited {
+    before: Duration,
+    under_way: Option<(usize, tokio::time::Instant)>,
+}
+
+impl LoginWait {
+    /// Whether a login that was refused before is to be tried now. `true` at most once.
+    pub fn take_trial(&self) -> bool {
+        self.0.trial.swap(false, Ordering::Relaxed)
+    }
+
+    /// Runs a wait for a login. It counts for the deadline of the operation, and not for the timeout of one
+    /// attempt of its call.
+    pub async fn during<F: Future>(&self, wait: F) -> F::Output {
+        let _waiting = Waiting::begin(&self.0);
+        wait.await
+    }
+
+    /// How long the operation has waited so far.
+    pub fn so_far(&self) -> Duration {
+        let waited = self.0.waited.lock();
+        let now = waited.under_way.map(|(_, since)| since.elapsed());
+        waited.before + now.unwrap_or_default()
+    }
+
+    /// Whether it waits now.
+    pub fn is_under_way(&self) -> bool {
+        self.0.waited.lock().under_way.is_some()
+    }
+}
+
+struct Waiting<'a>(&'a Waits);
+
+impl<'a> Waiting<'a> {
+    fn begin(waits: &'a Waits) -> Self {
+        let mut waited = waits.waited.lock();
+        let (others, since) = waited.under_way.unwrap_or_else(|| (0, tokio::time::Instant::now()));
+        waited.under_way = Some((others + 1, since));
+        Self(waits)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waited = self.0.waited.lock();
+        waited.under_way = match waited.under_way {
+            Some((waits, since)) if waits > 1 => Some((waits - 1, since)),
+            Some((_, since)) => {
+                waited.before += since.elapsed();
+                None
+            }
+            None => None,
+        };
     }
 }

@@ -110,7 +110,7 @@ impl KmsApi {
             result
         };
         // The tokens of Google's library, too.
-        let call = self.session.call(token_refused, attempt);
+        let call = self.session.call(cx.login(), token_refused, attempt);
         self.switch.pass(call).await.map_err(SendError::from)?
     }
 

@@ -8,21 +8,25 @@
 //! and take the exchange's URL from the credentials file.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use chrono::DateTime;
 use claviger_provider::egress::{Client, Request, Response};
 use claviger_provider::kit::secret_file::read_word;
-use claviger_provider::kit::session::{BearerToken, Expiry};
+use claviger_provider::kit::secrets::{self, Stamp};
+use claviger_provider::kit::session::{BearerToken, Term};
+use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{BackgroundTrace, CallResult, CallSink, Secret, innermost};
+use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
 use google_cloud_auth::credentials::{AccessTokenCredentials, Builder};
 use google_cloud_gax::error::rpc::Code;
 use http::{HeaderMap, Method, header};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
+use crate::auth::SECRET;
 use crate::errors::{CallError, Refusal, ServiceError, retry_after};
 
 /// The scope of a token that is used for Cloud KMS only.
@@ -47,10 +51,11 @@ pub(crate) enum Credentials {
     Library(AccessTokenCredentials),
     /// Google's library: the machine's identity, from the file in `GOOGLE_APPLICATION_CREDENTIALS`,
     /// gcloud's file or the metadata server. It sends requests from its creation on, so it is created
-    /// by the first call: a severed connection has none.
+    /// by the first call: a severed connection has none. It keeps what it has read, so it is made anew when the
+    /// files change.
     Ambient {
         scope: &'static str,
-        library: OnceCell<AccessTokenCredentials>,
+        library: Mutex<Option<(Stamp, AccessTokenCredentials)>>,
     },
     /// Workload identity federation.
     Workload { audience: String, subject: Subject, sts: Client },
@@ -86,10 +91,22 @@ impl Credentials {
         match self {
             Self::Token(secret) => Ok(BearerToken {
                 credential: Secret::copy_from(secret.expose()),
-                expiry: Expiry::never(),
+                term: Term::ENDLESS,
             }),
             Self::Library(credentials) => of_library(credentials).await,
-            Self::Ambient { scope, library } => of_library(library.get_or_try_init(async || ambient(scope)).await?).await,
+            Self::Ambient { scope, library } => {
+                let now = Stamp::of(&machines_files()).await;
+                let made = library.lock().clone().filter(|(stamp, _)| *stamp == now);
+                let credentials = match made {
+                    Some((_, credentials)) => credentials,
+                    None => {
+                        let made = ambient(scope)?;
+                        *library.lock() = Some((now, made.clone()));
+                        made
+                    }
+                };
+                of_library(&credentials).await
+            }
             Self::Workload { audience, subject, sts } => exchange(background, audience, subject, sts).await,
         }
     }
@@ -101,6 +118,76 @@ impl Credentials {
             Self::Workload { .. } => true,
         }
     }
+}
+
+/// What the credentials of a connection are made from, but for its secrets.
+pub(crate) enum Identity {
+    /// An access token.
+    Token,
+    /// A service account's key, for tokens of this scope.
+    Key { scope: &'static str },
+    /// Workload identity federation; without a file, the token is a secret of the connection.
+    Workload {
+        audience: String,
+        file: Option<PathBuf>,
+        sts: Client,
+    },
+    /// The machine's identity.
+    Ambient { scope: &'static str },
+}
+
+impl Identity {
+    /// The credentials with these secrets.
+    ///
+    /// # Errors
+    /// Why they cannot be used.
+    pub(crate) fn credentials(&self, secrets: &Secrets) -> Result<Credentials, &'static str> {
+        let secret = || secrets::secret(secrets, SECRET).ok_or("the connection's secret is missing");
+        Ok(match self {
+            Self::Token => Credentials::Token(secret()?),
+            Self::Key { scope } => {
+                Credentials::Library(signed_by_key(&secret()?, scope).ok_or("the service account's key cannot be used")?)
+            }
+            Self::Workload { audience, file, sts } => Credentials::Workload {
+                audience: audience.clone(),
+                subject: match file {
+                    Some(path) => Subject::File(path.clone()),
+                    None => Subject::Given(secret()?),
+                },
+                sts: sts.clone(),
+            },
+            Self::Ambient { scope } => Credentials::Ambient {
+                scope,
+                library: Mutex::default(),
+            },
+        })
+    }
+
+    /// The files that a login reads.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Workload { file: Some(file), .. } => vec![file.clone()],
+            // The library is asked for each token, and looks at them then.
+            Self::Token | Self::Key { .. } | Self::Workload { file: None, .. } | Self::Ambient { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The files of the machine's identity, where Google's library looks for them.
+fn machines_files() -> Vec<PathBuf> {
+    let named = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/gcloud/application_default_credentials.json"));
+    named.or_else(home).into_iter().collect()
+}
+
+/// Tokens signed with a service account's key, without a request.
+fn signed_by_key(secret: &Secret, scope: &str) -> Option<AccessTokenCredentials> {
+    let file = serde_json::from_slice(secret.expose()).ok()?;
+    let scopes = AccessSpecifier::from_scopes([scope]);
+    KeyBuilder::new(file)
+        .with_access_specifier(scopes)
+        .build_access_token_credentials()
+        .ok()
 }
 
 fn ambient(scope: &str) -> Result<AccessTokenCredentials, CallError> {
@@ -119,7 +206,7 @@ async fn of_library(credentials: &AccessTokenCredentials) -> Result<BearerToken,
     let token = token.map_err(|error| no_source(innermost(&error)))?;
     Ok(BearerToken {
         credential: Secret::new(token.token.into_bytes()),
-        expiry: Expiry::at(SystemTime::now()),
+        term: Term::lasting(Duration::ZERO),
     })
 }
 
@@ -152,7 +239,7 @@ async fn exchange(background: &BackgroundTrace, audience: &str, subject: &Subjec
     let exchanged: Exchanged = serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body of STS"))?;
     Ok(BearerToken {
         credential: validated(exchanged.access_token)?,
-        expiry: Expiry::at(SystemTime::now() + Duration::from_secs(exchanged.expires_in.min(MAX_LIFETIME))),
+        term: Term::lasting(Duration::from_secs(exchanged.expires_in.min(MAX_LIFETIME))),
     })
 }
 
@@ -180,7 +267,7 @@ impl Impersonation {
         let end = DateTime::parse_from_rfc3339(&generated.expire_time).map_err(|_| malformed())?;
         Ok(BearerToken {
             credential: validated(generated.access_token)?,
-            expiry: Expiry::at(end.into()),
+            term: Term::until(end.into()),
         })
     }
 }

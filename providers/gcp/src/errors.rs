@@ -21,7 +21,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 pub(crate) type CallError = call_error::CallError<Refusal>;
 
 /// A response that is no usable result.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Refusal {
     /// An error response of a Google service.
     Service(ServiceError),
@@ -32,7 +32,7 @@ pub(crate) enum Refusal {
 }
 
 /// An error response of a Google service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServiceError {
     code: Code,
     /// Types of violated preconditions and reasons of `ErrorInfo`.

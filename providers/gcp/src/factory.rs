@@ -1,22 +1,21 @@
 //! Creates connections to Cloud KMS.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_provider::egress::{self, Authorities, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::CONNECT_TIMEOUT;
+use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind,
     PublicKeys, Secret, SettingsError, SettingsOrigin, SeverSwitch, Wrapped,
 };
-use google_cloud_auth::credentials::AccessTokenCredentials;
-use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder as KeyBuilder};
-use tokio::sync::OnceCell;
 
-use crate::auth::{Auth, Base, SECRET};
+use crate::auth::{Auth, Base};
 use crate::client::{Client, KmsApi};
-use crate::credentials::{CLOUD_SCOPE, Credentials, Impersonation, KMS_SCOPE, Subject};
+use crate::credentials::{CLOUD_SCOPE, Identity, Impersonation, KMS_SCOPE};
 use crate::errors::fault;
 use crate::keys::unproven;
 use crate::names::KeyRing;
@@ -75,24 +74,22 @@ impl GcpFactory {
         let settings: Settings = serde_json::from_str(parts.settings).map_err(|_| unusable())?;
         let ring = KeyRing::parse(&settings.key_ring).map_err(|_| unusable())?;
         let background = parts.background_trace();
-        let secret = parts.secrets.into_iter().find(|(name, _)| name == SECRET).map(|(_, secret)| secret);
         let sts = self.endpoint(&settings.sts_endpoint, &self.endpoints.sts, STS);
-        let (credentials, impersonation) = match &settings.auth {
-            Auth::Plain(plain) => (self.credentials(plain, secret, KMS_SCOPE, &sts, &switch)?, None),
+        let (identity, impersonation) = match &settings.auth {
+            Auth::Plain(plain) => (self.identity(plain, KMS_SCOPE, &sts, &switch)?, None),
             Auth::Impersonate { service_account, base } => {
                 let iam = self.endpoint(&settings.iam_endpoint, &self.endpoints.iam, IAM);
                 let impersonation = Impersonation {
                     account: service_account.clone(),
                     iam: self.token_client(&iam, &switch)?,
                 };
-                (self.credentials(base, secret, CLOUD_SCOPE, &sts, &switch)?, Some(impersonation))
+                (self.identity(base, CLOUD_SCOPE, &sts, &switch)?, Some(impersonation))
             }
         };
-        let session = Session::new(TokenSource {
-            credentials,
-            impersonation,
-            background,
-        });
+        let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
+        let source = TokenSource::new(identity, secrets, impersonation, background);
+        let source = source.map_err(|why| fault(ErrorKind::Misconfigured, why))?;
+        let session = Session::new(source, parts.login, switch.clone());
         let endpoint = settings.endpoint.as_ref().or(self.endpoints.kms.as_ref());
         let api = KmsApi::new(endpoint.map(String::as_str), session, switch).await;
         Ok(GcpProvider(Client {
@@ -134,41 +131,18 @@ impl GcpFactory {
         client.map_err(|error| unusable("the HTTP client of a token service").source(error))
     }
 
-    fn credentials(
-        &self,
-        base: &Base,
-        secret: Option<Secret>,
-        scope: &'static str,
-        sts: &str,
-        switch: &SeverSwitch,
-    ) -> Result<Credentials, Error> {
-        let missing = || fault(ErrorKind::Misconfigured, "the connection's secret is missing");
+    fn identity(&self, base: &Base, scope: &'static str, sts: &str, switch: &SeverSwitch) -> Result<Identity, Error> {
         Ok(match base {
-            Base::Token {} => Credentials::Token(secret.ok_or_else(missing)?),
-            Base::ServiceAccountKey { .. } => Credentials::Library(signed_by_key(&secret.ok_or_else(missing)?, scope)?),
-            Base::WorkloadIdentity { audience, token_file } => Credentials::Workload {
+            Base::Token {} => Identity::Token,
+            Base::ServiceAccountKey { .. } => Identity::Key { scope },
+            Base::WorkloadIdentity { audience, token_file } => Identity::Workload {
                 audience: audience.clone(),
-                subject: match token_file {
-                    Some(path) => Subject::File(path.into()),
-                    None => Subject::Given(secret.ok_or_else(missing)?),
-                },
+                file: token_file.as_ref().map(PathBuf::from),
                 sts: self.token_client(sts, switch)?,
             },
-            Base::Ambient {} => Credentials::Ambient {
-                scope,
-                library: OnceCell::new(),
-            },
+            Base::Ambient {} => Identity::Ambient { scope },
         })
     }
-}
-
-/// Tokens signed with a service account's key, without a request.
-fn signed_by_key(secret: &Secret, scope: &str) -> Result<AccessTokenCredentials, Error> {
-    let unusable = || fault(ErrorKind::Misconfigured, "the service account's key cannot be used");
-    let file = serde_json::from_slice(secret.expose()).map_err(|_| unusable())?;
-    let scopes = AccessSpecifier::from_scopes([scope]);
-    let credentials = KeyBuilder::new(file).with_access_specifier(scopes).build_access_token_credentials();
-    credentials.map_err(|_| unusable())
 }
 
 #[async_trait]

@@ -13,6 +13,8 @@ mod calls;
 mod checksums;
 #[path = "answers/fixture.rs"]
 mod fixture;
+#[path = "answers/logins.rs"]
+mod logins;
 #[path = "answers/machine.rs"]
 mod machine;
 #[path = "answers/refusals.rs"]

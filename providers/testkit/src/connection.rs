@@ -1,6 +1,8 @@
 //! A connection and a key request for an adapter's own tests.
 
-use claviger_provider::{ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, Secret, SeverSwitch, TenantId};
+use claviger_provider::{
+    ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SeverSwitch, TenantId,
+};
 
 /// The tenant of the connections.
 pub const TENANT: TenantId = TenantId::from_bytes([7; 16]);
@@ -18,7 +20,14 @@ pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<
         secrets,
         background: None,
         switch: SeverSwitch::default(),
+        files: None,
+        login: login_report(),
     }
+}
+
+/// A report on the logins of a connection.
+pub fn login_report() -> LoginReport {
+    LoginReport::new(TENANT, ConnectionId::from_bytes([9; 16]), ProviderKind::Vault)
 }
 
 /// A request for a key with a random id: a new provider key, or an existing one to adopt.

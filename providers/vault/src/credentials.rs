@@ -1,8 +1,13 @@
 //! How a connection gets its token: a given one, or a login at an auth method.
 
 use claviger_provider::Secret;
+use claviger_provider::egress::ClientCertificate;
+use claviger_provider::kit::secrets;
+use claviger_provider::kit::settings::Secrets;
 use serde::Serialize;
 
+use crate::auth::Auth;
+use crate::client::Token;
 use crate::names::Path;
 
 /// The source of a connection's token.
@@ -48,6 +53,42 @@ impl Serialize for LoginBody {
             Self::Cert { name } => serializer.collect_map(name.iter().map(|name| ("name", name.clone()))),
         }
     }
+}
+
+/// How a connection gets its token with these secrets, and the client certificate for a login with one. `None` if
+/// a secret is missing or cannot be used.
+pub(crate) fn credential(auth: &Auth, secrets: &Secrets) -> Option<(Credential, Option<ClientCertificate>)> {
+    let secret = |name: &str| secrets::secret(secrets, name);
+    let login = |mount: &str, body| {
+        let mount = Path::parse(mount)?;
+        Some(Credential::Login { mount, body })
+    };
+    Some(match auth {
+        Auth::Token {} => {
+            let token = secret("token")?;
+            Token::new(&token)?;
+            (Credential::Token(token), None)
+        }
+        Auth::Approle { role_id, mount } => {
+            let body = LoginBody::Approle {
+                role_id: role_id.clone(),
+                secret_id: secret("secret_id")?,
+            };
+            (login(mount, body)?, None)
+        }
+        Auth::Jwt { role, mount } | Auth::Kubernetes { role, mount } => {
+            let body = LoginBody::Jwt {
+                role: role.clone(),
+                jwt: secret("jwt")?,
+            };
+            (login(mount, body)?, None)
+        }
+        Auth::Cert { name, mount } => {
+            let (certificate, key) = (secret("certificate")?, secret("key")?);
+            let certificate = ClientCertificate::from_pem(certificate.expose(), key.expose())?;
+            (login(mount, LoginBody::Cert { name: name.clone() })?, Some(certificate))
+        }
+    })
 }
 
 /// The body of `sys/wrapping/lookup`.

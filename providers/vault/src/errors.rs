@@ -13,7 +13,7 @@ use crate::codes::{self, BINDS_NO_CONTEXT, plain};
 pub(crate) type CallError = call_error::CallError<Refusal>;
 
 /// Why the server, or the adapter for it, refuses a call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Refusal {
     /// A response other than success.
     Response(ErrorResponse),
@@ -22,7 +22,7 @@ pub(crate) enum Refusal {
 }
 
 /// A response other than success.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ErrorResponse {
     pub(crate) status: u16,
     /// The server's sentences; `None` where the body is not one of Vault's.
@@ -53,6 +53,7 @@ impl call_error::Refusal for Refusal {
 
     fn login_meaning(&self) -> Meaning {
         match self {
+            Self::Response(response) if !response.is_final() => self.meaning(),
             Self::Response(_) => Meaning::of(ErrorKind::ProviderDenied).advice(
                 "The server rejects the login: the role or its secret is wrong or has expired, is bound to other networks, or the auth \
                  method is mounted elsewhere.",

@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use claviger_provider::egress::{ClientCertificate, Egress};
+use claviger_provider::egress::Egress;
 use claviger_provider::kit::http::ConnectionHttp;
+use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped, take_secret,
+    SettingsError, SettingsOrigin, Wrapped,
 };
 
-use crate::auth::Auth;
-use crate::client::{Api, Token};
-use crate::credentials::{Credential, LoginBody};
+use crate::connector::Connector;
 use crate::errors::fault;
 use crate::key_type::KeyType;
 use crate::names::{Engine, Path};
 use crate::offline_decrypt::commands;
 use crate::provider::{VaultProvider, capabilities};
-use crate::session::Session;
+use crate::session::{Session, TokenSource};
 use crate::settings::{Settings, parse, replace};
 use crate::transit::Transit;
 
@@ -42,65 +41,30 @@ impl VaultFactory {
     pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<VaultProvider, Error> {
         let (settings, engine) = stored(parts.settings).ok_or_else(unusable)?;
         let trace = parts.background_trace();
-        let (credential, client_certificate) = credential(&settings.auth, parts.secrets)?;
         let destination = self.egress.destination(&settings.address);
         let destination =
             destination.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
         let http = ConnectionHttp {
             ca: settings.ca.as_deref(),
             proxy: settings.proxy.as_deref(),
-            client_certificate,
-            switch: parts.switch,
+            client_certificate: None,
+            switch: parts.switch.clone(),
         };
-        let options = http.options(&self.egress, ProviderKind::Vault)?;
-        let client = self.egress.client(destination, options);
-        let client = client.map_err(|error| fault(ErrorKind::Misconfigured, "no client can be made").source(error))?;
-        let api = Api::new(client, engine.namespace.as_ref()).ok_or_else(unusable)?;
-        let session = Session::new(api, credential, trace);
+        let connector = Connector {
+            egress: self.egress.clone(),
+            destination,
+            options: http.options(&self.egress, ProviderKind::Vault)?,
+            namespace: engine.namespace.clone(),
+        };
+        let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
+        let source = TokenSource::new(connector, settings.auth, secrets, trace)?;
+        let session = Session::new(source, parts.login, parts.switch);
         Ok(VaultProvider(Transit::new(session, engine, settings.symmetric_key_type)))
     }
 }
 
 fn unusable() -> Error {
     fault(ErrorKind::Misconfigured, "the stored settings cannot be used")
-}
-
-/// How a connection gets its token, and the client certificate for a login with one.
-fn credential(auth: &Auth, secrets: Vec<(String, Secret)>) -> Result<(Credential, Option<ClientCertificate>), Error> {
-    let mut secrets = secrets;
-    let mut secret = |name: &str| {
-        take_secret(&mut secrets, name).ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing"))
-    };
-    let login = |mount: &str, body| {
-        let mount = Path::parse(mount).ok_or_else(unusable)?;
-        Ok::<_, Error>(Credential::Login { mount, body })
-    };
-    match auth {
-        Auth::Token {} => {
-            let token = secret("token")?;
-            Token::new(&token).ok_or_else(unusable)?;
-            Ok((Credential::Token(token), None))
-        }
-        Auth::Approle { role_id, mount } => {
-            let body = LoginBody::Approle {
-                role_id: role_id.clone(),
-                secret_id: secret("secret_id")?,
-            };
-            Ok((login(mount, body)?, None))
-        }
-        Auth::Jwt { role, mount } | Auth::Kubernetes { role, mount } => {
-            let body = LoginBody::Jwt {
-                role: role.clone(),
-                jwt: secret("jwt")?,
-            };
-            Ok((login(mount, body)?, None))
-        }
-        Auth::Cert { name, mount } => {
-            let (certificate, key) = (secret("certificate")?, secret("key")?);
-            let certificate = ClientCertificate::from_pem(certificate.expose(), key.expose()).ok_or_else(unusable)?;
-            Ok((login(mount, LoginBody::Cert { name: name.clone() })?, Some(certificate)))
-        }
-    }
 }
 
 /// Stored settings, and the engine that they name.

@@ -4,6 +4,7 @@
 mod auth;
 mod client;
 mod codes;
+mod connector;
 mod credentials;
 mod errors;
 mod factory;

@@ -1,61 +1,65 @@
 //! The token of a connection: fetched when it is first needed, renewed before it ends, and replaced
 //! when the server has revoked it. See [`session`] for the state machine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Pauses};
-use claviger_provider::{BackgroundTrace, CallSink, OpContext, Secret};
+use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
+use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Term};
+use claviger_provider::kit::settings::Secrets;
+use claviger_provider::{BackgroundTrace, CallSink, Error, ErrorKind, LoginReport, OpContext, Secret, SeverSwitch};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::time::Instant;
 
+use crate::auth::Auth;
 use crate::client::{Api, ApiResponse, AuthBlock, Ignored, Request, Token};
-use crate::credentials::{Credential, LoginBody, WrappingLookup};
-use crate::errors::{CallError, Refusal, denied};
+use crate::connector::Connector;
+use crate::credentials::{Credential, LoginBody, WrappingLookup, credential};
+use crate::errors::{CallError, Refusal, denied, fault};
 use crate::names::Path;
-
-const PAUSES: Pauses = Pauses {
-    fetch: Duration::from_secs(10),
-    refusal: Duration::from_secs(30),
-};
 
 /// The longest lease that is counted. A longer one never ends, as far as the gateway is concerned.
 const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A token and its times.
+/// How many refused logins with one secret id are soon repeated. OpenBao and Vault lock a role, for all who use
+/// it, after five within fifteen minutes of each other.
+const REFUSALS_OF_A_ROLE: u32 = 3;
+/// The pause after more of them: longer than the server counts.
+const PAUSE_OF_A_ROLE: Duration = Duration::from_secs(16 * 60);
+
+/// A token and its life.
 pub(crate) struct Lease {
+    /// The server, as the login reached it: with the client certificate that it was made with.
+    api: Arc<Api>,
     token: Token,
     /// The time to live when the token was issued; zero for one that never ends.
     granted: Duration,
     renewable: bool,
-    /// When it is to be renewed or replaced.
-    due: Option<Instant>,
-    end: Option<Instant>,
+    term: Term,
 }
 
 impl Lease {
-    fn new(token: Token, seconds: u64, renewable: bool) -> Self {
+    fn new(api: &Arc<Api>, token: Token, seconds: u64, renewable: bool) -> Self {
         let granted = Duration::from_secs(seconds).min(MAX_LEASE);
-        let now = Instant::now();
+        let term = match seconds {
+            0 => Term::ENDLESS,
+            _ => Term::renewed_after(granted, granted.mul_f64(2.0 / 3.0)),
+        };
         Self {
+            api: Arc::clone(api),
             token,
             granted,
             renewable,
-            due: (seconds > 0).then(|| now + granted.mul_f64(2.0 / 3.0)),
-            end: (seconds > 0).then(|| now + granted),
+            term,
         }
     }
 }
 
 impl Lifetime for Lease {
-    fn is_due(&self) -> bool {
-        self.due.is_some_and(|due| due <= Instant::now())
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end.is_some_and(|end| end <= Instant::now())
+    fn term(&self) -> Term {
+        self.term
     }
 }
 
@@ -79,71 +83,128 @@ struct WrappingInfo {
 }
 
 /// A server, and the credential of one connection.
-struct TokenSource {
-    api: Api,
-    credential: Credential,
+pub(crate) struct TokenSource {
+    connector: Connector,
+    auth: Auth,
+    secrets: ConnectionSecrets,
+    /// The server, and the secrets whose client certificate its client has.
+    api: Mutex<(Arc<Secrets>, Arc<Api>)>,
     trace: BackgroundTrace,
-    /// Whether the token is a given one that renewals keep alive.
-    renewals_needed: AtomicBool,
 }
 
 impl CredentialSource for TokenSource {
     type Credential = Lease;
-    type Error = CallError;
+    type Refusal = Refusal;
 
     async fn fetch(&self, previous: Option<&Lease>) -> Result<Lease, CallError> {
-        let lease = match previous {
-            Some(lease) => self.next(lease).await?,
-            None => self.first().await?,
-        };
-        if matches!(self.credential, Credential::Token(_)) && lease.renewable && lease.due.is_some() {
-            self.renewals_needed.store(true, Ordering::Relaxed);
+        match previous {
+            Some(lease) => self.next(lease).await,
+            None => self.first().await,
         }
-        Ok(lease)
+        .map_err(|error| match error {
+            error @ CallError::NoCredential { .. } => error,
+            other => other.in_login(),
+        })
     }
 
     /// The server also refuses a valid token what its policy forbids. A new login does not help
     /// then.
     async fn replaceable(&self, refused: &Lease) -> Result<bool, CallError> {
-        match &self.credential {
-            Credential::Token(_) => Ok(false),
-            Credential::Login { .. } => Ok(!self.knows(CallSink::from(&self.trace), refused).await?),
+        match &self.auth {
+            Auth::Token {} => Ok(false),
+            Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
+                Ok(!knows(CallSink::from(&self.trace), refused).await?)
+            }
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.secrets.paths()
+    }
+
+    /// Nobody could replace a given token. After a login, the next call logs in again.
+    fn is_kept(&self, lease: &Lease) -> bool {
+        matches!(self.auth, Auth::Token {}) && lease.renewable
+    }
+
+    fn refusal_pause(&self, refusals: u32) -> Duration {
+        match &self.auth {
+            Auth::Approle { .. } if refusals > REFUSALS_OF_A_ROLE => PAUSE_OF_A_ROLE,
+            Auth::Token {} | Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
+                session::refusal_pause(refusals)
+            }
         }
     }
 }
 
 impl TokenSource {
+    /// Sends no request.
+    ///
+    /// # Errors
+    /// `Misconfigured` when a secret is missing or cannot be used.
+    pub(crate) fn new(connector: Connector, auth: Auth, secrets: ConnectionSecrets, trace: BackgroundTrace) -> Result<Self, Error> {
+        let latest = secrets.latest();
+        let (_, certificate) = credential(&auth, &latest)
+            .ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing or cannot be used"))?;
+        let api = Arc::new(connector.api(certificate)?);
+        Ok(Self {
+            connector,
+            auth,
+            secrets,
+            api: Mutex::new((latest, api)),
+            trace,
+        })
+    }
+
     /// The call of a session itself, which serves all operations.
-    async fn call<D: DeserializeOwned>(&self, token: Option<&Token>, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
-        self.api.call(CallSink::from(&self.trace), token, request).await
+    async fn call<D: DeserializeOwned>(&self, api: &Api, token: Option<&Token>, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
+        api.call(CallSink::from(&self.trace), token, request).await
+    }
+
+    /// The credential with the secrets as they are now, and the server as it is reached with them.
+    async fn at_hand(&self) -> Result<(Credential, Arc<Api>), CallError> {
+        let unusable = |cause: String| CallError::NoSource {
+            advice: SecretsError::ADVICE,
+            cause,
+        };
+        let secrets = self.secrets.read().await.map_err(|error| unusable(error.to_string()))?;
+        let found = credential(&self.auth, &secrets);
+        let (credential, certificate) = found.ok_or_else(|| unusable("a secret of the connection is missing".to_owned()))?;
+        let mut api = self.api.lock();
+        if certificate.is_some() && !Arc::ptr_eq(&api.0, &secrets) {
+            let made = self.connector.api(certificate).map_err(|error| unusable(error.to_string()))?;
+            *api = (secrets, Arc::new(made));
+        }
+        Ok((credential, Arc::clone(&api.1)))
     }
 
     async fn first(&self) -> Result<Lease, CallError> {
-        let secret = match &self.credential {
-            Credential::Login { mount, body } => return self.log_in(mount, body).await,
+        let (credential, api) = self.at_hand().await?;
+        let secret = match &credential {
+            Credential::Login { mount, body } => return self.log_in(&api, mount, body).await,
             Credential::Token(secret) => secret,
         };
         let token = Token::new(secret).ok_or(CallError::MalformedResponse("token"))?;
-        if self.is_wrapping_token(secret).await? {
-            return Err(CallError::Refused(Refusal::WrappingToken).in_login());
+        if self.is_wrapping_token(&api, secret).await? {
+            return Err(CallError::Refused(Refusal::WrappingToken));
         }
-        match self.look_up(CallSink::from(&self.trace), &token).await {
-            Ok(found) if found.renewable => Ok(Lease::new(token, found.ttl, true)),
-            Ok(_) => Ok(Lease::new(token, 0, false)),
+        match look_up(&api, CallSink::from(&self.trace), &token).await {
+            Ok(found) if found.renewable => Ok(Lease::new(&api, token, found.ttl, true)),
+            Ok(_) => Ok(Lease::new(&api, token, 0, false)),
             // The token lacks the right to look itself up, or it has ended. The operation's own
             // call will show which.
-            Err(refused) if denied(&refused) => Ok(Lease::new(token, 0, false)),
+            Err(refused) if denied(&refused) => Ok(Lease::new(&api, token, 0, false)),
             Err(other) => Err(other),
         }
     }
 
     /// The token after this one: the same renewed, or another.
     async fn next(&self, lease: &Lease) -> Result<Lease, CallError> {
-        if lease.renewable && !lease.has_ended() {
-            match (self.renew(lease).await, &self.credential) {
+        if lease.renewable {
+            match (self.renew(lease).await, &self.auth) {
                 (Ok(renewed), _) => return Ok(renewed),
-                (Err(error), Credential::Token(_)) => return Err(error),
-                (Err(_), Credential::Login { .. }) => {}
+                (Err(error), Auth::Token {}) => return Err(error),
+                (Err(_), Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. }) => {}
             }
         }
         self.first().await
@@ -152,100 +213,87 @@ impl TokenSource {
     async fn renew(&self, lease: &Lease) -> Result<Lease, CallError> {
         let malformed = || CallError::MalformedResponse("renewal");
         let request = Request::post("auth/token/renew-self", &["auth", "token", "renew-self"], &serde_json::json!({}))?;
-        let response: ApiResponse<Ignored> = self.call(Some(&lease.token), request).await?;
-        let renewed = of_auth_block(response.auth).ok_or_else(malformed)?;
+        let response: ApiResponse<Ignored> = self.call(&lease.api, Some(&lease.token), request).await?;
+        let renewed = of_auth_block(&lease.api, response.auth).ok_or_else(malformed)?;
         // Near its maximum age, a token gets shorter and shorter leases. A new login is better
         // then.
-        match &self.credential {
-            Credential::Login { .. } if renewed.granted * 3 < lease.granted => Err(malformed()),
-            Credential::Login { .. } | Credential::Token(_) => Ok(renewed),
+        match &self.auth {
+            Auth::Token {} => Ok(renewed),
+            _ if renewed.granted * 3 < lease.granted => Err(malformed()),
+            Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => Ok(renewed),
         }
     }
 
-    async fn log_in(&self, mount: &Path, body: &LoginBody) -> Result<Lease, CallError> {
+    async fn log_in(&self, api: &Arc<Api>, mount: &Path, body: &LoginBody) -> Result<Lease, CallError> {
         let mut path = vec!["auth"];
         path.extend(mount.segments());
         path.push("login");
-        let response: ApiResponse<Ignored> = match self.call(None, Request::post("auth/login", &path, body)?).await {
+        let response: ApiResponse<Ignored> = match self.call(api, None, Request::post("auth/login", &path, body)?).await {
             Err(CallError::Refused(Refusal::Response(response))) if response.is_final() => {
                 let wrapping = match body.secret() {
-                    Some(secret) => self.is_wrapping_token(secret).await?,
+                    Some(secret) => self.is_wrapping_token(api, secret).await?,
                     None => false,
                 };
-                let refusal = if wrapping {
-                    Refusal::WrappingToken
-                } else {
-                    Refusal::Response(response)
-                };
-                return Err(CallError::Refused(refusal).in_login());
+                return Err(CallError::Refused(match wrapping {
+                    true => Refusal::WrappingToken,
+                    false => Refusal::Response(response),
+                }));
             }
             other => other?,
         };
-        of_auth_block(response.auth).ok_or(CallError::MalformedResponse("login"))
+        of_auth_block(api, response.auth).ok_or(CallError::MalformedResponse("login"))
     }
 
     /// Whether a secret is a wrapping token, which its owner has to unwrap first. This call does not
     /// use it up; any other call would.
-    async fn is_wrapping_token(&self, secret: &Secret) -> Result<bool, CallError> {
+    async fn is_wrapping_token(&self, api: &Api, secret: &Secret) -> Result<bool, CallError> {
         let request = Request::post("sys/wrapping/lookup", &["sys", "wrapping", "lookup"], &WrappingLookup(secret))?;
-        match self.call::<WrappingInfo>(None, request).await.and_then(ApiResponse::data) {
+        match self.call::<WrappingInfo>(api, None, request).await.and_then(ApiResponse::data) {
             Ok(WrappingInfo { .. }) => Ok(true),
             // Without a response nothing is known; any other error means that it is none.
             Err(error @ (CallError::Unsent(_) | CallError::Timeout | CallError::Unreachable(_))) => Err(error),
             Err(
                 CallError::Refused(_)
-                | CallError::NoCredential(_)
+                | CallError::NoCredential { .. }
                 | CallError::NoSource { .. }
                 | CallError::MalformedResponse(_)
                 | CallError::Unbuilt(_),
             ) => Ok(false),
         }
     }
+}
 
-    async fn knows(&self, sink: CallSink<'_>, lease: &Lease) -> Result<bool, CallError> {
-        match self.look_up(sink, &lease.token).await {
-            Ok(_) => Ok(true),
-            Err(refused) if denied(&refused) => Ok(false),
-            Err(other) => Err(other),
-        }
-    }
-
-    async fn look_up(&self, sink: CallSink<'_>, token: &Token) -> Result<SelfLookup, CallError> {
-        let request = Request::get("auth/token/lookup-self", &["auth", "token", "lookup-self"]);
-        self.api.call(sink, Some(token), request).await?.data()
+async fn knows(sink: CallSink<'_>, lease: &Lease) -> Result<bool, CallError> {
+    match look_up(&lease.api, sink, &lease.token).await {
+        Ok(_) => Ok(true),
+        Err(refused) if denied(&refused) => Ok(false),
+        Err(other) => Err(other),
     }
 }
 
-fn of_auth_block(block: Option<AuthBlock>) -> Option<Lease> {
+async fn look_up(api: &Api, sink: CallSink<'_>, token: &Token) -> Result<SelfLookup, CallError> {
+    let request = Request::get("auth/token/lookup-self", &["auth", "token", "lookup-self"]);
+    api.call(sink, Some(token), request).await?.data()
+}
+
+fn of_auth_block(api: &Arc<Api>, block: Option<AuthBlock>) -> Option<Lease> {
     let mut block = block?;
     let token = block.token()?;
-    Some(Lease::new(token, block.lease_duration, block.renewable))
+    Some(Lease::new(api, token, block.lease_duration, block.renewable))
 }
 
 /// The session of one connection.
-pub(crate) struct Session {
-    inner: session::Session<TokenSource>,
-    /// Whether a task renews the token.
-    renewing: AtomicBool,
-}
+pub(crate) struct Session(session::Session<TokenSource>);
 
 impl Session {
-    pub(crate) fn new(api: Api, credential: Credential, trace: BackgroundTrace) -> Arc<Self> {
-        let source = TokenSource {
-            api,
-            credential,
-            trace,
-            renewals_needed: AtomicBool::new(false),
-        };
-        Arc::new(Self {
-            inner: session::Session::new(source, PAUSES),
-            renewing: AtomicBool::new(false),
-        })
+    /// Creates a session without a token. This sends no request.
+    pub(crate) fn new(source: TokenSource, report: LoginReport, switch: SeverSwitch) -> Self {
+        Self(session::Session::new(source, report, switch))
     }
 
     /// The API, for calls that need no token.
-    pub(crate) fn api(&self) -> &Api {
-        &self.inner.source().api
+    pub(crate) fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.0.source().api.lock().1)
     }
 
     /// Makes one call with the connection's token, and once more with another token where the
@@ -253,28 +301,21 @@ impl Session {
     ///
     /// # Errors
     /// The call's, or why there is no token.
-    pub(crate) async fn call<D: DeserializeOwned>(
-        self: &Arc<Self>,
-        cx: &OpContext,
-        request: Request<'_>,
-    ) -> Result<ApiResponse<D>, CallError> {
-        let result = self.inner.call(denied, |lease| {
+    pub(crate) async fn call<D: DeserializeOwned>(&self, cx: &OpContext, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
+        let send = |lease: Arc<Lease>| {
             let request = request.again();
-            async move { self.api().call(CallSink::from(cx), Some(&lease.token), request).await }
-        });
-        let result = result.await;
-        self.renew_in_background();
-        result
+            async move { lease.api.call(CallSink::from(cx), Some(&lease.token), request).await }
+        };
+        self.0.call(cx.login(), denied, send).await
     }
 
     /// In how many seconds the token ends, where neither a renewal nor a login can prolong it.
     pub(crate) async fn final_seconds(&self, cx: &OpContext) -> Result<Option<u64>, CallError> {
-        match &self.inner.source().credential {
-            Credential::Login { .. } => return Ok(None),
-            Credential::Token(_) => {}
+        if !matches!(self.0.source().auth, Auth::Token {}) {
+            return Ok(None);
         }
-        let lease = self.inner.current().await?;
-        match self.inner.source().look_up(CallSink::from(cx), &lease.token).await {
+        let lease = self.0.current(cx.login()).await?;
+        match look_up(&lease.api, CallSink::from(cx), &lease.token).await {
             Ok(found) => Ok((found.ttl > 0 && (!found.renewable || found.explicit_max_ttl > 0)).then_some(found.ttl)),
             // The token lacks the right to look itself up. The report on the rights says so.
             Err(refused) if denied(&refused) => Ok(None),
@@ -284,39 +325,7 @@ impl Session {
 
     /// Whether the server still knows the token.
     pub(crate) async fn alive(&self, cx: &OpContext) -> Result<bool, CallError> {
-        let lease = self.inner.current().await?;
-        self.inner.source().knows(CallSink::from(cx), &lease).await
-    }
-
-    /// When the held token is to be renewed; `None` for never.
-    async fn renewal_due(&self) -> Option<Instant> {
-        let due = self.inner.held().await?.due?;
-        Some(self.inner.fetch_after().await.map_or(due, |at| due.max(at)))
-    }
-
-    /// Starts the task that renews a given token also while no call is made: nobody could replace
-    /// it. A login needs none; the next call logs in again.
-    fn renew_in_background(self: &Arc<Self>) {
-        let needed = self.inner.source().renewals_needed.load(Ordering::Relaxed);
-        if !needed || self.renewing.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let session = Arc::downgrade(self);
-        tokio::spawn(async move {
-            // Until the connection is dropped or its token has ended.
-            while let Some(due) = match session.upgrade() {
-                Some(session) => session.renewal_due().await,
-                None => None,
-            } {
-                tokio::time::sleep_until(due).await;
-                let Some(session) = session.upgrade() else { return };
-                if session.inner.current().await.is_err() {
-                    break;
-                }
-            }
-            if let Some(session) = session.upgrade() {
-                session.renewing.store(false, Ordering::Relaxed);
-            }
-        });
+        let lease = self.0.current(cx.login()).await?;
+        knows(CallSink::from(cx), &lease).await
     }
 }

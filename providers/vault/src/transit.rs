@@ -1,7 +1,6 @@
 //! The calls of one Transit engine: wrap, unwrap, and read a key.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +23,7 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// A Transit engine, called with one credential.
 pub(crate) struct Transit {
-    pub(crate) session: Arc<Session>,
+    pub(crate) session: Session,
     pub(crate) engine: Engine,
     symmetric: Symmetric,
     /// Keys that bind no context. A ciphertext does not show its key's type, and the server refuses
@@ -36,7 +35,7 @@ pub(crate) struct Transit {
 }
 
 impl Transit {
-    pub(crate) fn new(session: Arc<Session>, engine: Engine, symmetric: Symmetric) -> Self {
+    pub(crate) fn new(session: Session, engine: Engine, symmetric: Symmetric) -> Self {
         Self {
             session,
             engine,

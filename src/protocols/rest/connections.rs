@@ -11,6 +11,7 @@ use utoipa::openapi::schema::{Object, Type};
 use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::list::{List, Listed, list_reply};
+use super::login::ConnectionLogin;
 use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
@@ -18,7 +19,7 @@ use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{CheckReport, ConnectionChange, Failure, NewConnection, op};
+use crate::broker::{CheckReport, ConnectionChange, Failure, Login, NewConnection, op};
 use crate::store::model;
 
 /// A kind of provider.
@@ -151,6 +152,10 @@ pub struct Connection {
     /// `config` if the operator's configuration declares it; null otherwise.
     #[schema(required)]
     pub managed_by: Option<String>,
+    /// The login at the provider. Only in the response of `getConnection`, and absent for a severed connection and
+    /// a provider without logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login: Option<ConnectionLogin>,
     /// Creation time.
     pub created: Timestamp,
     /// Time of the last change.
@@ -251,9 +256,17 @@ fn response(connection: &model::Connection) -> Connection {
         labels: connection.labels.clone(),
         timeouts: connection.timeouts.into(),
         managed_by: connection.managed_by.clone(),
+        login: None,
         created: Timestamp(connection.created),
         updated: Timestamp(connection.updated),
         etag: etag(connection.revision),
+    }
+}
+
+fn response_with_login((connection, login): &(model::Connection, Option<Login>)) -> Connection {
+    Connection {
+        login: login.as_ref().map(Into::into),
+        ..response(connection)
     }
 }
 
@@ -326,7 +339,7 @@ pub const GET: Route = Route::new(
 
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
-    completed_reply(request.broker.read_connection(&authorized), response)
+    completed_reply(request.broker.read_connection(&authorized), response_with_login)
 }
 
 /// `PATCH /v1/connections/{connection}`

@@ -21,6 +21,7 @@ mod json;
 mod key_response;
 mod keys;
 mod list;
+mod login;
 mod offline_decrypt;
 mod once;
 mod openapi;

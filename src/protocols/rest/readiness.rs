@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use claviger_provider::LoginState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -11,6 +12,7 @@ use super::types::{DurationText, Timestamp};
 use crate::audit::{Health, KillFileStanding};
 use crate::broker::{Broker, Code, UnstoredCounts};
 use crate::telemetry::jobs::JobState;
+use crate::telemetry::logins::LoginCounts;
 
 /// Whether the gateway serves requests, and the state of its parts.
 #[derive(Serialize, ToSchema)]
@@ -107,6 +109,21 @@ fn revocations(unstored: UnstoredCounts) -> ComponentStatus {
     part("revocations", in_memory_only == 0, state)
 }
 
+/// How many logins fail, for the state of the providers; empty if none does.
+fn logins(broker: &Broker) -> String {
+    let counts = LoginCounts::of(&broker.directory().logins());
+    let shown = [
+        (LoginState::Refused, "with a refused login"),
+        (LoginState::Failing, "with a failing login"),
+        (LoginState::RenewalFailing, "whose login cannot be renewed"),
+    ];
+    let shown = shown.into_iter().map(|(state, text)| (counts.get(state), text));
+    shown
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, text)| format!(", {count} {text}"))
+        .collect()
+}
+
 /// What the start found of the kill file.
 const fn kill_file(standing: KillFileStanding) -> &'static str {
     match standing {
@@ -137,7 +154,7 @@ impl Readiness {
             part(
                 "providers",
                 true,
-                format!("{connections} connections in use, {open} with an open circuit"),
+                format!("{connections} connections in use, {open} with an open circuit{}", logins(broker)),
             ),
         ];
         // Always ready, because an expiring certificate must not take the gateway out of service.

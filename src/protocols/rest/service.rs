@@ -19,6 +19,7 @@ use crate::protocols::RequestId;
 use crate::protocols::admission::Public;
 use crate::protocols::exchange::{Exchange, RequestMeta};
 use crate::protocols::response::AuditedResponse;
+use crate::telemetry::logins;
 
 /// The page of the document.
 const INDEX: &str = "index.html";
@@ -93,7 +94,7 @@ impl ServicePage {
                 Some(rendered) => content(
                     StatusCode::OK,
                     "text/plain; version=0.0.4; charset=utf-8",
-                    rendered.render().into_bytes(),
+                    (rendered.render() + &logins::render(&exchange.app().broker.directory().logins())).into_bytes(),
                 ),
                 None => json(
                     StatusCode::NOT_FOUND,

@@ -1,4 +1,4 @@
-//! A severed connection sends nothing: neither calls nor logins, though its token is due.
+//! A severed connection sends nothing: neither calls nor logins, though its token has ended.
 
 use claviger_fake::Act;
 use claviger_provider::{Error, ErrorKind, Kek, KeySpec, Provider, Secret, SettingsOrigin, SeverSwitch};
@@ -10,9 +10,9 @@ use crate::fixture::{context, cx, fault, made};
 
 const TOKEN: &str = "oauth2/v2.0/token";
 
-/// A connection whose tokens are due at once, and a key of it.
+/// A connection whose tokens end at once, and a key of it.
 async fn connected(bench: &Bench) -> (AzureProvider, Kek, SeverSwitch) {
-    let patch = json!({"expires_in": 60, "ext_expires_in": 60});
+    let patch = json!({"expires_in": 0, "ext_expires_in": 0});
     fault(bench, TOKEN, Act::Change { patch });
     let settings = bench.settings(Place::Hsm, client_secret());
     let switch = SeverSwitch::default();
@@ -35,7 +35,10 @@ async fn no_token_is_fetched_and_nothing_called() {
     let (provider, kek, switch) = connected(&bench).await;
     let issued = bench.fake.access().issued();
     wrap(&provider, &kek).await.unwrap();
-    assert!(bench.fake.access().issued() > issued, "each call fetches a token that is due");
+    assert!(
+        bench.fake.access().issued() > issued,
+        "each call fetches a token, since the last one has ended"
+    );
     let before = requests(&bench);
     switch.sever();
     for _ in 0..3 {

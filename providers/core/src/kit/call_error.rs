@@ -1,15 +1,17 @@
 //! Why a call to a provider failed: from the response that an adapter reads to the common [`Error`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::meaning::Meaning;
 use crate::call_trace::CallResult;
 use crate::egress::SendError;
 use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
+use crate::sever_switch::Severed;
 
 /// A refusal in the words of one provider. An adapter implements it over its code tables.
-pub trait Refusal: fmt::Debug + Send + Sync {
+pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
     /// The provider.
     const PROVIDER: ProviderKind;
     /// What the adapter does to get a credential, for the log: `log in`.
@@ -39,13 +41,18 @@ pub trait Refusal: fmt::Debug + Send + Sync {
     fn message(&self) -> Option<String>;
 }
 
-/// Why a call failed.
-#[derive(Debug)]
+/// Why a call failed. A login's is shared by all calls that wait for it, so it can be cloned.
+#[derive(Debug, Clone)]
 pub enum CallError<R> {
     /// The provider refused it.
     Refused(R),
     /// There was no credential to send: getting one failed.
-    NoCredential(Box<CallError<R>>),
+    NoCredential {
+        /// Why.
+        why: Arc<CallError<R>>,
+        /// Whether the provider was not asked again: it refused an earlier login.
+        repeated: bool,
+    },
     /// The place that credentials come from has none: no such profile, file or role.
     NoSource {
         /// What the operator or the tenant can do.
@@ -77,18 +84,45 @@ impl<R> From<SendError> for CallError<R> {
     }
 }
 
+impl<R> From<Severed> for CallError<R> {
+    fn from(severed: Severed) -> Self {
+        Self::Unsent(severed.into())
+    }
+}
+
 impl<R: Refusal> CallError<R> {
     /// This error as the reason why there is no credential.
     #[must_use]
     pub fn in_login(self) -> Self {
-        Self::NoCredential(Box::new(self))
+        Self::NoCredential {
+            why: Arc::new(self),
+            repeated: false,
+        }
+    }
+
+    /// This error of a login for a call that came later and makes no login of its own.
+    #[must_use]
+    pub fn repeated(self) -> Self {
+        match self {
+            Self::NoCredential { why, .. } => Self::NoCredential { why, repeated: true },
+            other => other,
+        }
+    }
+
+    /// Whether the provider refused a login and would refuse it again. A provider that is sealed, on standby,
+    /// busy or away does not, nor does a page of something in between.
+    pub fn is_refused_login(&self) -> bool {
+        let Self::NoCredential { why, .. } = self else { return false };
+        let Self::Refused(refusal) = &**why else { return false };
+        let meaning = of_login(refusal);
+        meaning.retry == Retry::Never && matches!(meaning.kind, ErrorKind::ProviderDenied | ErrorKind::Misconfigured)
     }
 
     /// The refusal of the call itself, not of a login before it.
     pub const fn refusal(&self) -> Option<&R> {
         match self {
             Self::Refused(refusal) => Some(refusal),
-            Self::NoCredential(_)
+            Self::NoCredential { .. }
             | Self::NoSource { .. }
             | Self::Unsent(_)
             | Self::Timeout
@@ -102,7 +136,7 @@ impl<R: Refusal> CallError<R> {
     pub fn result(&self) -> CallResult {
         let kind = self.kind();
         match self {
-            Self::NoCredential(_) | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::WithoutEffect(kind),
+            Self::NoCredential { .. } | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::WithoutEffect(kind),
             Self::Unsent(error) if error.is_unsent() => CallResult::WithoutEffect(kind),
             // A redirect, or an error of the client's.
             Self::Refused(refusal) if matches!(refusal.status(), Some(300..=499)) => CallResult::WithoutEffect(kind),
@@ -116,7 +150,7 @@ impl<R: Refusal> CallError<R> {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => refusal.meaning().kind,
-            Self::NoCredential(why) => match &**why {
+            Self::NoCredential { why, .. } => match &**why {
                 Self::Refused(refusal) => of_login(refusal).kind,
                 other => other.kind(),
             },
@@ -146,10 +180,13 @@ impl<R: Refusal> CallError<R> {
         let error = Error::new(self.kind(), operation).provider(R::PROVIDER);
         match self {
             Self::Refused(refusal) => refused(&refusal, refusal.meaning(), operation),
-            Self::NoCredential(why) => match *why {
-                Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
-                other => other.into_error(R::LOGIN),
-            },
+            Self::NoCredential { why, repeated } => {
+                let error = match Arc::unwrap_or_clone(why) {
+                    Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
+                    other => other.into_error(R::LOGIN),
+                };
+                if repeated { error.repeated() } else { error }
+            }
             Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),
             Self::Unsent(why) => {
                 let advice = R::UNREACHABLE.filter(|_| matches!(why, SendError::Unreachable(_)));
@@ -168,12 +205,26 @@ impl<R: Refusal> CallError<R> {
 }
 
 /// The meaning of a refused login. Its request has no value of the caller's: what the provider rejects
-/// in it comes from the connection's settings.
+/// in it comes from the connection's settings, and what it does not find is a role, an account or a directory.
 fn of_login<R: Refusal>(refusal: &R) -> Meaning {
     let mut meaning = refusal.login_meaning();
-    if meaning.kind == ErrorKind::InvalidInput {
-        meaning.kind = ErrorKind::Misconfigured;
-    }
+    meaning.kind = match meaning.kind {
+        ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Misconfigured => ErrorKind::Misconfigured,
+        ErrorKind::KeyNotFound
+        | ErrorKind::Conflict
+        | ErrorKind::KeyState
+        | ErrorKind::CiphertextRejected
+        | ErrorKind::ProviderDenied
+        | ErrorKind::ExternalDenied => ErrorKind::ProviderDenied,
+        ErrorKind::RateLimited
+        | ErrorKind::UpstreamUnavailable
+        | ErrorKind::CircuitOpen
+        | ErrorKind::Severed
+        | ErrorKind::UpstreamProtocol
+        | ErrorKind::UpstreamTimeout
+        | ErrorKind::Unsupported
+        | ErrorKind::Internal => meaning.kind,
+    };
     meaning
 }
 
@@ -196,7 +247,7 @@ mod tests {
     use crate::kit::meaning::Meaning;
     use crate::{ErrorKind, ProviderKind, Retry};
 
-    #[derive(Debug)]
+    #[derive(Debug, Clone)]
     struct Denied;
 
     impl Refusal for Denied {
@@ -234,7 +285,9 @@ mod tests {
     #[test]
     fn a_refused_login_says_so() {
         let failed = CallError::Refused(Denied).in_login();
-        assert!(failed.refusal().is_none());
+        assert!(failed.refusal().is_none() && failed.is_refused_login());
+        assert!(!CallError::Refused(Denied).is_refused_login() && !CallError::<Denied>::Timeout.in_login().is_refused_login());
+        assert!(failed.clone().repeated().into_error("decrypt").repeated);
         let error = failed.into_error("decrypt");
         assert_eq!(
             (error.context.as_str(), error.advice),

@@ -6,7 +6,7 @@
 //! | file | content | of the kit |
 //! |---|---|---|
 //! | `settings`, `auth` | parse `settings` and its member `auth` | [`settings`] |
-//! | `session` | where credentials come from | [`session`] |
+//! | `session` | where credentials come from | [`session`], [`secrets`] |
 //! | `client` | the one place that sends a call | [`session::Session::call`], [`crate::CallSink`], [`http`] |
 //! | `codes`, `errors` | what the service's codes mean; from a response to an error | [`meaning`], [`call_error`] |
 //! | `provider`, `lifecycle` | the operations | [`lengths`] |
@@ -19,5 +19,6 @@ pub mod meaning;
 pub mod probe;
 pub mod scrub;
 pub mod secret_file;
+pub mod secrets;
 pub mod session;
 pub mod settings;

@@ -20,8 +20,8 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, Op, OpContext, Output, Probe,
-    ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
+    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, LoginReport, LoginStatus, Op,
+    OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -63,6 +63,7 @@ pub struct Pipeline {
     outermost: Arc<dyn Call>,
     capabilities: Arc<Capabilities>,
     gate: Arc<sever_gate::SeverGate>,
+    login: Option<LoginReport>,
     owner_reads_messages: bool,
 }
 
@@ -106,8 +107,21 @@ impl Pipeline {
             outermost: Arc::new(metrics),
             capabilities,
             gate,
+            login: None,
             owner_reads_messages: config.owner_reads_messages,
         }
+    }
+
+    /// With the report on the adapter's logins.
+    #[must_use]
+    pub fn reported_by(mut self, login: LoginReport) -> Self {
+        self.login = Some(login);
+        self
+    }
+
+    /// The state of the connection's login; `None` for a severed connection, and for a provider without logins.
+    pub fn login(&self) -> Option<LoginStatus> {
+        self.login.as_ref().filter(|_| !self.switch().is_severed())?.status()
     }
 
     /// The kind of provider.

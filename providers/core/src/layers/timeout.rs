@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// The timeout of an attempt: the time until the deadline, at most `attempt`.
+/// How often an attempt that waits for a login looks whether it still does.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The timeout of an attempt: the time until the deadline, at most `attempt`. The time for which it waits for
+/// the connection's login does not count: that is shared, and may take longer than one call.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -41,9 +46,26 @@ impl Call for AttemptTimeout {
             // send the request.
             return Err(timeout());
         }
-        tokio::time::timeout(limit, self.inner.call(cx, op))
-            .await
-            .unwrap_or_else(|_| Err(timeout()))
+        let (begin, waited_before) = (Instant::now(), cx.login().so_far());
+        let mut call = self.inner.call(cx, op);
+        let mut pause = limit;
+        loop {
+            if let Ok(result) = tokio::time::timeout(pause, &mut call).await {
+                return result;
+            }
+            let waited = cx.login().so_far() - waited_before;
+            let left = (limit + waited).saturating_sub(begin.elapsed()).min(cx.remaining());
+            // While it waits, nothing is left, and more may be after a moment.
+            let left = if cx.login().is_under_way() {
+                left.max(LOOK.min(cx.remaining()))
+            } else {
+                left
+            };
+            if left.is_zero() {
+                return Err(timeout());
+            }
+            pause = left;
+        }
     }
 }
 
@@ -54,11 +76,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use async_trait::async_trait;
     use tokio::time::Instant;
 
     use super::AttemptTimeout;
     use crate::layers::scripted::{Scripted, Step, cx};
-    use crate::{Call, ErrorKind, Op};
+    use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind};
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
@@ -72,6 +95,38 @@ mod tests {
                 .unwrap_err();
             assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
             assert_eq!(start.elapsed().as_secs(), expected);
+        }
+    }
+
+    /// A call that waits for a login, and then for its response.
+    struct Waits(Duration, Duration);
+
+    #[async_trait]
+    impl Call for Waits {
+        fn kind(&self) -> ProviderKind {
+            ProviderKind::Vault
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Scripted::new([]).capabilities()
+        }
+
+        async fn call(&self, cx: &OpContext, _: Op<'_>) -> Result<Output, Error> {
+            cx.login().during(tokio::time::sleep(self.0)).await;
+            tokio::time::sleep(self.1).await;
+            Ok(Output::Done)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_login_ends_at_the_deadline_only() {
+        let seconds = Duration::from_secs;
+        for (login, response, ends) in [(5, 2, Ok(7)), (5, 4, Err(8)), (20, 0, Err(10))] {
+            let layer = AttemptTimeout::new(Arc::new(Waits(seconds(login), seconds(response))), seconds(3));
+            let start = Instant::now();
+            let result = layer.call(&cx(seconds(10)), Op::Probe { keks: &[] }).await;
+            let took = start.elapsed().as_secs();
+            assert_eq!(result.map(|_| took).map_err(|_| took), ends, "{login} and {response}");
         }
     }
 

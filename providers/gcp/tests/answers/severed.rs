@@ -1,4 +1,4 @@
-//! A severed connection sends nothing: neither calls nor token exchanges, though its token is due.
+//! A severed connection sends nothing: neither calls nor token exchanges, though its token has ended.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::fixture::{KEY, b64, connect_severable, context, crc, cx, wrapped};
 use crate::refusals::WORKLOAD;
 
-/// A server for calls and tokens, whose tokens are due at once and take this long; and a connection to it.
+/// A server for calls and tokens, whose tokens end at once and take this long; and a connection to it.
 async fn connected(exchange: Duration) -> (MockServer, GcpProvider, SeverSwitch) {
     let server = MockServer::start().await;
-    let token = json!({"access_token": "ya29.short", "expires_in": 60});
+    let token = json!({"access_token": "ya29.short", "expires_in": 0});
     let issued = ResponseTemplate::new(200).set_body_json(token).set_delay(exchange);
     Mock::given(path("/v1/token")).respond_with(issued).mount(&server).await;
     let opened = json!({"plaintext": b64("key"), "plaintextCrc32c": crc("key")});
@@ -43,7 +43,7 @@ async fn no_token_is_exchanged_and_nothing_called() {
     unwrap(&provider).await.unwrap();
     unwrap(&provider).await.unwrap();
     let before = requests(&server).await;
-    assert!(before >= 4, "each call exchanges a token that is due: {before}");
+    assert!(before >= 4, "each call exchanges a token that has ended: {before}");
     switch.sever();
     for _ in 0..3 {
         assert_eq!(unwrap(&provider).await.unwrap_err().kind, ErrorKind::Severed);

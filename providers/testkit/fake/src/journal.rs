@@ -24,7 +24,7 @@ pub struct RecordedRequest {
     pub query: String,
     /// The authenticated caller, if the service reported one; never a credential.
     pub caller: Option<String>,
-    /// The body, if it was JSON.
+    /// The body if it was JSON, or the text of a form.
     pub body: Value,
     /// The status of the response; none while it is pending, or when there was none.
     pub status: Option<u16>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -76,6 +76,15 @@ async fn advance(State(switches): State<Switches>, Json(Advance { seconds }): Js
     StatusCode::NO_CONTENT
 }
 
+/// A body for the journal.
+fn recorded_body(headers: &HeaderMap, body: &Bytes) -> Value {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match kind {
+        Some(kind) if kind.starts_with("application/x-www-form-urlencoded") => String::from_utf8_lossy(body).into(),
+        Some(_) | None => serde_json::from_slice(body).unwrap_or(Value::Null),
+    }
+}
+
 /// Records a request, applies its fault if there is one, and otherwise calls the service.
 pub(crate) async fn intercept(State(layer): State<Arc<FakeLayer>>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(CONTROL) {
@@ -96,7 +105,7 @@ pub(crate) async fn intercept(State(layer): State<Arc<FakeLayer>>, request: Requ
         path: path.clone(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         caller: None,
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        body: recorded_body(&parts.headers, &body),
         status: None,
     });
     let act = layer.switches.faults.next(&method, &path);

@@ -11,6 +11,7 @@ mod crypto;
 mod declared;
 pub mod known;
 mod lifecycle;
+pub mod logins;
 
 use std::sync::Arc;
 

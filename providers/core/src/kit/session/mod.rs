@@ -1,0 +1,201 @@
+//! The credential of one connection: fetched when it is first needed, renewed in the background before it
+//! ends, and replaced when the provider refuses it.
+//!
+//! - One login at a time, in a task of its own. All calls that need its result share it, and a caller that goes
+//!   away does not end it.
+//! - A live credential serves until it ends, while its renewal runs or fails. Only a call without one waits, at
+//!   most until its own deadline.
+//! - A login that the provider refuses for good is remembered ([`CallError::is_refused_login`]): calls get the
+//!   same error at once, until the secret changes (new secrets make a new session, and files are watched), the
+//!   pause is over, or a check tries ([`crate::OpContext::checking`]). Otherwise every call would be a refused
+//!   login, and providers lock the identity of such callers.
+//! - If the provider refuses even a new credential, something else is the cause, so further refusals fetch no
+//!   credential for a while.
+//! - A severed connection logs in no more: the task passes the connection's switch.
+//!
+//! [`CallError::is_refused_login`]: super::call_error::CallError::is_refused_login
+
+mod lifetime;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use lifetime::{BearerToken, Expiring, Lifetime, RENEWAL_MARGIN, Term};
+
+use tokio::time::timeout;
+
+use super::call_error::{CallError, Refusal};
+use crate::login::LoginReport;
+use crate::op_context::LoginWait;
+use crate::sever_switch::SeverSwitch;
+use state::{Inner, Look};
+
+/// The first pause after a refused login. It doubles with each further one.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause after a refused login.
+const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a check waits for a renewal while there is a live credential.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// Where a connection's credentials come from: what an adapter implements.
+pub trait CredentialSource: Send + Sync + 'static {
+    /// The credential. It is shared by calls that run at the same time.
+    type Credential: Lifetime;
+    /// A refusal in the provider's words.
+    type Refusal: Refusal;
+
+    /// Fetches a credential, with the secrets as they are now. `previous` is the live credential that is due,
+    /// for a source that can renew credentials; `None` where another one is wanted.
+    ///
+    /// # Errors
+    /// Why no credential could be fetched. What concerns the login is [`CallError::NoCredential`].
+    fn fetch(&self, previous: Option<&Self::Credential>)
+    -> impl Future<Output = Result<Self::Credential, CallError<Self::Refusal>>> + Send;
+
+    /// Whether another credential may be accepted where the provider refused this one. `false`
+    /// where there is no other, or where the refusal was not about the credential.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn replaceable(&self, refused: &Self::Credential) -> impl Future<Output = Result<bool, CallError<Self::Refusal>>> + Send;
+
+    /// The files that a fetch reads. When one of them changes, another credential is fetched.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Whether a credential is renewed also while no call is made, because nothing could replace it.
+    fn is_kept(&self, _credential: &Self::Credential) -> bool {
+        false
+    }
+
+    /// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1.
+    fn refusal_pause(&self, refusals: u32) -> Duration {
+        refusal_pause(refusals)
+    }
+}
+
+/// The usual pause after a refused login, the `refusals`-th in a row, from 1: 15, 30, then 60 seconds.
+pub fn refusal_pause(refusals: u32) -> Duration {
+    let doubled = REFUSAL_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(8));
+    doubled.min(LONGEST_REFUSAL_PAUSE)
+}
+
+/// The credential of one connection, shared by all its calls. Clones are the same session.
+pub struct Session<S: CredentialSource>(Arc<Inner<S>>);
+
+impl<S: CredentialSource> Clone for Session<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// The result of [`Session::current`].
+type Fetched<S> = Result<Arc<<S as CredentialSource>::Credential>, CallError<<S as CredentialSource>::Refusal>>;
+
+impl<S: CredentialSource> Session<S> {
+    /// Creates a session without a credential. This sends no request. What becomes of its logins goes to
+    /// `report`; `switch` is the connection's.
+    pub fn new(source: S, report: LoginReport, switch: SeverSwitch) -> Self {
+        report.begin();
+        Self(Arc::new(Inner::new(source, report, switch)))
+    }
+
+    /// The source of its credentials.
+    pub fn source(&self) -> &S {
+        &self.0.source
+    }
+
+    /// The credential to use now. Waits for a login only where there is no live one.
+    ///
+    /// # Errors
+    /// Why there is no credential.
+    pub async fn current(&self, wait: &LoginWait) -> Fetched<S> {
+        loop {
+            let attempt = match self.0.look(wait) {
+                Look::Ready(credential) => return Ok(credential),
+                Look::Refused(error) => self.0.fetch_if_changed().await.ok_or(error)?,
+                Look::Wait(attempt) => attempt,
+            };
+            // A check tries a renewal that fails, and goes on with the live credential if that hangs.
+            let outcome = match self.0.live() {
+                Some(live) => match timeout(TRIAL, attempt.outcome()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Ok(live),
+                },
+                None => wait.during(attempt.outcome()).await,
+            };
+            match outcome {
+                Some(Ok(Some(credential))) => return Ok(credential),
+                Some(Err(error)) => return self.0.live().ok_or(error),
+                Some(Ok(None)) | None => {}
+            }
+        }
+    }
+
+    /// Makes one call, and once more with another credential where the first was refused for its
+    /// credential. A refusal changes nothing at a provider, so a second call is safe for every
+    /// operation. `refused` says whether an error is such a refusal.
+    ///
+    /// # Errors
+    /// The call's, or why there is no credential.
+    pub async fn call<T, F>(
+        &self,
+        wait: &LoginWait,
+        refused: fn(&CallError<S::Refusal>) -> bool,
+        send: impl Fn(Arc<S::Credential>) -> F,
+    ) -> Result<T, CallError<S::Refusal>>
+    where
+        F: Future<Output = Result<T, CallError<S::Refusal>>>,
+    {
+        let first = self.current(wait).await?;
+        match send(Arc::clone(&first)).await {
+            Err(error) if refused(&error) => {
+                // Boxed: it is rare, and the future of every call would be larger by it.
+                let Some(other) = Box::pin(self.replacement(&first, wait)).await? else {
+                    return Err(error);
+                };
+                let result = send(other).await;
+                if result.as_ref().is_err_and(refused) {
+                    self.0.hold_off();
+                }
+                result
+            }
+            result => result,
+        }
+    }
+
+    /// The credential that takes the place of a refused one; `None` where a second call is of no use.
+    async fn replacement(
+        &self,
+        refused: &Arc<S::Credential>,
+        wait: &LoginWait,
+    ) -> Result<Option<Arc<S::Credential>>, CallError<S::Refusal>> {
+        loop {
+            let attempt = match self.0.look_for_other(refused, wait) {
+                Some(Look::Ready(other)) => return Ok(Some(other)),
+                Some(Look::Refused(error)) => self.0.fetch_if_changed().await.ok_or(error)?,
+                Some(Look::Wait(attempt)) => attempt,
+                None => return Ok(None),
+            };
+            match wait.during(attempt.outcome()).await {
+                Some(Ok(Some(other))) if !Arc::ptr_eq(&other, refused) => return Ok(Some(other)),
+                Some(Ok(None)) => return Ok(None),
+                // A renewal that failed does not say that a login would.
+                Some(Err(error)) if !attempt.is_renewal() => return Err(error),
+                Some(Ok(Some(_)) | Err(_)) | None => {}
+            }
+        }
+    }
+}
+
+impl<S: CredentialSource> std::fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}

@@ -1,0 +1,379 @@
+//! What a session knows, and the task that fetches credentials, one at a time.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{CredentialSource, Lifetime};
+use crate::jitter::jitter;
+use crate::kit::call_error::{CallError, Refusal};
+use crate::kit::secrets::Stamp;
+use crate::login::LoginReport;
+use crate::op_context::LoginWait;
+use crate::sever_switch::SeverSwitch;
+
+/// The longest time of a login, whoever waits for it.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a new credential was refused too: the time for which refusals fetch no other one.
+const HOLD_OFF: Duration = Duration::from_secs(30);
+/// The longest pause after a renewal that failed. It is shorter where the credential's end is near.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+/// The shortest one.
+const SHORTEST_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// How often the files of secrets are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// What became of a login; `None` where another credential is of no use.
+type Outcome<S> = Result<Option<Arc<<S as CredentialSource>::Credential>>, CallError<<S as CredentialSource>::Refusal>>;
+
+/// Why a credential is fetched.
+enum Why<S: CredentialSource> {
+    /// There is no live one, its secret has changed, or a check tries.
+    Anew,
+    /// This live one is due.
+    Due(Arc<S::Credential>),
+    /// The provider refused this one.
+    Refused(Arc<S::Credential>),
+}
+
+/// A login under way.
+pub(super) struct Attempt<S: CredentialSource> {
+    renewal: bool,
+    told: watch::Receiver<Option<Outcome<S>>>,
+}
+
+impl<S: CredentialSource> Attempt<S> {
+    /// Whether a live credential serves meanwhile.
+    pub(super) const fn is_renewal(&self) -> bool {
+        self.renewal
+    }
+
+    /// Waits for its end; `None` if its task died.
+    pub(super) async fn outcome(&self) -> Option<Outcome<S>> {
+        let mut told = self.told.clone();
+        let outcome = told.wait_for(Option::is_some).await.ok()?;
+        outcome.clone()
+    }
+
+    fn shared(&self) -> Self {
+        Self {
+            renewal: self.renewal,
+            told: self.told.clone(),
+        }
+    }
+}
+
+/// What a call finds.
+pub(super) enum Look<S: CredentialSource> {
+    /// A live credential.
+    Ready(Arc<S::Credential>),
+    /// A refusal that is remembered.
+    Refused(CallError<S::Refusal>),
+    /// A login to wait for.
+    Wait(Attempt<S>),
+}
+
+struct State<S: CredentialSource> {
+    current: Option<Arc<S::Credential>>,
+    attempt: Option<Attempt<S>>,
+    /// The refusal that calls get until this time.
+    refused: Option<(CallError<S::Refusal>, Instant)>,
+    /// How often logins with the same secret were refused in a row.
+    refusals: u32,
+    /// After a failure: no renewal before this time.
+    renew_after: Option<Instant>,
+    /// Refusals fetch no other credential before this time.
+    hold_off_until: Option<Instant>,
+    /// The files as they were when they were read last for a login that the provider answered.
+    read: Stamp,
+    /// The files as they were when they were read last.
+    tried: Stamp,
+    /// Whether a task watches the files.
+    watched: bool,
+    /// Whether a task keeps the credential alive.
+    kept: bool,
+}
+
+impl<S: CredentialSource> State<S> {
+    fn live(&self) -> Option<&Arc<S::Credential>> {
+        self.current.as_ref().filter(|current| !current.term().has_ended())
+    }
+
+    fn remembered(&self) -> Option<CallError<S::Refusal>> {
+        let (error, until) = self.refused.as_ref()?;
+        (*until > Instant::now()).then(|| error.clone().repeated())
+    }
+}
+
+/// A session's source and state.
+pub(super) struct Inner<S: CredentialSource> {
+    pub(super) source: S,
+    files: Vec<PathBuf>,
+    report: LoginReport,
+    switch: SeverSwitch,
+    state: Mutex<State<S>>,
+}
+
+/// What the task that keeps a credential alive waits for.
+enum Next<S: CredentialSource> {
+    Pause(Duration),
+    Attempt(Attempt<S>),
+}
+
+/// Forgets the login under way when its task ends, however that happens.
+struct UnderWay<S: CredentialSource>(Arc<Inner<S>>);
+
+impl<S: CredentialSource> Drop for UnderWay<S> {
+    fn drop(&mut self) {
+        self.0.state.lock().attempt = None;
+    }
+}
+
+impl<S: CredentialSource> Inner<S> {
+    pub(super) fn new(source: S, report: LoginReport, switch: SeverSwitch) -> Self {
+        Self {
+            files: source.files(),
+            source,
+            report,
+            switch,
+            state: Mutex::new(State {
+                current: None,
+                attempt: None,
+                refused: None,
+                refusals: 0,
+                renew_after: None,
+                hold_off_until: None,
+                read: Stamp::default(),
+                tried: Stamp::default(),
+                watched: false,
+                kept: false,
+            }),
+        }
+    }
+
+    /// The credential that is held and has not ended.
+    pub(super) fn live(&self) -> Option<Arc<S::Credential>> {
+        self.state.lock().live().cloned()
+    }
+
+    /// What a call finds. Begins a login or renewal where one is needed.
+    pub(super) fn look(self: &Arc<Self>, wait: &LoginWait) -> Look<S> {
+        let mut state = self.state.lock();
+        let live = state.live().cloned();
+        let failing = state.renew_after.is_some();
+        let tries = failing && wait.take_trial();
+        if let Some(live) = &live
+            && !tries
+        {
+            let waiting = state.renew_after.is_some_and(|at| at > Instant::now());
+            if live.term().is_due() && !waiting && state.attempt.is_none() {
+                self.begin(&mut state, Why::Due(Arc::clone(live)));
+            }
+            return Look::Ready(Arc::clone(live));
+        }
+        if let Some(attempt) = &state.attempt {
+            return Look::Wait(attempt.shared());
+        }
+        match state.remembered() {
+            Some(error) if !tries => Look::Refused(error),
+            Some(_) | None => Look::Wait(self.begin(&mut state, live.map_or(Why::Anew, Why::Due))),
+        }
+    }
+
+    /// What a call finds whose credential the provider refused; `None` where another is of no use.
+    pub(super) fn look_for_other(self: &Arc<Self>, refused: &Arc<S::Credential>, wait: &LoginWait) -> Option<Look<S>> {
+        let mut state = self.state.lock();
+        if let Some(current) = &state.current
+            && !Arc::ptr_eq(current, refused)
+        {
+            // Another call replaced it already.
+            return Some(Look::Ready(Arc::clone(current)));
+        }
+        if let Some(attempt) = &state.attempt {
+            return Some(Look::Wait(attempt.shared()));
+        }
+        if state.hold_off_until.is_some_and(|until| until > Instant::now()) {
+            return None;
+        }
+        match state.remembered() {
+            Some(error) if !wait.take_trial() => Some(Look::Refused(error)),
+            Some(_) | None => Some(Look::Wait(self.begin(&mut state, Why::Refused(Arc::clone(refused))))),
+        }
+    }
+
+    pub(super) fn hold_off(&self) {
+        self.state.lock().hold_off_until = Some(Instant::now() + HOLD_OFF);
+    }
+
+    /// Begins to fetch a credential, in a task of its own.
+    fn begin(self: &Arc<Self>, state: &mut State<S>, why: Why<S>) -> Attempt<S> {
+        let (tell, told) = watch::channel(None);
+        let attempt = Attempt {
+            renewal: matches!(why, Why::Due(_)),
+            told,
+        };
+        state.attempt = Some(attempt.shared());
+        if !self.files.is_empty() && !state.watched {
+            state.watched = true;
+            tokio::spawn(watch_files(Arc::downgrade(self)));
+        }
+        let under_way = UnderWay(Arc::clone(self));
+        tokio::spawn(async move {
+            let inner = &under_way.0;
+            let outcome = match inner.switch.pass(inner.fetch(&why)).await {
+                Ok(outcome) => outcome,
+                Err(severed) => Err(severed.into()),
+            };
+            // Whoever sees the outcome must not find this login under way.
+            drop(under_way);
+            tell.send_replace(Some(outcome));
+        });
+        attempt
+    }
+
+    async fn fetch(self: &Arc<Self>, why: &Why<S>) -> Outcome<S> {
+        let previous = match why {
+            Why::Anew => None,
+            Why::Due(due) => Some(&**due),
+            Why::Refused(refused) => {
+                if !self.source.replaceable(refused).await? {
+                    return Ok(None);
+                }
+                self.lose(refused);
+                None
+            }
+        };
+        // Before the files are read, so that no change is missed.
+        let stamp = Stamp::of(&self.files).await;
+        let fetched = timeout(LOGIN_TIMEOUT, self.source.fetch(previous)).await;
+        match fetched.unwrap_or_else(|_| Err(CallError::Timeout.in_login())) {
+            Ok(fetched) => Ok(Some(self.succeeded(fetched, stamp))),
+            Err(error) => {
+                self.failed(&error, stamp);
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets a credential that the provider refuses.
+    fn lose(&self, refused: &Arc<S::Credential>) {
+        let mut state = self.state.lock();
+        if state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, refused)) {
+            state.current = None;
+            self.report.lost();
+        }
+    }
+
+    fn succeeded(self: &Arc<Self>, fetched: S::Credential, stamp: Stamp) -> Arc<S::Credential> {
+        let fetched = Arc::new(fetched);
+        let mut state = self.state.lock();
+        state.current = Some(Arc::clone(&fetched));
+        state.refused = None;
+        state.refusals = 0;
+        let was_failing = state.renew_after.take().is_some();
+        state.tried = stamp.clone();
+        state.read = stamp;
+        let left = fetched.term().left();
+        // One that has ended already is no login: its source keeps its own.
+        if was_failing || left.is_none_or(|left| !left.is_zero()) {
+            self.report.succeeded(left);
+        }
+        if self.source.is_kept(&fetched) && left.is_some() && !state.kept {
+            state.kept = true;
+            tokio::spawn(keep(Arc::downgrade(self)));
+        }
+        fetched
+    }
+
+    fn failed(&self, error: &CallError<S::Refusal>, stamp: Stamp) {
+        let mut state = self.state.lock();
+        state.tried = stamp.clone();
+        let now = Instant::now();
+        let left = state.live().map(|live| live.term().left());
+        let pause = if error.is_refused_login() {
+            if state.read != stamp {
+                state.refusals = 0;
+                state.read = stamp;
+            }
+            state.refusals += 1;
+            let pause = self.source.refusal_pause(state.refusals);
+            state.refused = Some((error.clone(), now + pause));
+            Some(pause)
+        } else {
+            state.refused = None;
+            left.map(|left| renewal_pause(left.unwrap_or(RENEWAL_PAUSE)))
+        };
+        state.renew_after = Some(now + pause.unwrap_or_default());
+        let left = left.map(|left| left.unwrap_or(Duration::MAX));
+        let shown = error.clone().into_error(<S::Refusal as Refusal>::LOGIN);
+        self.report.failed(&shown, error.is_refused_login(), left, pause);
+    }
+
+    /// Renews the credential if it is due, without a call; returns what to wait for then. `None` if there is
+    /// nothing to renew.
+    fn renew_if_due(self: &Arc<Self>) -> Option<Next<S>> {
+        let mut state = self.state.lock();
+        let live = state.live().cloned();
+        let Some((live, until_due)) = live.and_then(|live| live.term().until_due().map(|left| (live, left))) else {
+            state.kept = false;
+            return None;
+        };
+        let paused = state.renew_after.map(|at| at.saturating_duration_since(Instant::now()));
+        let pause = until_due.max(paused.unwrap_or_default());
+        if !pause.is_zero() {
+            return Some(Next::Pause(pause));
+        }
+        let under_way = state.attempt.as_ref().map(Attempt::shared);
+        Some(Next::Attempt(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Due(live)))))
+    }
+
+    /// Fetches another credential if the files have changed since they were read.
+    pub(super) async fn fetch_if_changed(self: &Arc<Self>) -> Option<Attempt<S>> {
+        if self.files.is_empty() {
+            return None;
+        }
+        let now = Stamp::of(&self.files).await;
+        let mut state = self.state.lock();
+        // Files that were read already, for a login that failed for another reason, wait for their turn.
+        let waiting = state.renew_after.is_some_and(|at| at > Instant::now());
+        if state.read == now || (state.tried == now && waiting) {
+            return None;
+        }
+        let under_way = state.attempt.as_ref().map(Attempt::shared);
+        Some(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Anew)))
+    }
+}
+
+/// The pause after a renewal that failed, drawn at random from its upper half.
+fn renewal_pause(left: Duration) -> Duration {
+    let pause = (left / 4).clamp(SHORTEST_RENEWAL_PAUSE, RENEWAL_PAUSE);
+    pause / 2 + jitter(pause / 2)
+}
+
+/// Looks at the files of secrets until the session is dropped or the connection severed.
+async fn watch_files<S: CredentialSource>(session: Weak<Inner<S>>) {
+    loop {
+        sleep(WATCH).await;
+        let Some(inner) = session.upgrade().filter(|inner| !inner.switch.is_severed()) else {
+            return;
+        };
+        drop(inner.fetch_if_changed().await);
+    }
+}
+
+/// Renews a credential also while no call is made, until it has ended, the session is dropped or the
+/// connection severed.
+async fn keep<S: CredentialSource>(session: Weak<Inner<S>>) {
+    loop {
+        let inner = session.upgrade().filter(|inner| !inner.switch.is_severed());
+        match inner.and_then(|inner| inner.renew_if_due()) {
+            None => return,
+            Some(Next::Pause(pause)) => sleep(pause).await,
+            Some(Next::Attempt(attempt)) => drop(attempt.outcome().await),
+        }
+    }
+}
