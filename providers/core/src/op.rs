@@ -74,6 +74,23 @@ impl Op<'_> {
         }
     }
 
+    /// The provider key id that the operation names; of a rewrap, the key that wraps then.
+    pub fn provider_key(&self) -> Option<&str> {
+        match self {
+            Self::WrapKey { kek, .. }
+            | Self::GenerateDataKey { kek, .. }
+            | Self::Rotate { kek }
+            | Self::Describe { kek }
+            | Self::SetState { kek, .. }
+            | Self::ScheduleDeletion { kek, .. }
+            | Self::Import { kek, .. }
+            | Self::RewrapKey { to: kek, .. } => Some(&kek.key.id),
+            Self::UnwrapKey { wrapped, .. } => Some(&wrapped.key.id),
+            Self::CreateKey { request } => request.adopt.as_deref(),
+            Self::Probe { .. } => None,
+        }
+    }
+
     /// Whether two attempts leave the provider in the same state as one.
     pub const fn idempotent(&self) -> bool {
         match self {

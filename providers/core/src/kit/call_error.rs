@@ -5,7 +5,7 @@ use std::fmt;
 use super::meaning::Meaning;
 use crate::call_trace::CallResult;
 use crate::egress::SendError;
-use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
+use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
 
 /// A refusal in the words of one provider. An adapter implements it over its code tables.
@@ -137,7 +137,8 @@ impl<R: Refusal> CallError<R> {
             Self::NoCredential(why) => match *why {
                 Self::Refused(refusal) => refused(&refusal, refusal.login_meaning(), R::LOGIN),
                 other => other.into_error(R::LOGIN),
-            },
+            }
+            .concerns(Concerns::Connection),
             Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),
             Self::Unsent(why) => {
                 let advice = R::UNREACHABLE.filter(|_| matches!(why, SendError::Unreachable(_)));

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// The timeout of an attempt: the time until the deadline, at most `attempt`.
+/// The timeout of an attempt: the time until the deadline, at most `attempt`. A check has all the time
+/// until the deadline, because it makes many calls, each with a limit of its own.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -30,7 +31,10 @@ impl Call for AttemptTimeout {
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
-        let limit = self.attempt.min(cx.remaining());
+        let limit = match op {
+            Op::Probe { .. } => cx.remaining(),
+            _ => self.attempt.min(cx.remaining()),
+        };
         let timeout = || {
             Error::new(ErrorKind::UpstreamTimeout, format!("{}: no response in {limit:?}", op.name()))
                 .retry(Retry::Backoff)
