@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    BackgroundCalls, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch,
+    BackgroundCalls, Call, Capabilities, ConnectionParts, Error, ErrorKind, Factory, Pipeline, ProviderKind, SealedName, Secret,
+    SeverSwitch,
 };
 
+use super::unusable::{Reason, Unusable};
 use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 
 /// The prefix of the columns that hold a connection's secrets.
@@ -71,6 +73,48 @@ impl Factories {
         if connection.severed {
             switch.sever();
         }
+        let provider = self.provider(stored, replaced, &switch).await?;
+        Ok(Pipeline::new(provider, &self.limits(connection.timeouts), switch))
+    }
+
+    /// The pipeline of a connection that [`Factories::connect`] fails for: each call fails with this
+    /// reason.
+    pub(super) fn unusable(&self, connection: &Connection, reason: Reason, switch: SeverSwitch) -> Pipeline {
+        let factory = self.get(connection.provider);
+        let nothing = || Capabilities {
+            keys: Vec::new(),
+            create_key: false,
+            set_state: false,
+            schedule_deletion: false,
+            import: false,
+        };
+        let provider = Unusable {
+            kind: connection.provider,
+            capabilities: factory.map_or_else(nothing, |factory| factory.capabilities()),
+            reason,
+        };
+        Pipeline::new(Arc::new(provider), &self.limits(connection.timeouts), switch)
+    }
+
+    /// Whether a provider can be made from new settings and secrets. No provider is called.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn try_out(&self, connection: &Connection, secrets: &[(SealedName, Secret)]) -> Result<(), Error> {
+        let snapshot = ConnectionSnapshot {
+            connection: connection.clone(),
+            secrets: Vec::new(),
+        };
+        self.provider(&snapshot, secrets, &SeverSwitch::default()).await.map(drop)
+    }
+
+    async fn provider(
+        &self,
+        stored: &ConnectionSnapshot,
+        replaced: &[(SealedName, Secret)],
+        switch: &SeverSwitch,
+    ) -> Result<Arc<dyn Call>, Error> {
+        let connection = &stored.connection;
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
@@ -83,8 +127,7 @@ impl Factories {
             background: self.background.clone(),
             switch: switch.clone(),
         };
-        let provider = factory.connect(parts).await?;
-        Ok(Pipeline::new(provider, &self.limits(connection.timeouts), switch))
+        factory.connect(parts).await
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

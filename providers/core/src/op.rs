@@ -56,7 +56,7 @@ pub enum Op<'a> {
     },
 }
 
-impl Op<'_> {
+impl<'a> Op<'a> {
     /// The name in metrics and logs.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Op<'_> {
     }
 
     /// The provider key id that the operation names; of a rewrap, the key that wraps then.
-    pub fn provider_key(&self) -> Option<&str> {
+    pub fn provider_key(self) -> Option<&'a str> {
         match self {
             Self::WrapKey { kek, .. }
             | Self::GenerateDataKey { kek, .. }

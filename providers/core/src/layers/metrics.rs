@@ -30,7 +30,10 @@ pub fn describe() {
     );
     describe_gauge!(IN_FLIGHT, "Provider operations in progress or waiting");
     describe_counter!(RETRIES, "Attempts after the first");
-    describe_counter!(BREAKER, "Circuit breaker transitions by whose circuit it is (connection, key) and the new state");
+    describe_counter!(
+        BREAKER,
+        "Circuit breaker transitions by whose circuit it is (connection, key) and the new state"
+    );
 }
 
 /// Counts a retry.

@@ -146,7 +146,10 @@ async fn answers_without_sense_open_the_keys_circuit_and_are_not_repeated() {
         let error = pipeline.generate_data_key(&cx, &kek(), 32, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
     }
-    assert_eq!((scripted.calls(), pipeline.breaker(), pipeline.open_keys()), (5, BreakerState::Closed, 1));
+    assert_eq!(
+        (scripted.calls(), pipeline.breaker(), pipeline.open_keys()),
+        (5, BreakerState::Closed, 1)
+    );
 }
 
 #[tokio::test]

@@ -260,7 +260,11 @@ impl State {
         if self.keys.len() < MAX_KEYS {
             return;
         }
-        let oldest = self.keys.iter().min_by_key(|(_, circuit)| circuit.first_failure).map(|(key, _)| *key);
+        let oldest = self
+            .keys
+            .iter()
+            .min_by_key(|(_, circuit)| circuit.first_failure)
+            .map(|(key, _)| *key);
         if let Some(oldest) = oldest {
             self.keys.remove(&oldest);
         }

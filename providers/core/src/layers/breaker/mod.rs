@@ -106,7 +106,9 @@ fn report(provider: ProviderKind, op: Op<'_>, entered: Vec<Entered>) {
         };
         count_breaker(provider, of, state.as_str());
         match state {
-            BreakerState::Open => tracing::warn!(%provider, of, provider_key = key, "circuit opened: the provider does not respond or fails"),
+            BreakerState::Open => {
+                tracing::warn!(%provider, of, provider_key = key, "circuit opened: the provider does not respond or fails")
+            }
             BreakerState::HalfOpen => tracing::info!(%provider, of, provider_key = key, "circuit half open: one call is tried"),
             BreakerState::Closed => tracing::info!(%provider, of, provider_key = key, "circuit closed: the provider responds again"),
         }

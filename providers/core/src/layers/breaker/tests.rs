@@ -27,7 +27,11 @@ fn key(id: &str) -> Kek {
 /// A call that counts for the key that it names.
 async fn generate(breaker: &Breaker, kek: &Kek, deadline: Duration) -> Result<(), crate::Error> {
     let context = crate::layers::scripted::context();
-    let op = Op::GenerateDataKey { kek, bytes: 32, context: &context };
+    let op = Op::GenerateDataKey {
+        kek,
+        bytes: 32,
+        context: &context,
+    };
     breaker.call(&cx(deadline), op).await.map(drop)
 }
 
@@ -208,13 +212,10 @@ async fn one_call_finds_out_while_the_others_are_refused() {
 
     let second = Duration::from_secs(1);
     bench.scripted.then([Step::Take(second)]);
-    let (found, waited) = tokio::join!(
-        async { generate(&bench.breaker, &kek(), second * 9).await },
-        async {
-            bench.scripted.arrived(6).await;
-            bench.refused().await
-        }
-    );
+    let (found, waited) = tokio::join!(async { generate(&bench.breaker, &kek(), second * 9).await }, async {
+        bench.scripted.arrived(6).await;
+        bench.refused().await
+    });
     found.unwrap();
     assert_eq!(waited, second);
     assert_eq!(bench.state(), BreakerState::Closed);
@@ -324,7 +325,9 @@ async fn an_open_key_can_be_looked_at_enabled_and_adopted() {
         Op::Describe { kek: &bad },
         Op::SetState { kek: &bad, enabled: true },
         Op::CreateKey { request: &adopted },
-        Op::Probe { keks: std::slice::from_ref(&bad) },
+        Op::Probe {
+            keks: std::slice::from_ref(&bad),
+        },
     ] {
         bench.breaker.call(&cx, op).await.unwrap();
     }
