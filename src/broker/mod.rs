@@ -10,6 +10,7 @@ mod apply;
 mod at_provider;
 mod batch;
 mod conclude;
+mod connection_problems;
 mod connections;
 mod context;
 mod create_key;

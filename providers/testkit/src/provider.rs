@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::xaes::XaesKey;
 use claviger_provider::{
-    Algorithm, BoundContext, CallResult, CallSink, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities,
-    KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, RightReport,
-    Rotation, Secret, VersionDescription, Wrapped,
+    Algorithm, BoundContext, CallResult, CallSink, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Generated, How, Kek,
+    KeyCapabilities, KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry,
+    Rewrapped, RightReport, Rotation, Secret, VersionDescription, Wrapped,
 };
 
 use crate::server::{FakeKey, random_key};
@@ -108,6 +108,10 @@ impl FakeProvider {
                 Err(self.error(ErrorKind::RateLimited, op).retry(retry))
             }
             Fault::Unavailable => Err(self.error(ErrorKind::UpstreamUnavailable, op).retry(Retry::Backoff)),
+            Fault::Unreachable => Err(self
+                .error(ErrorKind::UpstreamUnavailable, op)
+                .retry(Retry::Backoff)
+                .concerns(Concerns::Connection)),
             Fault::Hang => std::future::pending().await,
             Fault::Reset => {
                 act(None)?;

@@ -71,14 +71,20 @@ async fn circuit(bench: Bench) {
     let made = data_key(&bench.client, "orders").await;
     let other = data_key(&bench.client, "elsewhere").await;
     bench.calls().await;
-    // Calls that name no key are about the connection. Five failures in a row open its circuit.
-    bench.plan("create_key", Fault::Unavailable, 0).await;
+    // What keeps calls from the provider is about the connection. Five failures in a row open its
+    // circuit, whatever they are for; a call and its retries count once.
+    for op in ["unwrap_key", "create_key"] {
+        bench.plan(op, Fault::Unreachable, 0).await;
+    }
     for at in 0..5 {
-        let body = bench.new_key(&format!("never-{at}"));
-        let failed = bench.client.post("/v1/keys", &body).await;
+        let failed = match at {
+            0 | 3 => unwrap(&bench.client, &made["wrapped"]).await,
+            _ => bench.client.post("/v1/keys", &bench.new_key(&format!("never-{at}"))).await,
+        };
         failed.expect_problem(503, "provider_unavailable");
     }
-    assert_eq!(bench.calls().await.of("create_key"), 5);
+    let calls = bench.calls().await;
+    assert_eq!((calls.of("create_key"), calls.of("unwrap_key")), (3, 6));
     for _ in 0..3 {
         let answer = unwrap(&bench.client, &made["wrapped"]).await;
         let wait: u64 = answer.header("retry-after").parse().expect("a number");

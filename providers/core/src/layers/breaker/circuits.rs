@@ -1,9 +1,8 @@
 //! The circuits of one connection: its own, and one for each key that fails.
 //!
 //! A failure counts for what it concerns. What keeps every call from the provider (no connection, no
-//! credential, a failure of a call that names no key) counts for the connection. Every other failure
-//! of a call that names a key counts for that key alone, whatever the reason: the provider may fail
-//! for that key, or for all. Only when as many different keys failed as it takes failures to open a
+//! credential) counts for the connection. Every other failure counts for the key that the call names
+//! alone, whatever the reason: the provider may fail for that key, or for all. Only when as many different keys failed as it takes failures to open a
 //! circuit, and nothing succeeded through the connection for a while, does that concern the
 //! connection, too. So the owner of a bad key cannot stop the others of a connection that is in use.
 
@@ -89,26 +88,25 @@ struct KeyCircuit {
     first_failure: Instant,
 }
 
-/// Which key's failure a call may show, and whether the call counts for that key's circuit and is
-/// refused by it.
-fn key_of(op: Op<'_>) -> (Option<&str>, bool) {
-    let key = op.provider_key();
-    match op {
-        Op::WrapKey { .. } | Op::UnwrapKey { .. } | Op::GenerateDataKey { .. } => (key, true),
-        // With two keys, nobody knows which of them fails.
-        Op::RewrapKey { wrapped, .. } => (key.filter(|id| *id == wrapped.key.id), true),
-        // Rare calls that find out about a key, or mend it.
-        Op::CreateKey { .. }
-        | Op::Rotate { .. }
-        | Op::Describe { .. }
-        | Op::SetState { .. }
-        | Op::ScheduleDeletion { .. }
-        | Op::Import { .. }
-        | Op::Probe { .. } => (key, false),
-    }
-}
-
 impl Circuits {
+    /// Which key's failure a call may show, and whether the call counts for that key's circuit and is
+    /// refused by it.
+    fn key_of(&self, op: Op<'_>) -> (Option<u64>, bool) {
+        let key = || op.provider_key().map(|id| self.hasher.hash_one(id));
+        match op {
+            Op::WrapKey { .. } | Op::UnwrapKey { .. } | Op::GenerateDataKey { .. } => (key(), true),
+            // With two keys, nobody knows which of them fails.
+            Op::RewrapKey { wrapped, to, .. } => (key().filter(|_| to.key.id == wrapped.key.id), true),
+            // A creation may fail for what is wanted: a slow kind of key, a name.
+            Op::CreateKey { request } => (key().or_else(|| Some(self.hasher.hash_one(request.made_as))), false),
+            // Rare calls that find out about a key, or mend it.
+            Op::Rotate { .. } | Op::Describe { .. } | Op::SetState { .. } | Op::ScheduleDeletion { .. } | Op::Import { .. } => {
+                (key(), false)
+            }
+            Op::Probe { .. } => (None, false),
+        }
+    }
+
     /// All closed.
     pub(in crate::layers) fn new(config: BreakerConfig) -> Arc<Self> {
         let config = Arc::new(config);
@@ -143,8 +141,7 @@ impl Circuits {
     /// # Errors
     /// Whose circuit is open.
     pub(in crate::layers) fn admit(&self, op: Op<'_>) -> Result<(Ticket, Vec<Entered>), Refusal> {
-        let (id, counts) = key_of(op);
-        let key = id.map(|id| self.hasher.hash_one(id));
+        let (key, counts) = self.key_of(op);
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -186,8 +183,8 @@ impl Circuits {
         if state.connection.state(now) == BreakerState::Open {
             return false;
         }
-        let key = || Some(self.hasher.hash_one(key_of(op).0?));
-        let circuit = (!state.keys.is_empty()).then(key).flatten().and_then(|key| state.keys.get(&key));
+        let key = if state.keys.is_empty() { None } else { self.key_of(op).0 };
+        let circuit = key.and_then(|key| state.keys.get(&key));
         circuit.is_none_or(|circuit| circuit.machine.state(now) != BreakerState::Open)
     }
 
