@@ -61,7 +61,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::AttemptTimeout;
-    use crate::layers::scripted::{Scripted, Step, cx};
+    use crate::layers::scripted::{Scripted, Step, cx, kek};
     use crate::{Call, ErrorKind, Op};
 
     #[tokio::test(start_paused = true)]
@@ -71,12 +71,19 @@ mod tests {
             let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
             let start = Instant::now();
             let error = layer
-                .call(&cx(Duration::from_secs(deadline)), Op::Probe { keks: &[] })
+                .call(&cx(Duration::from_secs(deadline)), Op::Describe { kek: &kek() })
                 .await
                 .unwrap_err();
             assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
             assert_eq!(start.elapsed().as_secs(), expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_has_all_the_time_until_the_deadline() {
+        let scripted = Arc::new(Scripted::new([Step::Take(Duration::from_secs(8))]));
+        let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -382,6 +382,7 @@ async fn the_memory_for_bad_keys_is_bounded() {
         }
         // Somebody uses the connection.
         bench.call_with("good", Step::Succeed).await.unwrap();
+        advance(Duration::from_millis(1)).await;
     }
     assert_eq!(bench.circuits.open_keys(), 256);
     bench.refused_for("bad-299", Concerns::Call).await;
