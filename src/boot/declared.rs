@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::errors::{BootError, DeclaredSettingsError};
+use super::errors::BootError;
 use super::options::ConfigSource;
-use crate::broker::{Broker, Declaration, Declarations, DeclaredConnection, Failure, Found, How};
-use crate::config::declared::{Declared, Key};
+use crate::broker::{Broker, Declaration, Declarations, DeclaredConnection, Failure, Found, How, MissingSecret};
+use crate::config::declared::{Connection, Declared, Key};
 use crate::config::{Config, environment};
 
 /// Gauge of declared objects that differ from the configuration or could not be created yet.
@@ -28,7 +28,7 @@ impl Declarations for FromConfig {
         };
         let read = move || {
             let config = Config::load(source.file.as_deref(), environment()).map_err(|errors| errors.to_string())?;
-            declaration(&config.declared).map_err(|error| error.to_string())
+            Ok(declaration(&config.declared))
         };
         tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?
     }
@@ -36,26 +36,24 @@ impl Declarations for FromConfig {
 
 /// Resolves the declared objects, with the contents of the files that settings name. Blocks while it
 /// reads them.
-fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError> {
-    let mut connections = Vec::new();
-    for connection in &declared.connections {
-        let settings = connection.settings.resolve().map_err(|error| DeclaredSettingsError {
-            name: connection.name.clone(),
-            error,
-        })?;
-        let settings = Arc::new(settings);
-        connections.extend(connection.tenants.iter().map(|tenant| DeclaredConnection {
-            tenant: tenant.clone(),
-            name: connection.name.clone(),
-            provider: connection.provider,
-            settings: Arc::clone(&settings),
-            source: connection.settings.clone(),
-        }));
-    }
-    Ok(Declaration {
+fn declaration(declared: &Declared) -> Declaration {
+    Declaration {
         tenants: declared.tenants.clone(),
-        connections,
+        connections: declared.connections.iter().flat_map(resolved).collect(),
         keys: declared.keys.clone(),
+    }
+}
+
+/// A declared connection of each of its tenants. Blocks while it reads files.
+fn resolved(connection: &Connection) -> impl Iterator<Item = DeclaredConnection> {
+    let settings = connection.settings.resolve().map(Arc::new);
+    let settings = settings.map_err(|error| MissingSecret(error.to_string()));
+    connection.tenants.iter().map(move |tenant| DeclaredConnection {
+        tenant: tenant.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider,
+        settings: settings.clone(),
+        source: connection.settings.clone(),
     })
 }
 
@@ -63,41 +61,131 @@ fn declaration(declared: &Declared) -> Result<Declaration, DeclaredSettingsError
 ///
 /// # Errors
 /// The first object that cannot be created. The start fails then, because the configuration is
-/// wrong and the operator is there to correct it.
-pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) -> Result<DeclaredKeys, BootError> {
+/// wrong and the operator is there to correct it. A connection that lacks a secret file does not keep
+/// the others from being served: it is retried.
+pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) -> Result<DeclaredObjects, BootError> {
+    let sources = declared.connections.clone();
     let declared = declared.clone();
-    let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await??;
+    let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await?;
     let mut differing = 0;
     for tenant in &declaration.tenants {
         let found = broker.declare_tenant(tenant, How::CarryOut).await;
         let found = found.map_err(|failure| refused("tenant", &tenant.name, failure))?;
         differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
+    let mut without_secret = Vec::new();
     for connection in &declaration.connections {
-        let found = broker.declare_connection(connection, How::CarryOut).await;
-        let found = found.map_err(|failure| refused("connection", &connection.name, failure))?;
+        let found = match (broker.declare_connection(connection, How::CarryOut).await, &connection.settings) {
+            (Ok(found), _) => found,
+            (Err(failure), Err(MissingSecret(why))) => {
+                // Where the tenant does not exist, the configuration is wrong.
+                let noted = broker.lacks_secret(connection).await;
+                noted.map_err(|failure| refused("connection", &connection.name, failure))?;
+                log_missing_secret(connection, &failure, why);
+                without_secret.push((connection.tenant.clone(), connection.name.clone()));
+                continue;
+            }
+            (Err(failure), Ok(_)) => return Err(refused("connection", &connection.name, failure)),
+        };
         differing += usize::from(log_found("connection", &connection.tenant, &connection.name, &found));
     }
-    metrics::gauge!(DRIFT).set(differing as f64);
-    Ok(DeclaredKeys {
+    metrics::gauge!(DRIFT).set((differing + without_secret.len()) as f64);
+    Ok(DeclaredObjects {
         broker: Arc::clone(broker),
         missing: Mutex::new(declaration.keys),
+        without_secret: Mutex::new(without_secret),
+        connections: sources,
         differing: AtomicUsize::new(differing),
     })
 }
 
-/// Declared keys that were not created or checked yet.
-pub(super) struct DeclaredKeys {
+fn log_missing_secret(connection: &DeclaredConnection, failure: &Failure, why: &str) {
+    tracing::warn!(
+        tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), why,
+        "a declared connection lacks a secret file; it is retried every 5 seconds"
+    );
+}
+
+/// Declared objects that were not created or checked yet.
+pub(super) struct DeclaredObjects {
     broker: Arc<Broker>,
     missing: Mutex<Vec<Key>>,
+    /// Tenants and names of the connections that lack a secret file.
+    without_secret: Mutex<Vec<(String, String)>>,
+    /// All declared connections, to read their files again.
+    connections: Vec<Connection>,
     /// Declared objects of all kinds that differ.
     differing: AtomicUsize,
 }
 
-impl DeclaredKeys {
-    /// Whether there is nothing to create.
-    pub(super) fn is_empty(&self) -> bool {
+impl DeclaredObjects {
+    /// Whether there is no key to create.
+    pub(super) fn has_no_missing_key(&self) -> bool {
         self.missing.lock().is_empty()
+    }
+
+    /// Whether every connection has its secrets.
+    pub(super) fn has_all_secrets(&self) -> bool {
+        self.without_secret.lock().is_empty()
+    }
+
+    fn set_drift(&self) {
+        let drift = self.differing.load(Ordering::Relaxed) + self.missing.lock().len() + self.without_secret.lock().len();
+        metrics::gauge!(DRIFT).set(drift as f64);
+    }
+
+    /// Reads the secret files of connections again that lacked one, and creates these connections.
+    ///
+    /// # Errors
+    /// If a connection still lacks a secret file, or cannot be created.
+    pub(super) async fn read_secrets_again(&self) -> Result<(), &'static str> {
+        let lacking = self.without_secret.lock().clone();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let (connections, wanted) = (self.connections.clone(), lacking.clone());
+        let resolved = move || {
+            let named = connections
+                .iter()
+                .filter(|connection| wanted.iter().any(|(_, name)| *name == connection.name));
+            let all: Vec<DeclaredConnection> = named.flat_map(resolved).collect();
+            all
+        };
+        let resolved = tokio::task::spawn_blocking(resolved)
+            .await
+            .map_err(|_| "reading the files was aborted")?;
+        let mut still = Vec::new();
+        for connection in resolved {
+            let id = (connection.tenant.clone(), connection.name.clone());
+            if !lacking.contains(&id) {
+                continue;
+            }
+            match (
+                self.broker.declare_connection(&connection, How::CarryOut).await,
+                &connection.settings,
+            ) {
+                (Ok(found), _) => {
+                    let differs = log_found("connection", &connection.tenant, &connection.name, &found);
+                    self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
+                    tracing::info!(tenant = %connection.tenant, connection = %connection.name, "the secret file of a declared connection was read");
+                }
+                (Err(_), Err(_)) => still.push(id),
+                (Err(failure), Ok(_)) => {
+                    tracing::warn!(
+                        tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), detail = %failure.detail,
+                        hints = failure.hints().collect::<Vec<_>>().join("; "), "a declared connection could not be created; it is retried"
+                    );
+                    still.push(id);
+                }
+            }
+        }
+        let failed = !still.is_empty();
+        *self.without_secret.lock() = still;
+        self.set_drift();
+        if failed {
+            return Err("a declared connection lacks a secret file, see the log");
+        }
+        Ok(())
     }
 
     /// Tries to create each missing key. Keys that fail stay missing, and those of suspended tenants.
@@ -125,9 +213,8 @@ impl DeclaredKeys {
                 }
             }
         }
-        let drift = self.differing.load(Ordering::Relaxed) + missing.len();
-        metrics::gauge!(DRIFT).set(drift as f64);
         *self.missing.lock() = missing;
+        self.set_drift();
         if failed {
             return Err("a declared key could not be created, see the log");
         }

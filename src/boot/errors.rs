@@ -9,7 +9,6 @@ use super::registry::StoreOpenError;
 use super::unseal::UnsealError;
 use crate::audit;
 use crate::broker::{Failure, RecoverError};
-use crate::config::declared::SettingsFileError;
 use crate::config::storage::RootKey as RootKeySource;
 use crate::io_reason::IoReason;
 use crate::listener::TlsError;
@@ -71,15 +70,5 @@ pub enum BootError {
         failure: Box<Failure>,
     },
     #[error(transparent)]
-    DeclaredSettings(#[from] DeclaredSettingsError),
-    #[error(transparent)]
     Node(#[from] NodeNameError),
-}
-
-/// A declared connection whose settings cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("the declared connection `{name}`: {error}")]
-pub struct DeclaredSettingsError {
-    pub(super) name: String,
-    pub(super) error: SettingsFileError,
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::declared::DeclaredKeys;
+use super::declared::DeclaredObjects;
 use super::log_position::LogPosition;
 use crate::audit::Counters;
 use crate::broker::Broker;
@@ -48,7 +48,7 @@ pub(super) struct Subjects {
     pub(super) counters: Arc<Counters>,
     pub(super) log_position: Arc<LogPosition>,
     pub(super) certificates: Vec<Arc<Tls>>,
-    pub(super) declared_keys: Arc<DeclaredKeys>,
+    pub(super) declared: Arc<DeclaredObjects>,
     pub(super) metrics: Option<Metrics>,
 }
 
@@ -106,11 +106,16 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             broker.finish_rotations().await.map_err(|code| code.as_str())
         }),
     ];
-    if !on.declared_keys.is_empty() {
+    if !on.declared.has_all_secrets() {
+        // Creates declared connections whose secret files were missing at the start.
+        jobs.push(Job::new("declared_secrets", seconds(5), Finish, &on.declared, async |declared| {
+            declared.read_secrets_again().await
+        }));
+    }
+    if !on.declared.has_no_missing_key() {
         // Creates declared keys. Their provider may be down at the start.
-        let keys = &on.declared_keys;
-        jobs.push(Job::new("declared_keys", seconds(30), Abort, keys, async |keys| {
-            keys.create_missing().await
+        jobs.push(Job::new("declared_keys", seconds(30), Abort, &on.declared, async |declared| {
+            declared.create_missing().await
         }));
     }
     if !on.certificates.is_empty() {

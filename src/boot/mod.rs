@@ -27,7 +27,7 @@ mod unseal;
 pub use backup::{BackupError, backup};
 pub use bootstrap_admin::init;
 pub use check::{Checked, check};
-pub use errors::{BootError, DeclaredSettingsError};
+pub use errors::BootError;
 pub use manifest::{BackupFile, Manifest, ManifestError};
 pub use options::{Accepted, ConfigSource, StartOptions};
 pub use registry::capabilities;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::declared::DeclaredKeys;
+use super::declared::DeclaredObjects;
 use super::jobs::{self, Job, Subjects};
 use super::listeners::Listeners;
 use super::log_position::LogPosition;
@@ -54,7 +54,7 @@ impl Serving {
         broker: Arc<Broker>,
         remaining: Remaining,
         metrics: Option<Metrics>,
-        declared_keys: DeclaredKeys,
+        declared: DeclaredObjects,
         dev: bool,
     ) -> Self {
         let Remaining {
@@ -69,7 +69,7 @@ impl Serving {
             counters: Arc::clone(&counters),
             log_position: Arc::clone(&log_position),
             certificates: listeners.certificates.clone(),
-            declared_keys: Arc::new(declared_keys),
+            declared: Arc::new(declared),
             metrics: metrics.clone(),
         });
         let draining = Arc::new(AtomicBool::new(false));

@@ -106,13 +106,13 @@ impl Starting {
         }
         progress.begin(Step::Declare);
         match declared::before_serving(&broker, &config.declared).await {
-            Ok(keys) => Ok(Serving::begin(
+            Ok(declared) => Ok(Serving::begin(
                 config,
                 listeners,
                 broker,
                 remaining,
                 options.metrics,
-                keys,
+                declared,
                 options.dev,
             )),
             Err(error) => {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use claviger_provider::{
-    Capabilities, ConnectionId, ErrorKind, Factory, Kek, ParsedSettings, SealedName, Secret, SettingsError, SettingsOrigin, fill_random,
+    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Probe, SealedName, Secret, SettingsError, SettingsOrigin,
+    fill_random,
 };
 
 use super::sever::completed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::Factories;
+use crate::keys::{Factories, LoadError};
 use crate::store::StoreError;
 use crate::store::model::{Connection, ConnectionPatch, KeyFilter, Labels, Page, Timeouts};
 
@@ -65,16 +66,48 @@ pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOr
 /// The result of a check.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Whether the provider responded.
-    pub reachable: bool,
-    /// The provider's version or identity, or why it did not respond.
+    /// Why the connection cannot be used; `None` if it can.
+    pub problem: Option<Code>,
+    /// The provider's version or identity, or why the connection cannot be used.
     pub detail: String,
     /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<claviger_provider::RightReport>,
     /// The least-privilege policy to set at the provider, if the provider has policies.
     pub policy: Option<String>,
-    /// What to do if the provider did not answer.
+    /// What to do if the connection cannot be used.
     pub advice: Option<&'static str>,
+}
+
+impl CheckReport {
+    fn of(probe: Probe) -> Self {
+        match &probe.problem {
+            Some(problem) => Self {
+                rights: probe.rights,
+                policy: probe.policy,
+                ..Self::unusable(problem)
+            },
+            None => Self {
+                problem: None,
+                detail: probe.detail,
+                rights: probe.rights,
+                policy: probe.policy,
+                advice: None,
+            },
+        }
+    }
+
+    /// Of a connection that cannot be used, with what the provider says of it.
+    fn unusable(problem: &Error) -> Self {
+        let word = claviger_provider::kit::probe::word(problem);
+        let failure = Failure::from(problem);
+        Self {
+            problem: Some(failure.code),
+            detail: format!("{} ({word})", failure.detail),
+            rights: Vec::new(),
+            policy: None,
+            advice: failure.advice,
+        }
+    }
 }
 
 impl Broker {
@@ -128,11 +161,13 @@ impl Broker {
             updated: now,
         };
         authorized.creates(row.id);
-        let sealed = parsed
+        let sealed: Vec<_> = parsed
             .secrets
             .into_iter()
             .map(|(name, value)| (Factories::secret_name(&row, &name), value))
             .collect();
+        let tried = self.directory().factories().try_out(&row, &sealed).await;
+        tried.map_err(|error| wrong_setting("/settings", error))?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Create, Object::Connection, &row.id))
             .await?;
@@ -194,7 +229,11 @@ impl Broker {
         let pipeline = if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
-            Some(self.directory().connect_anew(&changed, &replaced, connection.switch()).await?)
+            let made = self.directory().connect_anew(&changed, &replaced, connection.switch()).await;
+            Some(made.map_err(|error| match error {
+                LoadError::Provider(error) => wrong_setting("/secrets", error),
+                error => error.into(),
+            })?)
         } else {
             None
         };
@@ -279,25 +318,10 @@ impl Broker {
             keks.push(key.primary.whole_kek(key.id));
         }
         let report = match pipeline.probe(&cx.op_context().checking(), &keks).await {
-            Ok(probe) => CheckReport {
-                reachable: true,
-                detail: probe.detail,
-                rights: probe.rights,
-                policy: probe.policy,
-                advice: None,
-            },
+            Ok(probe) => CheckReport::of(probe),
             // Severed meanwhile: that says nothing of the provider.
             Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
-            Err(error) => {
-                let failure = Failure::from(error);
-                CheckReport {
-                    reachable: false,
-                    detail: failure.detail.into_owned(),
-                    rights: Vec::new(),
-                    policy: None,
-                    advice: failure.advice,
-                }
-            }
+            Err(error) => CheckReport::unusable(&error),
         };
         // Also if it was restored since: what the provider said came through a severed connection.
         if connection.view().epoch != before.epoch {
@@ -312,6 +336,21 @@ impl Broker {
     /// The operations that the connection's provider supports.
     pub fn capabilities(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Capabilities> {
         Guarded::free(authorized.object().pipeline().capabilities().clone())
+    }
+}
+
+/// The failure for settings that no provider can be made from: a mistake of the request, not of a
+/// connection.
+fn wrong_setting(pointer: &str, error: Error) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code {
+        Code::ConnectionMisconfigured => Failure {
+            code: Code::InvalidRequest,
+            detail: "No connection can be made with these settings.".into(),
+            ..failure
+        }
+        .at(pointer, "settings that the gateway can use"),
+        _ => failure,
     }
 }
 

@@ -38,7 +38,11 @@ pub struct DeclaredConnection {
     /// The provider.
     pub provider: ProviderKind,
     /// The provider's settings as JSON, secrets included.
-    pub settings: Arc<Secret>,
+    pub settings: Result<Arc<Secret>, MissingSecret>,
     /// The settings as they are declared, with the names of their files.
     pub source: Settings,
 }
+
+/// Why the settings of a declared connection lack a secret, for the operator: it names the file.
+#[derive(Debug, Clone)]
+pub struct MissingSecret(pub String);

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, ProviderKind, Secret, SettingsOrigin, TenantId};
 
 use super::connections::{MANAGED_BY, parse};
-use super::declaration::DeclaredConnection;
+use super::declaration::{DeclaredConnection, MissingSecret};
 use super::declared_files::DeclaredFiles;
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
@@ -82,8 +82,12 @@ impl Broker {
     /// Why it could not be created: its tenant does not exist, or its settings are invalid.
     pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
+        let settings = declared.settings.as_ref().map_err(missing_secret)?;
+        if how == How::CarryOut {
+            self.degraded.end(tenant, &declared.name);
+        }
         match self.store.connection_by_name(tenant, &declared.name).await {
-            Ok(row) => return self.compare_connection(&row, declared, how).await,
+            Ok(row) => return self.compare_connection(&row, declared, settings, how).await,
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
@@ -93,7 +97,7 @@ impl Broker {
         }
         let new = NewConnection {
             name: declared.name.clone(),
-            settings: Arc::clone(&declared.settings),
+            settings: Arc::clone(settings),
             labels: Labels::new(),
             timeouts: Timeouts::default(),
             declared: true,
@@ -121,11 +125,8 @@ impl Broker {
     /// # Errors
     /// Why its settings are invalid.
     pub(super) fn could_be_made(&self, declared: &DeclaredConnection) -> Result<Found, Failure> {
-        parse(
-            self.family(declared.provider)?.as_ref(),
-            &declared.settings,
-            SettingsOrigin::Operator,
-        )?;
+        let settings = declared.settings.as_ref().map_err(missing_secret)?;
+        parse(self.family(declared.provider)?.as_ref(), settings, SettingsOrigin::Operator)?;
         Ok(Found::Missing)
     }
 
@@ -134,14 +135,20 @@ impl Broker {
         factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
     }
 
-    async fn compare_connection(&self, row: &Connection, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
+    async fn compare_connection(
+        &self,
+        row: &Connection,
+        declared: &DeclaredConnection,
+        settings: &Secret,
+        how: How,
+    ) -> Result<Found, Failure> {
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
             return Ok(Found::Differs("managed_by: it was created over the API"));
         }
         if row.provider != declared.provider {
             return Ok(Found::Differs("provider"));
         }
-        let parsed = parse(self.family(row.provider)?.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
+        let parsed = parse(self.family(row.provider)?.as_ref(), settings, SettingsOrigin::Operator)?;
         if parsed.public != row.settings {
             return Ok(Found::Differs("settings: they cannot change; create another connection"));
         }
@@ -220,7 +227,7 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
+    pub(super) async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
         match self.store.tenant_by_name(name).await {
             Ok(tenant) => Ok(tenant.id),
             Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, format!("The tenant `{name}` does not exist."))
@@ -247,6 +254,15 @@ impl Broker {
             Err(unrecorded) => Err(unrecorded.failure().clone()),
         }
     }
+}
+
+/// The failure of a connection that lacks a secret file. It names the file, for the operator alone.
+fn missing_secret(MissingSecret(why): &MissingSecret) -> Failure {
+    Failure::new(
+        Code::ConnectionMisconfigured,
+        format!("A secret of the connection is missing: {why}."),
+    )
+    .advice("Provide the file: the gateway looks for it every 5 seconds, and `claviger apply` does at once.")
 }
 
 /// The failure of a key whose connection does not exist.

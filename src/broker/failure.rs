@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
+use claviger_provider::{Concerns, Error, ErrorKind, ProviderKind, Retry};
 
 use crate::access::Ended;
 use crate::cache::Fault;
@@ -41,9 +41,9 @@ pub enum Code {
     CiphertextRejected,
     ProviderDenied,
     ExternalDenied,
+    ConnectionMisconfigured,
     RateLimited,
     Internal,
-    ConnectionMisconfigured,
     Unsupported,
     ProviderProtocol,
     ProviderUnavailable,
@@ -84,9 +84,9 @@ impl Code {
         Self::CiphertextRejected,
         Self::ProviderDenied,
         Self::ExternalDenied,
+        Self::ConnectionMisconfigured,
         Self::RateLimited,
         Self::Internal,
-        Self::ConnectionMisconfigured,
         Self::Unsupported,
         Self::ProviderProtocol,
         Self::ProviderUnavailable,
@@ -127,9 +127,9 @@ impl Code {
             Self::CiphertextRejected => "ciphertext_rejected",
             Self::ProviderDenied => "provider_denied",
             Self::ExternalDenied => "external_denied",
+            Self::ConnectionMisconfigured => "connection_misconfigured",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
-            Self::ConnectionMisconfigured => "connection_misconfigured",
             Self::Unsupported => "unsupported",
             Self::ProviderProtocol => "provider_protocol",
             Self::ProviderUnavailable => "provider_unavailable",
@@ -377,9 +377,15 @@ impl From<LoadError> for Failure {
 }
 
 impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
     /// Logs the provider's own error text. Callers see its message only where it was sent to their
     /// tenant's own identity.
-    fn from(error: Error) -> Self {
+    fn from(error: &Error) -> Self {
         if error.repeated {
             tracing::debug!(error = %error, "a refusal of the provider's was repeated");
         } else {
@@ -410,8 +416,12 @@ impl From<Error> for Failure {
             ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable."),
             ErrorKind::CircuitOpen => Self::new(
                 Code::CircuitOpen,
-                "The provider failed repeatedly, so calls to it are paused for a moment.",
-            ),
+                match error.concerns {
+                    Concerns::Connection => "The provider failed repeatedly, so calls to it are paused for a moment.",
+                    Concerns::Call => "The provider failed repeatedly for this key, so calls with it are paused for a moment.",
+                },
+            )
+            .advice("Repeat the request after the pause. The connection's check says why calls fail: `claviger connections check`."),
             ErrorKind::Severed => Self::new(
                 Code::ConnectionSevered,
                 "The connection was severed, so the provider was not called, or its response was not awaited.",
@@ -423,8 +433,12 @@ impl From<Error> for Failure {
             ),
             ErrorKind::UpstreamTimeout => Self::new(Code::DeadlineExceeded, "The provider did not answer before the deadline."),
             ErrorKind::Unsupported => Self::new(Code::Unsupported, "The provider does not support this operation."),
-            ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong."),
-            ErrorKind::Internal => Self::internal(&error),
+            ErrorKind::Misconfigured => Self::new(Code::ConnectionMisconfigured, "The connection's settings or credentials are wrong.")
+                .advice(
+                    "The connection's check says what is wrong: `claviger connections check`. Then give the connection other secrets \
+                 (`claviger connections update --secrets`), or make another one with the right settings and move its keys there.",
+                ),
+            ErrorKind::Internal => Self::internal(error),
         };
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
         // Every rejected ciphertext has the same message, and the provider is not named either.

@@ -16,6 +16,7 @@ use crate::store::model::Quotas;
 use crate::store::{Store, clock};
 
 use super::declaration::Declarations;
+use super::degraded::Degraded;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::suspensions::Suspensions;
@@ -42,6 +43,7 @@ pub struct Broker {
     pub(super) suspensions: Suspensions,
     pub(super) wrap_warnings: WrapWarnings,
     pub(super) unstored: Arc<Unstored>,
+    pub(super) degraded: Degraded,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
 }
@@ -101,6 +103,7 @@ impl Broker {
             suspensions: Suspensions::default(),
             wrap_warnings: WrapWarnings::default(),
             unstored: Arc::default(),
+            degraded: Degraded::default(),
             applying: tokio::sync::Mutex::new(()),
         }
     }

@@ -39,7 +39,7 @@ pub enum Command {
     Update(Update),
     /// Delete a connection that no key uses
     Delete(One),
-    /// Test each right at the provider, and show what to grant or remove
+    /// Test each right at the provider, and show what to grant or remove; exits with 0 only if all is well
     Check(One),
     /// Show what the provider supports, and how
     Capabilities(One),
@@ -141,17 +141,55 @@ impl One {
     async fn check(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let call = Call::new(Method::POST, &["connections", &self.connection, "check"]);
         let mut shown = client.send(call).await?.body;
+        let verdict = verdict(&shown);
         // A policy has lines, which do not fit into a table.
         let policy = match terminal.output {
             Output::Json => None,
             Output::Table => shown.as_object_mut().and_then(|members| members.remove("policy")),
         };
         terminal.show(&shown)?;
-        match policy.as_ref().and_then(Value::as_str) {
-            Some(policy) => terminal.text(&format!("\npolicy\n{}\n", plain_lines(policy.trim_end()))),
-            None => Ok(()),
+        if let Some(policy) = policy.as_ref().and_then(Value::as_str) {
+            terminal.text(&format!("\npolicy\n{}\n", plain_lines(policy.trim_end())))?;
+        }
+        verdict
+    }
+}
+
+/// Whether a check found that all is well. What cannot be tested counts as well.
+///
+/// # Errors
+/// What is not: the connection cannot be used, or a right is missing, too much, or could not be tried.
+fn verdict(report: &Value) -> Result<(), Failure> {
+    let not_well = |result: &str, text: String| {
+        let result = result.to_owned();
+        Err(Failure::Partly { result, text })
+    };
+    if report["reachable"] != true {
+        let code = report["code"].as_str().unwrap_or_default();
+        let result = match code {
+            "provider_denied" | "external_denied" => "denied",
+            "connection_misconfigured" => "unsupported",
+            _ => "unavailable",
+        };
+        return not_well(
+            result,
+            format!("the connection cannot be used: {}", report["detail"].as_str().unwrap_or(code)),
+        );
+    }
+    let rights = report["rights"].as_array().map_or(&[][..], Vec::as_slice);
+    for (finding, result, text) in [
+        ("denied", "denied", "rights are missing"),
+        ("failed", "unavailable", "rights could not be tried"),
+        ("excessive", "unsupported", "rights are more than the connection needs"),
+    ] {
+        let found = rights.iter().filter(|right| right["finding"] == finding);
+        let mut operations: Vec<&str> = found.filter_map(|right| right["operation"].as_str()).collect();
+        operations.dedup();
+        if !operations.is_empty() {
+            return not_well(result, format!("{text}: {}", operations.join(", ")));
         }
     }
+    Ok(())
 }
 
 impl Create {

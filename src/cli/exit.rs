@@ -63,7 +63,7 @@ impl Exit {
             Failure::Problem(problem) => Self::of_problem(problem),
             Failure::Partly { result, .. } => match result.as_str() {
                 "denied" => Self::Denied,
-                "pending" => Self::Unavailable,
+                "pending" | "unavailable" => Self::Unavailable,
                 _ => Self::Other,
             },
         }
@@ -72,6 +72,8 @@ impl Exit {
     fn of_problem(problem: &Problem) -> Self {
         match (problem.status, problem.code.as_str()) {
             (400, "invalid_envelope" | "envelope_version_unsupported") | (422, _) => Self::Rejected,
+            // Neither Claviger nor the provider denies anything: a setting is wrong.
+            (424, "connection_misconfigured") => Self::Other,
             (401 | 403 | 424, _) => Self::Denied,
             (404, _) => Self::NotFound,
             (409 | 412, _) => Self::Conflict,

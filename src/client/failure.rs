@@ -20,7 +20,7 @@ pub enum Failure {
     Problem(Box<Problem>),
     /// The gateway did a part of what was asked. The text says what is missing and what to do.
     Partly {
-        /// What kept it from the rest, in the API's word: `unsupported`, `denied` or `pending`.
+        /// What kept it from the rest: `unsupported`, `denied`, `pending` or `unavailable`.
         result: String,
         /// What is missing, and what to do.
         text: String,

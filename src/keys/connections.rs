@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    BackgroundCalls, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, LoginReport, Pipeline, ProviderKind, SealedName, Secret,
-    SecretFiles, SeverSwitch,
+    BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, LoginReport, Pipeline, ProviderKind,
+    SealedName, Secret, SecretFiles, SeverSwitch,
 };
 use parking_lot::Mutex;
 
+use super::unusable::{Reason, Unusable};
 use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
 
 /// The prefix of the columns that hold a connection's secrets.
@@ -88,6 +89,53 @@ impl Factories {
         if connection.severed {
             switch.sever();
         }
+        let (provider, login) = self.provider(stored, replaced, &switch).await?;
+        let config = PipelineConfig {
+            // One that the operator declares may have the operator's identity, which is not told to tenants.
+            owner_reads_messages: connection.managed_by.is_none(),
+            ..self.limits(connection.timeouts)
+        };
+        Ok(Pipeline::new(provider, &config, switch).reported_by(login))
+    }
+
+    /// The pipeline of a connection that [`Factories::connect`] fails for: each call fails with this
+    /// reason.
+    pub(super) fn unusable(&self, connection: &Connection, reason: Reason, switch: SeverSwitch) -> Pipeline {
+        let factory = self.get(connection.provider);
+        let nothing = || Capabilities {
+            keys: Vec::new(),
+            create_key: false,
+            set_state: false,
+            schedule_deletion: false,
+            import: false,
+        };
+        let provider = Unusable {
+            kind: connection.provider,
+            capabilities: factory.map_or_else(nothing, |factory| factory.capabilities()),
+            reason,
+        };
+        Pipeline::new(Arc::new(provider), &self.limits(connection.timeouts), switch)
+    }
+
+    /// Whether a provider can be made from new settings and secrets. No provider is called.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn try_out(&self, connection: &Connection, secrets: &[(SealedName, Secret)]) -> Result<(), Error> {
+        let snapshot = ConnectionSnapshot {
+            connection: connection.clone(),
+            secrets: Vec::new(),
+        };
+        self.provider(&snapshot, secrets, &SeverSwitch::default()).await.map(drop)
+    }
+
+    async fn provider(
+        &self,
+        stored: &ConnectionSnapshot,
+        replaced: &[(SealedName, Secret)],
+        switch: &SeverSwitch,
+    ) -> Result<(Arc<dyn Call>, LoginReport), Error> {
+        let connection = &stored.connection;
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
@@ -106,13 +154,7 @@ impl Factories {
             files,
             login: login.clone(),
         };
-        let provider = factory.connect(parts).await?;
-        let config = PipelineConfig {
-            // One that the operator declares may have the operator's identity, which is not told to tenants.
-            owner_reads_messages: connection.managed_by.is_none(),
-            ..self.limits(connection.timeouts)
-        };
-        Ok(Pipeline::new(provider, &config, switch).reported_by(login))
+        Ok((factory.connect(parts).await?, login))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_provider::layers::BreakerState;
-use claviger_provider::{ConnectionId, KeyId, LoginStatus, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
+use claviger_provider::{ConnectionId, Error, ErrorKind, KeyId, LoginStatus, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry};
@@ -11,6 +11,7 @@ use super::errors::LoadError;
 use super::loading_cache::{LoadingCache, WhenFull};
 use super::names::Names;
 use super::unstored::Unstored;
+use super::unusable::Reason;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
 use crate::store::model::{Connection, Key, KeySelector, KeyVersion};
@@ -272,8 +273,22 @@ impl Directory {
                 Err(error) => return Err(error.into()),
             };
             self.unstored.apply_to_connection(&mut snapshot.connection);
-            let pipeline = self.factories.connect(&snapshot, &[], SeverSwitch::default()).await?;
-            let loaded = ConnectionEntry::new(snapshot.connection, pipeline, Arc::clone(self.connections.loads()));
+            let (connection, loads) = (&snapshot.connection, Arc::clone(self.connections.loads()));
+            let loaded = match self.factories.connect(&snapshot, &[], SeverSwitch::default()).await {
+                Ok(pipeline) => ConnectionEntry::new(snapshot.connection, pipeline, loads),
+                // It can still be shown, severed, changed and deleted.
+                Err(error) if matches!(error.kind, ErrorKind::Misconfigured | ErrorKind::Unsupported) => {
+                    tracing::warn!(connection = %id, name = connection.name, %error, "no provider can be made of a connection's settings");
+                    let reason = Reason::of(&error);
+                    let switch = SeverSwitch::default();
+                    if connection.severed {
+                        switch.sever();
+                    }
+                    let pipeline = self.factories.unusable(connection, reason.clone(), switch);
+                    ConnectionEntry::new(snapshot.connection, pipeline, loads).unusable(reason)
+                }
+                Err(error) => return Err(error.into()),
+            };
             if let Some(entry) = self.connections.insert(id, Arc::new(loaded), &load, when_full)? {
                 return Ok(Some(entry));
             }
@@ -295,6 +310,11 @@ impl Directory {
         let mut snapshot = self.store.connection_snapshot(connection.tenant, connection.id).await?;
         snapshot.connection = connection.clone();
         Ok(self.factories.connect(&snapshot, replaced, switch).await?)
+    }
+
+    /// Why no provider can be made of a connection in memory; `None` for one that can be used.
+    pub fn unusable(&self, id: ConnectionId) -> Option<Error> {
+        self.connections.peek(&id)?.why_unusable()
     }
 
     /// Forgets a deleted connection, after the commit.
@@ -344,6 +364,12 @@ impl Directory {
     /// How many connections are in memory, and how many of them have an open circuit breaker.
     pub fn breakers(&self) -> (usize, usize) {
         self.connections.count(|entry| entry.pipeline().breaker() == BreakerState::Open)
+    }
+
+    /// How many connections have keys with an open circuit, while their own is not open.
+    pub fn connections_with_open_keys(&self) -> usize {
+        let bad = |pipeline: Pipeline| pipeline.breaker() != BreakerState::Open && pipeline.open_keys() > 0;
+        self.connections.count(|entry| bad(entry.pipeline())).1
     }
 }
 

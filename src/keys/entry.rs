@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, KeyId, Pipeline, SeverSwitch, TenantId};
+use claviger_provider::{ConnectionId, Error, KeyId, Pipeline, SeverSwitch, TenantId};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use super::loads::Loads;
+use super::unusable::Reason;
 use super::view::KeyView;
 use super::wraps::ReservedWraps;
 use crate::store::model::{Connection, Key, KeyVersion};
@@ -21,6 +22,8 @@ pub type ConnectionView = Arc<Connection>;
 pub(super) struct Reach {
     pub(super) row: ConnectionView,
     pipeline: Pipeline,
+    /// Why each call through the pipeline fails, if no provider can be made of the row.
+    unusable: Option<Reason>,
 }
 
 impl Reach {
@@ -68,11 +71,24 @@ impl ConnectionEntry {
             gate: RwLock::new(Reach {
                 row: Arc::new(connection),
                 pipeline,
+                unusable: None,
             }),
             change: Mutex::new(()),
             revocations: RevocationCounter::default(),
             loads,
         }
+    }
+
+    /// An entry whose pipeline fails each call for this reason.
+    pub(super) fn unusable(mut self, reason: Reason) -> Self {
+        self.gate.get_mut().unusable = Some(reason);
+        self
+    }
+
+    /// Why no provider can be made of the connection; `None` if one was.
+    pub(super) fn why_unusable(&self) -> Option<Error> {
+        let reach = self.gate.read();
+        reach.unusable.as_ref().map(|reason| reason.error(reach.row.provider))
     }
 
     /// The connection's id.
@@ -154,6 +170,7 @@ impl ConnectionEntry {
         *reach = Reach {
             row: Arc::new(keeping_a_sever(connection, &reach.row)),
             pipeline,
+            unusable: None,
         };
         reach.stop_if_severed();
         drop(reach);
@@ -169,6 +186,7 @@ impl ConnectionEntry {
         *reach = Reach {
             row: Arc::new(Connection { epoch, ..connection }),
             pipeline,
+            unusable: None,
         };
         drop(reach);
         self.loads.note_change(&self.id);

@@ -17,6 +17,7 @@ mod loads;
 mod names;
 mod tenants;
 mod unstored;
+mod unusable;
 mod view;
 mod wraps;
 

@@ -27,10 +27,12 @@ enum Shown {
     Here(Cause),
     /// This case of the blob battery does, `module::case`: it needs a provider that misbehaves.
     Battery(&'static str),
+    /// This test of another suite does: its file, and its name.
+    Elsewhere(&'static str, &'static str),
     /// Nothing does; what is still to be built for it.
     NotBuilt(&'static str),
 }
-use Shown::{Battery, Here, NotBuilt};
+use Shown::{Battery, Elsewhere, Here, NotBuilt};
 
 macro_rules! cause {
     ($name:ident) => {
@@ -61,15 +63,15 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("key_state", 409, cause!(key_state)),
     ("connection_severed", 409, cause!(connection_severed)),
     ("in_use", 409, cause!(in_use)),
-    ("managed_by_config", 409, NotBuilt("connections and keys in the operator's configuration")),
+    ("managed_by_config", 409, Elsewhere("tests/cli/declared.rs", "a_state_is_never_changed_and_the_api_leaves_the_rest_alone")),
     ("quota_exceeded", 409, cause!(quota_exceeded)),
     ("precondition_failed", 412, cause!(precondition_failed)),
     ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
     ("provider_denied", 424, Battery("faults::denied")),
     ("external_denied", 424, NotBuilt("providers with external custody (XKS, KMIP, PKCS#11), which alone say so")),
+    ("connection_misconfigured", 424, cause!(connection_misconfigured)),
     ("rate_limited", 429, cause!(rate_limited)),
     ("internal", 500, cause!(internal)),
-    ("connection_misconfigured", 500, NotBuilt("providers whose settings can be wrong without being malformed: credentials, regions, mounts")),
     ("unsupported", 501, cause!(unsupported)),
     ("provider_protocol", 502, Battery("faults::garbage")),
     ("provider_unavailable", 503, Battery("faults::making")),
@@ -77,7 +79,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("audit_unavailable", 503, cause!(audit_unavailable)),
     ("effective_not_recorded", 503, cause!(effective_not_recorded)),
     ("effective_in_memory_only", 503, cause!(effective_in_memory_only)),
-    ("not_ready", 503, NotBuilt("requests while a part is started or reloaded: today the listener opens when all parts are ready")),
+    ("not_ready", 503, Elsewhere("tests/api/starting.rs", "until_the_store_is_open_the_process_is_alive_not_ready_and_refuses_the_rest")),
     ("deadline_exceeded", 504, cause!(deadline_exceeded)),
 ];
 
@@ -127,6 +129,55 @@ fn the_battery_has_the_cases_that_are_named_here() {
             );
         }
     }
+}
+
+#[test]
+fn the_tests_exist_that_are_named_here() {
+    for (code, _, shown) in TABLE {
+        if let Elsewhere(file, name) = shown {
+            let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+            let test = text.split(&format!("fn {name}(")).nth(1).and_then(|rest| rest.split("\n}").next());
+            assert!(
+                test.is_some_and(|test| test.contains(code)),
+                "{code}: no test {name} in {file} that expects it"
+            );
+        }
+    }
+}
+
+/// The page's table has each code once, under its status, and marks those that nothing returns yet.
+#[test]
+fn the_page_lists_the_codes_as_they_are() {
+    let page = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
+    let table = page
+        .split("| status | code | meaning |")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    let mut listed = Vec::new();
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let statuses: Vec<u16> = cells[1].split(", ").map(|status| status.parse().unwrap()).collect();
+        let codes: Vec<&str> = cells[2].split(", ").collect();
+        for (at, code) in codes.iter().enumerate() {
+            // A row has one status for all its codes, or one for each.
+            let status = statuses.get(at).filter(|_| statuses.len() > 1).unwrap_or(&statuses[0]);
+            assert!(statuses.len() == 1 || statuses.len() == codes.len(), "{row}");
+            let marked = code.strip_suffix('*');
+            let name = marked.unwrap_or(code).trim_matches('`');
+            listed.push((name.to_owned(), *status, marked.is_some()));
+        }
+    }
+    let built: Vec<_> = TABLE
+        .iter()
+        .map(|(code, status, shown)| ((*code).to_owned(), *status, matches!(shown, NotBuilt(_))))
+        .collect();
+    let (mut listed, mut built) = (listed, built);
+    listed.sort_unstable();
+    built.sort_unstable();
+    assert_eq!(listed, built, "docs/api.md differs from the codes");
 }
 
 #[test]
@@ -301,6 +352,42 @@ async fn internal(_: &Api) -> Answer {
         answer.text
     );
     assert!(started.output().contains(answer.header("x-request-id")), "the cause is in the log");
+    answer
+}
+
+/// A connection whose address the operator no longer permits. It is shown, with what to do, and its use
+/// is what fails.
+async fn connection_misconfigured(_: &Api) -> Answer {
+    let permitted = Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
+    let Api { gateway, started, client } = Api::tuned(&permitted).await;
+    let settings = json!({"address": "http://127.0.0.1:1", "auth": {"token": "t"}});
+    for name in ["kms", "spare"] {
+        let body = json!({"name": name, "provider": "vault", "settings": settings});
+        client.post("/v1/connections", &body).await.expect_status(201);
+    }
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    // At creation, the same is a mistake of the request.
+    let wrong = json!({"name": "other", "provider": "vault", "settings": settings});
+    client.post("/v1/connections", &wrong).await.expect_problem(400, "invalid_request");
+    let shown = client.get("/v1/connections/kms").await.expect_status(200);
+    assert_eq!(shown["problem"]["code"], "connection_misconfigured", "{shown}");
+    assert!(shown["problem"]["what_to_do"].is_string(), "{shown}");
+    let checked = client.post_empty("/v1/connections/kms/check").await.expect_status(200);
+    assert_eq!(
+        (&checked["reachable"], &checked["code"]),
+        (&json!(false), &json!("connection_misconfigured"))
+    );
+    // It can be severed and deleted like every other.
+    client.post_empty("/v1/connections/spare/sever").await.expect_status(200);
+    client.delete("/v1/connections/spare").await.expect_status(204);
+    let listed = client.list("/v1/connections").await;
+    assert!(listed.iter().any(|connection| connection["name"] == "kms"), "{listed:?}");
+    let answer = client.post("/v1/keys", &json!({"name": "x", "connection": "kms"})).await;
+    assert!(answer.body["what_to_do"].is_string(), "{}", answer.text);
     answer
 }
 

@@ -193,8 +193,107 @@ fn what_cannot_be_made_is_told_before_anything_is_served() {
         connection("acme", &format!("{{ surprise = {{ file = {secret:?} }} }}"))
     ));
     assert!(said.contains("/settings") && !said.contains("hunter2"), "{said}");
-    let said = bench.refused(&format!("{tenant}{}", connection("acme", "{ surprise = { file = \"absent\" } }")));
-    assert!(said.contains("absent") && said.contains("cannot be read"), "{said}");
+    // A secret file that is missing, for a tenant that is not declared either.
+    let said = bench.refused(&connection("nobody", "{ surprise = { file = \"absent\" } }"));
+    assert!(said.contains("[[tenants]]"), "{said}");
+}
+
+/// A connection of `acme` whose token is in a file, beside one of `globex` that needs none.
+fn with_secret_file(secret: &std::path::Path) -> String {
+    format!(
+        "[[tenants]]\nname = \"acme\"\n[[tenants]]\nname = \"globex\"\n\
+         [[connections]]\ntenants = [\"acme\"]\nname = \"bao\"\nprovider = \"vault\"\n\
+         settings = {{ address = \"http://127.0.0.1:1\", auth = {{ token = {{ file = {secret:?} }} }} }}\n\
+         [[connections]]\ntenants = [\"globex\"]\nname = \"embedded\"\nprovider = \"local\"\n\
+         [[keys]]\ntenant = \"globex\"\nname = \"orders\"\nconnection = \"embedded\"\n\
+         [egress]\nallow = [\"127.0.0.0/8\"]\nallow_plain_http = true\n"
+    )
+}
+
+async fn part(started: &Started, name: &str) -> Option<Value> {
+    let ready = started.operator().get("/readyz").await.expect_status(200);
+    assert_eq!(ready["ready"], true, "{ready}");
+    let parts = ready["parts"].as_array().unwrap();
+    parts.iter().find(|part| part["name"] == name).cloned()
+}
+
+#[tokio::test]
+async fn a_missing_secret_file_of_one_tenant_stops_nobody_else_and_heals() {
+    let bench = Bench::new();
+    let secret = bench.file.with_extension("secret");
+    let started = bench.serve(&with_secret_file(&secret));
+    let (acme, globex) = (started.tenant("acme"), started.tenant("globex"));
+    for _ in 0..1000 {
+        if globex.get("/v1/keys/orders").await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    globex.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+
+    // It is told where it is looked for, with what to do; the path only in the operator's log.
+    let told = part(&started, "declared_connections").await.unwrap();
+    assert!(told["state"].as_str().unwrap().starts_with("1 lack a secret file"), "{told}");
+    assert!(
+        !told.to_string().contains("secret\"") && !told.to_string().contains("acme"),
+        "{told}"
+    );
+    let log = started.output();
+    assert!(
+        log.contains("lacks a secret file") && log.contains(secret.to_str().unwrap()),
+        "{log}"
+    );
+    let key = json!({"name": "orders", "connection": "bao"});
+    for answer in [
+        acme.get("/v1/connections/bao").await,
+        acme.post_empty("/v1/connections/bao/check").await,
+        acme.post("/v1/keys", &key).await,
+    ] {
+        let problem = answer.expect_problem(424, "connection_misconfigured");
+        let what_to_do = problem["what_to_do"].as_str().unwrap();
+        assert!(
+            what_to_do.contains("operator") && !problem.to_string().contains(secret.to_str().unwrap()),
+            "{problem}"
+        );
+    }
+    let (code, said) = command(&bench, &started, &["--tenant", "acme", "connections", "get", "bao"]);
+    assert!(code == 1 && said.contains("what to do"), "{said}");
+    let (code, said) = command(&bench, &started, &["plan"]);
+    assert!(code == 1 && said.contains("connection acme/bao: failed"), "{said}");
+    // Who may not read connections learns nothing of it.
+    started
+        .tenant("globex")
+        .get("/v1/connections/bao")
+        .await
+        .expect_problem(404, "not_found");
+
+    std::fs::write(&secret, "s.token\n").unwrap();
+    let healed = async {
+        while acme.get("/v1/connections/bao").await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), healed)
+        .await
+        .expect("the connection is made");
+    let made = acme.get("/v1/connections/bao").await.expect_status(200);
+    assert_eq!((&made["problem"], &made["managed_by"]), (&Value::Null, &json!("config")));
+    assert_eq!(part(&started, "declared_connections").await, None);
+    assert!(started.terminate());
+
+    // Later it works with the secret that was read before, and says so.
+    std::fs::remove_file(&secret).unwrap();
+    let started = bench.serve(&with_secret_file(&secret));
+    let acme = started.tenant("acme");
+    let shown = acme.get("/v1/connections/bao").await.expect_status(200);
+    assert_eq!(shown["problem"]["code"], "connection_misconfigured", "{shown}");
+    assert!(shown["problem"]["what_to_do"].as_str().unwrap().contains("operator"), "{shown}");
+    // Nobody listens at its address: the secret is there.
+    acme.post("/v1/keys", &key).await.expect_problem(503, "provider_unavailable");
+    std::fs::write(&secret, "s.token\n").unwrap();
+    let (code, said) = command(&bench, &started, &["apply"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(acme.get("/v1/connections/bao").await.expect_status(200)["problem"], Value::Null);
 }
 
 /// A command of ours with the operator's token: how it ended, and all that it wrote.

@@ -41,6 +41,8 @@ fn each_code_has_its_cause() {
         b"",
     );
     assert_eq!(gone.code, 7, "{}", gone.err);
+    // A check says by its code that all is well.
+    assert!(cli.good(&["connections", "check", "embedded"]).contains("reachable"));
     // A file that does not exist is called that.
     let absent = cli.bad(&["keys", "list", "--token-file", "absent"], 2);
     assert!(absent.contains("no such file"), "{absent}");

@@ -315,6 +315,6 @@ impl Provider for AwsProvider {
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        probe(&self.kms, self.proof, self.role.as_ref(), cx, keks).await
+        Ok(probe(&self.kms, self.proof, self.role.as_ref(), cx, keks).await)
     }
 }

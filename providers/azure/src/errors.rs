@@ -180,13 +180,6 @@ pub(crate) fn call_error(error: azure_core::Error) -> CallError {
     }
 }
 
-/// Whether a vault refused a call because the identity lacks the permission.
-pub(crate) fn lacks_permission(error: &CallError) -> bool {
-    error
-        .refusal()
-        .is_some_and(|refusal| codes::DENIED.contains(&refusal.code.as_str()))
-}
-
 /// An error that no response caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Azure)

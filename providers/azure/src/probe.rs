@@ -1,12 +1,13 @@
 //! The check of a connection, which changes no key: the permissions to read, and a canary through
 //! each of the connection's keys.
 
-use claviger_provider::kit::probe::NO_KEY_YET;
+use claviger_provider::kit::probe::{Calls, NO_KEY_YET};
 use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
-use futures::future::try_join_all;
+use futures::future::join_all;
 
 use crate::client::Client;
-use crate::errors::{CallError, lacks_permission};
+use crate::codes::DENIED;
+use crate::errors::CallError;
 use crate::names::{KeyName, TENANT_TAG, Version};
 use crate::policy;
 
@@ -17,30 +18,34 @@ const UNTRIED: [(&str, &str); 3] = [
     ("set_state", "keys/update"),
 ];
 
-/// Checks a connection.
-///
-/// # Errors
-/// When the vault cannot be reached, or does not accept the credential.
-pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    let mut rights = vec![get(client, cx).await?, list(client, cx).await?];
+/// Checks a connection. Each call is made by itself, so that one that fails or hangs takes nothing from
+/// the others.
+pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Probe {
+    let calls = Calls::default();
+    let (get, list, canaries, tags) = tokio::join!(
+        get(client, &calls, cx),
+        list(client, &calls, cx),
+        join_all(keks.iter().map(|kek| canary(client, &calls, cx, kek))),
+        join_all(keks.iter().map(|kek| tag(client, cx, kek)))
+    );
+    let mut rights = vec![get, list];
     if keks.is_empty() {
         rights.extend(["wrap_key", "unwrap_key"].map(|operation| RightReport::new(operation, Finding::NotTestable, NO_KEY_YET)));
     }
-    rights.extend(try_join_all(keks.iter().map(|kek| canary(client, cx, kek))).await?);
+    rights.extend(canaries);
     // A shared identity creates no keys.
     let untried = UNTRIED.iter().filter(|(operation, _)| *operation != "create_key" || !client.shared);
     rights.extend(untried.map(|(operation, permission)| {
         let how = format!("Azure has no dry run for this operation, which requires {permission}");
         RightReport::new(operation, Finding::NotTestable, how)
     }));
-    for kek in keks {
-        rights.extend(tag(client, cx, kek).await);
-    }
-    Ok(Probe {
+    rights.extend(tags.into_iter().flatten());
+    Probe {
         detail: format!("{} {} as {}", client.vault.service.name(), client.vault.base(), client.identity),
+        problem: calls.problem(),
         rights,
         policy: Some(policy::printed(client, cx.tenant)),
-    })
+    }
 }
 
 /// A key name that does not exist. Azure returns `KeyNotFound` for it to callers with the
@@ -50,36 +55,50 @@ fn missing_key() -> Option<KeyName> {
 }
 
 /// The report on a permission that was tried on a key that does not exist.
-fn report(operation: &'static str, how: &str, result: Result<(), CallError>) -> Result<RightReport, Error> {
-    match result {
-        Ok(()) => Ok(RightReport::new(operation, Finding::Granted, how)),
-        Err(error) if error.kind() == ErrorKind::KeyNotFound => Ok(RightReport::new(operation, Finding::Granted, how)),
-        Err(error) if lacks_permission(&error) => {
-            Ok(RightReport::new(operation, Finding::Denied, how).advise("Grant it as in the printed policy."))
-        }
-        Err(error) => Err(error.into_error("check the permissions")),
+async fn report(
+    calls: &Calls,
+    cx: &OpContext,
+    operation: &'static str,
+    how: &str,
+    call: impl Future<Output = Result<(), CallError>>,
+) -> RightReport {
+    let call = async { call.await.map_err(|error| error.into_error("check the permissions")) };
+    match calls.make(cx, call).await {
+        Ok(()) => RightReport::new(operation, Finding::Granted, how),
+        Err(error) if error.kind == ErrorKind::KeyNotFound => RightReport::new(operation, Finding::Granted, how),
+        Err(error) if lacks_permission(&error) => RightReport::failed(operation, how, &error).advise("Grant it as in the printed policy."),
+        Err(error) => RightReport::failed(operation, how, &error),
     }
 }
 
-async fn get(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
-    let result = match missing_key() {
-        Some(name) => client.api.get_key(cx, &name, None).await.map(drop),
-        None => Ok(()),
-    };
-    report("describe", "keys/get, with the name of no key", result)
+/// Whether the vault refused a call because the identity lacks the permission.
+fn lacks_permission(error: &Error) -> bool {
+    error.upstream_code.as_deref().is_some_and(|code| DENIED.contains(&code))
 }
 
-async fn list(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
-    let result = match missing_key() {
-        Some(name) => client.api.list_versions(cx, &name).await.map(drop),
-        None => Ok(()),
+async fn get(client: &Client, calls: &Calls, cx: &OpContext) -> RightReport {
+    let call = async {
+        match missing_key() {
+            Some(name) => client.api.get_key(cx, &name, None).await.map(drop),
+            None => Ok(()),
+        }
     };
-    report("list_versions", "keys/list, with the name of no key", result)
+    report(calls, cx, "describe", "keys/get, with the name of no key", call).await
+}
+
+async fn list(client: &Client, calls: &Calls, cx: &OpContext) -> RightReport {
+    let call = async {
+        match missing_key() {
+            Some(name) => client.api.list_versions(cx, &name).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    report(calls, cx, "list_versions", "keys/list, with the name of no key", call).await
 }
 
 /// Wraps and unwraps random bytes with a key of the connection.
-async fn canary(client: &Client, cx: &OpContext, kek: &Kek) -> Result<RightReport, Error> {
-    let result = async {
+async fn canary(client: &Client, calls: &Calls, cx: &OpContext, kek: &Kek) -> RightReport {
+    let round_trip = async {
         let name = client.name(&kek.key)?;
         match Version::parse(&kek.key.version) {
             Some(version) => client.canary(cx, &name, &version, kek.spec).await,
@@ -89,13 +108,13 @@ async fn canary(client: &Client, cx: &OpContext, kek: &Kek) -> Result<RightRepor
             }
         }
     };
-    RightReport::canary(kek, result.await)
+    RightReport::canary(kek, calls.make(cx, round_trip).await)
 }
 
 /// Reports a key that lost the tag with its tenant, without which it cannot be adopted again.
 async fn tag(client: &Client, cx: &OpContext, kek: &Kek) -> Option<RightReport> {
     let name = client.name(&kek.key).ok()?;
-    let key = client.key(cx, &name, "check").await.ok()?;
+    let key = Calls::default().make(cx, client.key(cx, &name, "check")).await.ok()?;
     let tagged = key.current.tags.get(TENANT_TAG).map(String::as_str) == Some(cx.tenant.to_string().as_str());
     (!tagged).then(|| {
         RightReport::new("tenant_tag", Finding::Denied, format!("the tags of {}", kek.key.id))

@@ -89,6 +89,6 @@ impl Provider for AzureProvider {
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        probe::probe(&self.0, cx, keks).await
+        Ok(probe::probe(&self.0, cx, keks).await)
     }
 }

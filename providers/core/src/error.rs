@@ -82,6 +82,15 @@ pub enum Retry {
     After(Duration),
 }
 
+/// What a failure of a provider's is about, for the circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concerns {
+    /// The call that failed. If it names a key, other keys may work.
+    Call,
+    /// The connection: no call can get through.
+    Connection,
+}
+
 /// An error with what the operator needs to find its cause. `context` and `source` are for the log;
 /// no protocol shows them to a caller. `message` is, too, unless `owner_may_read` it.
 pub struct Error {
@@ -89,6 +98,8 @@ pub struct Error {
     pub kind: ErrorKind,
     /// Whether another attempt can help.
     pub retry: Retry,
+    /// What a provider's failure is about.
+    pub concerns: Concerns,
     /// The provider that refused or failed, if a provider was called.
     pub provider: Option<ProviderKind>,
     /// The provider's own error code, if its response has one.
@@ -114,6 +125,7 @@ impl Error {
         Self {
             kind,
             retry: Retry::Never,
+            concerns: Concerns::Call,
             provider: None,
             upstream_code: None,
             context: context.into(),
@@ -129,6 +141,13 @@ impl Error {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets what the failure is about.
+    #[must_use]
+    pub fn concerns(mut self, concerns: Concerns) -> Self {
+        self.concerns = concerns;
         self
     }
 

@@ -56,7 +56,7 @@ pub enum Op<'a> {
     },
 }
 
-impl Op<'_> {
+impl<'a> Op<'a> {
     /// The name in metrics and logs.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -71,6 +71,23 @@ impl Op<'_> {
             Self::ScheduleDeletion { .. } => "schedule_deletion",
             Self::Import { .. } => "import",
             Self::Probe { .. } => "probe",
+        }
+    }
+
+    /// The provider key id that the operation names; of a rewrap, the key that wraps then.
+    pub fn provider_key(self) -> Option<&'a str> {
+        match self {
+            Self::WrapKey { kek, .. }
+            | Self::GenerateDataKey { kek, .. }
+            | Self::Rotate { kek }
+            | Self::Describe { kek }
+            | Self::SetState { kek, .. }
+            | Self::ScheduleDeletion { kek, .. }
+            | Self::Import { kek, .. }
+            | Self::RewrapKey { to: kek, .. } => Some(&kek.key.id),
+            Self::UnwrapKey { wrapped, .. } => Some(&wrapped.key.id),
+            Self::CreateKey { request } => request.adopt.as_deref(),
+            Self::Probe { .. } => None,
         }
     }
 

@@ -1,12 +1,11 @@
 //! The check of a connection, which changes no key: Google reports the granted permissions, and
 //! each of the connection's keys wraps and unwraps a canary (a random test value).
 
-use claviger_provider::kit::probe::{NO_KEY_YET, Trial, worst};
-use claviger_provider::{Error, ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
+use claviger_provider::kit::probe::{Calls, NO_KEY_YET, Trial, worst};
+use claviger_provider::{ErrorKind, Finding, Kek, OpContext, Probe, RightReport};
 use futures::future::join_all;
 
 use crate::client::Client;
-use crate::errors::fault;
 use crate::keys::level;
 use crate::policy::{self, BY_KEY, BY_RING, RANDOM, Right};
 
@@ -20,25 +19,28 @@ const EXCESSIVE: [&str; 3] = [
 /// The API method that reports granted permissions.
 const HOW: &str = "testIamPermissions";
 
-/// Checks a connection.
-///
-/// # Errors
-/// When Cloud KMS cannot be reached, or does not accept the credentials.
-pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-    // First, so that a connection that does not work at all fails here.
-    let ring = ring_permission(client, cx).await?;
-    let checked = join_all(keks.iter().map(|kek| check_key(client, cx, kek))).await;
+/// Checks a connection. Each call is made by itself, so that one that fails or hangs takes nothing from
+/// the others.
+pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Probe {
+    let calls = Calls::default();
+    let (ring, checked, random, canaries) = tokio::join!(
+        ring_permissions(client, &calls, cx),
+        join_all(keks.iter().map(|kek| check_key(client, &calls, cx, kek))),
+        random(client, &calls, cx),
+        canaries(client, &calls, cx, keks)
+    );
     let mut rights: Vec<RightReport> = BY_KEY.iter().filter_map(|right| key_permission(right, keks, &checked)).collect();
-    rights.push(ring);
+    rights.extend(ring);
     rights.extend(excessive(keks, &checked));
-    rights.push(random(client, cx).await);
-    rights.extend(canaries(client, cx, keks).await);
+    rights.push(random);
+    rights.extend(canaries);
     let levels = checked.iter().filter_map(|key| key.as_ref().ok()?.level).collect();
-    Ok(Probe {
+    Probe {
         detail: detail(client, levels),
+        problem: calls.problem(),
         rights,
         policy: Some(policy::printed(cx.tenant, &client.ring, client.random)),
-    })
+    }
 }
 
 /// One line: the key ring, and the protection levels of the checked keys.
@@ -68,37 +70,60 @@ impl CheckedKey {
 /// Why the permissions on a key are unknown.
 type Unknown = Trial;
 
-async fn check_key(client: &Client, cx: &OpContext, kek: &Kek) -> Result<CheckedKey, Unknown> {
+async fn check_key(client: &Client, calls: &Calls, cx: &OpContext, kek: &Kek) -> Result<CheckedKey, Unknown> {
     let name = client.name(&kek.key);
-    let name = name.map_err(|_| Trial::NotTestable("the key is in another key ring"))?;
+    let name = name.map_err(|_| Trial::Failed("the key is in another key ring".to_owned()))?;
     let needed = BY_KEY
         .iter()
         .filter(|right| right.applies_to(kek.spec))
         .map(|right| right.permission);
     let permissions: Vec<&str> = needed.chain(EXCESSIVE).collect();
-    let granted = client.api.test_permissions(cx, name.as_str(), &permissions);
-    let (granted, key) = tokio::join!(granted, client.key(cx, &name, "check"));
+    let granted = async {
+        let granted = client.api.test_permissions(cx, name.as_str(), &permissions).await;
+        granted.map_err(|error| error.into_error(HOW))
+    };
+    let (granted, key) = tokio::join!(calls.make(cx, granted), calls.make(cx, client.key(cx, &name, "check")));
     Ok(CheckedKey {
-        granted: granted.map_err(|error| Trial::inconclusive(error.kind()))?,
+        granted: granted.map_err(|error| Trial::failed(&error))?,
         level: key.ok().map(|key| level(&key.level)),
     })
 }
 
-/// The permission on the key ring.
-async fn ring_permission(client: &Client, cx: &OpContext) -> Result<RightReport, Error> {
-    let [right] = BY_RING else {
-        return Err(fault(ErrorKind::Internal, "the permissions of a key ring"));
+/// The permissions on the key ring, and whether it exists.
+async fn ring_permissions(client: &Client, calls: &Calls, cx: &OpContext) -> Vec<RightReport> {
+    let ring = client.ring.as_str();
+    let permissions: Vec<&str> = BY_RING.iter().map(|right| right.permission).collect();
+    let granted = async {
+        let granted = client.api.test_permissions(cx, ring, &permissions).await;
+        granted.map_err(|error| error.into_error("check the permissions on the key ring"))
     };
-    let (ring, permission) = (client.ring.as_str(), right.permission);
-    let granted = client.api.test_permissions(cx, ring, &[permission]).await;
-    let granted = granted.map_err(|error| error.into_error("check the permissions on the key ring"))?;
-    let how = format!("{HOW} on the key ring: {permission}");
-    Ok(if granted.iter().any(|granted| granted == permission) {
-        RightReport::new(right.operation, Finding::Granted, how)
-    } else {
-        let advice = format!("Grant {permission} on {ring}, as in the printed role.");
-        RightReport::new(right.operation, Finding::Denied, how).advise(advice)
-    })
+    let granted = calls.make(cx, granted).await;
+    BY_RING
+        .iter()
+        .map(|right| {
+            let how = format!("{HOW} on the key ring: {}", right.permission);
+            match &granted {
+                Ok(granted) if granted.iter().any(|granted| granted == right.permission) => {
+                    RightReport::new(right.operation, Finding::Granted, how)
+                }
+                // Google says that it may give this answer for a key ring that does not exist, too.
+                Ok(granted) => RightReport::new(right.operation, Finding::Denied, how).advise(format!(
+                    "Grant {} on {ring}, as in the printed role{}.",
+                    right.permission,
+                    if granted.is_empty() {
+                        "; if all of them are, check that this key ring exists"
+                    } else {
+                        ""
+                    }
+                )),
+                Err(error) if error.kind == ErrorKind::KeyNotFound => RightReport::failed(right.operation, &how, error).advise(format!(
+                    "The key ring {ring} does not exist, or the identity may not see it: create it (`gcloud kms keyrings create`), or make a \
+                     connection with the right key ring."
+                )),
+                Err(error) => RightReport::failed(right.operation, &how, error),
+            }
+        })
+        .collect()
 }
 
 /// The report on one permission over all keys that it applies to.
@@ -115,8 +140,8 @@ fn key_permission(right: &Right, keks: &[Kek], checked: &[Result<CheckedKey, Unk
     let trials = keys.map(|(kek, key)| {
         let trial = match key {
             Ok(key) if key.has(permission) => Trial::Granted,
-            Ok(_) => Trial::Denied,
-            Err(unknown) => *unknown,
+            Ok(_) => Trial::Denied("not among the granted ones".to_owned()),
+            Err(unknown) => unknown.clone(),
         };
         (kek, trial)
     });
@@ -137,54 +162,40 @@ fn excessive<'a>(keks: &'a [Kek], checked: &'a [Result<CheckedKey, Unknown>]) ->
 }
 
 /// The HSM's random generator, if the connection uses it.
-async fn random(client: &Client, cx: &OpContext) -> RightReport {
-    let report = |finding, how: String| RightReport::new("generate_data_key", finding, how);
+async fn random(client: &Client, calls: &Calls, cx: &OpContext) -> RightReport {
+    let operation = "generate_data_key";
     if !client.random {
         let how = "not required: hsm_random is false, so the gateway generates data keys";
-        return report(Finding::NotTestable, how.to_owned());
+        return RightReport::new(operation, Finding::NotTestable, how);
     }
-    match client.random_bytes(cx, 8).await {
-        Ok(_) => report(Finding::Granted, "8 random bytes were generated and discarded".to_owned()),
-        Err(error) if error.kind == ErrorKind::ProviderDenied => report(Finding::Denied, "random bytes were refused".to_owned())
-            .advise(format!("Grant {RANDOM} on the project, as in the printed role.")),
-        Err(error) => report(Finding::NotTestable, format!("random bytes: {}", reason(error.kind))),
-    }
-}
-
-fn reason(kind: ErrorKind) -> &'static str {
-    match Trial::inconclusive(kind) {
-        Trial::NotTestable(why) => why,
-        Trial::Granted | Trial::Denied => "the call failed",
+    match calls.make(cx, client.random_bytes(cx, 8)).await {
+        Ok(_) => RightReport::new(operation, Finding::Granted, "8 random bytes were generated and discarded"),
+        Err(error) => {
+            let report = RightReport::failed(operation, "random bytes", &error);
+            match report.finding {
+                Finding::Denied => report.advise(format!("Grant {RANDOM} on the project, as in the printed role.")),
+                Finding::Granted | Finding::Excessive | Finding::NotTestable | Finding::Failed => report,
+            }
+        }
     }
 }
 
-/// A canary through each key: one report, on the first key that failed.
-async fn canaries(client: &Client, cx: &OpContext, keks: &[Kek]) -> Option<RightReport> {
-    let results = join_all(keks.iter().map(|kek| client.canary(cx, kek))).await;
-    let failed = keks
-        .iter()
-        .zip(&results)
-        .find_map(|(kek, result)| Some((kek, result.as_ref().err()?)));
-    let report = |finding, how: String| RightReport::new("canary", finding, how);
-    match failed {
-        None if keks.is_empty() => None,
-        None => Some(report(
-            Finding::Granted,
-            format!("a canary was wrapped and unwrapped with {} of the connection's keys", keks.len()),
-        )),
-        Some((kek, error)) if error.kind == ErrorKind::ProviderDenied => {
-            let advice = format!(
+/// A canary through each key: one report on all that came back, and one on each other.
+async fn canaries(client: &Client, calls: &Calls, cx: &OpContext, keks: &[Kek]) -> Vec<RightReport> {
+    let results = join_all(keks.iter().map(|kek| calls.make(cx, client.canary(cx, kek)))).await;
+    let granted = results.iter().filter(|result| result.is_ok()).count();
+    let how = format!("a canary was wrapped and unwrapped with {granted} of the connection's keys");
+    let granted = (granted > 0).then(|| RightReport::new("canary", Finding::Granted, how));
+    let failed = keks.iter().zip(results).filter_map(|(kek, result)| {
+        let error = result.err()?;
+        let report = RightReport::failed("canary", &format!("a canary with {}", kek.key.id), &error);
+        Some(match report.finding {
+            Finding::Denied => report.advise(format!(
                 "Grant the permissions to wrap and unwrap on {}, as in the printed role.",
                 kek.key.id
-            );
-            Some(report(Finding::Denied, "a canary was refused".to_owned()).advise(advice))
-        }
-        Some((_, error)) => {
-            let report = report(Finding::NotTestable, format!("a canary: {}", reason(error.kind)));
-            Some(match error.advice {
-                Some(advice) => report.advise(advice),
-                None => report,
-            })
-        }
-    }
+            )),
+            Finding::Granted | Finding::Excessive | Finding::NotTestable | Finding::Failed => report,
+        })
+    });
+    granted.into_iter().chain(failed).collect()
 }

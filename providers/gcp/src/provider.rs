@@ -115,6 +115,6 @@ impl Provider for GcpProvider {
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        probe::probe(&self.0, cx, keks).await
+        Ok(probe::probe(&self.0, cx, keks).await)
     }
 }

@@ -236,6 +236,7 @@ impl Provider for LocalProvider {
         Ok(Probe {
             detail: concat!("embedded ", env!("CARGO_PKG_VERSION")).into(),
             // It runs inside the gateway and needs no rights.
+            problem: None,
             rights: Vec::new(),
             policy: None,
         })

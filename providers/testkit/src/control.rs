@@ -57,6 +57,13 @@ pub enum Request {
         /// The key's id at the server.
         id: String,
     },
+    /// Lets the server fail whenever it is to use a key, or use it again.
+    BreakKey {
+        /// The key's id at the server.
+        id: String,
+        /// Whether it fails.
+        broken: bool,
+    },
     /// Enables or disables a key at the server.
     ChangeState {
         /// The key's id at the server.
@@ -197,6 +204,11 @@ fn execute(server: &FakeServer, request: Request) -> Response {
         Request::RemoveKey { id } => server.remove_key(&id),
         Request::RotateKey { id } => {
             if !server.rotate_key(&id) {
+                return refused("no such key".into());
+            }
+        }
+        Request::BreakKey { id, broken } => {
+            if !server.break_key(&id, broken) {
                 return refused("no such key".into());
             }
         }

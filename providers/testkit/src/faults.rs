@@ -23,6 +23,8 @@ pub enum Fault {
     },
     /// Responds that the service is unavailable. The call has no effect.
     Unavailable,
+    /// Accepts no connection.
+    Unreachable,
     /// Never responds. The call has no effect.
     Hang,
     /// Performs the call, then breaks the connection before the response.

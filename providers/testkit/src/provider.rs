@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::xaes::XaesKey;
 use claviger_provider::{
-    Algorithm, BoundContext, CallResult, CallSink, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities,
-    KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation,
-    Secret, VersionDescription, Wrapped,
+    Algorithm, BoundContext, CallResult, CallSink, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Generated, How, Kek,
+    KeyCapabilities, KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry,
+    Rewrapped, RightReport, Rotation, Secret, VersionDescription, Wrapped,
 };
 
 use crate::server::{FakeKey, random_key};
@@ -108,6 +108,10 @@ impl FakeProvider {
                 Err(self.error(ErrorKind::RateLimited, op).retry(retry))
             }
             Fault::Unavailable => Err(self.error(ErrorKind::UpstreamUnavailable, op).retry(Retry::Backoff)),
+            Fault::Unreachable => Err(self
+                .error(ErrorKind::UpstreamUnavailable, op)
+                .retry(Retry::Backoff)
+                .concerns(Concerns::Connection)),
             Fault::Hang => std::future::pending().await,
             Fault::Reset => {
                 act(None)?;
@@ -138,6 +142,10 @@ impl FakeProvider {
     fn usable(&self, id: &str) -> Result<(Vec<Arc<XaesKey>>, String), Error> {
         let keys = self.server.keys.lock();
         let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
+        if key.broken {
+            let error = self.error(ErrorKind::UpstreamUnavailable, "the key is broken");
+            return Err(error.retry(Retry::Backoff).upstream_code("500"));
+        }
         match key.state {
             KeyState::Enabled => Ok((key.versions.clone(), key.origin.clone())),
             KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion | KeyState::Failed | KeyState::Unknown => {
@@ -410,11 +418,16 @@ impl Provider for FakeProvider {
         self.serve(cx, "import", act).await
     }
 
-    async fn probe(&self, cx: &OpContext, _keks: &[Kek]) -> Result<Probe, Error> {
+    async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        let tried = |kek: &Kek| {
+            let result = self.usable(&kek.key.id).map(drop).map_err(Arc::new);
+            RightReport::canary(kek, result)
+        };
         self.serve(cx, "probe", |_| {
             Ok(Probe {
                 detail: "fake".into(),
-                rights: Vec::new(),
+                problem: None,
+                rights: keks.iter().map(tried).collect(),
                 policy: None,
             })
         })

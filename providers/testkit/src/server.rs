@@ -22,6 +22,8 @@ pub struct FakeServer {
 pub(crate) struct FakeKey {
     pub(crate) versions: Vec<Arc<XaesKey>>,
     pub(crate) state: KeyState,
+    /// Whether the service fails to use this key, and only this one.
+    pub(crate) broken: bool,
     /// Whether every wrap uses the newest version, whichever is named.
     pub(crate) newest_only: bool,
     /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
@@ -66,6 +68,11 @@ impl FakeServer {
         true
     }
 
+    /// Lets the service fail whenever it is to use a key, or use it again. Returns whether the key exists.
+    pub fn break_key(&self, id: &str, broken: bool) -> bool {
+        self.keys.lock().get_mut(id).map(|key| key.broken = broken).is_some()
+    }
+
     /// Changes a key's state, as its owner may. Returns whether the key exists.
     pub fn change_state(&self, id: &str, state: KeyState) -> bool {
         self.keys.lock().get_mut(id).map(|key| key.state = state).is_some()
@@ -77,6 +84,7 @@ impl FakeKey {
         Self {
             versions: vec![random_key()],
             state: KeyState::Enabled,
+            broken: false,
             newest_only: false,
             origin: origin.to_owned(),
         }

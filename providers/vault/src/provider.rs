@@ -85,6 +85,6 @@ impl Provider for VaultProvider {
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        probe(&self.0, cx, keks).await
+        Ok(probe(&self.0, cx, keks).await)
     }
 }

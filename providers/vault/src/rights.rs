@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use claviger_provider::{Finding, KeyId, RightReport};
+use claviger_provider::kit::probe::word;
+use claviger_provider::{Error, Finding, KeyId, RightReport};
 
 use crate::names::{Engine, KeyName};
 
@@ -132,4 +133,14 @@ pub(crate) fn not_testable(rights: &[Right]) -> Vec<RightReport> {
             advice: Some("Grant \"update\" on \"sys/capabilities-self\", as in the printed policy.".to_owned()),
         })
         .collect()
+}
+
+/// The reports where the capabilities cannot be asked for.
+pub(crate) fn failed(rights: &[Right], error: &Error) -> Vec<RightReport> {
+    let used = rights.iter().filter(|right| right.used);
+    used.map(|right| {
+        let how = format!("{HOW}: {} on {}: {}", right.capability, right.path, word(error));
+        RightReport::new(right.operation, Finding::Failed, how)
+    })
+    .collect()
 }

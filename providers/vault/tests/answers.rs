@@ -394,7 +394,10 @@ async fn a_sealed_server_is_named_by_the_probe() {
     let server = MockServer::start().await;
     let sealed = ResponseTemplate::new(503).set_body_json(json!({"initialized": true, "sealed": true, "version": "2.4.0"}));
     Mock::given(path("/v1/sys/health")).respond_with(sealed).mount(&server).await;
-    let error = connect(&server, json!({"token": TOKEN})).probe(&cx(), &[]).await.unwrap_err();
+    let probe = connect(&server, json!({"token": TOKEN})).probe(&cx(), &[]).await.unwrap();
+    // The policy helps while the server is sealed, too.
+    assert!(probe.policy.is_some() && !probe.rights.is_empty());
+    let error = probe.problem.unwrap();
     assert!(error.kind == ErrorKind::UpstreamUnavailable && error.advice.is_some(), "{error}");
 }
 

@@ -248,7 +248,8 @@ impl Names<Arc<ConnectionEntry>> for &str {
             subject.provider = row.as_ref().map(|row| row.provider);
         });
         let policy = decide::allowed(broker, cx, action, Resource::Connection(row.as_deref())).await?;
-        found.map(|entry| (entry, policy)).ok_or_else(Failure::not_found)
+        let absent = || broker.no_such_connection(cx.tenant(), self).unwrap_or_else(Failure::not_found);
+        found.map(|entry| (entry, policy)).ok_or_else(absent)
     }
 }
 
@@ -294,9 +295,9 @@ impl Names<NewKeyIn> for &str {
             connection: row.as_deref(),
         };
         let policy = decide::allowed(broker, cx, action, resource).await?;
-        let connection = found.ok_or_else(|| {
-            Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name")
-        })?;
+        let absent =
+            || Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name");
+        let connection = found.ok_or_else(|| broker.no_such_connection(cx.tenant(), self).unwrap_or_else(absent))?;
         Ok((NewKeyIn { connection }, policy))
     }
 }

@@ -8,7 +8,7 @@ use crate::client::Failure;
 #[tokio::test]
 async fn every_command_makes_its_call() {
     let (_folder, settings) = folder_with("settings.json", br#"{"region": "eu-west-1"}"#);
-    let server = server(|_| (200, json!({"items": []}))).await;
+    let server = server(|_| (200, json!({"items": [], "reachable": true}))).await;
     let lines: &[(&[&str], &str, Value)] = &[
         (
             &["connections", "create", "c", "--provider", "local"],

@@ -171,7 +171,7 @@ async fn a_check_prints_its_policy_as_lines_to_paste() {
     let server = server(move |_| {
         (
             200,
-            json!({"rights": [{"operation": "wrap_key", "result": "granted"}], "policy": policy}),
+            json!({"reachable": true, "rights": [{"operation": "wrap_key", "finding": "granted"}], "policy": policy}),
         )
     })
     .await;
@@ -183,7 +183,7 @@ async fn a_check_prints_its_policy_as_lines_to_paste() {
     );
     assert!(out.contains("wrap_key"), "{out}");
     // Where the provider has none, nothing is printed of it; JSON is the API's.
-    let none = super::server(|_| (200, json!({"rights": [], "policy": null}))).await;
+    let none = super::server(|_| (200, json!({"reachable": true, "rights": [], "policy": null}))).await;
     assert!(!none.run(&["connections", "check", "c"]).await.1.contains("path"));
     let (_, out) = server.run(&["connections", "check", "c", "--output", "json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["policy"], policy);

@@ -124,7 +124,8 @@ fn every_code_of_the_api_has_its_exit() {
         (422, "ciphertext_rejected", Exit::Rejected),
         (424, "provider_denied external_denied", Exit::Denied),
         (429, "rate_limited", Exit::Unavailable),
-        (500, "internal connection_misconfigured", Exit::Other),
+        (424, "connection_misconfigured", Exit::Other),
+        (500, "internal", Exit::Other),
         (501, "unsupported", Exit::Other),
         (502, "provider_protocol", Exit::Other),
         (
@@ -144,5 +145,57 @@ fn every_code_of_the_api_has_its_exit() {
             };
             assert_eq!(Exit::of(&Failure::Problem(Box::new(problem))), exit, "{code}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_check_ends_with_a_code_that_says_whether_all_is_well() {
+    let right = |operation: &str, finding: &str| json!({"operation": operation, "finding": finding, "how": "tried"});
+    let well = [right("wrap_key", "granted"), right("rotate", "not_testable")];
+    let cannot = |code: &str| {
+        (
+            json!({"reachable": false, "code": code, "detail": "It is away.", "rights": []}),
+            "cannot be used: It is away.",
+        )
+    };
+    let can = |more: &[Value]| {
+        let rights = [&well[..], more].concat();
+        json!({"reachable": true, "code": null, "rights": rights})
+    };
+    for ((report, says), exit) in [
+        ((can(&[]), ""), Exit::Ok),
+        (
+            (
+                can(&[right("unwrap_key", "failed"), right("describe", "denied")]),
+                "missing: describe",
+            ),
+            Exit::Denied,
+        ),
+        (
+            (can(&[right("unwrap_key", "failed")]), "could not be tried: unwrap_key"),
+            Exit::Unavailable,
+        ),
+        (
+            (can(&[right("root", "excessive")]), "more than the connection needs: root"),
+            Exit::Other,
+        ),
+        (cannot("provider_unavailable"), Exit::Unavailable),
+        (cannot("provider_denied"), Exit::Denied),
+        (cannot("connection_misconfigured"), Exit::Other),
+    ] {
+        let answer = report.clone();
+        let server = server(move |_| (200, answer.clone())).await;
+        let (done, out) = server.run(&["connections", "check", "kms"]).await;
+        assert!(out.contains("reachable"), "the report comes first: {out}");
+        match done {
+            Ok(()) => assert_eq!(exit, Exit::Ok, "{report}"),
+            Err(failure) => assert!(
+                Exit::of(&failure) == exit && failure.to_string().contains(says),
+                "{report}: {failure}"
+            ),
+        }
+        let (done, out) = server.run(&["connections", "check", "kms", "--output", "json"]).await;
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), report);
+        assert_eq!(done.is_ok(), exit == Exit::Ok, "{report}");
     }
 }

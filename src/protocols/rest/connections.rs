@@ -19,7 +19,7 @@ use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{CheckReport, ConnectionChange, Failure, Login, NewConnection, op};
+use crate::broker::{Broker, CheckReport, Code, ConnectionChange, Failure, Login, NewConnection, op};
 use crate::store::model;
 
 /// A kind of provider.
@@ -156,12 +156,37 @@ pub struct Connection {
     /// a provider without logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<ConnectionLogin>,
+    /// What the gateway knows to be wrong with the connection, without calling the provider; null otherwise. Only of a connection that is read or listed.
+    #[schema(required)]
+    pub problem: Option<ConnectionProblem>,
     /// Creation time.
     pub created: Timestamp,
     /// Time of the last change.
     pub updated: Timestamp,
     /// The current revision, for `If-Match`.
     pub etag: String,
+}
+
+/// What is wrong with a connection.
+#[derive(Serialize, ToSchema)]
+pub struct ConnectionProblem {
+    /// The code of the error that a use of the connection returns, or may return.
+    pub code: &'static str,
+    /// Description of the problem.
+    pub detail: String,
+    /// What to do.
+    #[schema(required)]
+    pub what_to_do: Option<&'static str>,
+}
+
+impl From<Failure> for ConnectionProblem {
+    fn from(failure: Failure) -> Self {
+        Self {
+            code: failure.code.as_str(),
+            detail: failure.detail.into_owned(),
+            what_to_do: failure.advice,
+        }
+    }
 }
 
 /// A page of connections.
@@ -176,16 +201,19 @@ impl Listed for Connection {
 /// The result of a check.
 #[derive(Serialize, ToSchema)]
 pub struct CheckResponse {
-    /// Whether the provider responded.
+    /// Whether the connection can be used: the provider responds, accepts the credential and has the place that the settings name.
     pub reachable: bool,
-    /// The provider's version or identity, or why it did not respond.
+    /// If the connection cannot be used, the code of the error that its use returns; null otherwise.
+    #[schema(required)]
+    pub code: Option<&'static str>,
+    /// The provider's version or identity, or why the connection cannot be used, with what the provider says.
     pub detail: String,
     /// The permissions at the provider, each with the result of its test.
     pub rights: Vec<CheckedRight>,
     /// The least-privilege policy for this connection, to set at the provider; null if the provider has none.
     #[schema(required)]
     pub policy: Option<String>,
-    /// How to correct an unexpected response; null otherwise.
+    /// What to do if the connection cannot be used; null otherwise.
     #[schema(required)]
     pub what_to_do: Option<&'static str>,
 }
@@ -197,7 +225,7 @@ pub struct CheckedRight {
     pub operation: String,
     /// The result of the test.
     pub finding: RightStatus,
-    /// How it was tested, or why it cannot be tested.
+    /// How it was tested, and what the provider said; or why it cannot be tested.
     pub how: String,
     /// The permission to grant or to remove. Absent if nothing has to change.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,7 +237,8 @@ pub struct CheckedRight {
 /// - `granted`: it has the permission
 /// - `denied`: it lacks the permission
 /// - `excessive`: it has the permission but does not need it
-/// - `not_testable`: unknown: a test would change something at the provider
+/// - `not_testable`: unknown: a test would change something at the provider, or the key's state forbids it
+/// - `failed`: unknown: the test itself failed, as `how` says
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(
@@ -221,6 +250,7 @@ pub enum RightStatus {
     Denied,
     Excessive,
     NotTestable,
+    Failed,
 }
 
 impl From<RightReport> for CheckedRight {
@@ -232,6 +262,7 @@ impl From<RightReport> for CheckedRight {
                 Finding::Denied => RightStatus::Denied,
                 Finding::Excessive => RightStatus::Excessive,
                 Finding::NotTestable => RightStatus::NotTestable,
+                Finding::Failed => RightStatus::Failed,
             },
             how: right.how,
             what_to_do: right.advice,
@@ -257,16 +288,26 @@ fn response(connection: &model::Connection) -> Connection {
         timeouts: connection.timeouts.into(),
         managed_by: connection.managed_by.clone(),
         login: None,
+        problem: None,
         created: Timestamp(connection.created),
         updated: Timestamp(connection.updated),
         etag: etag(connection.revision),
     }
 }
 
-fn response_with_login((connection, login): &(model::Connection, Option<Login>)) -> Connection {
+/// As [`response`], with what the gateway knows to be wrong.
+fn with_problem(broker: &Broker, connection: &model::Connection) -> Connection {
+    Connection {
+        problem: broker.problem_of(connection).map(Into::into),
+        ..response(connection)
+    }
+}
+
+/// As [`with_problem`], with the login at the provider.
+fn with_login(broker: &Broker, (connection, login): &(model::Connection, Option<Login>)) -> Connection {
     Connection {
         login: login.as_ref().map(Into::into),
-        ..response(connection)
+        ..with_problem(broker, connection)
     }
 }
 
@@ -323,7 +364,8 @@ pub const LIST: Route = Route::new(
 pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ListConnections>(()).await?;
     let listed = request.broker.list_connections(authorized, &request.page()?).await?;
-    list_reply(&request, listed, response)
+    let broker = Arc::clone(&request.broker);
+    list_reply(&request, listed, |connection| with_problem(&broker, connection))
 }
 
 /// `GET /v1/connections/{connection}`
@@ -339,7 +381,8 @@ pub const GET: Route = Route::new(
 
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
-    completed_reply(request.broker.read_connection(&authorized), response_with_login)
+    let broker = Arc::clone(&request.broker);
+    completed_reply(request.broker.read_connection(&authorized), |read| with_login(&broker, read))
 }
 
 /// `PATCH /v1/connections/{connection}`
@@ -388,7 +431,7 @@ pub const CHECK: Route = Route::new(
     "/v1/connections/{connection}/check",
     "checkConnection",
     "connections",
-    "Test a connection and its permissions, without using any key.",
+    "Test a connection and each of its permissions. Changes no key; wraps and unwraps random bytes. Calls the provider also while an open circuit refuses other calls.",
     &[Action::CheckConnection],
 )
 .answers::<CheckResponse>(200, "The result of the check.");
@@ -400,13 +443,14 @@ pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
         report,
         StatusCode::OK,
         |CheckReport {
-             reachable,
+             problem,
              detail,
              rights,
              policy,
              advice,
          }| CheckResponse {
-            reachable,
+            reachable: problem.is_none(),
+            code: problem.map(Code::as_str),
             detail,
             rights: rights.into_iter().map(Into::into).collect(),
             policy,

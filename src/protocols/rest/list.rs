@@ -59,10 +59,14 @@ impl<T: Listed> ToSchema for List<T> {
 }
 
 /// The response with a page of the list that `request` asked for. `response` converts an item.
-pub fn list_reply<T, W: Serialize>(request: &ApiRequest, page: Guarded<Page<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
+pub fn list_reply<T, W: Serialize>(
+    request: &ApiRequest,
+    page: Guarded<Page<T>>,
+    response: impl Fn(&T) -> W,
+) -> Result<ApiResponse, Failure> {
     let list = page.try_map(|Page { items, next }| {
         Ok(List {
-            items: items.iter().map(response).collect(),
+            items: items.iter().map(&response).collect(),
             next_page_token: next.map(|next| request.page_token(&next)).transpose()?,
         })
     })?;

@@ -68,7 +68,7 @@ fn keeping<T: 'static, W: Serialize + 'static>(once: Once, response: fn(&T) -> W
 }
 
 /// The answer of an operation that succeeded, with the object's etag if it has one.
-pub fn completed_reply<T, W: Serialize>(guarded: Guarded<Completed<T>>, response: fn(&T) -> W) -> Result<ApiResponse, Failure> {
+pub fn completed_reply<T, W: Serialize>(guarded: Guarded<Completed<T>>, response: impl FnOnce(&T) -> W) -> Result<ApiResponse, Failure> {
     Ok(ApiResponse::One(guarded.try_map(|completed| {
         let payload = Payload::json(status(completed.completion), &response(&completed.object))?;
         Ok(match completed.revision {

@@ -139,6 +139,7 @@ impl Readiness {
         let store = service.store.answers(broker).await;
         let log = broker.log().health();
         let (connections, open) = broker.directory().breakers();
+        let bad_keys = broker.directory().connections_with_open_keys();
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             part("store", store, if store { "ok" } else { "failing" }.to_owned()),
@@ -154,9 +155,21 @@ impl Readiness {
             part(
                 "providers",
                 true,
-                format!("{connections} connections in use, {open} with an open circuit{}", logins(broker)),
+                format!(
+                    "{connections} connections in use, {open} with an open circuit, {bad_keys} with an open circuit of single keys{}",
+                    logins(broker)
+                ),
             ),
         ];
+        let lacking = broker.degraded_connections();
+        if lacking > 0 {
+            // Ready: everybody else is served.
+            parts.push(part(
+                "declared_connections",
+                true,
+                format!("{lacking} lack a secret file that the configuration names: the log has its path"),
+            ));
+        }
         // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {

@@ -3,6 +3,7 @@
 mod adopt;
 mod cache;
 mod capabilities;
+mod check;
 mod concurrency;
 mod context;
 mod faults;
@@ -30,6 +31,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("states", states::CASES),
     ("adopt", adopt::CASES),
     ("capabilities", capabilities::CASES),
+    ("check", check::CASES),
     ("cache", cache::CASES),
     ("concurrency", concurrency::CASES),
     ("faults", faults::CASES),

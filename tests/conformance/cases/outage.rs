@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use claviger_testkit::Fault;
+use claviger_testkit::control::Request;
 use serde_json::json;
 
-use crate::bench::{Bench, data_key, until, unwrap};
+use crate::bench::{Bench, CONNECTION, data_key, until, unwrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -16,6 +17,8 @@ pub const CASES: &[Case] = &[
     ("the_circuit_opens_and_closes_again", Needs::Faults, |bench| {
         Box::pin(circuit(bench))
     }),
+    ("a_bad_key_stops_no_other", Needs::Faults, |bench| Box::pin(bad_key(bench))),
+    ("a_moments_outage_opens_no_circuit", Needs::Faults, |bench| Box::pin(moment(bench))),
     ("a_hang_ends_at_the_deadline", Needs::Faults, |bench| Box::pin(hang(bench))),
     ("a_shorter_deadline_is_honoured", Needs::Faults, |bench| Box::pin(shorter(bench))),
     ("a_hang_is_tried_again_after_its_attempt", Needs::Faults, |bench| {
@@ -68,13 +71,20 @@ async fn circuit(bench: Bench) {
     let made = data_key(&bench.client, "orders").await;
     let other = data_key(&bench.client, "elsewhere").await;
     bench.calls().await;
-    bench.plan("unwrap_key", Fault::Unavailable, 0).await;
-    let first = unwrap(&bench.client, &made["wrapped"]).await;
-    first.expect_problem(503, "provider_unavailable");
-    // Five failures in a row open it: three of the first request, two of the second.
-    let second = unwrap(&bench.client, &made["wrapped"]).await;
-    assert_eq!(second.status, 503);
-    assert_eq!(bench.calls().await.of("unwrap_key"), 5);
+    // What keeps calls from the provider is about the connection. Five failures in a row open its
+    // circuit, whatever they are for; a call and its retries count once.
+    for op in ["unwrap_key", "create_key"] {
+        bench.plan(op, Fault::Unreachable, 0).await;
+    }
+    for at in 0..5 {
+        let failed = match at {
+            0 | 3 => unwrap(&bench.client, &made["wrapped"]).await,
+            _ => bench.client.post("/v1/keys", &bench.new_key(&format!("never-{at}"))).await,
+        };
+        failed.expect_problem(503, "provider_unavailable");
+    }
+    let calls = bench.calls().await;
+    assert_eq!((calls.of("create_key"), calls.of("unwrap_key")), (3, 6));
     for _ in 0..3 {
         let answer = unwrap(&bench.client, &made["wrapped"]).await;
         let wait: u64 = answer.header("retry-after").parse().expect("a number");
@@ -82,6 +92,10 @@ async fn circuit(bench: Bench) {
         assert_eq!(answer.expect_problem(503, "circuit_open")["retryable"], true);
     }
     assert_eq!(bench.calls().await.total(), 0, "it is left alone");
+    // A check finds out why, so the circuit does not stop it.
+    let checked = bench.client.post_empty(&format!("/v1/connections/{CONNECTION}/check")).await;
+    assert_eq!(checked.expect_status(200)["reachable"], true);
+    assert_eq!(bench.calls().await.of("probe"), 1);
     bench.clear().await;
     // Another connection has a circuit of its own.
     unwrap(&bench.client, &other["wrapped"]).await.expect_status(200);
@@ -90,6 +104,62 @@ async fn circuit(bench: Bench) {
     })
     .await;
     data_key(&bench.client, "orders").await;
+}
+
+/// What names a key counts for that key: its circuit opens, and nothing else of the connection stops.
+async fn bad_key(bench: Bench) {
+    let bad = bench.key("bad").await;
+    bench.key("good").await;
+    let (opens, stays) = (data_key(&bench.client, "bad").await, data_key(&bench.client, "good").await);
+    let id = bad["provider_key"].as_str().expect("a provider key").to_owned();
+    let broken = |broken| Request::BreakKey { id: id.clone(), broken };
+    bench.at_provider(&broken(true)).await;
+    bench.calls().await;
+    for call in 0..40 {
+        let answer = unwrap(&bench.client, &opens["wrapped"]).await;
+        // A call and its retries count once.
+        let code = if call < 5 { "provider_unavailable" } else { "circuit_open" };
+        let problem = answer.expect_problem(503, code);
+        assert_eq!(
+            call >= 5,
+            problem["detail"].as_str().unwrap_or_default().contains("this key"),
+            "{problem}"
+        );
+        unwrap(&bench.client, &stays["wrapped"]).await.expect_status(200);
+        data_key(&bench.client, "good").await;
+    }
+    // Neither is anything stopped that finds out about keys, or mends one.
+    let at_provider = json!({"at_provider": true});
+    for key in ["good", "bad"] {
+        for switch in ["disable", "enable"] {
+            let path = format!("/v1/keys/{key}/{switch}");
+            let switched = bench.client.post(&path, &at_provider).await.expect_status(200);
+            assert_eq!(switched["at_provider"]["result"], "done", "{path}: {switched}");
+        }
+    }
+    bench.client.delete("/v1/keys/bad").await.expect_status(204);
+    let body = bench.new_key_with("back", json!({"provider_key": id}));
+    bench.client.post("/v1/keys", &body).await.expect_status(201);
+    bench.key("new").await;
+    // One call at a time finds out whether the key works again.
+    bench.at_provider(&broken(false)).await;
+    until("the key's circuit closes", async || {
+        unwrap(&bench.client, &opens["wrapped"]).await.status == 200
+    })
+    .await;
+    data_key(&bench.client, "back").await;
+}
+
+/// Two calls in an outage of a moment are six attempts, and two failures.
+async fn moment(bench: Bench) {
+    bench.key("orders").await;
+    let made = data_key(&bench.client, "orders").await;
+    bench.plan("unwrap_key", Fault::Unavailable, 6).await;
+    for _ in 0..2 {
+        let failed = unwrap(&bench.client, &made["wrapped"]).await;
+        failed.expect_problem(503, "provider_unavailable");
+    }
+    unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
 }
 
 async fn hang(bench: Bench) {

@@ -43,6 +43,10 @@ async fn real(denied: &[&str]) -> MockServer {
         .respond_with(answer(json!({"Rotations": [], "Truncated": false})))
         .mount(&server)
         .await;
+    kms("ListKeys")
+        .respond_with(answer(json!({"Keys": [], "Truncated": false})))
+        .mount(&server)
+        .await;
     let blob = |from: &'static str, to: &'static str| {
         move |request: &Request| {
             let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -107,13 +111,16 @@ async fn what_is_refused_is_named_with_the_key() {
         ("GenerateDataKey", "generate_data_key", "kms:GenerateDataKey"),
         ("ReEncrypt", "rewrap_key", "kms:ReEncryptFrom"),
         ("ListKeyRotations", "list_rotations", "kms:ListKeyRotations"),
+        ("ListKeys", "find_keys", "kms:ListKeys"),
     ] {
         let server = real(&[denied]).await;
         let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
         let right = found(&probe, operation);
         assert_eq!(right.finding, Finding::Denied, "{denied}");
         let advice = right.advice.as_ref().unwrap();
-        assert!(advice.contains(action) && advice.contains(ARN), "{denied}: {advice}");
+        assert!(advice.contains(action), "{denied}: {advice}");
+        assert!(denied == "ListKeys" || advice.contains(ARN), "{denied}: {advice}");
+        assert!(right.how.contains("AccessDeniedException"), "{right:?}");
         let others = probe.rights.iter().filter(|right| right.finding == Finding::Denied);
         assert_eq!(others.count(), 1, "{denied}: {:?}", probe.rights);
     }
@@ -159,12 +166,17 @@ async fn a_key_that_is_off_is_not_taken_for_a_missing_right() {
 async fn without_keys_a_check_says_so() {
     let server = real(&[]).await;
     let probe = connect(&server, access_key()).await.probe(&cx(), &[]).await.unwrap();
-    assert!(
-        probe
-            .rights
-            .iter()
-            .all(|right| right.finding == Finding::NotTestable && !right.how.is_empty())
-    );
+    for operation in ["identity", "find_keys"] {
+        assert_eq!(found(&probe, operation).finding, Finding::Granted);
+    }
+    let of_keys = probe
+        .rights
+        .iter()
+        .filter(|right| !["identity", "find_keys"].contains(&right.operation));
+    assert!(of_keys.clone().count() > 5);
+    for right in of_keys {
+        assert!(right.finding == Finding::NotTestable && !right.how.is_empty(), "{right:?}");
+    }
     assert!(calls(&server, "Encrypt").await.is_empty());
 }
 
@@ -175,7 +187,9 @@ async fn an_identity_that_is_none_fails_the_check() {
         .respond_with(sts_refusal("InvalidClientTokenId"))
         .mount(&server)
         .await;
-    let error = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap_err();
+    let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+    assert!(probe.policy.is_some());
+    let error = probe.problem.unwrap();
     assert!(
         error.kind == claviger_provider::ErrorKind::ProviderDenied && error.advice.is_some(),
         "{error}"
@@ -203,6 +217,46 @@ async fn a_role_must_demand_the_external_id() {
         let expected = if demanding { Finding::Granted } else { Finding::Excessive };
         assert_eq!((right.finding, right.advice.is_some()), (expected, !demanding), "{right:?}");
         assert!(probe.policy.unwrap().contains(EXTERNAL_ID));
+    }
+}
+
+#[tokio::test]
+async fn an_sts_that_is_away_or_another_service_spoils_nothing() {
+    let page = || ResponseTemplate::new(200).set_body_raw("<html>welcome</html>", "text/html");
+    let refused = || ResponseTemplate::new(403).set_body_raw("<html>no</html>", "text/html");
+    for answers in [page(), refused(), ResponseTemplate::new(503)] {
+        let server = real(&[]).await;
+        sts("GetCallerIdentity").respond_with(answers).with_priority(1).mount(&server).await;
+        let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+        assert!(probe.problem.is_none(), "{:?}", probe.problem);
+        assert_eq!(found(&probe, "identity").finding, Finding::Failed);
+        for operation in ["describe", "wrap_key", "unwrap_key", "find_keys"] {
+            assert_eq!(found(&probe, operation).finding, Finding::Granted, "{operation}");
+        }
+        assert!(probe.policy.unwrap().contains("ARN-OF-THE-CONNECTIONS-IDENTITY"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_or_hangs_takes_nothing_from_the_others() {
+    let hangs = ResponseTemplate::new(200).set_delay(std::time::Duration::from_secs(60));
+    for (answers, says) in [(ResponseTemplate::new(500), "500"), (hangs, "no response in time")] {
+        let server = real(&[]).await;
+        kms("DescribeKey").respond_with(answers).with_priority(1).mount(&server).await;
+        let probe = connect(&server, access_key()).await.probe(&cx(), &[aes()]).await.unwrap();
+        assert!(probe.problem.is_none() && probe.policy.is_some());
+        let right = found(&probe, "describe");
+        assert!(right.finding == Finding::Failed && right.how.contains(says), "{right:?}");
+        for operation in [
+            "identity",
+            "wrap_key",
+            "unwrap_key",
+            "generate_data_key",
+            "rewrap_key",
+            "list_rotations",
+        ] {
+            assert_eq!(found(&probe, operation).finding, Finding::Granted, "{operation}");
+        }
     }
 }
 

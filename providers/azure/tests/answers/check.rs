@@ -88,13 +88,35 @@ async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Vault);
     fault(&bench, "/keys/", claviger_fake::Act::Unavailable);
-    assert_eq!(provider.probe(&cx(), &[]).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
+    let probe = provider.probe(&cx(), &[]).await.unwrap();
+    assert!(probe.policy.is_some());
+    for operation in ["describe", "list_versions"] {
+        let right = probe.rights.iter().find(|right| right.operation == operation).unwrap();
+        assert!(right.finding == Finding::Failed && right.how.contains("503"), "{right:?}");
+    }
     bench.fake.switches().faults.set(Vec::new());
     bench.fake.access().register(CLIENT, Application::default());
-    assert_eq!(
-        bench.connect(Place::Vault).probe(&cx(), &[]).await.unwrap_err().kind,
-        ErrorKind::ProviderDenied
-    );
+    let probe = bench.connect(Place::Vault).probe(&cx(), &[]).await.unwrap();
+    assert_eq!(probe.problem.map(|error| error.kind), Some(ErrorKind::ProviderDenied));
+}
+
+#[tokio::test]
+async fn one_key_that_fails_takes_nothing_from_the_others() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let (good, bad) = (made(&provider, KeySpec::Aes256).await, made(&provider, KeySpec::Aes256).await);
+    let name = bad.key.id.rsplit('/').next().unwrap();
+    fault(&bench, &format!("/keys/{name}"), claviger_fake::Act::Unavailable);
+    let probe = provider.probe(&cx(), &[bad.clone(), good.clone()]).await.unwrap();
+    assert!(probe.problem.is_none() && probe.policy.is_some());
+    assert_eq!(finding(&probe, "describe"), Finding::Granted);
+    let of = |key: &str| {
+        let canaries = probe.rights.iter().filter(|right| right.operation == "canary");
+        canaries.clone().find(|right| right.how.contains(key)).unwrap()
+    };
+    assert_eq!(of(&good.key.id).finding, Finding::Granted);
+    let failed = of(&bad.key.id);
+    assert!(failed.finding == Finding::Failed && failed.how.contains("503"), "{failed:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError};
 
 use super::dial::Refused;
-use crate::error::{Error, ErrorKind, Retry};
+use crate::error::{Concerns, Error, ErrorKind, Retry};
 use crate::sever_switch::Severed;
 
 /// Why there is no response. It names no address and no secret.
@@ -150,7 +150,11 @@ impl SendError {
             Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
-        error.source(self)
+        let concerns = match self.is_unsent() || matches!(self, Self::NotHttp) {
+            true => Concerns::Connection,
+            false => Concerns::Call,
+        };
+        error.concerns(concerns).source(self)
     }
 
     /// Converts the HTTP client's error.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::meaning::Meaning;
 use crate::call_trace::CallResult;
 use crate::egress::SendError;
-use crate::error::{Error, ErrorKind, Retry, UpstreamMessage};
+use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
 use crate::sever_switch::Severed;
 
@@ -184,7 +184,8 @@ impl<R: Refusal> CallError<R> {
                 let error = match Arc::unwrap_or_clone(why) {
                     Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
                     other => other.into_error(R::LOGIN),
-                };
+                }
+                .concerns(Concerns::Connection);
                 if repeated { error.repeated() } else { error }
             }
             Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),

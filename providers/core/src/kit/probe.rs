@@ -1,9 +1,16 @@
-//! The check of a connection: reports on rights, and the canary, random bytes that are wrapped and
-//! unwrapped again.
+//! The check of a connection: reports on rights, each tried by itself, and the canary, random bytes
+//! that are wrapped and unwrapped again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::call_error::MalformedResponse;
-use crate::error::{Error, ErrorKind};
+use crate::egress::SendError;
+use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
+use crate::op_context::OpContext;
 use crate::probe::{Finding, RightReport};
 use crate::provider::Kek;
 use crate::secret::Secret;
@@ -13,6 +20,98 @@ pub const NO_KEY_YET: &str = "the connection has no key yet; make or adopt one a
 
 /// The length of a canary, in bytes.
 const CANARY: usize = 32;
+/// The longest time of one call of a check, so that one that hangs leaves time for the others.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The time before the deadline in which no call runs: the report must still be recorded and sent.
+const REST: Duration = Duration::from_millis(500);
+/// The longest quotation of a provider, in characters.
+const MAX_QUOTATION: usize = 240;
+
+/// The calls of one check, and what they show about the connection as a whole.
+#[derive(Default)]
+pub struct Calls(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Whether the provider responded to a call of the connection's credential.
+    responded: bool,
+    /// Why the first call did not get through.
+    problem: Option<Arc<Error>>,
+}
+
+impl Calls {
+    /// Makes one call, for at most 3 s.
+    ///
+    /// # Errors
+    /// The call's; `UpstreamTimeout`.
+    pub async fn make<T>(&self, cx: &OpContext, call: impl Future<Output = Result<T, Error>>) -> Result<T, Arc<Error>> {
+        let limit = PATIENCE.min(cx.remaining().saturating_sub(REST));
+        let result = tokio::time::timeout(limit, call).await;
+        let result = result.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "a call of the check").retry(Retry::Backoff)));
+        let result = result.map_err(Arc::new);
+        let mut seen = self.0.lock();
+        match &result {
+            Err(error) if unanswered(error) => {
+                seen.problem.get_or_insert_with(|| Arc::clone(error));
+            }
+            Ok(_) | Err(_) => seen.responded = true,
+        }
+        result
+    }
+
+    /// Why no call got through; `None` if the provider responded to one.
+    pub fn problem(self) -> Option<Arc<Error>> {
+        let seen = self.0.into_inner();
+        seen.problem.filter(|_| !seen.responded)
+    }
+}
+
+/// Whether the provider did not see the call, or not with a credential.
+const fn unanswered(error: &Error) -> bool {
+    match (error.concerns, error.kind) {
+        (Concerns::Connection, _) | (_, ErrorKind::UpstreamTimeout) => true,
+        (Concerns::Call, ErrorKind::UpstreamUnavailable | ErrorKind::Misconfigured) => error.upstream_code.is_none(),
+        (Concerns::Call, _) => false,
+    }
+}
+
+/// What a failed call says, for the report: the provider's own code and message where there are
+/// any. At most 240 printable ASCII characters. An adapter's errors have no message that repeats
+/// what was sent.
+pub fn word(error: &Error) -> String {
+    let message = error.source.as_deref().and_then(|cause| {
+        let message = cause.downcast_ref::<UpstreamMessage>().filter(|_| error.upstream_code.is_some());
+        let message = message.map(ToString::to_string);
+        let send = || cause.downcast_ref::<SendError>().map(ToString::to_string);
+        let malformed = || cause.downcast_ref::<MalformedResponse>().map(ToString::to_string);
+        message.or_else(send).or_else(malformed)
+    });
+    let text = match (&error.upstream_code, message) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.clone(),
+        (None, Some(message)) => message,
+        (None, None) => of_kind(error.kind).to_owned(),
+    };
+    let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    text.chars().take(MAX_QUOTATION).map(shown).collect()
+}
+
+const fn of_kind(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::KeyState => "the key's state forbids it",
+        ErrorKind::KeyNotFound => "there is no such key, or the identity may not see it",
+        ErrorKind::Unsupported => "the service has no such call for the key",
+        ErrorKind::RateLimited => "the service throttles",
+        ErrorKind::UpstreamUnavailable => "the service is unavailable",
+        ErrorKind::UpstreamTimeout => "no response in time",
+        ErrorKind::UpstreamProtocol => "the response makes no sense",
+        ErrorKind::ProviderDenied | ErrorKind::ExternalDenied => "denied",
+        ErrorKind::Misconfigured => "the connection's settings or credentials are wrong",
+        ErrorKind::CiphertextRejected => "the ciphertext was rejected",
+        ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Conflict => "the request was rejected",
+        ErrorKind::CircuitOpen | ErrorKind::Severed | ErrorKind::Internal => "the call was not made",
+    }
+}
 
 impl RightReport {
     /// A report without advice.
@@ -32,36 +131,23 @@ impl RightReport {
         self
     }
 
+    /// The report on a call that failed, tried as `how` says. The error's own advice, if it has any, says
+    /// what to do.
+    pub fn failed(operation: &'static str, how: &str, error: &Error) -> Self {
+        let (finding, why) = Trial::failed(error).told();
+        let report = Self::new(operation, finding, format!("{how}: {why}"));
+        match error.advice {
+            Some(advice) => report.advise(advice),
+            None => report,
+        }
+    }
+
     /// The report on a canary through a key.
-    ///
-    /// # Errors
-    /// An error that says nothing about the key, such as a server that cannot be reached.
-    pub fn canary(kek: &Kek, result: Result<(), Error>) -> Result<Self, Error> {
+    pub fn canary(kek: &Kek, result: Result<(), Arc<Error>>) -> Self {
         let how = format!("random bytes wrapped and unwrapped with {}", kek.key.id);
-        let Err(error) = result else {
-            return Ok(Self::new("canary", Finding::Granted, how));
-        };
-        match error.kind {
-            ErrorKind::InvalidInput
-            | ErrorKind::KeyNotFound
-            | ErrorKind::KeyState
-            | ErrorKind::CiphertextRejected
-            | ErrorKind::ProviderDenied
-            | ErrorKind::Misconfigured => {
-                let advice = error.advice.map_or_else(|| error.to_string(), str::to_owned);
-                Ok(Self::new("canary", Finding::Denied, how).advise(advice))
-            }
-            ErrorKind::Conflict
-            | ErrorKind::TooLarge
-            | ErrorKind::RateLimited
-            | ErrorKind::ExternalDenied
-            | ErrorKind::UpstreamUnavailable
-            | ErrorKind::CircuitOpen
-            | ErrorKind::Severed
-            | ErrorKind::UpstreamProtocol
-            | ErrorKind::UpstreamTimeout
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => Err(error),
+        match result {
+            Ok(()) => Self::new("canary", Finding::Granted, how),
+            Err(error) => Self::failed("canary", &how, &error),
         }
     }
 }
@@ -80,38 +166,70 @@ pub async fn canary(provider: ProviderKind, round_trip: impl AsyncFnOnce(&Secret
 }
 
 /// What the trial of a right on one key showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
     /// The right is granted.
     Granted,
-    /// The right is missing.
-    Denied,
+    /// The right is missing; what the provider says.
+    Denied(String),
     /// It could not be tried, for this reason.
-    NotTestable(&'static str),
+    NotTestable(String),
+    /// The call failed, with this.
+    Failed(String),
 }
 
 impl Trial {
-    /// Why a call that failed in this way shows nothing about a right.
-    pub const fn inconclusive(kind: ErrorKind) -> Self {
-        Self::NotTestable(match kind {
-            ErrorKind::KeyState => "the key's state forbids it",
-            ErrorKind::KeyNotFound => "the key does not exist, or the identity may not see it",
-            ErrorKind::Unsupported => "the service has no such call for the key",
-            ErrorKind::RateLimited => "the service throttles",
-            ErrorKind::InvalidInput
+    /// What a call shows about the right to make it.
+    pub fn of<T>(result: &Result<T, Arc<Error>>) -> Self {
+        match result {
+            Ok(_) => Self::Granted,
+            Err(error) => Self::failed(error),
+        }
+    }
+
+    /// What a call that failed shows about the right to make it.
+    pub fn failed(error: &Error) -> Self {
+        let word = word(error);
+        match error.kind {
+            // A login that is denied shows nothing about a right.
+            ErrorKind::ProviderDenied | ErrorKind::ExternalDenied if error.concerns == Concerns::Call => Self::Denied(word),
+            ErrorKind::KeyState | ErrorKind::Unsupported => Self::NotTestable(word),
+            ErrorKind::ProviderDenied
+            | ErrorKind::ExternalDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::KeyNotFound
             | ErrorKind::Conflict
             | ErrorKind::TooLarge
             | ErrorKind::CiphertextRejected
-            | ErrorKind::ProviderDenied
-            | ErrorKind::ExternalDenied
+            | ErrorKind::RateLimited
             | ErrorKind::UpstreamUnavailable
             | ErrorKind::CircuitOpen
             | ErrorKind::Severed
             | ErrorKind::UpstreamProtocol
             | ErrorKind::UpstreamTimeout
             | ErrorKind::Misconfigured
-            | ErrorKind::Internal => "the call failed",
-        })
+            | ErrorKind::Internal => Self::Failed(word),
+        }
+    }
+
+    /// The finding, and why.
+    fn told(self) -> (Finding, String) {
+        match self {
+            Self::Granted => (Finding::Granted, String::new()),
+            Self::Denied(word) => (Finding::Denied, format!("refused: {word}")),
+            Self::NotTestable(why) => (Finding::NotTestable, why),
+            Self::Failed(word) => (Finding::Failed, word),
+        }
+    }
+
+    /// The order in which trials on several keys are reported.
+    const fn severity(&self) -> u8 {
+        match self {
+            Self::Denied(_) => 3,
+            Self::Failed(_) => 2,
+            Self::NotTestable(_) => 1,
+            Self::Granted => 0,
+        }
     }
 }
 
@@ -125,33 +243,37 @@ pub fn worst<'k>(
     advice: impl FnOnce(&Kek) -> String,
 ) -> Option<RightReport> {
     let trials: Vec<(&Kek, Trial)> = trials.into_iter().collect();
-    if let Some((kek, _)) = trials.iter().find(|(_, trial)| *trial == Trial::Denied) {
-        let report = RightReport::new(operation, Finding::Denied, format!("{how}: refused"));
-        return Some(report.advise(advice(kek)));
-    }
-    let inconclusive = trials.iter().find_map(|(_, trial)| match trial {
-        Trial::NotTestable(why) => Some(*why),
-        Trial::Granted | Trial::Denied => None,
-    });
-    if let Some(why) = inconclusive {
-        return Some(RightReport::new(operation, Finding::NotTestable, format!("{how}: {why}")));
-    }
-    match trials.len() {
-        0 => None,
-        keys => Some(RightReport::new(
-            operation,
-            Finding::Granted,
-            format!("{how}, with {keys} of the connection's keys"),
-        )),
-    }
+    let keys = trials.len();
+    // Of several that are equally bad, the first.
+    let (kek, trial) = trials.into_iter().rev().max_by_key(|(_, trial)| trial.severity())?;
+    let denied = matches!(trial, Trial::Denied(_));
+    let report = match trial.told() {
+        (Finding::Granted, _) => RightReport::new(operation, Finding::Granted, format!("{how}, with {keys} of the connection's keys")),
+        (finding, why) => RightReport::new(operation, finding, format!("{how} ({}): {why}", kek.key.id)),
+    };
+    Some(if denied { report.advise(advice(kek)) } else { report })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+    use std::time::Duration;
 
-    use super::{Trial, canary, worst};
-    use crate::{ErrorKind, Finding, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, RightReport, Secret};
+    use super::{Calls, MalformedResponse, Trial, canary, word, worst};
+    use crate::egress::SendError;
+    use crate::{
+        Concerns, Error, ErrorKind, Finding, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, ProviderKind, RightReport, Secret, TenantId,
+        UpstreamMessage,
+    };
+
+    fn cx(deadline: Duration) -> OpContext {
+        OpContext::new(
+            "test",
+            TenantId::random(),
+            "system",
+            (tokio::time::Instant::now() + deadline).into_std(),
+        )
+    }
 
     fn kek(id: &str) -> Kek {
         Kek {
@@ -176,23 +298,62 @@ mod tests {
     #[test]
     fn the_worst_trial_is_reported() {
         let (a, b, c) = (kek("a"), kek("b"), kek("c"));
-        let inconclusive = Trial::inconclusive(ErrorKind::RateLimited);
-        let report = |trials: &[(&Kek, Trial)]| {
-            worst("wrap_key", "Encrypt", trials.iter().copied(), |kek| {
-                format!("Grant it on {}.", kek.key.id)
-            })
+        let (denied, failed) = (Trial::Denied("no".to_owned()), Trial::Failed("500".to_owned()));
+        let report = |trials: &[(&Kek, &Trial)]| {
+            let trials = trials.iter().map(|(kek, trial)| (*kek, (*trial).clone()));
+            worst("wrap_key", "Encrypt", trials, |kek| format!("Grant it on {}.", kek.key.id))
         };
-        let denied = report(&[(&a, Trial::Granted), (&b, inconclusive), (&c, Trial::Denied)]);
-        let expected = RightReport::new("wrap_key", Finding::Denied, "Encrypt: refused").advise("Grant it on c.");
-        assert_eq!(denied, Some(expected));
+        let reported = report(&[(&a, &Trial::Granted), (&b, &failed), (&c, &denied)]);
+        let expected = RightReport::new("wrap_key", Finding::Denied, "Encrypt (c): refused: no").advise("Grant it on c.");
+        assert_eq!(reported, Some(expected));
+        let reported = report(&[(&a, &Trial::Granted), (&b, &failed), (&c, &failed)]).unwrap();
+        assert_eq!((reported.finding, reported.how.as_str()), (Finding::Failed, "Encrypt (b): 500"));
         assert_eq!(
-            report(&[(&a, Trial::Granted), (&b, inconclusive)]).unwrap().how,
-            "Encrypt: the service throttles"
-        );
-        assert_eq!(
-            report(&[(&a, Trial::Granted), (&b, Trial::Granted)]).unwrap().finding,
+            report(&[(&a, &Trial::Granted), (&b, &Trial::Granted)]).unwrap().finding,
             Finding::Granted
         );
         assert_eq!(report(&[]), None);
+    }
+
+    #[test]
+    fn the_word_is_the_providers_and_bounded() {
+        let refused = Error::new(ErrorKind::ProviderDenied, "x")
+            .upstream_code("AccessDenied")
+            .source(UpstreamMessage(format!("not\nauthorized{}", "!".repeat(400))));
+        let told = word(&refused);
+        assert!(told.starts_with("AccessDenied: not?authorized!") && told.len() == 240, "{told}");
+        // A message without a response of the provider's is the gateway's own cause, for the log alone.
+        let local = Error::new(ErrorKind::Misconfigured, "x").source(UpstreamMessage("/etc/the-path".to_owned()));
+        assert!(!word(&local).contains("path"));
+        let unsent = SendError::Unreachable("connection refused".to_owned()).into_error("x");
+        assert_eq!(word(&unsent), "no connection (connection refused)");
+        let malformed = Error::new(ErrorKind::UpstreamProtocol, "x").source(MalformedResponse("key"));
+        assert_eq!(word(&malformed), "the response's key is missing or malformed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_that_hangs_leaves_time_for_the_others_and_is_no_problem_of_the_connection() {
+        let cx = cx(Duration::from_secs(10));
+        let calls = Calls::default();
+        let start = tokio::time::Instant::now();
+        let hung = calls.make::<()>(&cx, std::future::pending()).await.unwrap_err();
+        assert_eq!((hung.kind, start.elapsed()), (ErrorKind::UpstreamTimeout, Duration::from_secs(3)));
+        calls.make(&cx, async { Ok(()) }).await.unwrap();
+        assert!(calls.problem().is_none());
+
+        let calls = Calls::default();
+        let login = || {
+            Error::new(ErrorKind::ProviderDenied, "log in")
+                .upstream_code("403")
+                .concerns(Concerns::Connection)
+        };
+        calls.make::<()>(&cx, async { Err(login()) }).await.unwrap_err();
+        calls.make::<()>(&cx, std::future::pending()).await.unwrap_err();
+        assert_eq!(calls.problem().map(|error| error.kind), Some(ErrorKind::ProviderDenied));
+
+        let calls = Calls::default();
+        let down = || Error::new(ErrorKind::UpstreamUnavailable, "x").upstream_code("500");
+        calls.make::<()>(&cx, async { Err(down()) }).await.unwrap_err();
+        assert!(calls.problem().is_none(), "it responds, if badly");
     }
 }

@@ -30,7 +30,10 @@ pub fn describe() {
     );
     describe_gauge!(IN_FLIGHT, "Provider operations in progress or waiting");
     describe_counter!(RETRIES, "Attempts after the first");
-    describe_counter!(BREAKER, "Circuit breaker transitions by the new state");
+    describe_counter!(
+        BREAKER,
+        "Circuit breaker transitions by whose circuit it is (connection, key) and the new state"
+    );
     crate::login::describe();
     crate::egress::pool::describe();
 }
@@ -40,9 +43,9 @@ pub(super) fn count_retry(provider: ProviderKind, op: &'static str) {
     counter!(RETRIES, "provider" => provider.as_str(), "op" => op).increment(1);
 }
 
-/// Counts a transition of a breaker.
-pub(super) fn count_breaker(provider: ProviderKind, to: &'static str) {
-    counter!(BREAKER, "provider" => provider.as_str(), "to" => to).increment(1);
+/// Counts a transition of a circuit `of` a connection or of a key.
+pub(super) fn count_breaker(provider: ProviderKind, of: &'static str, to: &'static str) {
+    counter!(BREAKER, "provider" => provider.as_str(), "of" => of, "to" => to).increment(1);
 }
 
 /// The outermost layer.

@@ -78,19 +78,21 @@ impl Pipeline {
         let checked = response_check::ResponseCheck::new(provider, &capabilities);
 
         // 7. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
-        //    and the breaker above counts the timeout.
+        //    and the layers above see the timeout.
         let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout);
 
-        // 6. Sees the outcome of every attempt, timeouts included. Inside the retries, so that an open
-        //    circuit also ends retries in progress.
-        let breaker = Arc::new(breaker::Breaker::new(Arc::new(timeout), config.breaker.clone()));
+        // 6. Inside the breaker, which counts a call and its retries as one. It asks the circuits before
+        //    each retry, so that an open one also ends retries in progress.
+        let circuits = breaker::Circuits::new(config.breaker.clone());
+        let retry = retry::Retrying::new(Arc::new(timeout), config.retry.clone(), Arc::clone(&circuits));
 
-        // 5. Inside the concurrency limit. A retry takes no second slot, so that a failing provider
-        //    never gets more concurrent calls than a healthy one.
-        let retry = retry::Retrying::new(Arc::clone(&breaker) as Arc<dyn Call>, config.retry.clone());
+        // 5. Inside the concurrency limit, so that what waited for a slot meets the circuit as it is
+        //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
+        //    than a healthy one.
+        let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), config.breaker.fair_chance);
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.
-        let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(retry), config.concurrency);
+        let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(breaker), config.concurrency);
 
         // 3. Outside the limit, so that an operation that cannot work is refused without waiting
         //    for a slot.
@@ -98,7 +100,7 @@ impl Pipeline {
 
         // 2. Outside all that waits: a sever also ends pauses between retries, and waiting for a slot.
         let outermost: Arc<dyn Call> = Arc::new(guard);
-        let behind = sever_gate::Behind { outermost, breaker };
+        let behind = sever_gate::Behind { outermost, circuits };
         let gate = Arc::new(sever_gate::SeverGate::new(behind, Arc::clone(&capabilities), switch));
         // 1. Outermost: counts and times each operation once, with refusals, waiting and all attempts.
         let metrics = metrics::Metrics::new(Arc::clone(&gate) as Arc<dyn Call>);
@@ -134,9 +136,15 @@ impl Pipeline {
         &self.capabilities
     }
 
-    /// The circuit breaker's state, for readiness and metrics; closed for a severed connection.
+    /// The state of the connection's circuit, for readiness and metrics; closed for a severed
+    /// connection.
     pub fn breaker(&self) -> BreakerState {
         self.gate.breaker()
+    }
+
+    /// The number of keys whose circuit is open.
+    pub fn open_keys(&self) -> usize {
+        self.gate.open_keys()
     }
 
     /// Stops all traffic of the connection for good, and drops the provider. Operations under way return

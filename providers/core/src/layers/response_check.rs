@@ -291,6 +291,7 @@ mod tests {
             answer(
                 Op::Probe { keks: &[] },
                 Output::Probed(Probe {
+                    problem: None,
                     detail,
                     rights: Vec::new(),
                     policy: None

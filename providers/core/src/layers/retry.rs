@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::breaker::Circuits;
 use super::metrics::count_retry;
 use crate::jitter::jitter;
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
@@ -48,13 +49,15 @@ impl Default for RetryConfig {
 pub(super) struct Retrying {
     inner: Arc<dyn Call>,
     config: RetryConfig,
+    circuits: Arc<Circuits>,
     tokens: AtomicU32,
 }
 
 impl Retrying {
-    pub(super) fn new(inner: Arc<dyn Call>, config: RetryConfig) -> Self {
+    pub(super) fn new(inner: Arc<dyn Call>, config: RetryConfig, circuits: Arc<Circuits>) -> Self {
         Self {
             inner,
+            circuits,
             tokens: AtomicU32::new(config.budget),
             config,
         }
@@ -63,10 +66,6 @@ impl Retrying {
     /// The pause before the next retry, and its cost; `None` when the error is final.
     fn next(&self, cx: &OpContext, op: Op<'_>, error: &Error, retries: u32) -> Option<(Duration, u32)> {
         if !op.idempotent() || retries >= self.config.max_retries {
-            return None;
-        }
-        // An open circuit closes after seconds; waiting for it here would only occupy a slot.
-        if error.kind == ErrorKind::CircuitOpen {
             return None;
         }
         let least = match error.retry {
@@ -122,12 +121,16 @@ impl Call for Retrying {
                 }
                 Err(error) => error,
             };
-            let Some((pause, cost)) = self.next(cx, op, &error, retries) else {
+            // Other calls may have opened the circuit meanwhile, also during the pause.
+            let Some((pause, cost)) = self.next(cx, op, &error, retries).filter(|_| self.circuits.permits_retry(op)) else {
                 return Err(error);
             };
             tracing::debug!(request_id = %cx.request_id, op = op.name(), ?pause, %error, "retrying");
-            count_retry(self.kind(), op.name());
             tokio::time::sleep(pause).await;
+            if !self.circuits.permits_retry(op) {
+                return Err(error);
+            }
+            count_retry(self.kind(), op.name());
             retries += 1;
             earned = cost;
         }
@@ -144,14 +147,16 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{RetryConfig, Retrying, jitter};
+    use super::{Circuits, RetryConfig, Retrying, jitter};
+    use crate::layers::breaker::BreakerConfig;
     use crate::layers::scripted::{Scripted, Step, all_ops, cx, kek};
     use crate::{Call, ErrorKind, Op, Retry};
 
     const DOWN: Step = Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
 
     fn retrying(scripted: &Arc<Scripted>, config: RetryConfig) -> Retrying {
-        Retrying::new(Arc::clone(scripted) as Arc<dyn Call>, config)
+        let circuits = Circuits::new(BreakerConfig::default());
+        Retrying::new(Arc::clone(scripted) as Arc<dyn Call>, config, circuits)
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,19 +183,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_means_never_and_an_open_circuit_is_not_waited_for() {
-        for step in [
-            Step::Fail(ErrorKind::CiphertextRejected, Retry::Never),
-            Step::Fail(ErrorKind::CircuitOpen, Retry::After(Duration::from_millis(1))),
-        ] {
-            let scripted = Arc::new(Scripted::new([step]));
-            let start = Instant::now();
-            retrying(&scripted, RetryConfig::default())
-                .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
-                .await
-                .unwrap_err();
-            assert_eq!((scripted.calls(), start.elapsed()), (1, Duration::ZERO));
-        }
+    async fn never_means_never() {
+        let scripted = Arc::new(Scripted::new([Step::Fail(ErrorKind::CiphertextRejected, Retry::Never)]));
+        let start = Instant::now();
+        retrying(&scripted, RetryConfig::default())
+            .call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] })
+            .await
+            .unwrap_err();
+        assert_eq!((scripted.calls(), start.elapsed()), (1, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

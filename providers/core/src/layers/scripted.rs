@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::{
-    Algorithm, BoundContext, Call, Capabilities, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities, KeyDescription,
-    KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind, Retry, Rewrapped, Rotation, Secret,
-    TenantId, VersionDescription, Wrapped,
+    Algorithm, BoundContext, Call, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities,
+    KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind, Retry, Rewrapped,
+    Rotation, Secret, TenantId, VersionDescription, Wrapped,
 };
 
 /// What the provider does with one call.
@@ -22,6 +22,8 @@ pub(super) enum Step {
     Output(Output),
     /// Returns this error.
     Fail(ErrorKind, Retry),
+    /// Returns the error of a connection that cannot be opened.
+    Unreachable,
     /// Returns a valid output after this time.
     Take(Duration),
     /// Never returns.
@@ -100,6 +102,9 @@ impl Call for Scripted {
             Step::Succeed => Ok(valid_output(op)),
             Step::Output(output) => Ok(output),
             Step::Fail(kind, retry) => Err(Error::new(kind, "scripted").retry(retry)),
+            Step::Unreachable => Err(Error::new(ErrorKind::UpstreamUnavailable, "scripted")
+                .retry(Retry::Backoff)
+                .concerns(Concerns::Connection)),
             Step::Take(time) => {
                 tokio::time::sleep(time).await;
                 Ok(valid_output(op))
@@ -123,6 +128,7 @@ fn valid_output(op: Op<'_>) -> Output {
         Op::SetState { .. } | Op::ScheduleDeletion { .. } => Output::Done,
         Op::Probe { .. } => Output::Probed(Probe {
             detail: "scripted".into(),
+            problem: None,
             rights: Vec::new(),
             policy: None,
         }),

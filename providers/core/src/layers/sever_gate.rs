@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{BreakerState, Circuits};
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, SeverSwitch};
 
 /// The layers that a sever takes away.
 pub(super) struct Behind {
     pub(super) outermost: Arc<dyn Call>,
-    pub(super) breaker: Arc<Breaker>,
+    pub(super) circuits: Arc<Circuits>,
 }
 
 /// The gate of a connection's operations.
@@ -50,7 +50,13 @@ impl SeverGate {
     /// The breaker's state; closed for a severed connection.
     pub(super) fn breaker(&self) -> BreakerState {
         let behind = self.behind.read();
-        behind.as_ref().map_or(BreakerState::Closed, |behind| behind.breaker.state())
+        behind.as_ref().map_or(BreakerState::Closed, |behind| behind.circuits.connection())
+    }
+
+    /// The number of keys whose circuit is open; 0 for a severed connection.
+    pub(super) fn open_keys(&self) -> usize {
+        let behind = self.behind.read();
+        behind.as_ref().map_or(0, |behind| behind.circuits.open_keys())
     }
 
     fn refusal(&self, op: Op<'_>) -> Error {

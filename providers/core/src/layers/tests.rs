@@ -70,7 +70,7 @@ async fn a_provider_that_hangs_costs_three_attempts_and_never_more_than_the_dead
     ] {
         let (pipeline, scripted) = pipeline(hang());
         let start = Instant::now();
-        let error = pipeline.probe(&cx(Duration::from_secs(deadline)), &[]).await.unwrap_err();
+        let error = pipeline.describe(&cx(Duration::from_secs(deadline)), &kek()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(scripted.calls(), calls, "deadline {deadline} s");
         // The timers tick in milliseconds.
@@ -115,21 +115,39 @@ async fn a_rotation_that_was_confirmed_and_then_failed_is_unclear() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_opening_circuit_ends_the_retries_and_then_refuses_at_once() {
-    let down = || Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
-    let (pipeline, scripted) = pipeline(std::iter::repeat_with(down).take(20));
-    let cx = cx(Duration::from_secs(10));
-    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
-    assert_eq!(scripted.calls(), 3);
-    // The fifth failure opens the circuit; the third attempt of this call is refused by it.
-    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::CircuitOpen);
-    assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
-    assert_eq!(pipeline.probe(&cx, &[]).await.unwrap_err().kind, ErrorKind::CircuitOpen);
-    assert_eq!(scripted.calls(), 5);
+async fn a_call_and_its_retries_count_once_and_an_open_circuit_refuses_at_once() {
+    let (pipeline, scripted) = pipeline(std::iter::repeat_with(|| Step::Unreachable).take(40));
+    let (cx, kek) = (cx(Duration::from_secs(10)), kek());
+    for call in 1..=5 {
+        assert_eq!(pipeline.breaker(), BreakerState::Closed, "after {} calls", call - 1);
+        let error = pipeline.describe(&cx, &kek).await.unwrap_err();
+        assert_eq!((error.kind, scripted.calls()), (ErrorKind::UpstreamUnavailable, call * 3));
+    }
+    assert_eq!(pipeline.breaker(), BreakerState::Open);
+    assert_eq!(pipeline.describe(&cx, &kek).await.unwrap_err().kind, ErrorKind::CircuitOpen);
+    assert_eq!(scripted.calls(), 15);
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
+async fn an_opening_circuit_ends_retries_that_are_under_way() {
+    // One call waits between its attempts while five others fail.
+    let pause = Step::Fail(ErrorKind::RateLimited, Retry::After(Duration::from_secs(2)));
+    let (pipeline, scripted) = pipeline(std::iter::once(pause).chain(std::iter::repeat_with(|| Step::Unreachable).take(40)));
+    let (cx, kek) = (cx(Duration::from_secs(10)), kek());
+    let waits = pipeline.describe(&cx, &kek);
+    let others = async {
+        scripted.arrived(1).await;
+        for _ in 0..5 {
+            pipeline.describe(&cx, &kek).await.unwrap_err();
+        }
+    };
+    let (waits, ()) = tokio::join!(waits, others);
+    assert_eq!(waits.unwrap_err().kind, ErrorKind::RateLimited, "its own error, not the circuit's");
+    assert_eq!((scripted.calls(), pipeline.breaker()), (16, BreakerState::Open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_without_sense_open_the_keys_circuit_and_are_not_repeated() {
     let nonsense = || {
         Step::Output(Output::Generated(Generated {
             plaintext: Secret::random(16),
@@ -142,7 +160,10 @@ async fn answers_without_sense_open_the_circuit_and_are_not_repeated() {
         let error = pipeline.generate_data_key(&cx, &kek(), 32, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamProtocol);
     }
-    assert_eq!((scripted.calls(), pipeline.breaker()), (5, BreakerState::Open));
+    assert_eq!(
+        (scripted.calls(), pipeline.breaker(), pipeline.open_keys()),
+        (5, BreakerState::Closed, 1)
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, Provide
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The timeout of an attempt: the time until the deadline, at most `attempt`. The time for which it waits for
-/// the connection's login does not count: that is shared, and may take longer than one call.
+/// the connection's login does not count: that is shared, and may take longer than one call. A check has
+/// all the time until the deadline, because it makes many calls, each with a limit of its own.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -35,7 +36,10 @@ impl Call for AttemptTimeout {
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
-        let limit = self.attempt.min(cx.remaining());
+        let limit = match op {
+            Op::Probe { .. } => cx.remaining(),
+            _ => self.attempt.min(cx.remaining()),
+        };
         let timeout = || {
             Error::new(ErrorKind::UpstreamTimeout, format!("{}: no response in {limit:?}", op.name()))
                 .retry(Retry::Backoff)
@@ -80,7 +84,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::AttemptTimeout;
-    use crate::layers::scripted::{Scripted, Step, cx};
+    use crate::layers::scripted::{Scripted, Step, cx, kek};
     use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind};
 
     #[tokio::test(start_paused = true)]
@@ -90,7 +94,7 @@ mod tests {
             let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
             let start = Instant::now();
             let error = layer
-                .call(&cx(Duration::from_secs(deadline)), Op::Probe { keks: &[] })
+                .call(&cx(Duration::from_secs(deadline)), Op::Describe { kek: &kek() })
                 .await
                 .unwrap_err();
             assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
@@ -124,10 +128,17 @@ mod tests {
         for (login, response, ends) in [(5, 2, Ok(7)), (5, 4, Err(8)), (20, 0, Err(10))] {
             let layer = AttemptTimeout::new(Arc::new(Waits(seconds(login), seconds(response))), seconds(3));
             let start = Instant::now();
-            let result = layer.call(&cx(seconds(10)), Op::Probe { keks: &[] }).await;
+            let result = layer.call(&cx(seconds(10)), Op::Describe { kek: &kek() }).await;
             let took = start.elapsed().as_secs();
             assert_eq!(result.map(|_| took).map_err(|_| took), ends, "{login} and {response}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_has_all_the_time_until_the_deadline() {
+        let scripted = Arc::new(Scripted::new([Step::Take(Duration::from_secs(8))]));
+        let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
+        layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

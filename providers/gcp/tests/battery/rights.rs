@@ -64,7 +64,7 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much() {
         "cloudkms.cryptoKeyVersions.create",
         "cloudkms.cryptoKeys.create",
         "cloudkms.cryptoKeyVersions.update",
-        "a canary was refused",
+        "canary: a canary with",
     ] {
         assert!(denied.contains(missing), "{missing}: {denied}");
     }
@@ -114,4 +114,37 @@ pub async fn the_printed_role_suffices() {
         let denied = found(&probe, Finding::Denied).join("\n");
         assert!(denied.contains(left_out), "{left_out}: {denied}");
     }
+}
+
+pub async fn a_check_says_which_key_fails_and_that_a_ring_does_not_exist() {
+    let server = Server::start().await;
+    let keks = keys(&server).await;
+    let provider = with(&server, &["*"]).await;
+    let bad = keks[0].key.id.rsplit('/').next().unwrap();
+    server.fake.switches().faults.set(vec![claviger_fake::Fault::always(
+        &format!("/cryptoKeys/{bad}"),
+        claviger_fake::Act::Unavailable,
+    )]);
+    let probe = provider.probe(&cx(), &keks).await.unwrap();
+    assert!(probe.problem.is_none() && probe.policy.is_some());
+    let failed = found(&probe, Finding::Failed);
+    assert!(
+        failed.iter().all(|right| right.contains(&keks[0].key.id)) && failed.len() > 3,
+        "{failed:?}"
+    );
+    let granted = found(&probe, Finding::Granted).join("\n");
+    assert!(
+        granted.contains("cryptoKeys.create") && granted.contains("with 1 of the connection's keys"),
+        "{granted}"
+    );
+
+    server.fake.switches().faults.set(Vec::new());
+    let ring = "projects/acme-1/locations/europe-west3/keyRings/nowhere";
+    let nowhere = server.connect_with(json!({"key_ring": ring})).await.unwrap();
+    let probe = nowhere.probe(&cx(), &[]).await.unwrap();
+    let failed = found(&probe, Finding::Failed).join("\n");
+    assert!(
+        failed.contains(ring) && failed.contains("does not exist") && failed.contains("NOT_FOUND"),
+        "{failed}"
+    );
 }

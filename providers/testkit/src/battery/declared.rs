@@ -69,6 +69,24 @@ pub(super) async fn what_is_not_declared_is_unsupported(bench: Bench) -> Outcome
     Ok(())
 }
 
+pub(super) async fn a_bad_key_takes_nothing_from_a_probe(bench: Bench) -> Outcome {
+    let good = bench.primary().await?;
+    let mut absent = good.clone();
+    absent.key.id = KeyId::random().to_string();
+    let alone = bench.provider.probe(&bench.cx(), std::slice::from_ref(&good)).await?;
+    let both = bench.provider.probe(&bench.cx(), &[absent, good]).await?;
+    for probe in [&alone, &both] {
+        ensure(probe.problem.is_none(), || {
+            format!("a problem of the connection: {:?}", probe.problem)
+        })?;
+        ensure(probe.rights.iter().all(|right| (1..=1024).contains(&right.how.len())), || {
+            format!("a right that does not say how it was tried: {:?}", probe.rights)
+        })?;
+    }
+    let same = both.rights.len() >= alone.rights.len() && both.policy.is_some() == alone.policy.is_some();
+    ensure(same, || format!("{:?} instead of {:?}", both.rights, alone.rights))
+}
+
 pub(super) async fn a_probe_answers(bench: Bench) -> Outcome {
     let own = [bench.primary().await?];
     for keks in [&[], &own[..]] {

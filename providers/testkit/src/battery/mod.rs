@@ -75,6 +75,7 @@ pub fn cases() -> Vec<Case> {
         declared::what_is_declared_makes_sense,
         declared::what_is_not_declared_is_unsupported,
         declared::a_probe_answers,
+        declared::a_bad_key_takes_nothing_from_a_probe,
         crypto::every_length_comes_back,
         crypto::lengths_out_of_bounds_are_refused,
         crypto::another_context_is_rejected_where_it_is_bound,

@@ -117,9 +117,16 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much(server: &Server)
 
 pub async fn a_mount_that_is_no_transit_is_named(server: &Server) {
     let settings = json!({"mount": "secret", "auth": {"token": server.token}});
-    let error = server.connect_with(settings).probe(&cx(), &[]).await.unwrap_err();
+    let error = server.connect_with(settings).probe(&cx(), &[]).await.unwrap().problem.unwrap();
     assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
+    // Every path below a mount that does not exist is granted to a root token.
     let settings = json!({"mount": unique("nowhere"), "auth": {"token": server.token}});
+    let probe = server.connect_with(settings.clone()).probe(&cx(), &[]).await.unwrap();
+    let mount = probe.rights.iter().find(|right| right.operation == "mount").unwrap();
+    assert!(mount.finding == Finding::Failed && mount.how.contains("404"), "{mount:?}");
+    assert!(probe.policy.is_some() && probe.rights.iter().any(|right| right.operation == "wrap_key"));
+    let error = probe.problem.unwrap();
+    assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
     let error = server.connect_with(settings).create_key(&cx(), &new_key(None)).await.unwrap_err();
     assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
 }
@@ -261,7 +268,8 @@ pub async fn a_wrapping_token_is_named(server: &Server) {
         json!({"token": token}),
         json!({"approle": {"role_id": "r", "secret_id": token, "mount": approle(server).await}}),
     ] {
-        let error = server.connect_with(json!({"auth": auth})).probe(&cx(), &[]).await.unwrap_err();
+        let probe = server.connect_with(json!({"auth": auth})).probe(&cx(), &[]).await.unwrap();
+        let error = probe.problem.unwrap();
         assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
         assert!(error.advice.unwrap().contains("wrapping token"), "{error}");
     }
@@ -300,8 +308,8 @@ pub async fn a_dead_token_is_denied(server: &Server) {
     let key = primary(&provider.create_key(&cx(), &new_key(None)).await.unwrap());
     server.done("POST", "auth/token/revoke", json!({"token": token})).await;
     for error in [
-        provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err(),
-        provider.probe(&cx(), &[]).await.unwrap_err(),
+        std::sync::Arc::new(provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err()),
+        provider.probe(&cx(), &[]).await.unwrap().problem.unwrap(),
     ] {
         assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
         assert!(!format!("{error}").contains(&token));

@@ -19,8 +19,8 @@ pub async fn its_own_authority_is_trusted_and_no_other(server: &Server) {
         settings["auth"] = json!({"token": server.token});
         let provider = server.connect_with(settings.clone());
         for error in [
-            provider.probe(&cx(), &[]).await.unwrap_err(),
-            provider.create_key(&cx(), &new_key(None)).await.unwrap_err(),
+            provider.probe(&cx(), &[]).await.unwrap().problem.unwrap(),
+            std::sync::Arc::new(provider.create_key(&cx(), &new_key(None)).await.unwrap_err()),
         ] {
             assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
             assert!(error.advice.as_ref().unwrap().contains(hint), "{error:?}");

@@ -1,6 +1,7 @@
 //! Stops calling a provider that does not respond, and finds out with one call at a time
-//! whether it responds again.
+//! whether it responds again; the same for a key for which the provider fails.
 
+mod circuits;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -9,110 +10,124 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
+pub(super) use self::circuits::Circuits;
 pub use self::state::{BreakerConfig, BreakerState};
 
-use self::state::{Admission, Machine, Verdict};
+use self::circuits::{Entered, Outcome, Ticket, Whose};
 use super::metrics::count_breaker;
+use crate::error::Concerns;
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
 
-/// The circuit breaker.
+/// The circuit breaker. A call passes with all its retries, and counts once.
 pub(super) struct Breaker {
     inner: Arc<dyn Call>,
-    machine: Mutex<Machine>,
+    circuits: Arc<Circuits>,
     fair_chance: Duration,
 }
 
 impl Breaker {
-    pub(super) fn new(inner: Arc<dyn Call>, config: BreakerConfig) -> Self {
+    pub(super) fn new(inner: Arc<dyn Call>, circuits: Arc<Circuits>, fair_chance: Duration) -> Self {
         Self {
             inner,
-            fair_chance: config.fair_chance,
-            machine: Mutex::new(Machine::new(config, Instant::now())),
+            circuits,
+            fair_chance,
         }
     }
 
-    pub(super) fn state(&self) -> BreakerState {
-        self.machine.lock().state(Instant::now())
-    }
-
-    fn admit(&self, op: Op<'_>) -> Result<Attempt<'_>, Error> {
-        let admission = self.machine.lock().admit(Instant::now());
-        match admission {
-            Admission::Pass { generation, entered } => {
-                self.report(entered);
-                Ok(Attempt {
+    fn admit<'a>(&'a self, op: Op<'a>) -> Result<Admitted<'a>, Error> {
+        match self.circuits.admit(op) {
+            Ok((ticket, entered)) => {
+                report(self.inner.kind(), op, entered);
+                Ok(Admitted {
                     breaker: self,
-                    generation,
-                    verdict: Verdict::Unknown,
+                    op,
+                    ticket,
+                    outcome: Outcome::Unknown,
                 })
             }
-            Admission::Refuse { wait } => Err(Error::new(ErrorKind::CircuitOpen, format!("{}: not tried", op.name()))
-                .retry(Retry::After(wait))
-                .provider(self.inner.kind())),
-        }
-    }
-
-    /// What an attempt's result says about the provider.
-    fn judge(&self, result: &Result<Output, Error>, granted: Duration) -> Verdict {
-        let error = match result {
-            Ok(_) => return Verdict::Available,
-            Err(error) => error,
-        };
-        match error.kind {
-            ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol => Verdict::Unavailable,
-            ErrorKind::UpstreamTimeout if granted >= self.fair_chance => Verdict::Unavailable,
-            // The provider responds and refuses: no reason to stop calling it.
-            ErrorKind::KeyNotFound
-            | ErrorKind::Conflict
-            | ErrorKind::KeyState
-            | ErrorKind::CiphertextRejected
-            | ErrorKind::RateLimited
-            | ErrorKind::ProviderDenied
-            | ErrorKind::ExternalDenied => Verdict::Available,
-            // The gateway decided this, or both sides did, so it says nothing about the provider's
-            // health.
-            ErrorKind::UpstreamTimeout
-            | ErrorKind::InvalidInput
-            | ErrorKind::TooLarge
-            | ErrorKind::CircuitOpen
-            | ErrorKind::Severed
-            | ErrorKind::Unsupported
-            | ErrorKind::Misconfigured
-            | ErrorKind::Internal => Verdict::Unknown,
-        }
-    }
-
-    fn report(&self, entered: Option<BreakerState>) {
-        let provider = self.inner.kind();
-        match entered {
-            None => {}
-            Some(state) => {
-                count_breaker(provider, state.as_str());
-                match state {
-                    BreakerState::Open => tracing::warn!(%provider, "circuit opened: the provider does not respond"),
-                    BreakerState::HalfOpen => tracing::info!(%provider, "circuit half open: one call is tried"),
-                    BreakerState::Closed => tracing::info!(%provider, "circuit closed: the provider responds again"),
-                }
+            Err(refusal) => {
+                let error = Error::new(ErrorKind::CircuitOpen, format!("{}: not tried", op.name()));
+                let error = error.retry(Retry::After(refusal.wait)).provider(self.inner.kind());
+                Err(match refusal.whose {
+                    Whose::Connection => error.concerns(Concerns::Connection),
+                    Whose::Key => error,
+                })
             }
         }
     }
+
+    /// What a call's result says about the provider.
+    fn judge(&self, result: &Result<Output, Error>, granted: Duration) -> Outcome {
+        let error = match result {
+            Ok(_) => return Outcome::Available,
+            Err(error) => error,
+        };
+        match (error.kind, error.concerns) {
+            (ErrorKind::UpstreamTimeout, _) if granted < self.fair_chance => Outcome::Unknown,
+            (ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol | ErrorKind::UpstreamTimeout, Concerns::Connection) => {
+                Outcome::ConnectionFailed
+            }
+            (ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol | ErrorKind::UpstreamTimeout, Concerns::Call) => {
+                Outcome::CallFailed
+            }
+            // The provider responds and refuses: no reason to stop calling it.
+            (
+                ErrorKind::KeyNotFound
+                | ErrorKind::Conflict
+                | ErrorKind::KeyState
+                | ErrorKind::CiphertextRejected
+                | ErrorKind::RateLimited
+                | ErrorKind::ProviderDenied
+                | ErrorKind::ExternalDenied,
+                _,
+            ) => Outcome::Available,
+            // The gateway decided this, or both sides did, so it says nothing about the provider's
+            // health.
+            (
+                ErrorKind::InvalidInput
+                | ErrorKind::TooLarge
+                | ErrorKind::CircuitOpen
+                | ErrorKind::Severed
+                | ErrorKind::Unsupported
+                | ErrorKind::Misconfigured
+                | ErrorKind::Internal,
+                _,
+            ) => Outcome::Unknown,
+        }
+    }
 }
 
-/// An attempt that the breaker admitted. Dropping it records the result. So a half-open circuit does not
-/// stay half open if its single attempt is cancelled.
-struct Attempt<'a> {
+fn report(provider: ProviderKind, op: Op<'_>, entered: Vec<Entered>) {
+    for (whose, state) in entered {
+        let (of, key) = match whose {
+            Whose::Connection => ("connection", None),
+            Whose::Key => ("key", op.provider_key().map(tracing::field::debug)),
+        };
+        count_breaker(provider, of, state.as_str());
+        match state {
+            BreakerState::Open => {
+                tracing::warn!(%provider, of, provider_key = key, "circuit opened: the provider does not respond or fails")
+            }
+            BreakerState::HalfOpen => tracing::info!(%provider, of, provider_key = key, "circuit half open: one call is tried"),
+            BreakerState::Closed => tracing::info!(%provider, of, provider_key = key, "circuit closed: the provider responds again"),
+        }
+    }
+}
+
+/// A call that the breaker admitted. Dropping it records the outcome. So a half-open circuit does not
+/// stay half open if its single call is cancelled.
+struct Admitted<'a> {
     breaker: &'a Breaker,
-    generation: u64,
-    verdict: Verdict,
+    op: Op<'a>,
+    ticket: Ticket,
+    outcome: Outcome,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        let entered = self.breaker.machine.lock().record(self.generation, self.verdict, Instant::now());
-        self.breaker.report(entered);
+        let entered = self.breaker.circuits.record(&self.ticket, self.outcome);
+        report(self.breaker.inner.kind(), self.op, entered);
     }
 }
 
@@ -127,10 +142,14 @@ impl Call for Breaker {
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
-        let mut attempt = self.admit(op)?;
+        // A check finds out why calls fail, so an open circuit must not keep it from it.
+        if let Op::Probe { .. } = op {
+            return self.inner.call(cx, op).await;
+        }
+        let mut admitted = self.admit(op)?;
         let granted = cx.remaining();
         let result = self.inner.call(cx, op).await;
-        attempt.verdict = self.judge(&result, granted);
+        admitted.outcome = self.judge(&result, granted);
         result
     }
 }

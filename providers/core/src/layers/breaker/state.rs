@@ -1,16 +1,19 @@
-//! The breaker's configuration and state machine. It does no I/O and reads no clock: callers pass
-//! the time.
+//! The breaker's configuration and the state machine of one circuit. It does no I/O and reads no
+//! clock: callers pass the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When the circuit opens, and for how long.
+/// When a circuit opens, and for how long. Calls count, each with its retries as one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerConfig {
-    /// The circuit opens after this many failures without a success between them; at least 1.
+    /// A circuit opens after this many failures without a success between them; at least 1. Failures
+    /// of as many different keys open the connection's, if nothing succeeded for `open_for`.
     pub consecutive_failures: u32,
-    /// It also opens when `failure_percent` of at least `least_calls` calls failed within this time.
+    /// The connection's also opens when `failure_percent` of at least `least_calls` calls failed
+    /// within this time.
     pub window: Duration,
     /// The fewest calls within `window` for which `failure_percent` applies.
     pub least_calls: u32,
@@ -18,7 +21,7 @@ pub struct BreakerConfig {
     pub failure_percent: u32,
     /// How long an open circuit refuses calls before it admits one.
     pub open_for: Duration,
-    /// A timeout counts as a failure only if the attempt had at least this much time. A caller may
+    /// A timeout counts as a failure only if the call had at least this much time. A caller may
     /// shorten its deadline to a millisecond, and a timeout then says nothing about the provider.
     pub fair_chance: Duration,
 }
@@ -60,23 +63,22 @@ impl BreakerState {
     }
 }
 
-/// The conclusion about the provider's health from one attempt.
+/// What one call's result says about a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The provider responds.
     Available,
     /// The provider does not respond, or its response is malformed.
     Unavailable,
-    /// The result says nothing about the provider's health.
+    /// The result says nothing about it.
     Unknown,
 }
 
-/// Whether a call is admitted.
-pub(super) enum Admission {
-    /// It is admitted. Pass `generation` to [`Machine::record`].
-    Pass { generation: u64, entered: Option<BreakerState> },
-    /// It is rejected. The caller may try again after this time.
-    Refuse { wait: Duration },
+/// An admitted call. Pass `generation` to [`Machine::record`].
+pub(super) struct Admitted {
+    pub(super) generation: u64,
+    /// The state that the circuit entered by the admission.
+    pub(super) entered: Option<BreakerState>,
 }
 
 /// How long a caller has to wait while the trial of a half-open circuit runs.
@@ -88,23 +90,32 @@ enum State {
     HalfOpen { on_trial: bool },
 }
 
-/// The states of the circuit and the transitions between them.
+/// The states of one circuit and the transitions between them.
 pub(super) struct Machine {
-    config: BreakerConfig,
+    config: Arc<BreakerConfig>,
     state: State,
-    /// The calls that count while the circuit is closed.
-    window: Window,
+    /// The calls that count while the circuit is closed; `None` where only failures in a row do.
+    window: Option<Box<Window>>,
     /// Increases with every change of state. The result of a call that was admitted before the last
     /// change is ignored.
     generation: u64,
 }
 
 impl Machine {
-    pub(super) fn new(config: BreakerConfig, now: Instant) -> Self {
+    /// The circuit of a connection.
+    pub(super) fn of_connection(config: &Arc<BreakerConfig>, now: Instant) -> Self {
+        Self {
+            window: Some(Box::new(Window::new(config.window, now))),
+            ..Self::of_key(config)
+        }
+    }
+
+    /// The circuit of a key. It takes little memory, because a connection may have many bad keys.
+    pub(super) fn of_key(config: &Arc<BreakerConfig>) -> Self {
         Self {
             state: State::Closed { failures_in_a_row: 0 },
-            window: Window::new(config.window, now),
-            config,
+            window: None,
+            config: Arc::clone(config),
             generation: 0,
         }
     }
@@ -117,22 +128,35 @@ impl Machine {
         }
     }
 
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+    /// The generation of calls that are admitted now.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How long a call that comes now has to wait; `None` if it would be admitted.
+    pub(super) fn refuses(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Open { until } if now < until => Some(until - now),
+            State::HalfOpen { on_trial: true } => Some(WAIT_FOR_TRIAL),
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen { on_trial: false } => None,
+        }
+    }
+
+    /// Admits a call that [`Machine::refuses`] does not refuse.
+    pub(super) fn admit(&mut self) -> Admitted {
         let mut entered = None;
         match &mut self.state {
             State::Closed { .. } => {}
-            State::Open { until } if now < *until => return Admission::Refuse { wait: *until - now },
             State::Open { .. } => entered = Some(self.enter(State::HalfOpen { on_trial: true }, BreakerState::HalfOpen)),
-            State::HalfOpen { on_trial: true } => return Admission::Refuse { wait: WAIT_FOR_TRIAL },
             State::HalfOpen { on_trial } => *on_trial = true,
         }
-        Admission::Pass {
+        Admitted {
             generation: self.generation,
             entered,
         }
     }
 
-    /// Records the verdict of an attempt; returns the state that the circuit entered by it, if any.
+    /// Records the verdict of a call; returns the state that the circuit entered by it, if any.
     pub(super) fn record(&mut self, generation: u64, verdict: Verdict, now: Instant) -> Option<BreakerState> {
         if generation != self.generation {
             return None;
@@ -140,18 +164,19 @@ impl Machine {
         let opens = match (&mut self.state, verdict) {
             (State::Closed { failures_in_a_row }, Verdict::Available) => {
                 *failures_in_a_row = 0;
-                self.window.record(now, false);
                 // Successes alone never open the circuit, but one can bring the number of calls to
                 // `least_calls` after half of the earlier ones failed.
-                self.window.tripped(now, &self.config)
+                self.window.as_mut().is_some_and(|window| window.record(now, false, &self.config))
             }
             (State::Closed { failures_in_a_row }, Verdict::Unavailable) => {
                 *failures_in_a_row = failures_in_a_row.saturating_add(1);
-                self.window.record(now, true);
-                *failures_in_a_row >= self.config.consecutive_failures || self.window.tripped(now, &self.config)
+                let in_a_row = *failures_in_a_row >= self.config.consecutive_failures;
+                self.window.as_mut().is_some_and(|window| window.record(now, true, &self.config)) || in_a_row
             }
             (State::HalfOpen { .. }, Verdict::Available) => {
-                self.window = Window::new(self.config.window, now);
+                if let Some(window) = &mut self.window {
+                    **window = Window::new(self.config.window, now);
+                }
                 return Some(self.enter(State::Closed { failures_in_a_row: 0 }, BreakerState::Closed));
             }
             (State::HalfOpen { .. }, Verdict::Unavailable) => true,
@@ -162,10 +187,13 @@ impl Machine {
             (State::Closed { .. }, Verdict::Unknown)
             | (State::Open { .. }, Verdict::Available | Verdict::Unavailable | Verdict::Unknown) => false,
         };
-        opens.then(|| {
-            let until = now + self.config.open_for;
-            self.enter(State::Open { until }, BreakerState::Open)
-        })
+        opens.then(|| self.open(now))
+    }
+
+    /// Opens the circuit.
+    pub(super) fn open(&mut self, now: Instant) -> BreakerState {
+        let until = now + self.config.open_for;
+        self.enter(State::Open { until }, BreakerState::Open)
     }
 
     fn enter(&mut self, state: State, name: BreakerState) -> BreakerState {
@@ -205,7 +233,8 @@ impl Window {
         now.saturating_duration_since(self.start).as_nanos() / self.step.as_nanos()
     }
 
-    fn record(&mut self, now: Instant, failed: bool) {
+    /// Records a call. Returns whether the share of failures opens the circuit.
+    fn record(&mut self, now: Instant, failed: bool, config: &BreakerConfig) -> bool {
         let step = self.step_at(now);
         let bucket = &mut self.buckets[(step % BUCKETS as u128) as usize];
         if bucket.step != step {
@@ -213,10 +242,6 @@ impl Window {
         }
         bucket.calls = bucket.calls.saturating_add(1);
         bucket.failures = bucket.failures.saturating_add(failed.into());
-    }
-
-    fn tripped(&self, now: Instant, config: &BreakerConfig) -> bool {
-        let step = self.step_at(now);
         let recent = self.buckets.iter().filter(|bucket| step - bucket.step < BUCKETS as u128);
         let (calls, failures) = recent.fold((0_u64, 0_u64), |(calls, failures), bucket| {
             (calls + u64::from(bucket.calls), failures + u64::from(bucket.failures))
