@@ -446,8 +446,8 @@ impl From<&Error> for Failure {
             failure.provider = error.provider;
             // The adapter's advice is specific to its provider.
             failure.advice = error.advice.or(failure.advice);
-            let message = error.message.filter(|_| error.owner_may_read);
-            failure.provider_message = message.map(|message| message.to_string());
+            let message = error.message.as_ref().filter(|_| error.owner_may_read);
+            failure.provider_message = message.map(ToString::to_string);
         }
         let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);
         failure.retry_after = match error.retry {

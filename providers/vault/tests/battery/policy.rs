@@ -308,7 +308,7 @@ pub async fn a_dead_token_is_denied(server: &Server) {
     let key = primary(&provider.create_key(&cx(), &new_key(None)).await.unwrap());
     server.done("POST", "auth/token/revoke", json!({"token": token})).await;
     for error in [
-        std::sync::Arc::new(provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err()),
+        Arc::new(provider.wrap_key(&cx(), &key, &Secret::random(32), &context()).await.unwrap_err()),
         provider.probe(&cx(), &[]).await.unwrap().problem.unwrap(),
     ] {
         assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
