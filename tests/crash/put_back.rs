@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use claviger_test_support::{Gateway, Started, Tune, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::disagree::{Copy, DATABASE, accepting, refused, starts_plainly};
+use crate::media::store;
 use crate::run;
 
 const LOG_AND_INDEX: [&str; 2] = ["audit.log", "audit.index"];
@@ -28,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
                 "cuts.kill",
                 "node",
             ]))
+        }),
+        Trial::test("put_back::what_another_program_committed_before_it_was_killed_is_kept", || {
+            run(left_by_another())
         }),
         Trial::test(
             "put_back::an_older_log_is_refused_although_only_data_operations_are_missing",
@@ -86,6 +91,30 @@ async fn older_database(names: &[&'static str]) {
     let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
     let expected = if names.contains(&"audit.log") { "enabled" } else { "disabled" };
     assert_eq!(first["state"], expected);
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+}
+
+/// A program such as `sqlite3` writes to the store of a stopped gateway, and is killed.
+async fn left_by_another() {
+    let gateway = furnished().await;
+    let mut other = store(&gateway.data()).await;
+    sqlx::query("UPDATE keys SET name = 'third' WHERE name = 'first'")
+        .execute(&mut other)
+        .await
+        .expect("the row changes");
+    let left = Copy::of(&gateway.data(), &["claviger.db", "claviger.db-wal"]);
+    // Its end moves the change to the main file, which a kill does not.
+    other.close().await.expect("the store is closed");
+    left.restore(&gateway.data());
+    assert!(!wal(&gateway).is_empty());
+    let started = gateway.serve(&Tune::default());
+    assert!(
+        started.output().contains("another program wrote to the database"),
+        "{}",
+        started.output()
+    );
+    started.tenant("acme").get("/v1/keys/third").await.expect_status(200);
     assert!(started.terminate());
     starts_plainly(&gateway);
 }
