@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyDescription, OpContext, VersionDescription};
+use claviger_provider::{ConnectionId, KeyDescription, KeyId, OpContext, TenantId, VersionDescription};
 
 use super::at_provider::turn_at_provider;
 use super::reach::Reach;
@@ -163,7 +163,8 @@ impl Broker {
         deadline: Instant,
         store: impl AsyncFnOnce(&Change) -> Result<Stored, Failure>,
     ) -> Result<Stored, Failure> {
-        let intent = self.announce_learned(key, through, deadline).await?;
+        let update = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
+        let intent = self.announce_learned(key.tenant(), key.id(), through, update, deadline).await?;
         // What a provider describes is not the tenant's wish alone, and must not fill the store either.
         let change = Change::announced(intent.position().0).within(Some(self.quotas));
         let mut stored = store(&change).await;
@@ -179,30 +180,50 @@ impl Broker {
         {
             stored = Err(error.into());
         }
-        let outcome = match &stored {
-            Ok(_) => Outcome::Success,
-            Err(failure) if failure.outcome_unknown => Outcome::Interrupted,
-            Err(failure) => Outcome::Failed(failure.code.as_str()),
-        };
         let primary = match &stored {
             Ok(Stored { versions: true, .. }) => key.view().ok().map(|view| view.key.primary.number),
             Ok(_) | Err(_) => None,
         };
-        let complete = |record: &mut audit::Record| record.key_version = primary.map(audit::Number::from);
-        if let Err(error) = intent.resolve(outcome, complete, (), Instant::now() + RECORD_TIME).await {
-            tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
-        }
+        resolve_learned(intent, &stored, primary).await;
         stored
     }
 
-    /// Records the intent of a change that no request asked for.
-    async fn announce_learned(&self, key: &KeyEntry, through: &Connection, deadline: Instant) -> Result<Intent, Failure> {
-        let mut record = self.log.entry(key.tenant(), audit::Operation::Internal(Internal::Background));
+    /// Records the intent of a change that a lost answer left to be finished, runs `store`, which returns the
+    /// number of the primary version, and records the outcome.
+    pub(super) async fn finish(
+        &self,
+        key: KeyId,
+        through: &Connection,
+        change: audit::StateChange,
+        deadline: Instant,
+        store: impl AsyncFnOnce(Change) -> Result<u32, Failure>,
+    ) -> Result<(), Failure> {
+        let intent = self.announce_learned(through.tenant, key, through, change, deadline).await?;
+        let stored = store(Change::announced(intent.position().0).within(Some(self.quotas))).await;
+        resolve_learned(intent, &stored, stored.as_ref().ok().copied()).await;
+        stored.map(drop)
+    }
+
+    /// A record of what no request asked for.
+    pub(super) fn background_entry(&self, tenant: TenantId, key: KeyId, connection: ConnectionId) -> audit::Record {
+        let mut record = self.log.entry(tenant, audit::Operation::Internal(Internal::Background));
         record.authn = Some(Authn::Gateway);
-        record.key = Some(key.id());
-        record.connection = Some(through.id);
+        record.key = Some(key);
+        record.connection = Some(connection);
+        record
+    }
+
+    /// Records the intent of a change that no request asked for.
+    async fn announce_learned(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        through: &Connection,
+        change: audit::StateChange,
+        deadline: Instant,
+    ) -> Result<Intent, Failure> {
+        let mut record = self.background_entry(tenant, key, through.id);
         record.provider = Some(through.provider);
-        let change = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
         self.log.intent(record, change, deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
@@ -256,6 +277,19 @@ impl Broker {
         rules::set_provider_states(&mut versions, states);
         key.put(row, Some(versions));
         Ok(())
+    }
+}
+
+/// Records the outcome of a change that no request asked for, with the primary version that it led to.
+async fn resolve_learned<T>(intent: Intent, stored: &Result<T, Failure>, primary: Option<u32>) {
+    let outcome = match stored {
+        Ok(_) => Outcome::Success,
+        Err(failure) if failure.outcome_unknown => Outcome::Interrupted,
+        Err(failure) => Outcome::Failed(failure.code.as_str()),
+    };
+    let complete = |record: &mut audit::Record| record.key_version = primary.map(audit::Number::from);
+    if let Err(error) = intent.resolve(outcome, complete, (), Instant::now() + RECORD_TIME).await {
+        tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
     }
 }
 
