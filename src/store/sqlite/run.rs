@@ -12,9 +12,7 @@
 //! ```
 //!
 //! The numbers differ while a start changes from the first to the second. After `closed`, there is no
-//! log: SQLite removed it with its last connection. Then only a log that was begun anew belongs to the main
-//! file: that of another program, such as `sqlite3`, that wrote to the database while the gateway was stopped,
-//! and was killed. A log of the gateway's own is no such one, because each run begins with a checkpoint.
+//! log: SQLite removed it with its last connection.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -30,15 +28,15 @@ pub(super) const FILE: &str = "store.run";
 const MAGIC: &str = "claviger-store-run/1";
 /// Where the main file has the number: <https://www.sqlite.org/fileformat2.html>, offset 60.
 const USER_VERSION: usize = 60;
-/// Where a log has the number of checkpoints after which it was begun anew: section 4.1, offset 12.
-const CHECKPOINTS: usize = 12;
 
 /// The write-ahead log beside a database does not belong to it.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} is not the log of {}: one of the two was restored without the other, and together they would be a mixture of two states. \
      Restore the whole data folder (`claviger restore`). If there is no newer copy, start once with --accept-rollback: the \
-     database is used without this log, which is kept as {}",
+     database is used without this log, which is kept as {}. Only if neither was restored, and another program such as sqlite3 was \
+     killed while it wrote to the database of the stopped gateway: open the database with that program once more and close it, which \
+     completes what it had committed, then start",
     .log.display(), .database.display(), .aside.display()
 )]
 pub struct StaleLog {
@@ -165,15 +163,7 @@ pub(super) fn check(database: &Path) -> io::Result<Result<(), StaleLog>> {
         // A folder of an earlier build.
         None => true,
         Some(_) if !has_log(database)? => true,
-        Some(Known { current, closed: true, .. }) => {
-            let is_left = number_in(database)?.is_none_or(|number| number == current) && is_first(database)?;
-            if is_left {
-                tracing::warn!(
-                    "another program wrote to the database while the gateway was stopped, and was killed: what it committed is kept"
-                );
-            }
-            is_left
-        }
+        Some(Known { closed: true, .. }) => false,
         Some(Known { current, next, .. }) => {
             let number = number_in(database)?;
             number.is_none_or(|number| number == current || number == next)
@@ -184,20 +174,8 @@ pub(super) fn check(database: &Path) -> io::Result<Result<(), StaleLog>> {
 
 /// The number in the main file; `None` if it is too short for a database.
 fn number_in(database: &Path) -> io::Result<Option<i32>> {
-    number_at::<{ USER_VERSION + 4 }>(database)
-}
-
-/// Whether no checkpoint came before the log: it was begun beside a main file that had none. One without a
-/// whole header has nothing to merge.
-fn is_first(database: &Path) -> io::Result<bool> {
-    let checkpoints = number_at::<{ CHECKPOINTS + 4 }>(&beside(database, "-wal"))?;
-    Ok(checkpoints.is_none_or(|checkpoints| checkpoints == 0))
-}
-
-/// The number in the last four of the first bytes of a file; `None` if it is shorter.
-fn number_at<const END: usize>(file: &Path) -> io::Result<Option<i32>> {
-    let mut header = [0; END];
-    match File::open(file)?.read_exact(&mut header) {
+    let mut header = [0; USER_VERSION + 4];
+    match File::open(database)?.read_exact(&mut header) {
         Ok(()) => Ok(header.last_chunk().map(|number| i32::from_be_bytes(*number))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
@@ -333,16 +311,10 @@ mod tests {
             closed: true,
             ..Known::open(8, 8)
         };
-        // As SQLite begins them: on a database without a log, and after a checkpoint.
-        let first = [&[0x37, 0x7f, 0x06, 0x82][..], &[0; 28]].concat();
-        let later = [&first[..CHECKPOINTS + 3], &[1], &first[CHECKPOINTS + 4..]].concat();
-        assert!(with(8, &first, Some(closed)), "another program was killed");
-        assert!(with(8, b"log", Some(closed)), "without a header, nothing is merged");
-        assert!(!with(8, &later, Some(closed)));
-        assert!(!with(7, &first, Some(closed)));
         assert!(with(7, b"log", Some(Known::open(7, 8))));
         assert!(with(8, b"log", Some(Known::open(7, 8))));
         assert!(!with(6, b"log", Some(Known::open(7, 8))));
+        assert!(!with(8, b"log", Some(closed)));
         // Without a log the main file is one state.
         assert!(with(6, b"", Some(closed)));
         // Of an earlier build.
