@@ -31,11 +31,12 @@ pub struct Checked {
 /// Checks the files and objects that a configuration names. Blocks while it reads files.
 pub fn check(config: &Config) -> Checked {
     let mut found = Checked::default();
-    match &config.storage.root_key {
-        Source::SystemdCredential if std::env::var_os("CREDENTIALS_DIRECTORY").is_none() => found
+    match root_key(config, &config.storage.root_key) {
+        Ok(()) => {}
+        Err(RootKeyFault::NotChecked) => found
             .doubts
             .push("storage.root_key: systemd passes the credential to the service alone, so it was not checked".to_owned()),
-        source => found.faults.extend(root_key(config, source)),
+        Err(RootKeyFault::Wrong(wrong)) => found.faults.push(format!("storage.root_key: {wrong}")),
     }
     found.faults.extend(certificates(&config.server));
     found.faults.extend(application_secret(config));
@@ -44,20 +45,34 @@ pub fn check(config: &Config) -> Checked {
     found
 }
 
-fn root_key(config: &Config, source: &Source) -> Option<String> {
+/// What is wrong with the root key's source.
+enum RootKeyFault {
+    /// This process is not the service, which alone gets the credential.
+    NotChecked,
+    Wrong(String),
+}
+
+fn root_key(config: &Config, source: &Source) -> Result<(), RootKeyFault> {
     let wrong = match source {
         Source::File(path) => match RootKey::from_file(path) {
-            Ok(_) => return None,
+            Ok(_) => return Ok(()),
             Err(RootKeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => format!(
                 "the root key file {} does not exist: claviger init creates it for a new gateway",
                 path.display()
             ),
             Err(error) => error.to_string(),
         },
-        Source::SystemdCredential => RootKey::from_systemd().err()?.to_string(),
-        Source::Wrapped(wrapped) => with_cause(&unsealer(config, wrapped).and_then(|unsealer| unsealer.check()).err()?),
+        Source::SystemdCredential => match RootKey::from_systemd() {
+            Ok(_) => return Ok(()),
+            Err(RootKeyError::NoService) => return Err(RootKeyFault::NotChecked),
+            Err(error) => error.to_string(),
+        },
+        Source::Wrapped(wrapped) => match unsealer(config, wrapped).and_then(|unsealer| unsealer.check()) {
+            Ok(()) => return Ok(()),
+            Err(error) => with_cause(&error),
+        },
     };
-    Some(format!("storage.root_key: {wrong}"))
+    Err(RootKeyFault::Wrong(wrong))
 }
 
 fn certificates(server: &Server) -> Vec<String> {

@@ -28,11 +28,6 @@ pub enum BootError {
     Unseal(#[from] UnsealError),
     #[error("the configuration has no `storage.root_key.wrapped`, the file for the wrapped root key")]
     NothingToWrapInto,
-    #[error(
-        "systemd provides no credential named {}: see LoadCredentialEncrypted= in systemd.exec(5)",
-        RootKeySource::CREDENTIAL
-    )]
-    NoCredential,
     #[error("{0} is not initialised: run claviger init first")]
     NotInitialised(String),
     #[error("{0} is initialised already; claviger init --new-token issues another administrator's token for it")]

@@ -101,6 +101,10 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         Job::new("revocations", seconds(1), RunOnceMore, &on.broker, async |broker| {
             broker.store_unstored().await
         }),
+        // Looks for provider keys whose creation was not answered.
+        Job::new("creations", seconds(5), Abort, &on.broker, async |broker| {
+            broker.finish_creations().await.map_err(|code| code.as_str())
+        }),
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {
             broker.finish_rotations().await.map_err(|code| code.as_str())

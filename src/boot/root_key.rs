@@ -26,7 +26,7 @@ pub(super) async fn root_key(config: &Config, options: &mut StartOptions, folder
     match &config.storage.root_key {
         Source::File(path) if !folder.initialised && !path.exists() => Ok(RootKey::generate_to_file(path)?),
         Source::File(path) => Ok(RootKey::from_file(path)?),
-        Source::SystemdCredential => RootKey::from_systemd()?.ok_or(BootError::NoCredential),
+        Source::SystemdCredential => Ok(RootKey::from_systemd()?),
         Source::Wrapped(wrapped) => {
             let unsealer = unsealer(config, wrapped)?;
             Ok(match (folder.initialised || wrapped.file.exists(), create) {

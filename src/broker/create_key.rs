@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind};
+use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
 
 use super::connections::MANAGED_BY;
 use super::export::{Destination, may_leave};
-use super::idempotency::Begun;
 use super::learn::number_versions;
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource};
-use crate::store::{StoreError, rules};
+use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource, Wanted, WantedKey};
+use crate::store::{Change, StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
 const MAX_PROVIDER_KEY: usize = 512;
@@ -58,11 +57,21 @@ impl Broker {
         }
         let reach = Reach::through(Arc::clone(connection))
             .map_err(|_| Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."))?;
-        let (view, pipeline) = (&reach.row, &reach.pipeline);
+        let view = &reach.row;
         can_be_made(&reach, new.spec, new.adopt.as_deref())?;
         // Of two requests for the same name, the second must fail before it creates a key at the
         // provider.
-        let _reserved = self.directory().reserve_name(cx.tenant(), &new.name).ok_or_else(taken_name)?;
+        let _reserved = self
+            .directory()
+            .reserve_name(cx.tenant(), &new.name)
+            .ok_or_else(|| match keep.drawn() {
+                None => taken_name(),
+                // Reserved while the gateway finishes what an earlier attempt began.
+                Some(_) => Failure::new(Code::InProgress, "Another request makes a key of that name."),
+            })?;
+        if let Some(finished) = self.finished_before(&authorized, &keep).await? {
+            return Ok(finished);
+        }
         match self.store.key_by_name(cx.tenant(), &new.name).await {
             Ok(_) => return Err(taken_name()),
             Err(StoreError::NotFound) => {}
@@ -80,35 +89,108 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
 
-        let repeated = new.adopt.is_none() && keep.drawn() == Some(id);
-        if new.adopt.is_none() {
-            self.keep_begun(cx, &keep, Begun::MakeAs(id)).await?;
-        }
-        let verb = if new.adopt.is_some() { Verb::Adopt } else { Verb::Create };
-        let change = self
-            .announce(cx, audit::StateChange::new(verb, Object::Key, &id).at_provider())
-            .await?;
         let request = KeyRequest {
             key_id: id,
             made_as: id,
-            repeated,
+            repeated: new.adopt.is_none() && keep.drawn() == Some(id),
             spec: new.spec,
-            adopt: new.adopt.clone(),
+            adopt: new.adopt,
         };
-        let described = match pipeline.create_key(&cx.op_context(), &request).await {
-            Ok(described) => made(described, new.spec)?,
-            Err(error) => {
-                if new.adopt.is_none() {
-                    self.forget_begun(cx, &keep).await;
-                }
-                return Err(error.into());
+        let wanted = WantedKey {
+            name: new.name,
+            labels: new.labels,
+            cache: new.cache,
+            declared: new.declared,
+        };
+        let verb = if request.adopt.is_some() { Verb::Adopt } else { Verb::Create };
+        let change = audit::StateChange::new(verb, Object::Key, &id).at_provider();
+        let (change, described) = self
+            .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change)
+            .await?;
+        let described = made(described, request.spec)?;
+        let complete = |key: &Key| {
+            cx.note(|fields| fields.key_version = Some(key.primary.number));
+            // The response that is stored for a repeated request must show the row as the transaction
+            // will leave it.
+            Ok(change.keeping(keep.row(Completion::Created, key, Some(key.revision))?))
+        };
+        let row = self.store_created(cx.tenant(), id, &wanted, &described, view, complete).await?;
+        Ok(Guarded::free(changed(Completion::Created, row)))
+    }
+
+    /// The answer to a repetition whose first attempt the gateway finished after its answer was lost.
+    async fn finished_before(
+        &self,
+        authorized: &Authorized<op::CreateKey>,
+        keep: &Keep<Key>,
+    ) -> Result<Option<Guarded<Completed<Key>>>, Failure> {
+        let (cx, Some(id)) = (authorized.cx(), keep.drawn()) else {
+            return Ok(None);
+        };
+        let key = match self.store.key(cx.tenant(), id).await {
+            Ok(key) => key,
+            Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        authorized.creates(id);
+        cx.note(|fields| fields.key_version = Some(key.primary.number));
+        let kept = keep.row(Completion::Created, &key, Some(key.revision))?;
+        self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+        Ok(Some(Guarded::free(changed(Completion::Created, key))))
+    }
+
+    /// Announces a change that begins with a provider key, and has the provider create or adopt it. Returns the
+    /// change to commit, which ends the creation.
+    ///
+    /// # Errors
+    /// Those of [`Broker::announce`], and what the provider reports.
+    pub(super) async fn create_at_provider(
+        &self,
+        cx: &RequestContext,
+        keep: &Keep<Key>,
+        through: &Reach,
+        request: &KeyRequest,
+        wanted: Wanted,
+        change: audit::StateChange,
+    ) -> Result<(Change, KeyDescription), Failure> {
+        if request.adopt.is_some() {
+            let change = self.announce(cx, change).await?;
+            return Ok((change, through.pipeline.create_key(&cx.op_context(), request).await?));
+        }
+        self.begin_creation(cx, keep, request, through, wanted).await?;
+        let created = async {
+            let change = self.announce(cx, change).await?;
+            let described = through.pipeline.create_key(&cx.op_context(), request).await?;
+            Ok((change.ending(request.made_as), described))
+        };
+        match created.await {
+            Ok(created) => Ok(created),
+            Err(failure) => {
+                self.forget_creation(cx, keep, request).await;
+                Err(failure)
             }
-        };
-        self.not_detached_under_another_id(cx, view.provider, &described.id, id).await?;
+        }
+    }
+
+    /// Stores a key that a provider created or adopted. `complete` makes the change to commit of the row as the
+    /// transaction will leave it.
+    ///
+    /// # Errors
+    /// Those of [`Broker::create_key`] that the store decides.
+    pub(super) async fn store_created(
+        &self,
+        tenant: TenantId,
+        id: KeyId,
+        wanted: &WantedKey,
+        described: &KeyDescription,
+        view: &Connection,
+        complete: impl FnOnce(&Key) -> Result<Change, Failure>,
+    ) -> Result<Key, Failure> {
+        self.not_detached_under_another_id(tenant, view.provider, &described.id, id).await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
-        let old = self.versions_of(cx, id).await?;
-        let (mut versions, primary) = number_versions(&old, |_| true, &described, view, now)?;
+        let old = self.versions_of(tenant, id).await?;
+        let (mut versions, primary) = number_versions(&old, |_| true, described, view, now)?;
         let primary = match versions.iter().find(|version| version.number == primary) {
             Some(version) => version.clone(),
             None => {
@@ -117,43 +199,40 @@ impl Broker {
                 // The primary version uses this connection from now on. So do the versions that
                 // `rules::follow` selects.
                 let version = KeyVersion {
-                    connection: Some((&**view).into()),
+                    connection: Some(view.into()),
                     ..version.clone()
                 };
                 versions.push(version.clone());
                 version
             }
         };
-        cx.note(|fields| fields.key_version = Some(primary.number));
         let mut key = Key {
             id,
-            tenant: cx.tenant(),
-            name: new.name,
+            tenant,
+            name: wanted.name.clone(),
             state: KeyState::Enabled,
             compromised_since: None,
             needs_restore: false,
             allow_export: false,
             primary,
             rotating: None,
-            cache: new.cache,
-            labels: new.labels,
-            managed_by: new.declared.then(|| MANAGED_BY.to_owned()),
+            cache: wanted.cache,
+            labels: wanted.labels.clone(),
+            managed_by: wanted.declared.then(|| MANAGED_BY.to_owned()),
             epoch: 1,
             lifts: 0,
             revision: 1,
             created: now,
             updated: now,
         };
-        // The response that is stored for a repeated request must show the row as the transaction
-        // will leave it.
-        if let Some(before) = self.store.holder(cx.tenant(), id).await? {
+        if let Some(before) = self.store.holder(tenant, id).await? {
             rules::adopt(&mut key, &before, &old)?;
         }
-        let change = change.keeping(keep.row(Completion::Created, &key, Some(key.revision))?);
+        let change = complete(&key)?;
         let created = self.store.create_key(&key, &versions, &change).await;
         let row = created.map_err(|error| self.refused_claim(view, error))?;
-        self.directory().readopted(cx.tenant(), id);
-        Ok(Guarded::free(changed(Completion::Created, row)))
+        self.directory().readopted(tenant, id);
+        Ok(row)
     }
 
     /// The failure of a change that claims provider keys through a connection. If another tenant
@@ -177,7 +256,7 @@ impl Broker {
             (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
             (Some((held, true)), Some(_) | None) => Ok(held),
-            (None, Some(asked)) if self.versions_of(cx, asked).await?.is_empty() => Ok(asked),
+            (None, Some(asked)) if self.versions_of(cx.tenant(), asked).await?.is_empty() => Ok(asked),
             (None, Some(_)) => Err(
                 Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
                     .advice("Leave out id, or adopt the detached key's provider key."),
@@ -190,12 +269,12 @@ impl Broker {
     /// must get its old id, which the store finds only by the provider key id.
     async fn not_detached_under_another_id(
         &self,
-        cx: &RequestContext,
+        tenant: TenantId,
         provider: ProviderKind,
         provider_key: &str,
         id: KeyId,
     ) -> Result<(), Failure> {
-        match self.store.provider_key_holder(cx.tenant(), provider, provider_key).await? {
+        match self.store.provider_key_holder(tenant, provider, provider_key).await? {
             Some((held, true)) if held != id => Err(Failure::new(
                 Code::ProviderKeyTaken,
                 format!("The tenant had this provider's key before and detached it; its own name is {provider_key}."),
@@ -209,8 +288,8 @@ impl Broker {
     }
 
     /// The versions that the key of this id has, or had before it was detached; empty if there is none.
-    async fn versions_of(&self, cx: &RequestContext, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
-        match self.store.key_versions(cx.tenant(), id).await {
+    async fn versions_of(&self, tenant: TenantId, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+        match self.store.key_versions(tenant, id).await {
             Ok(versions) => Ok(versions),
             Err(StoreError::NotFound) => Ok(Vec::new()),
             Err(error) => Err(error.into()),
@@ -260,6 +339,6 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
     Ok(described)
 }
 
-fn taken_name() -> Failure {
+pub(super) fn taken_name() -> Failure {
     Failure::new(Code::AlreadyExists, "A key of that name exists in this tenant.")
 }

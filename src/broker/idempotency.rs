@@ -190,7 +190,7 @@ impl<T> Keep<T> {
 
     /// The row that replaces the one of [`Keep::begins`] where nothing was begun. `None` where an earlier
     /// attempt may have begun it.
-    fn begins_nothing(&self) -> Option<IdempotencyRecord> {
+    pub(super) fn begins_nothing(&self) -> Option<IdempotencyRecord> {
         let first = self.first.as_ref().filter(|first| first.begun.is_none())?;
         Some(Self::begun_row(first, String::new()))
     }

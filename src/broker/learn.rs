@@ -1,10 +1,11 @@
 //! Reads a key's versions and their states at the provider, and stores what changed. Each such
 //! change has an intent and an outcome in the tenant's log, like a change that a request makes.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyDescription, OpContext, VersionDescription};
+use claviger_provider::{ConnectionId, KeyDescription, KeyId, OpContext, ProviderKeyRef, TenantId, VersionDescription};
 
 use super::at_provider::turn_at_provider;
 use super::reach::Reach;
@@ -163,7 +164,8 @@ impl Broker {
         deadline: Instant,
         store: impl AsyncFnOnce(&Change) -> Result<Stored, Failure>,
     ) -> Result<Stored, Failure> {
-        let intent = self.announce_learned(key, through, deadline).await?;
+        let update = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
+        let intent = self.announce_learned(key.tenant(), key.id(), through, update, deadline).await?;
         // What a provider describes is not the tenant's wish alone, and must not fill the store either.
         let change = Change::announced(intent.position().0).within(Some(self.quotas));
         let mut stored = store(&change).await;
@@ -179,30 +181,50 @@ impl Broker {
         {
             stored = Err(error.into());
         }
-        let outcome = match &stored {
-            Ok(_) => Outcome::Success,
-            Err(failure) if failure.outcome_unknown => Outcome::Interrupted,
-            Err(failure) => Outcome::Failed(failure.code.as_str()),
-        };
         let primary = match &stored {
             Ok(Stored { versions: true, .. }) => key.view().ok().map(|view| view.key.primary.number),
             Ok(_) | Err(_) => None,
         };
-        let complete = |record: &mut audit::Record| record.key_version = primary.map(audit::Number::from);
-        if let Err(error) = intent.resolve(outcome, complete, (), Instant::now() + RECORD_TIME).await {
-            tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
-        }
+        resolve_learned(intent, &stored, primary).await;
         stored
     }
 
-    /// Records the intent of a change that no request asked for.
-    async fn announce_learned(&self, key: &KeyEntry, through: &Connection, deadline: Instant) -> Result<Intent, Failure> {
-        let mut record = self.log.entry(key.tenant(), audit::Operation::Internal(Internal::Background));
+    /// Records the intent of a change that a lost answer left to be finished, runs `store`, which returns the
+    /// number of the primary version, and records the outcome.
+    pub(super) async fn finish(
+        &self,
+        key: KeyId,
+        through: &Connection,
+        change: audit::StateChange,
+        deadline: Instant,
+        store: impl AsyncFnOnce(Change) -> Result<u32, Failure>,
+    ) -> Result<(), Failure> {
+        let intent = self.announce_learned(through.tenant, key, through, change, deadline).await?;
+        let stored = store(Change::announced(intent.position().0).within(Some(self.quotas))).await;
+        resolve_learned(intent, &stored, stored.as_ref().ok().copied()).await;
+        stored.map(drop)
+    }
+
+    /// A record of what no request asked for.
+    pub(super) fn background_entry(&self, tenant: TenantId, key: KeyId, connection: ConnectionId) -> audit::Record {
+        let mut record = self.log.entry(tenant, audit::Operation::Internal(Internal::Background));
         record.authn = Some(Authn::Gateway);
-        record.key = Some(key.id());
-        record.connection = Some(through.id);
+        record.key = Some(key);
+        record.connection = Some(connection);
+        record
+    }
+
+    /// Records the intent of a change that no request asked for.
+    async fn announce_learned(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        through: &Connection,
+        change: audit::StateChange,
+        deadline: Instant,
+    ) -> Result<Intent, Failure> {
+        let mut record = self.background_entry(tenant, key, through.id);
         record.provider = Some(through.provider);
-        let change = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
         self.log.intent(record, change, deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             Failure::new(Code::AuditUnavailable, "The audit log cannot record the intent; nothing was done.")
@@ -259,6 +281,19 @@ impl Broker {
     }
 }
 
+/// Records the outcome of a change that no request asked for, with the primary version that it led to.
+async fn resolve_learned<T>(intent: Intent, stored: &Result<T, Failure>, primary: Option<u32>) {
+    let outcome = match stored {
+        Ok(_) => Outcome::Success,
+        Err(failure) if failure.outcome_unknown => Outcome::Interrupted,
+        Err(failure) => Outcome::Failed(failure.code.as_str()),
+    };
+    let complete = |record: &mut audit::Record| record.key_version = primary.map(audit::Number::from);
+    if let Err(error) = intent.resolve(outcome, complete, (), Instant::now() + RECORD_TIME).await {
+        tracing::error!(%error, "the outcome of what was learned of a key could not be recorded yet");
+    }
+}
+
 /// The versions of a description that the gateway stores, with their index in it.
 fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDescription)> {
     let cut = described.versions.len().saturating_sub(MAX_TAKEN);
@@ -272,14 +307,13 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
 /// version, its state is `Unknown`: only a call can show whether the version is usable.
 fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<(u32, ProviderState)> {
     let whole = described.versions.len() <= MAX_TAKEN;
-    // Versions without a name are matched by their order.
-    let mut unclaimed: Vec<&VersionDescription> = described.versions.iter().collect();
+    let mut unclaimed = Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)));
     let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
     let mut states = Vec::new();
     for version in known.iter().filter(described_key) {
-        let same = |there: &&VersionDescription| version.is(through.provider, &there.key.id, &there.key.version);
-        let state = match unclaimed.iter().position(same) {
-            Some(at) => unclaimed.remove(at).state.into(),
+        let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
+        let state = match there.flatten() {
+            Some(there) => there.state.into(),
             None if whole => ProviderState::Unknown,
             None => continue,
         };
@@ -288,6 +322,31 @@ fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Conn
         }
     }
     states
+}
+
+/// A version's names at the provider: its key's id, and its own.
+type VersionNames<'a> = (&'a str, &'a str);
+
+fn names(key: &ProviderKeyRef) -> VersionNames<'_> {
+    (&key.id, &key.version)
+}
+
+/// Versions by their names at the provider, each to be taken once. Those of equal names, because the provider names
+/// none, are taken in their order.
+struct Unclaimed<'a, T>(HashMap<VersionNames<'a>, VecDeque<T>>);
+
+impl<'a, T> Unclaimed<'a, T> {
+    fn of(versions: impl Iterator<Item = (VersionNames<'a>, T)>) -> Self {
+        let mut by_names: HashMap<_, VecDeque<T>> = HashMap::new();
+        for (names, version) in versions {
+            by_names.entry(names).or_default().push_back(version);
+        }
+        Self(by_names)
+    }
+
+    fn take(&mut self, names: VersionNames<'a>) -> Option<T> {
+        self.0.get_mut(&names)?.pop_front()
+    }
 }
 
 /// The versions that a rotation in place can name again: those through the primary's connection.
@@ -318,12 +377,12 @@ pub(super) fn number_versions(
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
     let mut new = Vec::new();
     let mut primary = None;
-    // Versions without a name are matched by their order.
-    let mut unclaimed: Vec<&KeyVersion> = known.iter().filter(|version| can_be(version)).collect();
+    let candidates = known
+        .iter()
+        .filter(|version| version.provider == through.provider && can_be(version));
+    let mut unclaimed = Unclaimed::of(candidates.map(|row| ((&*row.provider_key, &*row.provider_version), row.number)));
     for (at, version) in taken(described) {
-        let same = |row: &&KeyVersion| row.is(through.provider, &version.key.id, &version.key.version);
-        let there = unclaimed.iter().position(same).map(|at| unclaimed.remove(at).number);
-        let number = match there {
+        let number = match unclaimed.take(names(&version.key)) {
             Some(number) => number,
             None => {
                 next += 1;
@@ -355,7 +414,7 @@ pub(super) fn number_versions(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use claviger_provider::{KeySpec, KeyState as AtProvider, ProviderKeyRef, TenantId};
+    use claviger_provider::{KeySpec, KeyState as AtProvider};
 
     use super::*;
     use crate::keys::fixture::{connection, row};

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{KeyId, KeyRequest};
+use claviger_provider::{KeyDescription, KeyId, KeyRequest};
 
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
 use super::export::{Destination, may_leave};
-use super::idempotency::Begun;
 use super::learn::number_versions;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
@@ -16,8 +15,8 @@ use super::rotate::not_rotating;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
-use crate::store::StoreError;
-use crate::store::model::{Custody, Key, KeyState, KeyVersion, Resource};
+use crate::store::model::{Custody, Key, KeyState, KeyVersion, Resource, Wanted};
+use crate::store::{Change, StoreError};
 
 impl Broker {
     /// Moves a key. The caller holds the key's lock for changes at providers (`turn_at_provider`).
@@ -54,9 +53,6 @@ impl Broker {
 
         // A provider key that was made for this key before may still have the name with the key's id.
         let made_as = keep.drawn().unwrap_or_else(KeyId::random);
-        if new.provider_key.is_none() {
-            self.keep_begun(cx, keep, Begun::MakeAs(made_as)).await?;
-        }
         // Record the verb `move` and not `rotate`. After a crash, recovery can finish a rotation
         // from the provider's description, but not a move.
         let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id()).at_provider();
@@ -65,7 +61,6 @@ impl Broker {
             // The log names the provider key, because after a crash or a refusal nothing else does.
             None => change.making(&made_as),
         };
-        let change = self.announce(cx, change).await?;
         let request = KeyRequest {
             key_id: key.id(),
             made_as,
@@ -73,15 +68,44 @@ impl Broker {
             spec,
             adopt: new.provider_key.map(str::to_owned),
         };
-        let described = match reach.pipeline.create_key(&cx.op_context(), &request).await {
-            Ok(described) => made(described, spec)?,
-            Err(error) => {
-                if new.provider_key.is_none() {
-                    self.forget_begun(cx, keep).await;
-                }
-                return Err(error.into());
-            }
+        let wanted = Wanted::VersionAfter(from.number);
+        let (change, described) = self.create_at_provider(cx, keep, &reach, &request, wanted, change).await?;
+        let described = made(described, spec)?;
+        if request.repeated
+            && let Some(there) = described.kek(key.id())
+            && view
+                .versions
+                .iter()
+                .any(|version| version.is(reach.row.provider, &there.key.id, &there.key.version))
+        {
+            // The gateway has finished what an earlier attempt of this request began.
+            let row = Key::clone(&view.key);
+            cx.note(|fields| fields.key_version = Some(row.primary.number));
+            let kept = keep.row(Completion::Done, &row, Some(row.revision))?;
+            self.store.mark_applied(cx.tenant(), &change.keeping(kept)).await?;
+            return Ok(Guarded::free(changed(Completion::Done, row)));
+        }
+        let complete = |after: &Key| {
+            authorized.names(&after.primary);
+            cx.note(|fields| fields.key_version = Some(after.primary.number));
+            Ok(change.keeping(keep.row(Completion::Done, after, Some(after.revision))?))
         };
+        let row = self.store_moved(key, to, &described, complete).await?;
+        Ok(Guarded::free(changed(Completion::Done, row)))
+    }
+
+    /// Gives a key a new primary version through this connection. `complete` makes the change to commit of the
+    /// row as the transaction will leave it. The caller holds the turn at the provider.
+    ///
+    /// # Errors
+    /// Those of [`Broker::move_key`] that may have come while the provider made the key.
+    pub(super) async fn store_moved(
+        &self,
+        key: &Arc<KeyEntry>,
+        to: &Arc<ConnectionEntry>,
+        described: &KeyDescription,
+        complete: impl FnOnce(&Key) -> Result<Change, Failure>,
+    ) -> Result<Key, Failure> {
         let _row = key.change().lock().await;
         // All of this may have changed while the provider made the key.
         let view = key.view()?;
@@ -91,23 +115,21 @@ impl Broker {
         let now = self.now();
         // Give every version a new number. None can be a known version, because the store refuses a
         // move to a provider version that the key has.
-        let (versions, primary) = number_versions(&view.versions, |_| false, &described, &reach.row, now)?;
+        let (versions, primary) = number_versions(&view.versions, |_| false, described, &reach.row, now)?;
         let mut after = Key::clone(&view.key);
         if let Some(version) = versions.iter().find(|version| version.number == primary) {
-            authorized.names(version);
             after.primary.clone_from(version);
         }
         after.revision += 1;
         after.updated = now;
-        cx.note(|fields| fields.key_version = Some(primary));
-        let change = change.keeping(keep.row(Completion::Done, &after, Some(after.revision))?);
+        let change = complete(&after)?;
         let row = self
             .store
             .move_key(key.tenant(), key.id(), &versions, primary, now, &change)
             .await
             .map_err(|error| self.refused_claim(&reach.row, error))?;
         key.put(row.clone(), Some(view.versions.iter().cloned().chain(versions).collect()));
-        Ok(Guarded::free(changed(Completion::Done, row)))
+        Ok(row)
     }
 
     /// Refuses to move away from a severed connection, because the tenant ended the use of its

@@ -4,26 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
-use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
 use super::idempotency::Begun;
 use super::learn::{Stored, in_place, number_versions};
 use super::read::changed;
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
 use crate::store::Change;
 use crate::store::model::{Key, Resource};
 
-/// The most keys that one round checks, and the most of one tenant: a provider that hangs must not hold up
-/// the next round for others.
-const ROUND: u32 = 1000;
-const ROUND_OF_TENANT: u32 = 4;
-/// How many are checked at once.
-const AT_ONCE: usize = 32;
-/// Timeout of one check.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
@@ -129,8 +121,9 @@ impl Broker {
         };
         not_rotating(&ready.view.key)?;
         let primary = ready.view.key.primary.number;
-        if keep.rotated_from().is_some_and(|before| primary > before) {
-            // What an earlier attempt of this request asked for is there: its answer was lost.
+        if keep.rotated_from().is_some_and(|before| primary > before) || keep.drawn().is_some() {
+            // What an earlier attempt of this request asked for is there: its answer was lost. If that was a
+            // move, the gateway has finished it.
             let key = Key::clone(&ready.view.key);
             cx.note(|fields| fields.key_version = Some(primary));
             let kept = keep.row(Completion::Done, &key, Some(key.revision))?;
@@ -196,16 +189,13 @@ impl Broker {
             tracing::warn!(%error, "the store cannot list the rotations in progress");
             Failure::from(error).code
         })?;
-        futures::stream::iter(keys)
-            .map(async |(tenant, id)| {
-                self.finish_rotation(tenant, id).await.map_err(|failure| {
-                    tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation in progress could not be checked");
-                    failure.code
-                })
+        check_all(keys.into_iter().map(async |(tenant, id)| {
+            self.finish_rotation(tenant, id).await.map_err(|failure| {
+                tracing::warn!(%tenant, key = %id, code = failure.code.as_str(), "a rotation in progress could not be checked");
+                failure.code
             })
-            .buffer_unordered(AT_ONCE)
-            .fold(Ok(()), async |all, one| all.and(one))
-            .await
+        }))
+        .await
     }
 
     async fn finish_rotation(&self, tenant: TenantId, id: KeyId) -> Result<(), Failure> {

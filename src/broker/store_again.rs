@@ -10,12 +10,22 @@ use super::unstored::{Pending, UnstoredCounts};
 use super::{Broker, Code, Failure};
 use crate::access::Refused;
 use crate::audit::{EmergencyRevocation, Health, KillEntry, KillFileStanding};
+use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::{Change, StoreError};
 
 /// The metric of revocations that the store lacks.
 const UNSTORED: &str = "claviger_revocations_unstored";
 /// How many attempts of one round may fail before the rest waits for the next round.
 const MAX_FAILURES: usize = 16;
+
+/// What a revocation revokes, in memory.
+enum Revocable {
+    Key(Option<Arc<KeyEntry>>),
+    Connection(Option<Arc<ConnectionEntry>>),
+    Tenant,
+    /// A token or a principal: never lifted.
+    Credential,
+}
 
 impl Broker {
     /// How many revocations the store lacks.
@@ -103,52 +113,29 @@ impl Broker {
             }
             Err(error) => Err(Failure::from(error)),
         };
-        // Under the lock that an enable, a restore or a resume takes: what it lifted must not be
-        // committed after it.
-        let is_pending = || self.unstored.contains(tenant, revocation);
-        match revocation {
-            EmergencyRevocation::Disable(id) => {
-                let entry = self.directory().key(tenant, id).await?;
-                let _one_at_a_time = match &entry {
-                    Some(entry) => Some(entry.change().lock().await),
-                    None => None,
-                };
-                if is_pending()
-                    && let (Some(Revoked::Key(row)), Some(entry)) = (commit().await?, &entry)
-                {
-                    entry.put(row, None);
-                }
-                self.stored(tenant, revocation);
-            }
-            EmergencyRevocation::Sever(id) => {
-                let entry = self.directory().connection(tenant, id).await?;
-                let _one_at_a_time = match &entry {
-                    Some(entry) => Some(entry.change().lock().await),
-                    None => None,
-                };
-                if is_pending()
-                    && let (Some(Revoked::Connection(row)), Some(entry)) = (commit().await?, &entry)
-                {
-                    entry.put(row);
-                }
-                self.stored(tenant, revocation);
-            }
-            EmergencyRevocation::Suspend(_) => {
-                let _one_at_a_time = self.suspensions.turn().await;
-                if is_pending()
-                    && let Some(revoked) = commit().await?
-                {
-                    self.apply_revocation(&revoked);
-                }
-                self.stored(tenant, revocation);
-            }
-            EmergencyRevocation::Revoke(_) | EmergencyRevocation::DeletePrincipal(_) => {
-                if let Some(revoked) = commit().await? {
-                    self.apply_revocation(&revoked);
-                }
-                self.stored(tenant, revocation);
+        let object = match revocation {
+            EmergencyRevocation::Disable(id) => Revocable::Key(self.directory().key(tenant, id).await?),
+            EmergencyRevocation::Sever(id) => Revocable::Connection(self.directory().connection(tenant, id).await?),
+            EmergencyRevocation::Suspend(_) => Revocable::Tenant,
+            EmergencyRevocation::Revoke(_) | EmergencyRevocation::DeletePrincipal(_) => Revocable::Credential,
+        };
+        // The lock that an enable, a restore or a resume takes: what it lifted must not be committed after it.
+        let _one_at_a_time = match &object {
+            Revocable::Key(Some(entry)) => Some(entry.change().lock().await),
+            Revocable::Connection(Some(entry)) => Some(entry.change().lock().await),
+            Revocable::Tenant => Some(self.suspensions.turn().await),
+            Revocable::Key(None) | Revocable::Connection(None) | Revocable::Credential => None,
+        };
+        if self.unstored.contains(tenant, revocation)
+            && let Some(revoked) = commit().await?
+        {
+            match (&object, revoked) {
+                (Revocable::Key(Some(entry)), Revoked::Key(row)) => entry.put(row, None),
+                (Revocable::Connection(Some(entry)), Revoked::Connection(row)) => entry.put(row),
+                (_, revoked) => self.apply_revocation(&revoked),
             }
         }
+        self.stored(tenant, revocation);
         Ok(())
     }
 

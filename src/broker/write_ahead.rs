@@ -26,7 +26,8 @@ pub(super) fn warn_of_orphan(change: &StateChange) {
     };
     if let (Object::Key, Some(made_as)) = (change.object, made_as) {
         let (key, made_as) = (KeyId::from_bytes(change.id.0), KeyId::from_bytes(made_as.0));
-        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id that nothing uses");
+        tracing::warn!(%key, %made_as, "a change was interrupted that makes a provider key: the provider may have one of that id. The gateway looks for it in a minute, and finishes \
+             the change or logs what is left");
     }
 }
 

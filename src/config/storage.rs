@@ -46,9 +46,6 @@ pub struct WrappedRootKey {
 }
 
 impl RootKey {
-    /// Name of the credential, which systemd stores as a file in `$CREDENTIALS_DIRECTORY`.
-    pub const CREDENTIAL: &str = "claviger-root-key";
-
     fn read(source: &mut Section<'_>) -> Option<Self> {
         let file = source.setting("file", &FilePath);
         let credential = source.setting("systemd_credential", &Switch).unwrap_or(false);

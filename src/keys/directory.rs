@@ -57,7 +57,8 @@ pub struct Directory {
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
     reserved: DashSet<(TenantId, String)>,
-    unstored: Unstored,
+    unstored_disables: Unstored<Key>,
+    unstored_severs: Unstored<Connection>,
 }
 
 /// A name that a key is being made under; free again when dropped.
@@ -83,7 +84,8 @@ impl Directory {
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
             reserved: DashSet::new(),
-            unstored: Unstored::default(),
+            unstored_disables: Unstored::default(),
+            unstored_severs: Unstored::default(),
         }
     }
 
@@ -164,7 +166,7 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            self.unstored.apply_to_key(&mut snapshot.key);
+            self.unstored_disables.apply(&mut snapshot.key);
             let id = snapshot.key.id;
             let view = KeyView {
                 key: Arc::new(snapshot.key),
@@ -212,22 +214,22 @@ impl Directory {
     /// Keeps a disable that the store could not take until [`Directory::key_stored`]: the key stays
     /// disabled also when it leaves memory and is loaded again.
     pub fn keep_disabled(&self, row: &Key) {
-        self.unstored.keep_key(row);
+        self.unstored_disables.keep(row);
     }
 
     /// As [`Directory::keep_disabled`], for a sever.
     pub fn keep_severed(&self, row: &Connection) {
-        self.unstored.keep_connection(row);
+        self.unstored_severs.keep(row);
     }
 
     /// The store has the row of a kept disable, or the key was enabled.
     pub fn key_stored(&self, tenant: TenantId, id: KeyId) {
-        self.unstored.forget_key(tenant, id);
+        self.unstored_disables.forget(&(tenant, id));
     }
 
     /// As [`Directory::key_stored`], for a sever.
     pub fn connection_stored(&self, id: ConnectionId) {
-        self.unstored.forget_connection(id);
+        self.unstored_severs.forget(&id);
     }
 
     /// Notes that a key was adopted again under the id of a detached one; after the commit.
@@ -272,7 +274,7 @@ impl Directory {
                 Err(StoreError::NotFound) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            self.unstored.apply_to_connection(&mut snapshot.connection);
+            self.unstored_severs.apply(&mut snapshot.connection);
             let (connection, loads) = (&snapshot.connection, Arc::clone(self.connections.loads()));
             let loaded = match self.factories.connect(&snapshot, &[], SeverSwitch::default()).await {
                 Ok(pipeline) => ConnectionEntry::new(snapshot.connection, pipeline, loads),

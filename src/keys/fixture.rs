@@ -22,13 +22,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Store};
 
 /// A change without intent.
-pub(crate) const PLAIN: Change = Change {
-    intent: None,
-    idempotency: None,
-    credential: None,
-    quotas: None,
-    revocation: false,
-};
+pub(crate) const PLAIN: Change = Change::unannounced();
 
 /// A store with one tenant and one connection.
 pub(crate) struct World {

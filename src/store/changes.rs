@@ -9,10 +9,10 @@ use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Change, CredentialRef, LastRecord, Store, StoreError, clock, rules};
+use super::{Change, CreationMark, CredentialRef, LastRecord, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
-/// applied and keeps the answer.
+/// applied, begins or ends a creation, and keeps the answer.
 async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Result<Box<dyn Transaction>, StoreError> {
     let priority = if change.revocation {
         Priority::Revocation
@@ -25,6 +25,11 @@ async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Res
     }
     if let Some(position) = change.intent {
         transaction.insert_applied(tenant, position).await?;
+    }
+    match &change.creation {
+        Some(CreationMark::Begins(creation)) => transaction.put_creation(creation).await?,
+        Some(CreationMark::Ends(made_as)) => transaction.delete_creation(tenant, *made_as).await?,
+        None => {}
     }
     if let Some(record) = &change.idempotency {
         let expired = rules::answers_expired_at(Utc::now());

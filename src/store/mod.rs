@@ -32,7 +32,7 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
     Token, TokenSnapshot, Usage, WrapsReserved,
 };
@@ -102,6 +102,17 @@ pub struct Change {
     pub quotas: Option<Quotas>,
     /// Whether it is a revocation, which is written before every other change that waits.
     pub revocation: bool,
+    /// The creation of a provider key that begins or ends with it.
+    pub creation: Option<CreationMark>,
+}
+
+/// Where a change stands in the creation of a provider key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreationMark {
+    /// The provider is asked next; or, of a creation that has begun, it is asked again when this is due.
+    Begins(Box<Creation>),
+    /// A version has the key that was created under this id, or nothing was made.
+    Ends(KeyId),
 }
 
 /// A credential, as a transaction looks it up again.
@@ -125,6 +136,7 @@ impl Change {
             credential: None,
             quotas: None,
             revocation: false,
+            creation: None,
         }
     }
 
@@ -136,6 +148,7 @@ impl Change {
             credential: None,
             quotas: None,
             revocation: false,
+            creation: None,
         }
     }
 
@@ -166,6 +179,20 @@ impl Change {
     pub fn already_effective(mut self) -> Self {
         self.credential = None;
         self.quotas = None;
+        self
+    }
+
+    /// Notes that the provider is asked next to create a key.
+    #[must_use]
+    pub fn beginning(mut self, creation: Creation) -> Self {
+        self.creation = Some(CreationMark::Begins(Box::new(creation)));
+        self
+    }
+
+    /// Ends the creation of the key that was created under this id.
+    #[must_use]
+    pub fn ending(mut self, made_as: KeyId) -> Self {
+        self.creation = Some(CreationMark::Ends(made_as));
         self
     }
 
@@ -292,6 +319,11 @@ pub trait Reads: Send + Sync {
     /// at random: so neither another tenant's keys nor the tenant's own are passed over for long. Suspended
     /// tenants' are left out.
     async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+    /// A creation that has begun.
+    async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError>;
+    /// Creations that are due at `now` (Unix microseconds), of each tenant the earliest due; otherwise as
+    /// [`Reads::rotating_keys`].
+    async fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError>;
 }
 
 /// A store: reads, and changes. Each change is one transaction and returns the rows that it

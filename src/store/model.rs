@@ -1,5 +1,6 @@
 //! The rows of the store as the rest of the gateway uses them. Times are in Unix microseconds.
 
+mod creations;
 mod keys;
 mod quotas;
 mod states;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
+pub use creations::{Creation, Wanted, WantedKey};
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion, WrapsReserved,

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
     KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
     TokenSnapshot, Usage, WrapsReserved,
 };
@@ -144,6 +144,8 @@ forward! {
     fn holder(&self, tenant: TenantId, id: KeyId) -> Result<Option<Holder>, StoreError>;
     fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+    fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError>;
+    fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError>;
 }
 
 forward! {

@@ -57,6 +57,12 @@ pub enum RootKeyError {
     /// Not `clvroot1:` and 43 characters of base64url.
     #[error("the root key is not of the form `{PREFIX}` and 43 characters of base64url")]
     Malformed,
+    /// systemd passed no credentials to this process: `$CREDENTIALS_DIRECTORY` is not set.
+    #[error("systemd passes credentials to the service alone, and did not start this process as one: CREDENTIALS_DIRECTORY is not set")]
+    NoService,
+    /// systemd passed credentials, and not this one.
+    #[error("systemd provides no credential named {CREDENTIAL}: see LoadCredentialEncrypted= in systemd.exec(5)")]
+    NoCredential,
     /// The file system failed.
     #[error("the root key file {path}: {source}")]
     Io {
@@ -103,16 +109,14 @@ impl RootKey {
         Self::read(path, file)
     }
 
-    /// Reads the systemd credential `claviger-root-key` from `$CREDENTIALS_DIRECTORY`;
-    /// `None` if systemd passed no credential.
+    /// Reads the systemd credential `claviger-root-key` from `$CREDENTIALS_DIRECTORY`.
     ///
     /// # Errors
-    /// As [`RootKey::from_credentials`].
-    pub fn from_systemd() -> Result<Option<Self>, RootKeyError> {
-        match std::env::var_os("CREDENTIALS_DIRECTORY") {
-            Some(directory) => Self::from_credentials(Path::new(&directory)),
-            None => Ok(None),
-        }
+    /// [`RootKeyError::NoService`] where systemd did not start this process as a service with credentials,
+    /// [`RootKeyError::NoCredential`], and those of [`RootKey::from_credentials`].
+    pub fn from_systemd() -> Result<Self, RootKeyError> {
+        let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(RootKeyError::NoService)?;
+        Self::from_credentials(Path::new(&directory))?.ok_or(RootKeyError::NoCredential)
     }
 
     /// Reads the credential from this directory; `None` if it does not exist.

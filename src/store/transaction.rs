@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, SealedStore, Secret, TenantId, TokenId};
 
 use super::model::{
-    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
+    Claim, Connection, Creation, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token,
+    TokenSnapshot,
 };
 use super::{LastRecord, Reads, StoreError};
 
@@ -79,6 +80,12 @@ pub trait Transaction: Send {
     /// Adds to the number of a tenant's objects of a kind, or takes from it; returns the new number. It
     /// never gets below 0.
     async fn count(&mut self, tenant: TenantId, resource: Resource, change: i64) -> Result<u64, StoreError>;
+
+    /// Writes a creation, or only the time at which it is due where it exists. Of more than
+    /// [`Creation::MOST`] of a tenant, deletes the oldest.
+    async fn put_creation(&mut self, creation: &Creation) -> Result<(), StoreError>;
+    /// Deletes a creation, if it exists.
+    async fn delete_creation(&mut self, tenant: TenantId, made_as: KeyId) -> Result<(), StoreError>;
 
     /// Seals and writes values.
     async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError>;

@@ -74,6 +74,7 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "log_position",
             "kill_file",
             "revocations",
+            "creations",
             "rotations",
             "metrics_upkeep"
         ]

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use claviger_test_support::{Answer, Client, Gateway, Started, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
+use crate::media::store;
 use crate::run;
 use crate::service::{Loss, Service};
 
 /// How long the gateway may take to find out what became of a change.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The losses after which the service may have made the change, with what the caller is answered.
-const LOSSES: [(Loss, &str); 3] = [
+pub const LOSSES: [(Loss, &str); 3] = [
     (Loss::Closed, "provider_unavailable"),
     (Loss::Silent, "deadline_exceeded"),
     (Loss::BadGateway, "provider_unavailable"),
@@ -26,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || {
             run(killed())
         }),
+        Trial::test("answers::a_rotation_that_never_shows_is_given_up", || run(given_up())),
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
         Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
@@ -34,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A gateway with both connections to the service, and a key on each.
-async fn world(service: &Service) -> (Gateway, Started, Client) {
+pub async fn world(service: &Service) -> (Gateway, Started, Client) {
     let gateway = Gateway::new(crate::BINARY);
     let started = gateway.serve(&service.tune());
     let client = started.with_tenant("acme").await;
@@ -47,7 +50,7 @@ async fn world(service: &Service) -> (Gateway, Started, Client) {
 }
 
 /// The outcome of the request that this answers.
-fn outcome(gateway: &Gateway, answer: &Answer) -> Value {
+pub fn outcome(gateway: &Gateway, answer: &Answer) -> Value {
     let id = answer.header("x-request-id").to_owned();
     let mut all = records(&gateway.data()).into_iter();
     all.find(|record| record["kind"] == "outcome" && record["request_id"] == id.as_str())
@@ -147,8 +150,56 @@ async fn killed() {
     until(&started.tenant("acme"), "on-aws", 2).await;
 }
 
+/// As if the lost rotations had begun so many seconds earlier. The gateway is not running.
+async fn age_rotations(gateway: &Gateway, seconds: i64) {
+    let mut store = store(&gateway.data()).await;
+    // Negative: the answer was lost.
+    sqlx::query("UPDATE keys SET rotating = rotating + ?1 WHERE rotating < 0")
+        .bind(seconds * 1_000_000)
+        .execute(&mut store)
+        .await
+        .expect("the rows change");
+    store.close().await.expect("the store is closed");
+}
+
+async fn given_up() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    service.lose(Some(Loss::Unarrived));
+    for key in ["on-vault", "on-aws"] {
+        lose_rotation(&gateway, &client, key, "provider_unavailable").await;
+    }
+    service.lose(None);
+    started.kill();
+    age_rotations(&gateway, 60).await;
+    let started = gateway.serve(&service.tune());
+    let client = started.tenant("acme");
+    until(&client, "on-vault", 1).await;
+    let aws = client.get("/v1/keys/on-aws").await.expect_status(200);
+    assert_eq!(aws["rotation"]["state"], "in_progress", "AWS may show it later: {aws}");
+    let told = |key: &Value| {
+        let mut all = records(&gateway.data()).into_iter();
+        all.any(|record| {
+            record["operation"] == "Background" && record["kind"] == "outcome" && record["key"] == *key && record["result"] == "success"
+        })
+    };
+    let vault = client.get("/v1/keys/on-vault").await.expect_status(200);
+    assert!(told(&vault["id"]) && !told(&aws["id"]), "each end has a record");
+    started.kill();
+    age_rotations(&gateway, 14 * 60).await;
+    let started = gateway.serve(&service.tune());
+    let client = started.tenant("acme");
+    until(&client, "on-aws", 1).await;
+    assert!(told(&aws["id"]));
+    for key in ["on-vault", "on-aws"] {
+        client.post(&format!("/v1/keys/{key}/rotate"), &json!({})).await;
+        service.finish();
+        until(&client, key, 2).await;
+    }
+}
+
 /// Sends a request with an idempotency key, which is the request itself.
-async fn once(client: &Client, path: &str, body: &Value) -> Answer {
+pub async fn once(client: &Client, path: &str, body: &Value) -> Answer {
     let key = format!("{path}{body}").replace(' ', "");
     let request = client.request(http::Method::POST, path).body(body.to_string());
     let request = request.header("content-type", "application/json").header("idempotency-key", &key);

@@ -11,6 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::load::text;
+use crate::ready::{part, until_sound};
 use crate::verify::Record;
 use crate::{kill, run};
 
@@ -54,13 +55,6 @@ async fn unwrapped(client: &Client, body: &Value) -> u64 {
     number.parse().expect("a number")
 }
 
-/// The health of the audit log in `/readyz`.
-async fn log_part(started: &Started) -> Value {
-    let ready = started.operator().get("/readyz").await;
-    let parts = ready.body["parts"].as_array().expect("parts").clone();
-    parts.into_iter().find(|part| part["name"] == "audit_log").expect("the log's part")
-}
-
 async fn numbers_come_back() {
     for tune in [Tune::default(), process_crash()] {
         let gateway = Gateway::with_limited_files(crate::BINARY);
@@ -77,11 +71,7 @@ async fn numbers_come_back() {
             }
         }
         started.limit_files(None);
-        let end = Instant::now() + Duration::from_secs(20);
-        while log_part(&started).await["state"] != "sound" {
-            assert!(Instant::now() < end, "the log stays {}", log_part(&started).await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_sound(&started).await;
         assert_eq!(unwrapped(&client, &body).await, last + 1);
         let mut numbers = join_all((0..16).map(|_| unwrapped(&client, &body))).await;
         numbers.sort_unstable();
@@ -101,7 +91,7 @@ async fn mode_is_shown() {
     for (tune, mode) in [(process_crash(), "process-crash"), (Tune::default(), "power-loss")] {
         gateway.serve(&tune).kill();
         let started = gateway.serve(&tune);
-        assert_eq!(log_part(&started).await["durability"], mode);
+        assert_eq!(part(&started, "audit_log").await.1["durability"], mode);
         let restarted = records(&gateway.data());
         let restarted = restarted.iter().rfind(|record| record["kind"] == "restarted").expect("one");
         assert_eq!(

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
 use libtest_mimic::Trial;
@@ -14,6 +13,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
 use crate::load::text;
+use crate::ready::{log_state, until_sound, until_state};
 use crate::run;
 use crate::verify::Record;
 
@@ -117,27 +117,6 @@ fn take_no_more(gateway: &Gateway, started: &Started) {
 
 fn said(answer: &Answer) -> (u16, &str) {
     (answer.status, answer.body["code"].as_str().unwrap_or(""))
-}
-
-/// The health of the audit log in `/readyz`.
-async fn log_state(started: &Started) -> (u16, bool, String) {
-    let ready = started.operator().get("/readyz").await;
-    let parts = ready.body["parts"].as_array().expect("parts").clone();
-    let part = parts.iter().find(|part| part["name"] == "audit_log").expect("the log's part");
-    (ready.status, part["ready"] == true, text(&part["state"]))
-}
-
-/// Polls until the log is sound. One that is not checks itself when its health is read.
-async fn until_sound(started: &Started) {
-    until_state(started, &(200, true, "sound".to_owned())).await;
-}
-
-async fn until_state(started: &Started, state: &(u16, bool, String)) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while log_state(started).await != *state {
-        assert!(Instant::now() < end, "the log stays {:?}", log_state(started).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 struct Furnished {

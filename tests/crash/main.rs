@@ -13,6 +13,7 @@
 mod answers;
 mod backup;
 mod clock;
+mod creations;
 mod disagree;
 mod durability;
 mod footprint;
@@ -26,6 +27,7 @@ mod moved;
 mod node;
 mod put_back;
 mod random;
+mod ready;
 mod rotate;
 mod service;
 mod severed;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         }),
     ];
     trials.extend(answers::trials());
+    trials.extend(creations::trials());
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());
     trials.extend(disagree::trials());

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, Tune};
+use claviger_test_support::{Client, Gateway, Tune};
 use claviger_testkit::control::Request;
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::disagree::{Copy, DATABASE};
 use crate::held::Held;
-use crate::load::text;
+use crate::ready::state_of;
 use crate::run;
 
 const KILL_FILE: [&str; 1] = ["cuts.kill"];
@@ -36,10 +36,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// A connection to the store.
+pub async fn store(data: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(data.join("claviger.db"));
+    options.connect().await.expect("the store opens")
+}
+
 /// The store of a running gateway, locked against its writes.
 async fn lock_store(data: &Path) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(data.join("claviger.db"));
-    let mut store = options.connect().await.expect("the store opens");
+    let mut store = store(data).await;
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut store)
         .await
@@ -52,13 +57,6 @@ async fn key(client: &Client, name: &str) {
         .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
         .await
         .expect_status(201);
-}
-
-async fn state_of(started: &Started, part: &str) -> String {
-    let ready = started.watcher().get("/readyz").await;
-    let parts = ready.body["parts"].as_array().expect("parts").clone();
-    let found = parts.iter().find(|found| found["name"] == part).expect("the part");
-    text(&found["state"])
 }
 
 /// The intent of the rotate is before the other change in the log; its commit is after the copy.

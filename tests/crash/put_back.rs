@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use claviger_test_support::{Gateway, Started, Tune, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::disagree::{Copy, DATABASE, accepting, refused, starts_plainly};
+use crate::media::store;
 use crate::run;
 
 /// The first file of the log, which is the only one here.
@@ -30,6 +32,9 @@ pub fn trials() -> Vec<Trial> {
                 "cuts.kill",
                 "node",
             ]))
+        }),
+        Trial::test("put_back::what_a_killed_program_left_is_refused_until_it_is_completed", || {
+            run(left_by_another())
         }),
         Trial::test(
             "put_back::an_older_log_is_refused_although_only_data_operations_are_missing",
@@ -88,6 +93,31 @@ async fn older_database(names: &[&'static str]) {
     let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
     let expected = if names.contains(&LOG) { "enabled" } else { "disabled" };
     assert_eq!(first["state"], expected);
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+}
+
+/// A program such as `sqlite3` writes to the store of a stopped gateway, and is killed.
+async fn left_by_another() {
+    let gateway = furnished().await;
+    let mut other = store(&gateway.data()).await;
+    sqlx::query("UPDATE keys SET name = 'third' WHERE name = 'first'")
+        .execute(&mut other)
+        .await
+        .expect("the row changes");
+    let left = Copy::of(&gateway.data(), &["claviger.db", "claviger.db-wal"]);
+    // Its end moves the change to the main file, which a kill does not.
+    other.close().await.expect("the store is closed");
+    left.restore(&gateway.data());
+    assert!(!wal(&gateway).is_empty());
+    let said = refused(&gateway, &Tune::default());
+    assert!(said.contains("open the database with that program once more"), "{said}");
+    // Opening it merges the log, and closing it removes it.
+    let mut other = store(&gateway.data()).await;
+    sqlx::query("SELECT name FROM keys").fetch_all(&mut other).await.expect("the rows");
+    other.close().await.expect("the store is closed");
+    let started = gateway.serve(&Tune::default());
+    started.tenant("acme").get("/v1/keys/third").await.expect_status(200);
     assert!(started.terminate());
     starts_plainly(&gateway);
 }

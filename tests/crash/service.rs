@@ -24,6 +24,8 @@ pub enum Loss {
     BadGateway,
     /// The service refuses, and does nothing.
     Refused,
+    /// The connection is closed before the service has the request.
+    Unarrived,
 }
 
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct State {
     loss: Option<Loss>,
     /// The calls that changed something, or would have.
     changes: usize,
+    /// All calls.
+    calls: usize,
 }
 
 struct Key {
@@ -112,6 +116,21 @@ impl Service {
         self.state.lock().changes
     }
 
+    /// How many calls there were.
+    pub fn calls(&self) -> usize {
+        self.state.lock().calls
+    }
+
+    /// The service's name of the key that was created under this id.
+    pub fn name_of(&self, made_as: &str) -> Option<String> {
+        let state = self.state.lock();
+        let found = state
+            .keys
+            .iter()
+            .find(|(name, key)| name.contains(made_as) || key.description.contains(made_as));
+        found.map(|(name, _)| name.clone())
+    }
+
     /// Shows all versions: AWS finishes a rotation after its answer.
     pub fn finish(&self) {
         for key in self.state.lock().keys.values_mut() {
@@ -139,6 +158,7 @@ impl Service {
             }
             let mut body = vec![0; length];
             read.read_exact(&mut body).await.ok()?;
+            self.state.lock().calls += 1;
             let (mut words, body) = (line.split(' '), serde_json::from_slice(&body).unwrap_or(Value::Null));
             let (method, path) = (words.next()?, words.next()?);
             let (changes, status, body) = match target.as_str() {
@@ -148,7 +168,7 @@ impl Service {
             let loss = self.state.lock().loss.filter(|_| changes);
             let (status, body) = match loss {
                 None => (status, body),
-                Some(Loss::Closed) => return None,
+                Some(Loss::Closed | Loss::Unarrived) => return None,
                 Some(Loss::Silent) => std::future::pending().await,
                 Some(Loss::BadGateway) => (502, json!({})),
                 Some(Loss::Refused) => (400, json!({"errors": ["no"], "__type": "ValidationException"})),
@@ -223,7 +243,7 @@ impl Service {
     fn change(&self, name: &str, description: &str, more: usize) -> (bool, u16, Value) {
         let mut state = self.state.lock();
         state.changes += 1;
-        if state.loss != Some(Loss::Refused) {
+        if !matches!(state.loss, Some(Loss::Refused | Loss::Unarrived)) {
             let new = Key {
                 versions: 1,
                 shown: 1,

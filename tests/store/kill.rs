@@ -41,9 +41,7 @@ async fn write(store: &SqliteStore, key: &Key, intent: u64) -> Result<(), StoreE
     let change = Change {
         intent: Some(intent),
         idempotency: Some(idempotency(tenant, &intent.to_string(), now())),
-        credential: None,
-        quotas: None,
-        revocation: false,
+        ..Change::unannounced()
     };
     store
         .add_key_versions(tenant, key.id, &versions, before + ADDED, now(), &change)

@@ -23,11 +23,12 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 4] = [
+const MIGRATIONS: [(u32, &str); 5] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
     (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
     (7, include_str!("../../src/store/migrations/0007_last_record.sql")),
+    (8, include_str!("../../src/store/migrations/0008_creations.sql")),
 ];
 
 cases! { alone:
@@ -72,35 +73,24 @@ async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
         let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
         Store::close(&store).await;
         let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
-        let undo: [(u32, &[&'static str]); 3] = [
+        let undo: [(u32, &[&'static str]); 4] = [
+            (8, &["DROP TABLE creations"]),
             (
                 7,
                 &[
                     "ALTER TABLE nodes DROP COLUMN log_position",
                     "ALTER TABLE nodes DROP COLUMN log_crc",
-                    "DELETE FROM _sqlx_migrations WHERE version = 7",
                 ],
             ),
-            (
-                6,
-                &[
-                    "ALTER TABLE key_versions DROP COLUMN wraps_reserved",
-                    "DELETE FROM _sqlx_migrations WHERE version = 6",
-                ],
-            ),
-            (
-                5,
-                &[
-                    "DROP TABLE usage",
-                    "DROP INDEX tokens_by_end",
-                    "DELETE FROM _sqlx_migrations WHERE version = 5",
-                ],
-            ),
+            (6, &["ALTER TABLE key_versions DROP COLUMN wraps_reserved"]),
+            (5, &["DROP TABLE usage", "DROP INDEX tokens_by_end"]),
         ];
-        for (_, statements) in undo.into_iter().filter(|(number, _)| *number >= migration) {
+        for (number, statements) in undo.into_iter().filter(|(number, _)| *number >= migration) {
             for statement in statements {
                 query(*statement).execute(&mut raw).await.unwrap();
             }
+            let undone = query("DELETE FROM _sqlx_migrations WHERE version = ?1").bind(number);
+            undone.execute(&mut raw).await.unwrap();
         }
         raw.close().await.unwrap();
     }

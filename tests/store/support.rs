@@ -77,6 +77,7 @@ pub const NONE: Change = Change {
     credential: None,
     quotas: None,
     revocation: false,
+    creation: None,
 };
 
 pub fn intent(position: u64) -> Change {

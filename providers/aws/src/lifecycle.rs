@@ -32,9 +32,8 @@ impl Kms {
     /// created is returned instead.
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<Key, Error> {
         let spec = request.spec;
-        let description = description(request);
         if request.repeated
-            && let Some(key) = self.made_before(cx, &description).await?
+            && let Some(key) = self.find_made(cx, request).await?
         {
             return Ok(key);
         }
@@ -43,7 +42,7 @@ impl Kms {
             .create_key()
             .key_spec(kms_spec(spec))
             .key_usage(KeyUsageType::EncryptDecrypt)
-            .description(description)
+            .description(description(request))
             .set_tags(Some(tags(cx.tenant, request.key_id)?));
         let response = self.call(cx, "CreateKey", || request.clone().send()).await?;
         let key = self.key(response.key_metadata(), "CreateKey")?;
@@ -51,6 +50,11 @@ impl Kms {
             return Err(CallError::MalformedResponse("key").into_error("CreateKey"));
         }
         Ok(key)
+    }
+
+    /// The key that was created for this request, if there is one.
+    pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<Key>, Error> {
+        self.made_before(cx, &description(request)).await
     }
 
     /// The key with this description, which contains the id that it was made under. KMS finds no key by

@@ -286,6 +286,10 @@ impl Provider for AwsProvider {
         }
     }
 
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        Ok(self.kms.find_made(cx, request).await?.map(|key| key.describe(&[])))
+    }
+
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         match kek.spec {
             KeySpec::Aes256 => self.kms.rotate_on_demand(cx, kek).await,

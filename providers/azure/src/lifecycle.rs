@@ -86,9 +86,7 @@ impl Client {
         // Creating a key that exists would rotate it.
         match self.api.get_key(cx, &name, None).await {
             Ok(there) if request.repeated && made_for(&there, cx.tenant, request.key_id) => {
-                let key = Key::of(there, &self.vault, &name, self.aes)?;
-                let versions = self.versions(cx, &name, operation).await?;
-                return Ok(key.describe(&self.vault, versions));
+                return self.described_made(cx, there, &name, operation).await;
             }
             Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
             Err(error) if error.kind() == ErrorKind::KeyNotFound => {}
@@ -114,6 +112,30 @@ impl Client {
             return Err(CallError::MalformedResponse("key").into_error(operation));
         }
         Ok(key.describe(&self.vault, versions))
+    }
+
+    async fn described_made(
+        &self,
+        cx: &OpContext,
+        there: AzureKey,
+        name: &KeyName,
+        operation: &'static str,
+    ) -> Result<KeyDescription, Error> {
+        let key = Key::of(there, &self.vault, name, self.aes)?;
+        let versions = self.versions(cx, name, operation).await?;
+        Ok(key.describe(&self.vault, versions))
+    }
+
+    /// The key of the name that the request's key is created under, if there is one with the gateway's tags.
+    pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        let operation = "find a key";
+        let name = KeyName::of_made_key(request.made_as);
+        match self.api.get_key(cx, &name, None).await {
+            Ok(there) if made_for(&there, cx.tenant, request.key_id) => self.described_made(cx, there, &name, operation).await.map(Some),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::KeyNotFound => Ok(None),
+            Err(error) => Err(error.into_error(operation)),
+        }
     }
 
     /// Adopts an existing key that is proven to be the tenant's.

@@ -76,6 +76,10 @@ impl Provider for AzureProvider {
         }
     }
 
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        self.0.find_made(cx, request).await
+    }
+
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         self.0.rotated(cx, &self.0.name(&kek.key)?).await
     }

@@ -33,6 +33,9 @@ pub enum Op<'a> {
     CreateKey {
         request: &'a KeyRequest,
     },
+    FindMade {
+        request: &'a KeyRequest,
+    },
     Rotate {
         kek: &'a Kek,
     },
@@ -65,6 +68,7 @@ impl<'a> Op<'a> {
             Self::GenerateDataKey { .. } => "generate_data_key",
             Self::RewrapKey { .. } => "rewrap_key",
             Self::CreateKey { .. } => "create_key",
+            Self::FindMade { .. } => "find_made",
             Self::Rotate { .. } => "rotate",
             Self::Describe { .. } => "describe",
             Self::SetState { .. } => "set_state",
@@ -98,6 +102,7 @@ impl<'a> Op<'a> {
             | Self::UnwrapKey { .. }
             | Self::GenerateDataKey { .. }
             | Self::RewrapKey { .. }
+            | Self::FindMade { .. }
             | Self::Describe { .. }
             | Self::SetState { .. }
             | Self::Probe { .. } => true,
@@ -115,6 +120,7 @@ pub enum Output {
     Generated(Generated),
     Rewrapped(Rewrapped),
     Key(KeyDescription),
+    Found(Option<KeyDescription>),
     Probed(Probe),
     Done,
 }
@@ -149,6 +155,7 @@ impl<P: Provider> Call for P {
             Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Output::Generated),
             Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Output::Rewrapped),
             Op::CreateKey { request } => self.create_key(cx, request).await.map(Output::Key),
+            Op::FindMade { request } => self.find_made(cx, request).await.map(Output::Found),
             Op::Rotate { kek } => self.rotate(cx, kek).await.map(Output::Key),
             Op::Describe { kek } => self.describe(cx, kek).await.map(Output::Key),
             Op::SetState { kek, enabled } => self.set_state(cx, kek, enabled).await.map(|()| Output::Done),

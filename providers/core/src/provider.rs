@@ -220,6 +220,12 @@ pub trait Provider: Send + Sync + 'static {
         Err(unsupported("create_key"))
     }
 
+    /// Looks for the key that an earlier [`Provider::create_key`] may have created for this request, and
+    /// creates none; `None` if there is none. Of every provider that declares `create_key`.
+    async fn find_made(&self, _cx: &OpContext, _request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        Err(unsupported("find_made"))
+    }
+
     /// Makes a new primary version; returns the key with all its versions.
     async fn rotate(&self, _cx: &OpContext, _kek: &Kek) -> Result<KeyDescription, Error> {
         Err(unsupported("rotate"))

@@ -58,10 +58,7 @@ impl Client {
         let operation = "create a key";
         let until = self.patience(cx);
         let id_at_google = id_of_made_key(request.made_as);
-        let name = self
-            .ring
-            .key(&id_at_google)
-            .ok_or_else(|| fault(ErrorKind::Internal, "the name of a new key"))?;
+        let name = self.name_of_made_key(request)?;
         let (purpose, algorithm) = purpose(spec);
         let template = CryptoKeyVersionTemplate::new()
             .set_protection_level(self.level.clone())
@@ -84,6 +81,19 @@ impl Client {
                 return created.describe(&versions);
             }
             sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn name_of_made_key(&self, request: &KeyRequest) -> Result<KeyName, Error> {
+        let name = self.ring.key(&id_of_made_key(request.made_as));
+        name.ok_or_else(|| fault(ErrorKind::Internal, "the name of a new key"))
+    }
+
+    /// The key of the id that the request's key is created under, if there is one.
+    pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        match self.described(cx, &self.name_of_made_key(request)?, "find a key").await {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
+            described => described.map(Some),
         }
     }
 

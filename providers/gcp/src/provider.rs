@@ -102,6 +102,10 @@ impl Provider for GcpProvider {
         }
     }
 
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        self.0.find_made(cx, request).await
+    }
+
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         self.0.rotated(cx, kek).await
     }

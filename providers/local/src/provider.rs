@@ -194,6 +194,17 @@ impl Provider for LocalProvider {
         Ok(Self::description(request.made_as, &stored, true))
     }
 
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        match self.keys.key(cx.tenant, request.made_as).await {
+            Ok(stored) => {
+                let enabled = self.keys.enabled(cx.tenant, request.made_as, &stored).await?;
+                Ok(Some(Self::description(request.made_as, &stored, enabled)))
+            }
+            Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let id = key_id(&kek.key)?;
         let stored = self.usable(cx.tenant, id).await?;

@@ -279,6 +279,10 @@ fn named(wrapped: Wrapped, request_id: String) -> Wrapped {
     }
 }
 
+fn name_of_made_key(request: &KeyRequest) -> String {
+    format!("fake/{}", request.made_as)
+}
+
 /// Other bytes of the same length.
 fn other_bytes(secret: &Secret) -> Secret {
     Secret::new(secret.expose().iter().map(|byte| !byte).collect())
@@ -358,7 +362,7 @@ impl Provider for FakeProvider {
             Some(id) => self.description(id),
             None => {
                 self.declared(self.config.capabilities.create_key)?;
-                let id = format!("fake/{}", request.made_as);
+                let id = name_of_made_key(request);
                 {
                     let mut keys = self.server.keys.lock();
                     match (keys.contains_key(&id), request.repeated) {
@@ -371,6 +375,15 @@ impl Provider for FakeProvider {
             }
         };
         self.serve(cx, "create_key", act).await
+    }
+
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        self.declared(self.config.capabilities.create_key)?;
+        let act = |_| match self.description(&name_of_made_key(request)) {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
+            described => described.map(Some),
+        };
+        self.serve(cx, "find_made", act).await
     }
 
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {

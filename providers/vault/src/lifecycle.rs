@@ -51,6 +51,14 @@ impl Transit {
         self.described(cx, &name, kind).await
     }
 
+    /// The key that is named after the request's id, if there is one.
+    pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest, kind: KeyType) -> Result<Option<KeyDescription>, Error> {
+        let name = KeyName::made(request.made_as);
+        let Some(key) = self.read(cx, &name).await? else { return Ok(None) };
+        key.usable(kind)?;
+        key.describe(&self.engine, &name, kind).map(Some)
+    }
+
     /// Adopts a key that exists in the engine.
     pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
         let name = KeyName::parse(name).or_else(|| self.engine.key(name)).ok_or_else(|| {

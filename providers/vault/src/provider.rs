@@ -76,6 +76,10 @@ impl Provider for VaultProvider {
         }
     }
 
+    async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        self.0.find_made(cx, request, self.0.type_of(request.spec)).await
+    }
+
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         self.0.rotate(cx, &self.0.name(&kek.key)?, self.0.type_of(kek.spec)).await
     }

@@ -11,6 +11,7 @@ mod claims;
 mod commit;
 mod connections;
 mod copy;
+mod creations;
 mod database;
 mod keys;
 mod open;

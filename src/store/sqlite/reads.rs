@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
-use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, transaction, usage, versions};
+use super::{
+    SqliteStore, claims, connections, creations, keys, positions, principals, sealed, tenants, tokens, transaction, usage, versions,
+};
 use crate::store::model::{
-    Connection, ConnectionSnapshot, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter, KeySelector,
-    KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage,
+    Connection, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter,
+    KeySelector, KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage,
 };
 use crate::store::{LastRecord, Reads, StoreError};
 
@@ -158,5 +160,13 @@ impl Reads for SqliteStore {
 
     async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError> {
         keys::rotating(self, most, for_each).await
+    }
+
+    async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError> {
+        creations::one(self, tenant, made_as).await
+    }
+
+    async fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError> {
+        creations::due(self, now, most, for_each).await
     }
 }

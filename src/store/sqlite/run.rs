@@ -34,7 +34,9 @@ const USER_VERSION: usize = 60;
 #[error(
     "{} is not the log of {}: one of the two was restored without the other, and together they would be a mixture of two states. \
      Restore the whole data folder (`claviger restore`). If there is no newer copy, start once with --accept-rollback: the \
-     database is used without this log, which is kept as {}",
+     database is used without this log, which is kept as {}. Only if neither was restored, and another program such as sqlite3 was \
+     killed while it wrote to the database of the stopped gateway: open the database with that program once more and close it, which \
+     completes what it had committed, then start",
     .log.display(), .database.display(), .aside.display()
 )]
 pub struct StaleLog {

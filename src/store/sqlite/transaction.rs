@@ -11,9 +11,10 @@ use super::commit::commit;
 use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
-use super::{SqliteStore, claims, connections, keys, positions, principals, sealed, tenants, tokens, usage, versions};
+use super::{SqliteStore, claims, connections, creations, keys, positions, principals, sealed, tenants, tokens, usage, versions};
 use crate::store::model::{
-    Claim, Connection, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token, TokenSnapshot,
+    Claim, Connection, Creation, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token,
+    TokenSnapshot,
 };
 use crate::store::rules;
 use crate::store::sealing::Sealer;
@@ -143,6 +144,14 @@ impl Transaction for SqliteTransaction {
 
     async fn count(&mut self, tenant: TenantId, resource: Resource, change: i64) -> Result<u64, StoreError> {
         usage::add(&mut self.transaction, tenant, resource, change).await
+    }
+
+    async fn put_creation(&mut self, creation: &Creation) -> Result<(), StoreError> {
+        creations::put(&mut self.transaction, creation).await
+    }
+
+    async fn delete_creation(&mut self, tenant: TenantId, made_as: KeyId) -> Result<(), StoreError> {
+        creations::delete(&mut self.transaction, tenant, made_as).await
     }
 
     async fn put_sealed(&mut self, values: &[(SealedName, Secret)], existing: Existing) -> Result<(), StoreError> {

@@ -35,9 +35,7 @@ fn with(record: IdempotencyRecord) -> Change {
     Change {
         intent: Some(5),
         idempotency: Some(record),
-        credential: None,
-        quotas: None,
-        revocation: false,
+        ..NONE
     }
 }
 
@@ -222,9 +220,7 @@ async fn a_second_use_undoes_its_effect(store: Arc<dyn Store>) {
     let change = Change {
         intent: Some(6),
         idempotency: Some(second),
-        credential: None,
-        quotas: None,
-        revocation: false,
+        ..NONE
     };
     refused!(
         store.create_principal(&principal(ours, "q"), &change).await,

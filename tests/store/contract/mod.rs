@@ -3,6 +3,7 @@
 mod changes;
 mod claims;
 mod connections;
+mod creations;
 mod credentials;
 mod keys;
 mod lists;
@@ -27,6 +28,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("moves", moves::CASES),
     ("versions", versions::CASES),
     ("changes", changes::CASES),
+    ("creations", creations::CASES),
     ("credentials", credentials::CASES),
     ("quotas", quotas::CASES),
     ("sealed", sealed::CASES),

@@ -42,7 +42,7 @@ impl CapabilityGuard {
                 declared(self.keys(to, op)?.rewrap == How::InsideProvider, op)?;
                 ciphertext_length(wrapped, op)
             }
-            Op::CreateKey { request } => self.key_request(request, op),
+            Op::CreateKey { request } | Op::FindMade { request } => self.key_request(request, op),
             Op::Rotate { kek } => declared(self.keys(kek, op)?.rotation.is_some(), op),
             Op::SetState { .. } => declared(can.set_state, op),
             Op::ScheduleDeletion { .. } => declared(can.schedule_deletion, op),
@@ -155,6 +155,7 @@ mod tests {
                 | Op::GenerateDataKey { .. }
                 | Op::RewrapKey { .. }
                 | Op::CreateKey { .. }
+                | Op::FindMade { .. }
                 | Op::Rotate { .. }
                 | Op::SetState { .. }
                 | Op::ScheduleDeletion { .. }

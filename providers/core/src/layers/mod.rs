@@ -217,6 +217,18 @@ impl Pipeline {
         self.key_description(cx, Op::CreateKey { request }).await
     }
 
+    /// [`crate::Provider::find_made`] through the layers.
+    ///
+    /// # Errors
+    /// See [`Pipeline::wrap_key`].
+    pub async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
+        let op = Op::FindMade { request };
+        let Output::Found(found) = self.outermost.call(cx, op).await? else {
+            return Err(wrong_output(op));
+        };
+        Ok(found)
+    }
+
     /// [`crate::Provider::rotate`] through the layers; never retried.
     ///
     /// # Errors

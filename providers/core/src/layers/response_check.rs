@@ -49,6 +49,7 @@ impl ResponseCheck {
             }
             Output::Unwrapped(dek) => ensure((1..=self.max_plaintext).contains(&dek.len()), "the unwrapped key's length"),
             Output::Key(description) => self::description(description),
+            Output::Found(found) => found.as_ref().map_or(Ok(()), description),
             Output::Probed(probe) => ensure(probe.detail.len() <= MAX_DETAIL, "the probe's text is too long"),
             Output::Done => Ok(()),
         }
@@ -87,6 +88,7 @@ fn target(op: Op<'_>) -> Option<&Kek> {
         Op::WrapKey { kek, .. } | Op::GenerateDataKey { kek, .. } | Op::RewrapKey { to: kek, .. } => Some(kek),
         Op::UnwrapKey { .. }
         | Op::CreateKey { .. }
+        | Op::FindMade { .. }
         | Op::Rotate { .. }
         | Op::Describe { .. }
         | Op::SetState { .. }

@@ -125,6 +125,7 @@ fn valid_output(op: Op<'_>) -> Output {
         }),
         Op::RewrapKey { .. } => Output::Rewrapped(Rewrapped { wrapped: wrapped() }),
         Op::CreateKey { .. } | Op::Rotate { .. } | Op::Describe { .. } | Op::Import { .. } => Output::Key(description()),
+        Op::FindMade { .. } => Output::Found(Some(description())),
         Op::SetState { .. } | Op::ScheduleDeletion { .. } => Output::Done,
         Op::Probe { .. } => Output::Probed(Probe {
             detail: "scripted".into(),
@@ -245,6 +246,7 @@ impl OwnedOp {
             Op::GenerateDataKey { kek, bytes: 32, context },
             Op::RewrapKey { wrapped, to: kek, context },
             Op::CreateKey { request },
+            Op::FindMade { request },
             Op::Rotate { kek },
             Op::Describe { kek },
             Op::SetState { kek, enabled: false },
@@ -258,7 +260,7 @@ impl OwnedOp {
 
 /// One of each operation.
 pub(super) fn all_ops() -> Vec<OwnedOp> {
-    (0..11)
+    (0..12)
         .map(|which| OwnedOp {
             which,
             kek: kek(),

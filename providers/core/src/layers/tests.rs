@@ -36,13 +36,14 @@ async fn every_operation_passes_all_layers() {
     pipeline.generate_data_key(&cx, &kek, 32, &context).await.unwrap();
     pipeline.rewrap_key(&cx, &wrapped(), &kek, &context).await.unwrap();
     pipeline.create_key(&cx, &request).await.unwrap();
+    pipeline.find_made(&cx, &request).await.unwrap();
     pipeline.rotate(&cx, &kek).await.unwrap();
     pipeline.describe(&cx, &kek).await.unwrap();
     pipeline.import(&cx, &kek, &secret).await.unwrap();
     pipeline.set_state(&cx, &kek, false).await.unwrap();
     pipeline.schedule_deletion(&cx, &kek, 30).await.unwrap();
     pipeline.probe(&cx, &[]).await.unwrap();
-    assert_eq!(scripted.calls(), 11);
+    assert_eq!(scripted.calls(), 12);
     assert_eq!((pipeline.kind(), pipeline.breaker()), (ProviderKind::Vault, BreakerState::Closed));
 }
 

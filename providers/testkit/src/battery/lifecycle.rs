@@ -58,6 +58,17 @@ pub(super) async fn a_repeated_creation_finds_what_the_first_one_made(bench: Ben
     ensure(made.id != first.id, || "another creation found the first key".into())
 }
 
+pub(super) async fn looking_for_a_made_key_makes_none(bench: Bench) -> Outcome {
+    let request = bench.request();
+    for _ in 0..2 {
+        let found = bench.provider.find_made(&bench.cx(), &request).await?;
+        ensure(found.is_none(), || format!("found before it was made: {found:?}"))?;
+    }
+    let made = bench.provider.create_key(&bench.cx(), &request).await?;
+    let found = bench.provider.find_made(&bench.cx(), &request).await?;
+    ensure(found.as_ref() == Some(&made), || format!("made as {made:?}, found as {found:?}"))
+}
+
 pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outcome {
     let (cx, context) = (bench.cx(), context("rotation"));
     let old = bench.primary().await?;

@@ -89,6 +89,7 @@ pub fn cases() -> Vec<Case> {
         lifecycle::a_new_key_is_described,
         lifecycle::the_same_key_is_not_made_twice,
         lifecycle::a_repeated_creation_finds_what_the_first_one_made,
+        lifecycle::looking_for_a_made_key_makes_none,
         lifecycle::rotation_keeps_what_was_wrapped_before,
         lifecycle::rotations_at_once_lose_nothing,
         lifecycle::a_disabled_key_does_nothing_until_enabled,

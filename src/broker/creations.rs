@@ -1,0 +1,305 @@
+//! Creations of provider keys whose answers were lost: found out at the provider, and finished, or reported.
+//!
+//! Each creation is noted in the store before the provider is asked, under the id that names the provider
+//! key there, and ends in the transaction of what it was for. What is left after [`LOST`] is looked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{ErrorKind, KeyDescription, KeyRequest};
+
+use super::create_key::{made, taken_name};
+use super::idempotency::Begun;
+use super::reach::{Reach, permitted};
+use super::rotate::not_rotating;
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all};
+use super::{Broker, Code, Failure, Keep, RequestContext};
+use crate::audit::{self, Object, Outcome, Verb};
+use crate::keys::{ConnectionEntry, KeyEntry};
+use crate::store::model::{Creation, KeyState, Wanted, WantedKey};
+use crate::store::{Change, StoreError};
+
+/// How long after its begin a creation is looked for: the request may still be under way to the provider,
+/// its caller may repeat it, and not every provider lists a new key at once.
+const LOST: Duration = Duration::from_secs(60);
+/// The pause after a look that failed.
+const AGAIN: Duration = Duration::from_secs(5 * 60);
+/// How long a provider is asked that cannot answer.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
+/// The time so much later, in Unix microseconds.
+fn later(at: i64, by: Duration) -> i64 {
+    at.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Whether another look can end otherwise.
+const fn passes(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Internal
+            | Code::AuditUnavailable
+            | Code::DeadlineExceeded
+            | Code::InProgress
+            | Code::ConnectionSevered
+            | Code::ProviderUnavailable
+            | Code::ProviderProtocol
+            | Code::CircuitOpen
+            | Code::RateLimited
+            | Code::NotReady
+    )
+}
+
+impl Broker {
+    /// Notes that a provider is asked next to create a key under `request.made_as`: so that a repetition with
+    /// the idempotency key creates no second one, and that it is looked for if its answer gets lost.
+    ///
+    /// # Errors
+    /// The store's, and `quota_exceeded`: the provider must not be asked.
+    pub(super) async fn begin_creation<T>(
+        &self,
+        cx: &RequestContext,
+        keep: &Keep<T>,
+        request: &KeyRequest,
+        through: &Reach,
+        wanted: Wanted,
+    ) -> Result<(), Failure> {
+        let begun = self.now();
+        let creation = Creation {
+            tenant: cx.tenant(),
+            made_as: request.made_as,
+            key: request.key_id,
+            connection: through.row.id,
+            spec: request.spec,
+            wanted,
+            begun,
+            due: later(begun, LOST),
+        };
+        let change = Change::unannounced()
+            .keeping(keep.begins(Begun::MakeAs(request.made_as)))
+            .within(self.quotas_of(cx))
+            .beginning(creation);
+        Ok(self.store.mark_applied(cx.tenant(), &change).await?)
+    }
+
+    /// Forgets what [`Broker::begin_creation`] noted, where the provider certainly created nothing: what exists
+    /// there under that name is somebody else's.
+    pub(super) async fn forget_creation<T>(&self, cx: &RequestContext, keep: &Keep<T>, request: &KeyRequest) {
+        // An earlier attempt may have created it.
+        if cx.provider_may_have_changed() || request.repeated {
+            return;
+        }
+        let change = Change::unannounced().keeping(keep.begins_nothing()).ending(request.made_as);
+        if let Err(error) = self.store.mark_applied(cx.tenant(), &change).await {
+            tracing::warn!(%error, "a refused creation is looked for at the provider, and its repetition may take what exists there");
+        }
+    }
+
+    /// Looks for each provider key that was asked for and whose answer was lost, once it is due. Finishes what
+    /// it was for, or reports it. Those of a suspended tenant wait for its resume. Call it periodically.
+    ///
+    /// # Errors
+    /// The code of a failure; each failure is logged.
+    pub async fn finish_creations(&self) -> Result<(), Code> {
+        let due = self
+            .store
+            .due_creations(self.now(), ROUND, ROUND_OF_TENANT)
+            .await
+            .map_err(|error| {
+                tracing::warn!(%error, "the store cannot list the creations whose answers were lost");
+                Failure::from(error).code
+            })?;
+        check_all(due.into_iter().map(async |creation| {
+            let finished = self.finish_creation(&creation).await;
+            finished.map_err(|failure| {
+                let Creation { tenant, key, made_as, .. } = creation;
+                tracing::warn!(%tenant, %key, %made_as, code = failure.code.as_str(), "a provider key whose creation was not answered could not be looked for");
+                failure.code
+            })
+        }))
+        .await
+    }
+
+    /// Takes the lock that a request for the same takes, and looks.
+    async fn finish_creation(&self, creation: &Creation) -> Result<(), Failure> {
+        match &creation.wanted {
+            Wanted::Key(wanted) => {
+                let Some(_reserved) = self.directory().reserve_name(creation.tenant, &wanted.name) else {
+                    return Ok(());
+                };
+                self.look_for(creation, async |reach, described| {
+                    self.finish_key(creation, wanted, reach, described).await
+                })
+                .await
+            }
+            Wanted::VersionAfter(from) => {
+                let Some(key) = self.directory().key(creation.tenant, creation.key).await? else {
+                    let detached = || Failure::new(Code::NotFound, "The key was detached.");
+                    return self.look_for(creation, async |_: &Reach, _: KeyDescription| Err(detached())).await;
+                };
+                let Ok(_one_at_a_time) = key.at_provider().try_lock() else {
+                    return Ok(());
+                };
+                self.look_for(creation, async |reach, described| {
+                    self.finish_move(creation, &key, *from, reach, described).await
+                })
+                .await
+            }
+        }
+    }
+
+    /// Asks the provider for the key, and runs `finish` on it. The caller holds the lock that a request for the
+    /// same takes.
+    async fn look_for(
+        &self,
+        creation: &Creation,
+        finish: impl AsyncFnOnce(&Reach, KeyDescription) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (tenant, now) = (creation.tenant, self.now());
+        // A request may have ended it, or begun it again, since it was listed.
+        match self.store.creation(tenant, creation.made_as).await {
+            Ok(creation) if creation.due <= now => {}
+            Ok(_) | Err(StoreError::NotFound) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let Some(connection) = self.directory().connection(tenant, creation.connection).await? else {
+            return self.give_up(creation, None, Code::NotFound, None).await;
+        };
+        // Looked for once the connection is restored.
+        let Ok(reach) = Reach::through(connection) else {
+            return self.postpone(creation, LOST).await;
+        };
+        let request = KeyRequest {
+            key_id: creation.key,
+            made_as: creation.made_as,
+            repeated: true,
+            spec: creation.spec,
+            adopt: None,
+        };
+        let found = {
+            let cx = self.background.operation("creation", tenant, reach.row.id, PATIENCE);
+            reach.pipeline.find_made(&cx, &request).await
+        };
+        let described = match found {
+            Ok(Some(described)) => described,
+            Ok(None) => {
+                let Creation { key, made_as, .. } = creation;
+                tracing::info!(%tenant, %key, %made_as, "the provider has not created the key whose creation was not answered");
+                return self.end_creation(creation, Some(&reach), Code::NotFound).await;
+            }
+            Err(error) if error.kind == ErrorKind::Severed => return self.postpone(creation, LOST).await,
+            Err(error) if now > later(creation.begun, BELIEVED) => {
+                let failure = Failure::from(error);
+                return self.give_up(creation, Some(&reach), failure.code, None).await;
+            }
+            Err(error) => {
+                self.postpone(creation, AGAIN).await?;
+                return Err(error.into());
+            }
+        };
+        let provider_key = described.id.clone();
+        match finish(&reach, described).await {
+            Ok(()) => {
+                let Creation { key, made_as, .. } = creation;
+                tracing::info!(%tenant, %key, %made_as, provider_key, "a creation whose answer was lost is finished");
+                Ok(())
+            }
+            Err(failure) if passes(failure.code) && now <= later(creation.begun, BELIEVED) => {
+                self.postpone(creation, AGAIN).await?;
+                Err(failure)
+            }
+            Err(failure) => self.give_up(creation, Some(&reach), failure.code, Some(&provider_key)).await,
+        }
+    }
+
+    /// Stores the key that the request wanted.
+    async fn finish_key(&self, creation: &Creation, wanted: &WantedKey, through: &Reach, described: KeyDescription) -> Result<(), Failure> {
+        let tenant = creation.tenant;
+        let change = audit::StateChange::new(Verb::Create, Object::Key, &creation.key);
+        let deadline = Instant::now() + PATIENCE;
+        let primary = async |change: Change| {
+            let described = made(described, creation.spec)?;
+            match self.store.key_by_name(tenant, &wanted.name).await {
+                Ok(_) => return Err(taken_name()),
+                Err(StoreError::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let change = change.ending(creation.made_as);
+            if self.store.holder(tenant, creation.key).await?.is_some() {
+                return Err(StoreError::AlreadyExists.into());
+            }
+            let row = self
+                .store_created(tenant, creation.key, wanted, &described, &through.row, |_| Ok(change))
+                .await?;
+            Ok(row.primary.number)
+        };
+        self.finish(creation.key, &through.row, change, deadline, primary).await
+    }
+
+    /// Gives a key the primary version that a move wanted.
+    async fn finish_move(
+        &self,
+        creation: &Creation,
+        key: &Arc<KeyEntry>,
+        from: u32,
+        through: &Reach,
+        described: KeyDescription,
+    ) -> Result<(), Failure> {
+        let change = audit::StateChange::new(Verb::Move, Object::Key, &key.id());
+        let deadline = Instant::now() + PATIENCE;
+        let to: &Arc<ConnectionEntry> = &through.connection;
+        let primary = async |change: Change| {
+            let described = made(described, creation.spec)?;
+            let view = key.view()?;
+            permitted(&view, KeyState::wraps)?;
+            not_rotating(&view.key)?;
+            if view.key.primary.number != from {
+                return Err(Failure::new(Code::KeyState, "The key has another primary version since."));
+            }
+            let change = change.ending(creation.made_as);
+            let row = self.store_moved(key, to, &described, |_| Ok(change)).await?;
+            Ok(row.primary.number)
+        };
+        self.finish(key.id(), &through.row, change, deadline, primary).await
+    }
+
+    async fn postpone(&self, creation: &Creation, by: Duration) -> Result<(), Failure> {
+        let tenant = creation.tenant;
+        let creation = Creation {
+            due: later(self.now(), by),
+            ..creation.clone()
+        };
+        let change = Change::unannounced().beginning(creation);
+        Ok(self.store.mark_applied(tenant, &change).await?)
+    }
+
+    /// Reports a provider key that the gateway cannot use, or not find out about.
+    async fn give_up(&self, creation: &Creation, through: Option<&Reach>, code: Code, provider_key: Option<&str>) -> Result<(), Failure> {
+        let Creation {
+            tenant,
+            key,
+            made_as,
+            connection,
+            ..
+        } = creation;
+        let provider_key = provider_key.unwrap_or("not known; named after `made_as` where names can be chosen");
+        tracing::error!(
+            %tenant, %key, %made_as, %connection, provider_key, code = code.as_str(),
+            "the provider may have a key that a creation left and that nothing uses: adopt it (`provider_key`), or delete it at the provider"
+        );
+        self.end_creation(creation, through, code).await
+    }
+
+    /// Records that a creation came to nothing here, and forgets it.
+    async fn end_creation(&self, creation: &Creation, through: Option<&Reach>, code: Code) -> Result<(), Failure> {
+        let mut record = self.background_entry(creation.tenant, creation.key, creation.connection);
+        record.provider = through.map(|reach| reach.row.provider);
+        let deadline = Instant::now() + PATIENCE;
+        let recorded = self.log.record(record, Outcome::Failed(code.as_str()), (), deadline).await;
+        recorded.map(audit::Recorded::into_value).map_err(|error| {
+            tracing::error!(%error, "the end of a creation could not be recorded");
+            Failure::new(Code::AuditUnavailable, "The audit log cannot record the end of a creation.")
+        })?;
+        let change = Change::unannounced().ending(creation.made_as);
+        Ok(self.store.mark_applied(creation.tenant, &change).await?)
+    }
+}

@@ -1,0 +1,24 @@
+//! Rounds of background checks at providers: bounded, so that no tenant and no provider holds up the others.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::Code;
+
+/// The most that one round checks, and the most of one tenant: a provider that hangs must not hold up
+/// the next round for others.
+pub(super) const ROUND: u32 = 1000;
+pub(super) const ROUND_OF_TENANT: u32 = 4;
+/// How many are checked at once.
+const AT_ONCE: usize = 32;
+/// Timeout of one check.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the checks of a round. Returns the code of a failure.
+pub(super) async fn check_all(checks: impl Iterator<Item = impl Future<Output = Result<(), Code>>>) -> Result<(), Code> {
+    futures::stream::iter(checks)
+        .buffer_unordered(AT_ONCE)
+        .fold(Ok(()), async |all, one| all.and(one))
+        .await
+}

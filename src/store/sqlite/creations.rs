@@ -1,0 +1,82 @@
+//! Creations of provider keys that have begun.
+
+use claviger_provider::{KeyId, TenantId};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, query};
+
+use super::SqliteStore;
+use super::row::{Columns, bytes, json};
+use crate::store::StoreError;
+use crate::store::model::Creation;
+
+/// Writes a creation, or another time at which it is due.
+pub(super) async fn put(connection: &mut SqliteConnection, creation: &Creation) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO creations (tenant, made_as, key, connection, spec, wanted, begun, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+         ON CONFLICT (tenant, made_as) DO UPDATE SET due = excluded.due",
+    )
+    .bind(bytes(&creation.tenant))
+    .bind(bytes(&creation.made_as))
+    .bind(bytes(&creation.key))
+    .bind(bytes(&creation.connection))
+    .bind(creation.spec.as_str())
+    .bind(json(&creation.wanted)?)
+    .bind(creation.begun)
+    .bind(creation.due)
+    .execute(&mut *connection)
+    .await?;
+    query(
+        "DELETE FROM creations WHERE tenant = ?1 AND made_as IN \
+         (SELECT made_as FROM creations WHERE tenant = ?1 ORDER BY begun DESC LIMIT -1 OFFSET ?2)",
+    )
+    .bind(bytes(&creation.tenant))
+    .bind(Creation::MOST)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn delete(connection: &mut SqliteConnection, tenant: TenantId, made_as: KeyId) -> Result<(), StoreError> {
+    query("DELETE FROM creations WHERE tenant = ?1 AND made_as = ?2")
+        .bind(bytes(&tenant))
+        .bind(bytes(&made_as))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn one(store: &SqliteStore, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError> {
+    let row = query("SELECT * FROM creations WHERE tenant = ?1 AND made_as = ?2")
+        .bind(bytes(&tenant))
+        .bind(bytes(&made_as))
+        .fetch_one(&mut *store.reader(tenant).await?)
+        .await?;
+    read(&row)
+}
+
+pub(super) async fn due(store: &SqliteStore, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError> {
+    let rows = query(
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY due) AS turn FROM creations WHERE due <= ?1 \
+         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = creations.tenant AND t.suspended)) \
+         WHERE turn <= ?3 ORDER BY turn, random() LIMIT ?2",
+    )
+    .bind(now)
+    .bind(most)
+    .bind(for_each)
+    .fetch_all(&mut *store.reader(TenantId::INSTALLATION).await?)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &SqliteRow) -> Result<Creation, StoreError> {
+    Ok(Creation {
+        tenant: row.id("tenant")?,
+        made_as: row.id("made_as")?,
+        key: row.id("key")?,
+        connection: row.id("connection")?,
+        spec: row.word("spec")?,
+        wanted: row.json("wanted")?,
+        begun: row.value("begun")?,
+        due: row.value("due")?,
+    })
+}
