@@ -9,7 +9,6 @@ use super::registry::StoreOpenError;
 use super::unseal::UnsealError;
 use crate::audit;
 use crate::broker::{Failure, RecoverError};
-use crate::config::storage::RootKey as RootKeySource;
 use crate::io_reason::IoReason;
 use crate::listener::TlsError;
 use crate::store::StoreError;

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
 use libtest_mimic::Trial;

@@ -90,7 +90,7 @@ impl<'a> Op<'a> {
             | Self::Import { kek, .. }
             | Self::RewrapKey { to: kek, .. } => Some(&kek.key.id),
             Self::UnwrapKey { wrapped, .. } => Some(&wrapped.key.id),
-            Self::CreateKey { request } => request.adopt.as_deref(),
+            Self::CreateKey { request } | Self::FindMade { request } => request.adopt.as_deref(),
             Self::Probe { .. } => None,
         }
     }

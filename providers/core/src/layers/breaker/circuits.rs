@@ -98,7 +98,7 @@ impl Circuits {
             // With two keys, nobody knows which of them fails.
             Op::RewrapKey { wrapped, to, .. } => (key().filter(|_| to.key.id == wrapped.key.id), true),
             // A creation may fail for what is wanted: a slow kind of key, a name.
-            Op::CreateKey { request } => (key().or_else(|| Some(self.hasher.hash_one(request.made_as))), false),
+            Op::CreateKey { request } | Op::FindMade { request } => (key().or_else(|| Some(self.hasher.hash_one(request.made_as))), false),
             // Rare calls that find out about a key, or mend it.
             Op::Rotate { .. } | Op::Describe { .. } | Op::SetState { .. } | Op::ScheduleDeletion { .. } | Op::Import { .. } => {
                 (key(), false)
