@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::call_error::MalformedResponse;
 use crate::egress::SendError;
-use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
+use crate::error::{Concerns, Error, ErrorKind, Retry};
 use crate::ids::ProviderKind;
 use crate::op_context::OpContext;
 use crate::probe::{Finding, RightReport};
@@ -76,16 +76,14 @@ const fn unanswered(error: &Error) -> bool {
 }
 
 /// What a failed call says, for the report: the provider's own code and message where there are
-/// any. At most 240 printable ASCII characters. An adapter's errors have no message that repeats
-/// what was sent.
+/// any. At most 240 printable ASCII characters, without what the provider repeats of a request.
 pub fn word(error: &Error) -> String {
     let message = error.source.as_deref().and_then(|cause| {
-        let message = cause.downcast_ref::<UpstreamMessage>().filter(|_| error.upstream_code.is_some());
-        let message = message.map(ToString::to_string);
-        let send = || cause.downcast_ref::<SendError>().map(ToString::to_string);
+        let send = cause.downcast_ref::<SendError>().map(ToString::to_string);
         let malformed = || cause.downcast_ref::<MalformedResponse>().map(ToString::to_string);
-        message.or_else(send).or_else(malformed)
+        send.or_else(malformed)
     });
+    let message = error.message.as_ref().map(ToString::to_string).or(message);
     let text = match (&error.upstream_code, message) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.clone(),
@@ -319,7 +317,7 @@ mod tests {
     fn the_word_is_the_providers_and_bounded() {
         let refused = Error::new(ErrorKind::ProviderDenied, "x")
             .upstream_code("AccessDenied")
-            .source(UpstreamMessage(format!("not\nauthorized{}", "!".repeat(400))));
+            .message(format!("not\nauthorized{}", "!".repeat(400)));
         let told = word(&refused);
         assert!(told.starts_with("AccessDenied: not?authorized!") && told.len() == 240, "{told}");
         // A message without a response of the provider's is the gateway's own cause, for the log alone.
