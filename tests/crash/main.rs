@@ -2,7 +2,7 @@
 //! shutdown, and the conditions of a start.
 //!
 //! `CLAVIGER_TEST_SEED` repeats a run. `CLAVIGER_TEST_ROUNDS` is how often the gateway is killed
-//! under load (25 by default).
+//! under load (25 by default). `CLAVIGER_TEST_REPLAY=long` replays all losses of power.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -26,6 +26,7 @@ mod moved;
 mod node;
 mod put_back;
 mod random;
+mod replay;
 mod rotate;
 mod service;
 mod severed;
@@ -88,5 +89,6 @@ fn main() -> ExitCode {
     trials.extend(footprint::trials());
     trials.extend(watch::trials());
     trials.extend(durability::trials());
+    trials.extend(replay::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
