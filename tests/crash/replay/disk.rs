@@ -202,6 +202,13 @@ impl Disk {
         })
     }
 
+    /// A part of a file.
+    pub fn part(&self, file: Node, offset: u64, length: u64) -> Vec<u8> {
+        let bytes = self.files.get(&file).map(Content::bytes).unwrap_or_default();
+        let end = bytes.len().min((offset + length) as usize);
+        bytes[offset as usize..end].to_vec()
+    }
+
     /// The length of a file, in bytes.
     pub fn length(&self, file: Node) -> u64 {
         self.files.get(&file).map_or(0, |content| content.length)

@@ -69,6 +69,20 @@ impl Table {
         self.open.get_mut(at)
     }
 
+    /// The file of a descriptor among a call's arguments, and its place there, which moves by the call's
+    /// result.
+    fn take(&mut self, call: &Call, argument: usize) -> Option<(Node, u64)> {
+        assert_eq!(
+            call.arguments[argument + 1],
+            "NULL",
+            "{}: an offset that is not the file's",
+            call.name
+        );
+        let open = self.get(call.number(argument))?;
+        open.at += call.result as u64;
+        Some((open.node, open.at - call.result as u64))
+    }
+
     fn node(&self, descriptor: i64) -> Option<Node> {
         self.descriptors.get(&descriptor).map(|at| self.open[*at].node)
     }
@@ -171,6 +185,13 @@ impl History {
                 let file = open.node;
                 self.write(file, offset, call);
             }
+            "copy_file_range" => {
+                let (from, to) = (table.take(call, 0), table.take(call, 2));
+                let Some((file, offset)) = to else { return };
+                let (from, at) = from.expect("a copy of a file of the folder");
+                let bytes = self.now.part(from, at, call.result as u64).into();
+                self.change(call, Change::Write { file, offset, bytes });
+            }
             "pwrite64" => {
                 let Some(file) = table.node(call.number(0)) else { return };
                 self.write(file, call.number(3) as u64, call);
@@ -219,8 +240,8 @@ impl History {
                 self.before.add_folder(node);
                 self.change(call, Change::Names(vec![(folder, name, Some(node))]));
             }
-            "writev" | "pwritev" | "pwritev2" | "copy_file_range" | "sendfile" | "splice" | "ioctl" | "sync_file_range" => {
-                let to = if matches!(name, "copy_file_range" | "splice") { 2 } else { 0 };
+            "writev" | "pwritev" | "pwritev2" | "sendfile" | "splice" | "ioctl" | "sync_file_range" => {
+                let to = if name == "splice" { 2 } else { 0 };
                 let file = table.node(call.number(to));
                 assert!(file.is_none(), "{name} on a file is not known here");
             }

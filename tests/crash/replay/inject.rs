@@ -48,7 +48,7 @@ impl Fault {
         let only = file
             .as_ref()
             .map_or(String::new(), |file| format!("-P {} ", folder.join(file).display()));
-        format!("strace -D -f --seccomp-bpf -e trace={calls} {only}-e signal=none -e inject={calls}:error={error}:when={when} -o /dev/null")
+        format!("strace -D -f --seccomp-bpf -e trace={calls} {only}-e inject={calls}:error={error}:when={when} -o /dev/null")
     }
 
     fn story(&self) -> String {

@@ -245,12 +245,6 @@ impl Step {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Whether it is a change that takes effect although it cannot be recorded.
-    pub fn is_revocation(&self) -> bool {
-        self.method == Method::DELETE && !self.path.starts_with("/v1/keys/")
-            || ["/disable", "/sever", "/suspend"].iter().any(|verb| self.path.ends_with(verb))
-    }
-
     /// Sends the request. `None` if the gateway ended instead of answering.
     pub async fn send(&self, number: usize, started: &Started, given: &mut Given) -> Option<Answered> {
         let client = match self.caller {
@@ -330,16 +324,6 @@ pub fn client_id(number: usize) -> String {
 
 fn text_or_empty(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-/// What holds once these steps were answered, and the next was perhaps begun.
-pub fn expected(answered: &[Step], next: Option<&Step>) -> Expected {
-    let mut expected = Expected::new();
-    for (name, value) in answered.iter().flat_map(|step| &step.changes) {
-        expected.insert(name.clone(), BTreeSet::from([value.clone()]));
-    }
-    allow(&mut expected, next);
-    expected
 }
 
 /// Allows that a step took effect.

@@ -46,7 +46,7 @@ pub fn started_by(words: &str) -> (&'static str, String) {
 /// that the process id is the binary's.
 pub fn recording(file: &Path) -> (&'static str, String) {
     started_by(&format!(
-        "strace -D -f --seccomp-bpf -xx -s {LONGEST} -e {TRACED} -e signal=none -o {}",
+        "strace -D -f --seccomp-bpf -xx -s {LONGEST} -e {TRACED} -o {}",
         file.display()
     ))
 }

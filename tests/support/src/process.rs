@@ -154,7 +154,9 @@ impl Gateway {
     pub fn copy_older(&self, fixture: &Path) {
         let data = self.data();
         std::fs::create_dir(&data).expect("the data folder");
-        let copy = |from: &str, to: &Path| drop(std::fs::copy(fixture.join(from), to).expect("a copy"));
+        let copy = |from: &str, to: &Path| {
+            std::fs::copy(fixture.join(from), to).expect("a copy");
+        };
         for file in ["claviger.db", "audit.log", "audit.index"] {
             copy(file, &data.join(file));
         }
