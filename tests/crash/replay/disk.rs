@@ -287,13 +287,13 @@ impl Disk {
         }
     }
 
-    /// Where a file's name is, for messages.
-    pub fn path_of(&self, node: Node) -> String {
-        let below = |folders: &BTreeMap<String, Node>| folders.iter().find(|(_, found)| **found == node).map(|(name, _)| name.clone());
-        if node == ROOT || self.folders.contains_key(&node) {
-            return "folder".to_owned();
+    /// The name of a file, or of any folder.
+    pub fn name_of(&self, node: Node) -> Option<String> {
+        if self.folders.contains_key(&node) {
+            return Some("a folder".to_owned());
         }
-        self.folders.values().find_map(below).unwrap_or_else(|| format!("#{}", node.0))
+        let in_folder = |names: &BTreeMap<String, Node>| names.iter().find(|(_, found)| **found == node).map(|(name, _)| name.clone());
+        self.folders.values().find_map(in_folder)
     }
 }
 

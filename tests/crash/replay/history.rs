@@ -148,19 +148,19 @@ impl History {
         }
     }
 
-    /// The names of what was synced at least this often.
+    /// The names of what was synced at least this often and still has a name.
     pub fn synced(&self, least: usize) -> Vec<String> {
         let mut many: BTreeMap<Node, usize> = BTreeMap::new();
         for sync in &self.syncs {
             *many.entry(sync.node).or_default() += 1;
         }
         let often = many.into_iter().filter(|(_, many)| *many >= least);
-        often.map(|(node, _)| self.now.path_of(node)).collect()
+        often.filter_map(|(node, _)| self.now.name_of(node)).collect()
     }
 
     /// The same history, had nothing with this name been synced.
     pub fn without_syncs_of(mut self, name: &str) -> Self {
-        self.syncs.retain(|sync| self.now.path_of(sync.node) != name);
+        self.syncs.retain(|sync| self.now.name_of(sync.node).as_deref() != Some(name));
         self.find_durable();
         self
     }

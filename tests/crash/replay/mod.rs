@@ -31,6 +31,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("replay::a_backup_that_was_finished_survives_a_loss_of_power", || {
             run(power::backup())
         }),
+        Trial::test("replay::a_restore_that_was_finished_survives_a_loss_of_power", || {
+            run(power::restored())
+        }),
         Trial::test("replay::a_first_start_on_an_older_folder_survives_each_loss_of_power", || {
             run(old::first_start())
         }),

@@ -14,7 +14,7 @@ use super::states::Form;
 use super::trace;
 
 /// How many states the short form checks.
-const CHOSEN: usize = 60;
+const CHOSEN: usize = 40;
 /// The key that is disabled once the folder is of this release.
 const DISABLED: &str = "k2";
 

@@ -1,21 +1,23 @@
 //! Losses of power while changes are made, and in `init`, `backup` and `restore`.
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use claviger_test_support::{Gateway, Tune};
 use futures::FutureExt;
 
-use super::check::{Known, holds, unpacked};
+use super::check::{holds, unpacked};
 use super::chosen::{check_all, chosen};
+use super::history::History;
 use super::record::{End, Recorded, Recorder};
 use super::script;
 use super::states::{self, Form, State};
 use crate::random::seed;
 
 /// How many states the short form checks of each record.
-const CHOSEN: usize = 120;
+const CHOSEN: usize = 100;
 /// How often a file or folder is synced whose syncs are left out.
 const OFTEN: usize = 3;
 /// Every so many states are started twice.
@@ -35,11 +37,7 @@ pub async fn changes() {
     check_all(states, |number, state| {
         let recorded = Arc::clone(&recorded);
         async move {
-            let known = Known {
-                steps: &recorded.steps,
-                answers: &recorded.answers[..state.answered],
-                given: &recorded.given,
-            };
+            let known = recorded.known(state.answered);
             holds(&unpacked(&state.disk), known, number % TWICE == 0).await;
         }
     })
@@ -66,11 +64,7 @@ pub async fn without_syncs() {
         strict.sort_by_key(|state| std::cmp::Reverse(state.answered));
         let mut found = false;
         for state in strict {
-            let known = Known {
-                steps: &recorded.steps,
-                answers: &recorded.answers[..state.answered],
-                given: &recorded.given,
-            };
+            let known = recorded.known(state.answered);
             // It says what does not hold.
             let check = AssertUnwindSafe(holds(&unpacked(&state.disk), known, false)).catch_unwind().await;
             if check.is_err() {
@@ -89,7 +83,7 @@ pub async fn init() {
     let mut recorder = Recorder::new();
     let mut history = recorder.history();
     recorder.run(&mut history, Gateway::init);
-    let states = chosen(&history, &[], Form::of_environment(), "replay of init", CHOSEN / 2);
+    let states = chosen(&history, &[], Form::of_environment(), "replay of init", CHOSEN / 3);
     check_all(states, |_, state| async move {
         let gateway = unpacked(&state.disk);
         tokio::task::block_in_place(|| {
@@ -107,71 +101,75 @@ pub async fn init() {
     .await;
 }
 
-/// What `backup` and `restore` wrote is durable when they end.
-pub async fn backup() {
-    let mut recorder = Recorder::initialised();
-    let mut recorded = Recorded::of(&recorder);
-    recorded.serve(&mut recorder, script::furnish(), End::InOrder).await;
-    let Recorded {
-        mut history,
-        steps,
-        answers,
-        given,
-    } = recorded;
-    let to = |gateway: &Gateway| gateway.folder().join("backup");
-    recorder.run(&mut history, |gateway, tune| {
+/// A stopped gateway with a backup, and what it had.
+async fn backed_up(recorder: &mut Recorder) -> Recorded {
+    let mut recorded = Recorded::of(recorder);
+    recorded.serve(recorder, script::furnish(), End::InOrder).await;
+    recorder.run(&mut recorded.history, |gateway, tune| {
         let mut command = gateway.command(tune);
-        command.arg("backup").arg(to(gateway));
+        command.arg("backup").arg(backup_of(gateway));
         command
     });
-    let backed_up = history.lines;
-    std::fs::remove_dir_all(recorder.gateway.data()).expect("removed");
-    let mut restored = recorder.history();
-    recorder.run(&mut restored, |gateway, tune| restore(gateway, tune, &to(gateway)));
-
-    let known = Known {
-        steps: &steps,
-        answers: &answers,
-        given: &given,
-    };
-    // Both end with what is like a response.
-    let seed = seed("replay of backup");
-    let [of_backup, of_restore] =
-        [(&history, backed_up), (&restored, restored.lines)].map(|(history, end)| states::all(history, &[end - 1], Form::Long, seed));
-    let mut checked = 0;
-    for state in of_backup.iter().filter(|state| state.answered == 1) {
-        let gateway = unpacked(&state.disk);
-        std::fs::remove_dir_all(gateway.data()).expect("removed");
-        let output = restore(&gateway, &Tune::default(), &to(&gateway)).output().expect("restore runs");
-        assert!(
-            output.status.success(),
-            "{}: {}",
-            state.story,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        holds(&gateway, known, true).await;
-        checked += 1;
-    }
-    println!("replay of backup: {checked} states");
-    assert!(checked > 0);
-    let mut ready = 0;
-    for state in &of_restore {
-        let gateway = unpacked(&state.disk);
-        // One that lost power may be refused, but not start with a part.
-        let started = tokio::task::block_in_place(|| gateway.try_serve(&Tune::default()));
-        if state.answered == 1 || started.is_ok() {
-            println!("{}", state.story);
-            drop(started);
-            holds(&gateway, known, true).await;
-            ready += 1;
-        }
-    }
-    println!("replay of restore: {} states, of which {ready} start", of_restore.len());
-    assert!(ready > 0);
+    recorded
 }
 
-fn restore(gateway: &Gateway, tune: &Tune, from: &Path) -> std::process::Command {
+fn backup_of(gateway: &Gateway) -> PathBuf {
+    gateway.folder().join("backup")
+}
+
+/// All states of a command's record. Its end is like a response.
+fn states_of_command(history: &History) -> Vec<State> {
+    states::all(history, &[history.lines - 1], Form::Long, seed("replay of a command"))
+}
+
+/// What `backup` wrote is durable when it ends.
+pub async fn backup() {
+    let mut recorder = Recorder::initialised();
+    let recorded = backed_up(&mut recorder).await;
+    let mut states = states_of_command(&recorded.history);
+    states.retain(|state| state.answered == 1);
+    println!("replay of backup: {} states", states.len());
+    assert!(!states.is_empty());
+    let recorded = Arc::new(recorded);
+    check_all(states, |_, state| {
+        let recorded = Arc::clone(&recorded);
+        async move {
+            let gateway = unpacked(&state.disk);
+            std::fs::remove_dir_all(gateway.data()).expect("removed");
+            let output = restore(&gateway, &Tune::default()).output().expect("restore runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            holds(&gateway, recorded.known(recorded.answers.len()), false).await;
+        }
+    })
+    .await;
+}
+
+/// What `restore` wrote is durable when it ends, and a part of it does not start.
+pub async fn restored() {
+    let mut recorder = Recorder::initialised();
+    let recorded = backed_up(&mut recorder).await;
+    std::fs::remove_dir_all(recorder.gateway.data()).expect("removed");
+    let mut history = recorder.history();
+    recorder.run(&mut history, restore);
+    let states = states_of_command(&history);
+    println!("replay of restore: {} states", states.len());
+    let recorded = Arc::new(recorded);
+    check_all(states, |_, state| {
+        let recorded = Arc::clone(&recorded);
+        async move {
+            let gateway = unpacked(&state.disk);
+            let started = tokio::task::block_in_place(|| gateway.try_serve(&Tune::default()));
+            if state.answered == 1 || started.is_ok() {
+                drop(started);
+                holds(&gateway, recorded.known(recorded.answers.len()), false).await;
+            }
+        }
+    })
+    .await;
+}
+
+fn restore(gateway: &Gateway, tune: &Tune) -> Command {
     let mut command = gateway.command(tune);
-    command.arg("restore").arg(from).args(["--newest-known", "none"]);
+    command.arg("restore").arg(backup_of(gateway)).args(["--newest-known", "none"]);
     command
 }

@@ -2,6 +2,7 @@
 
 use claviger_test_support::{Gateway, Tune};
 
+use super::check::Known;
 use super::disk::Disk;
 use super::history::History;
 use super::script::{Answered, Given, Step};
@@ -115,6 +116,15 @@ impl Recorded {
         }
         self.history.add(trace::read(&file, process));
         recorder.compare(&self.history);
+    }
+
+    /// What a client knows after so many answers.
+    pub fn known(&self, answered: usize) -> Known<'_> {
+        Known {
+            steps: &self.steps,
+            answers: &self.answers[..answered],
+            given: &self.given,
+        }
     }
 
     /// The line of each response.
