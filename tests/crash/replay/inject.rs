@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use claviger_test_support::{Gateway, Tune};
 
-use super::check::{Known, holds, memory};
+use super::check::{Known, holds};
 use super::chosen::check_all;
 use super::disk::Disk;
+use super::loop_device::LoopDevice;
 use super::record::{End, Recorded, Recorder};
 use super::script::{self, Answered, Given, Step};
 use super::states::{Form, State};
@@ -18,7 +19,9 @@ use super::trace::{self, Call};
 use crate::random::{Random, seed};
 
 /// How many errors the short form injects.
-const CHOSEN: usize = 14;
+pub const CHOSEN: usize = 14;
+/// How many it injects on a file system of its own.
+pub const CHOSEN_ON_DEVICE: usize = 6;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Kinds of calls, and the errors that they get. Nothing but the data folder's files has them.
@@ -163,7 +166,14 @@ fn injected() -> Vec<Step> {
     steps
 }
 
-pub async fn errors() {
+/// Injects errors on a file system of this kind.
+pub async fn errors_on(kind: &str) {
+    let device = LoopDevice::mount(kind).expect("it was mounted before");
+    errors(device.path(), CHOSEN_ON_DEVICE).await;
+}
+
+/// Injects errors under this folder: so many in the short form.
+pub async fn errors(parent: &Path, many: usize) {
     let begin = begin().await;
     let all = faults(&begin.calls, &begin.folder);
     let kinds: BTreeSet<_> = all.iter().map(|fault| (fault.calls.clone(), fault.file.clone())).collect();
@@ -189,7 +199,7 @@ pub async fn errors() {
             if left > 0 {
                 chosen.push(by_kind[kind].swap_remove(random.below(left) as usize));
             }
-            if chosen.len() == CHOSEN || by_kind.iter().all(Vec::is_empty) {
+            if chosen.len() == many || by_kind.iter().all(Vec::is_empty) {
                 break;
             }
         }
@@ -204,16 +214,16 @@ pub async fn errors() {
         story: fault.story(),
     });
     check_all(states.collect(), |number, state| {
-        let (begin, faults) = (Arc::clone(&begin), Arc::clone(&faults));
-        async move { survives(&begin, &state.disk, &faults[number]).await }
+        let (begin, faults, parent) = (Arc::clone(&begin), Arc::clone(&faults), parent.to_owned());
+        async move { survives(&begin, &state.disk, &faults[number], &parent).await }
     })
     .await;
 }
 
-async fn survives(begin: &Begin, disk: &Disk, fault: &Fault) {
+async fn survives(begin: &Begin, disk: &Disk, fault: &Fault, parent: &Path) {
     let folder = tempfile::tempdir().expect("a folder");
     let script = trace::script(folder.path(), crate::BINARY);
-    let gateway = Gateway::empty_in(script.to_str().expect("a path"), &memory());
+    let gateway = Gateway::empty_in(script.to_str().expect("a path"), parent);
     disk.write(gateway.folder());
     let real = gateway.folder().canonicalize().expect("a folder");
     let (name, words) = trace::started_by(&fault.words(&real));
