@@ -17,6 +17,7 @@ use super::node::{self, NodeNameError};
 use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
 use crate::audit::{self, Position};
 use crate::config::Config;
+use crate::store::sync_parent;
 
 /// Why a backup cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,11 @@ fn prepare(to: &Path) -> Result<(), BackupError> {
                 Err(BackupError::NotEmpty(to.to_owned()))
             }
         }
-        made => Ok(made.map_err(at(to))?),
+        made => {
+            made.map_err(at(to))?;
+            // Without its name nothing in it is durable.
+            Ok(sync_parent(to).map_err(at(to))?)
+        }
     }
 }
 

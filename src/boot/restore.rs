@@ -1,8 +1,7 @@
 //! `claviger restore`: puts a backup into an empty data folder.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -118,7 +117,7 @@ fn restore_to(folder: &Path, from: &Path, known: &NewestKnown, accept_rollback: 
     {
         return Err(RestoreError::Older(missing));
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+    // It makes the folder, and its name durable.
     let _lock = DataDir::lock(folder)?;
     // The store last: a folder with a log and without a store is refused by every start.
     let (store, others): (Vec<_>, Vec<_>) = manifest.files.iter().partition(|file| file.name == DATABASE);

@@ -478,7 +478,7 @@ fn parent(path: &std::path::Path) -> &std::path::Path {
 }
 
 /// Makes the entries of the folder that contains this path durable.
-fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
     std::fs::File::open(parent(path)).and_then(|folder| folder.sync_all())
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `CLAVIGER_TEST_SEED` repeats a run. `CLAVIGER_TEST_ROUNDS` is how often the gateway is killed
 //! under a mixed load in each mode of durability (25 and 8 by default); a quarter as often while keys are rotated.
+//! `CLAVIGER_TEST_REPLAY=long` replays all losses of power.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -28,6 +29,7 @@ mod node;
 mod put_back;
 mod random;
 mod ready;
+mod replay;
 mod rotate;
 mod service;
 mod severed;
@@ -91,5 +93,6 @@ fn main() -> ExitCode {
     trials.extend(footprint::trials());
     trials.extend(watch::trials());
     trials.extend(durability::trials());
+    trials.extend(replay::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -13,38 +13,22 @@ use serde_json::{Value, json};
 
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
-/// The size of a kill file: a header and 4,096 slots of 64 bytes (`docs/audit-format.md`).
-const KILL_FILE: u64 = 262_208;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade").join(name)
 }
 
-/// A copy of a fixture as a gateway's folder. The kill file is stored without its empty slots.
+/// A copy of a fixture as a gateway's folder.
 fn copied(name: &str) -> Gateway {
     let gateway = Gateway::empty(BINARY);
-    let (from, data) = (fixture(name), gateway.data());
-    std::fs::create_dir(&data).unwrap();
-    for file in ["claviger.db", "audit.log", "audit.index"] {
-        std::fs::copy(from.join(file), data.join(file)).unwrap();
-    }
-    std::fs::copy(from.join("cuts.kill.head"), data.join("cuts.kill")).unwrap();
-    let kill_file = std::fs::File::options().write(true).open(data.join("cuts.kill")).unwrap();
-    kill_file.set_len(KILL_FILE).unwrap();
-    std::fs::copy(from.join("root.key"), gateway.root_key()).unwrap();
-    restrict(&gateway.root_key());
+    gateway.copy_older(&fixture(name));
     gateway
 }
 
 /// Starts this build on the folder for the first time.
 fn open(gateway: &Gateway, name: &str) -> Value {
     // The tokens of the fixture expire; the root key's holder issues another one.
-    let output = gateway
-        .command(&Tune::default())
-        .args(["init", "--new-token", "--token-out"])
-        .arg(gateway.token_file())
-        .output()
-        .unwrap();
+    let output = gateway.init(&Tune::default()).arg("--new-token").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let expected = std::fs::read_to_string(fixture(name).join("expected.json")).unwrap();
     serde_json::from_str(&expected).unwrap()
@@ -75,12 +59,6 @@ async fn is_whole(gateway: &Gateway, expected: &Value) {
         assert_eq!(answer.expect_status(200)["plaintext"], wrapped["plaintext"]);
     }
     assert!(started.terminate());
-}
-
-/// A root key that others can read is refused; a checkout does not keep modes.
-fn restrict(file: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The folder of commit 617684d: format 1 of the store and of the log. Tenant `acme` has five

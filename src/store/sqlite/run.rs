@@ -234,7 +234,8 @@ impl Run {
 
     /// Ends the run, once SQLite has removed its log.
     pub(super) fn close(&self) {
-        if matches!(has_log(&self.database), Ok(false)) {
+        // After a loss of power the log must not be back beside a file that says it is gone.
+        if matches!(has_log(&self.database), Ok(false)) && sync_parent(&self.database).is_ok() {
             let closed = Known {
                 closed: true,
                 ..Known::open(self.number, self.number)

@@ -20,6 +20,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long a gateway that listens may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
+/// The size of a kill file: a header and 4,096 slots of 64 bytes (`docs/audit-format.md`).
+const KILL_FILE: u64 = 262_208;
+
 /// How the process is started.
 #[derive(Clone, Default)]
 pub struct Tune {
@@ -92,22 +95,17 @@ impl Gateway {
 
     /// As [`Gateway::new`], in a folder made under this one, and with these variables.
     pub fn new_in(binary: &str, parent: &Path, tune: &Tune) -> Self {
-        let elsewhere = parent != std::env::temp_dir();
-        let gateway = Self {
-            binary: binary.into(),
-            folder: tempfile::tempdir_in(parent).expect("a folder"),
-            output: elsewhere.then(|| tempfile::tempdir().expect("a folder")),
-            script: None,
-        };
-        let output = gateway
-            .command(tune)
-            .arg("init")
-            .arg("--token-out")
-            .arg(gateway.token_file())
-            .output()
-            .expect("init runs");
+        let gateway = Self::empty_in(binary, parent);
+        let output = gateway.init(tune).output().expect("init runs");
         assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
         gateway
+    }
+
+    /// The command `init`, which writes the administrator's token to its file.
+    pub fn init(&self, tune: &Tune) -> Command {
+        let mut command = self.command(tune);
+        command.arg("init").arg("--token-out").arg(self.token_file());
+        command
     }
 
     /// As [`Gateway::new`], whose processes bear [`Started::limit_files`].
@@ -141,12 +139,42 @@ impl Gateway {
 
     /// A folder without a gateway yet, for `claviger dev`.
     pub fn empty(binary: &str) -> Self {
+        Self::empty_in(binary, &std::env::temp_dir())
+    }
+
+    /// As [`Gateway::empty`], in a folder made under this one.
+    pub fn empty_in(binary: &str, parent: &Path) -> Self {
         Self {
             binary: binary.into(),
-            folder: tempfile::tempdir().expect("a folder"),
-            output: None,
+            folder: tempfile::tempdir_in(parent).expect("a folder"),
+            // On a full disk, the output goes elsewhere.
+            output: (parent != std::env::temp_dir()).then(|| tempfile::tempdir().expect("a folder")),
             script: None,
         }
+    }
+
+    /// Fills the folder with that of an earlier release, as `tests/upgrade` keeps it: the kill file is stored
+    /// without its empty slots.
+    pub fn copy_older(&self, fixture: &Path) {
+        let data = self.data();
+        std::fs::create_dir(&data).expect("the data folder");
+        let copy = |from: &str, to: &Path| {
+            std::fs::copy(fixture.join(from), to).expect("a copy");
+        };
+        for file in ["claviger.db", "audit.log", "audit.index"] {
+            copy(file, &data.join(file));
+        }
+        copy("cuts.kill.head", &data.join("cuts.kill"));
+        let kill_file = File::options().write(true).open(data.join("cuts.kill")).expect("the kill file");
+        kill_file.set_len(KILL_FILE).expect("its length");
+        copy("root.key", &self.root_key());
+        // One that others can read is refused; a checkout does not keep modes.
+        std::fs::set_permissions(self.root_key(), Permissions::from_mode(0o600)).expect("its mode");
+    }
+
+    /// The folder with everything: the data folder, the root key, the token, and what the processes wrote.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The data folder.

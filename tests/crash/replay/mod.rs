@@ -1,0 +1,57 @@
+//! Losses of power, replayed: the system calls of a gateway are recorded while changes of every kind are
+//! made, every state that a loss of power could have left is built from the record, and a gateway is started
+//! on it.
+//!
+//! Without `strace` and root, who alone can trace the gateway, the cases are ignored; so are those on a
+//! file system of its own whose tools are absent.
+//! `CLAVIGER_TEST_REPLAY=long` checks all states and injects all errors, which takes an hour; otherwise a
+//! part is chosen. `CLAVIGER_TEST_SEED` repeats a choice.
+
+mod check;
+mod chosen;
+mod disk;
+mod history;
+mod inject;
+mod loop_device;
+mod old;
+mod power;
+mod record;
+mod script;
+mod states;
+mod trace;
+
+use libtest_mimic::Trial;
+
+use loop_device::LoopDevice;
+
+use crate::run;
+
+pub fn trials() -> Vec<Trial> {
+    let able = trace::can_trace();
+    let mut trials = vec![
+        Trial::test("replay::what_was_answered_survives_each_loss_of_power", || run(power::changes())),
+        Trial::test("replay::a_sync_that_is_left_out_is_found", || run(power::without_syncs())),
+        Trial::test("replay::an_init_that_lost_power_can_be_repeated", || run(power::init())),
+        Trial::test("replay::a_backup_that_was_finished_survives_a_loss_of_power", || {
+            run(power::backup())
+        }),
+        Trial::test("replay::a_restore_that_was_finished_survives_a_loss_of_power", || {
+            run(power::restored())
+        }),
+        Trial::test("replay::a_first_start_on_an_older_folder_survives_each_loss_of_power", || {
+            run(old::first_start())
+        }),
+        Trial::test("replay::what_was_answered_survives_calls_that_fail", || {
+            run(async { inject::errors(&check::memory(), inject::CHOSEN).await })
+        }),
+    ];
+    for kind in ["ext4", "xfs"] {
+        let name = format!("replay::what_was_answered_survives_calls_that_fail_on_{kind}");
+        let able = able && LoopDevice::mount(kind).is_some();
+        trials.push(Trial::test(name, move || run(inject::errors_on(kind))).with_ignored_flag(!able));
+    }
+    trials
+        .into_iter()
+        .map(|trial| if able { trial } else { trial.with_ignored_flag(true) })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! Gateways whose processes are recorded.
+
+use claviger_test_support::{Gateway, Tune};
+
+use super::check::Known;
+use super::disk::Disk;
+use super::history::History;
+use super::script::{Answered, Given, Step};
+use super::trace;
+
+/// What the processes write, which is no part of the state.
+const WITHOUT: [&str; 1] = ["serve.log"];
+
+/// A gateway whose processes are recorded.
+pub struct Recorder {
+    pub gateway: Gateway,
+    /// Its script and the records.
+    folder: tempfile::TempDir,
+    records: usize,
+}
+
+impl Recorder {
+    /// Of a folder without a gateway yet.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = trace::script(folder.path(), crate::BINARY);
+        Self {
+            gateway: Gateway::empty_in(script.to_str().expect("a path"), &std::env::temp_dir()),
+            folder,
+            records: 0,
+        }
+    }
+
+    /// Of a new gateway.
+    pub fn initialised() -> Self {
+        let recorder = Self::new();
+        let made = recorder.gateway.init(&Tune::default()).output().expect("init runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        recorder
+    }
+
+    /// The folder's history, which begins now.
+    pub fn history(&self) -> History {
+        History::of(self.gateway.folder(), &WITHOUT)
+    }
+
+    /// How the next process is recorded, and the file of its record.
+    pub fn next(&mut self) -> (Tune, std::path::PathBuf) {
+        self.records += 1;
+        let file = self.folder.path().join(format!("record-{}", self.records));
+        let (name, value) = trace::recording(&file);
+        (Tune::default().set(name, value), file)
+    }
+
+    /// Runs a command to its end, which must be a success, and records it.
+    pub fn run(&mut self, history: &mut History, command: impl Fn(&Gateway, &Tune) -> std::process::Command) {
+        let (tune, file) = self.next();
+        let child = command(&self.gateway, &tune)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let process = child.id();
+        let output = child.wait_with_output().expect("its end");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        history.add(trace::read(&file, process));
+        self.compare(history);
+    }
+
+    /// Panics unless the record gives the folder as it is: then no write was missed.
+    pub fn compare(&self, history: &History) {
+        history.now().assert_same(&Disk::read(self.gateway.folder(), &WITHOUT).0);
+    }
+}
+
+/// A record with the requests that were sent meanwhile.
+pub struct Recorded {
+    pub history: History,
+    pub steps: Vec<Step>,
+    pub answers: Vec<Option<Answered>>,
+    pub given: Given,
+}
+
+/// How a run of the gateway ends.
+#[derive(Clone, Copy, PartialEq)]
+pub enum End {
+    Killed,
+    InOrder,
+}
+
+impl Recorded {
+    /// Of a gateway, from now on.
+    pub fn of(recorder: &Recorder) -> Self {
+        Self {
+            history: recorder.history(),
+            steps: Vec::new(),
+            answers: Vec::new(),
+            given: Given::default(),
+        }
+    }
+
+    /// Runs the gateway while these requests are sent.
+    pub async fn serve(&mut self, recorder: &mut Recorder, steps: Vec<Step>, end: End) {
+        let (tune, file) = recorder.next();
+        let started = tokio::task::block_in_place(|| recorder.gateway.serve(&tune));
+        let process = started.pid();
+        for step in steps {
+            let answer = step.send(self.answers.len(), &started, &mut self.given).await.expect("an answer");
+            assert_eq!(answer.status, step.status, "{}: {answer:?}", step.name());
+            self.steps.push(step);
+            self.answers.push(Some(answer));
+        }
+        match end {
+            End::Killed => started.kill(),
+            End::InOrder => assert!(tokio::task::block_in_place(|| started.terminate()), "an end in order"),
+        }
+        self.history.add(trace::read(&file, process));
+        recorder.compare(&self.history);
+    }
+
+    /// What a client knows after so many answers.
+    pub fn known(&self, answered: usize) -> Known<'_> {
+        Known {
+            steps: &self.steps,
+            answers: &self.answers[..answered],
+            given: &self.given,
+        }
+    }
+
+    /// The line of each response.
+    pub fn lines(&self) -> Vec<usize> {
+        let line = |answer: &Answered| *self.history.responses.get(&answer.request).expect("each response is in the record");
+        self.answers.iter().flatten().map(line).collect()
+    }
+}
