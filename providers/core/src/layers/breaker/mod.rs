@@ -63,6 +63,10 @@ impl Breaker {
             Ok(_) => return Outcome::Available,
             Err(error) => error,
         };
+        if error.repeated {
+            // An earlier call's refusal, told again without a call.
+            return Outcome::Unknown;
+        }
         match (error.kind, error.concerns) {
             (ErrorKind::UpstreamTimeout, _) if granted < self.fair_chance => Outcome::Unknown,
             (ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol | ErrorKind::UpstreamTimeout, Concerns::Connection) => {
