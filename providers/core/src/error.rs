@@ -108,8 +108,8 @@ pub struct Error {
     pub context: String,
     /// What the caller can do about it: our own text, never a provider's.
     pub advice: Option<&'static str>,
-    /// The provider's own message. It never has a secret in it.
-    pub message: Option<UpstreamMessage>,
+    /// The provider's own message. It never has a secret in it. Boxed to keep the error small.
+    pub message: Option<Box<UpstreamMessage>>,
     /// Whether the message may be shown to callers: the provider sent it to the tenant's own
     /// identity, about the tenant's own keys.
     pub owner_may_read: bool,
@@ -186,7 +186,7 @@ impl Error {
     /// Adds the provider's own message.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
-        self.message = Some(UpstreamMessage(message.into()));
+        self.message = Some(Box::new(UpstreamMessage(message.into())));
         self
     }
 
