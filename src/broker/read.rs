@@ -6,7 +6,7 @@ use claviger_provider::{ConnectionId, KeyId};
 
 use super::admit::Through;
 use super::cursor::Position;
-use super::login::Login;
+use super::session_state::SessionState;
 use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
@@ -169,12 +169,12 @@ impl Broker {
     }
 
     /// A connection as it is now, with the state of its login.
-    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<(Connection, Option<Login>)>> {
+    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<(Connection, Option<SessionState>)>> {
         let connection = authorized.object();
         let login = connection
             .pipeline()
             .login()
-            .map(|status| Login::of(status, connection.view().provider));
+            .map(|status| SessionState::of(status, connection.view().provider));
         let Completed {
             completion,
             object,

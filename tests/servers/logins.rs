@@ -23,11 +23,17 @@ const MOTO: &[&str] = &["CLAVIGER_TEST_MOTO_ADDRESS"];
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("logins::a_refused_approle_logs_in_once_and_is_not_locked", TLS, || {
-            Box::pin(approle())
+            Box::pin(a_refused_approle_logs_in_once_and_is_not_locked())
         }),
-        Case::new("logins::a_check_tries_a_refused_approle_at_once", DEV, || Box::pin(checked())),
-        Case::new("logins::a_refused_role_is_assumed_once", MOTO, || Box::pin(role())),
-        Case::new("logins::a_declared_secret_file_is_read_at_each_login", DEV, || Box::pin(file())),
+        Case::new("logins::a_check_tries_a_refused_approle_at_once", DEV, || {
+            Box::pin(a_check_tries_a_refused_approle_at_once())
+        }),
+        Case::new("logins::a_refused_role_is_assumed_once", MOTO, || {
+            Box::pin(a_refused_role_is_assumed_once())
+        }),
+        Case::new("logins::a_declared_secret_file_is_read_at_each_login", DEV, || {
+            Box::pin(a_declared_secret_file_is_read_at_each_login())
+        }),
     ]
 }
 
@@ -139,7 +145,7 @@ async fn shown(world: &World, provider: &str) {
     assert_eq!(log.matches("the connection's login failed").count(), 1, "{log}");
 }
 
-async fn approle() {
+async fn a_refused_approle_logs_in_once_and_is_not_locked() {
     let role = Role::new(Server::Tls);
     let world = World::new(Tune::default()).await;
     let settings = role.server.settings(&role.auth(&json!("a-secret-id-of-nobody")));
@@ -163,7 +169,7 @@ async fn approle() {
     );
 }
 
-async fn checked() {
+async fn a_check_tries_a_refused_approle_at_once() {
     let role = Role::new(Server::Dev);
     let world = World::new(Tune::default()).await;
     let settings = role.server.settings(&role.auth(&json!("the-secret-id-to-come")));
@@ -197,7 +203,7 @@ async fn sts(State(sts): State<Arc<Sts>>, method: Method, uri: Uri, headers: Hea
     (status, [("content-type", "text/xml")], answer.bytes().await.unwrap()).into_response()
 }
 
-async fn role() {
+async fn a_refused_role_is_assumed_once() {
     let moto = variable(MOTO[0]);
     let service = Arc::new(Sts {
         moto: moto.clone(),
@@ -230,7 +236,7 @@ async fn role() {
     assert_eq!((&login["state"], login["expires"].is_string()), (&json!("ok"), true), "{login}");
 }
 
-async fn file() {
+async fn a_declared_secret_file_is_read_at_each_login() {
     let role = Role::new(Server::Dev);
     let folder = tempfile::tempdir().unwrap();
     let (secret, config) = (folder.path().join("secret-id"), folder.path().join("claviger.toml"));

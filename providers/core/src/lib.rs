@@ -17,7 +17,7 @@ mod ids;
 mod jitter;
 pub mod kit;
 pub mod layers;
-mod login;
+mod login_report;
 mod node;
 pub mod oaep;
 mod op;
@@ -41,7 +41,7 @@ pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsE
 pub use fields::{Fields, only, only_member};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
-pub use login::{LoginFailure, LoginReport, LoginState, LoginStatus};
+pub use login_report::{LoginFailure, LoginReport, LoginState, LoginStatus};
 pub use node::{Node, NodeError};
 pub use op::{Call, Op, Output};
 pub use op_context::{LoginWait, OpContext};

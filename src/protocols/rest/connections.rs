@@ -8,10 +8,10 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, Type};
 
+use super::connection_login::ConnectionLogin;
 use super::handler::{empty_reply, json_reply};
 use super::json;
 use super::list::{List, Listed, list_reply};
-use super::login::ConnectionLogin;
 use super::once::{completed_reply, first_answer};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
@@ -19,7 +19,7 @@ use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{Broker, CheckReport, Code, ConnectionChange, Failure, Login, NewConnection, op};
+use crate::broker::{Broker, CheckReport, Code, ConnectionChange, Failure, NewConnection, SessionState, op};
 use crate::store::model;
 
 /// A kind of provider.
@@ -304,7 +304,7 @@ fn with_problem(broker: &Broker, connection: &model::Connection) -> Connection {
 }
 
 /// As [`with_problem`], with the login at the provider.
-fn with_login(broker: &Broker, (connection, login): &(model::Connection, Option<Login>)) -> Connection {
+fn with_login(broker: &Broker, (connection, login): &(model::Connection, Option<SessionState>)) -> Connection {
     Connection {
         login: login.as_ref().map(Into::into),
         ..with_problem(broker, connection)

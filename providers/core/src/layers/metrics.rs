@@ -34,7 +34,7 @@ pub fn describe() {
         BREAKER,
         "Circuit breaker transitions by whose circuit it is (connection, key) and the new state"
     );
-    crate::login::describe();
+    crate::login_report::describe();
     crate::egress::pool::describe();
 }
 

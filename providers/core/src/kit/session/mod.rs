@@ -16,75 +16,27 @@
 //! [`CallError::is_refused_login`]: super::call_error::CallError::is_refused_login
 
 mod lifetime;
+mod source;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use lifetime::{BearerToken, Expiring, Lifetime, RENEWAL_MARGIN, Term};
+pub use source::{CredentialSource, refusal_pause};
 
 use tokio::time::timeout;
 
-use super::call_error::{CallError, Refusal};
-use crate::login::LoginReport;
+use super::call_error::CallError;
+use crate::login_report::LoginReport;
 use crate::op_context::LoginWait;
 use crate::sever_switch::SeverSwitch;
 use state::{Inner, Look};
 
-/// The first pause after a refused login. It doubles with each further one.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
-/// The longest pause after a refused login.
-const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
-
 /// How long a check waits for a renewal while there is a live credential.
 const TRIAL: Duration = Duration::from_secs(2);
-
-/// Where a connection's credentials come from: what an adapter implements.
-pub trait CredentialSource: Send + Sync + 'static {
-    /// The credential. It is shared by calls that run at the same time.
-    type Credential: Lifetime;
-    /// A refusal in the provider's words.
-    type Refusal: Refusal;
-
-    /// Fetches a credential, with the secrets as they are now. `previous` is the live credential that is due,
-    /// for a source that can renew credentials; `None` where another one is wanted.
-    ///
-    /// # Errors
-    /// Why no credential could be fetched. What concerns the login is [`CallError::NoCredential`].
-    fn fetch(&self, previous: Option<&Self::Credential>)
-    -> impl Future<Output = Result<Self::Credential, CallError<Self::Refusal>>> + Send;
-
-    /// Whether another credential may be accepted where the provider refused this one. `false`
-    /// where there is no other, or where the refusal was not about the credential.
-    ///
-    /// # Errors
-    /// When that cannot be found out.
-    fn replaceable(&self, refused: &Self::Credential) -> impl Future<Output = Result<bool, CallError<Self::Refusal>>> + Send;
-
-    /// The files that a fetch reads. When one of them changes, another credential is fetched.
-    fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    /// Whether a credential is renewed also while no call is made, because nothing could replace it.
-    fn is_kept(&self, _credential: &Self::Credential) -> bool {
-        false
-    }
-
-    /// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1.
-    fn refusal_pause(&self, refusals: u32) -> Duration {
-        refusal_pause(refusals)
-    }
-}
-
-/// The usual pause after a refused login, the `refusals`-th in a row, from 1: 15, 30, then 60 seconds.
-pub fn refusal_pause(refusals: u32) -> Duration {
-    let doubled = REFUSAL_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(8));
-    doubled.min(LONGEST_REFUSAL_PAUSE)
-}
 
 /// The credential of one connection, shared by all its calls. Clones are the same session.
 pub struct Session<S: CredentialSource>(Arc<Inner<S>>);

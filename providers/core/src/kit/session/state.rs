@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{CredentialSource, Lifetime};
+use super::lifetime::Lifetime;
+use super::source::CredentialSource;
 use crate::jitter::jitter;
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::secrets::Stamp;
-use crate::login::LoginReport;
+use crate::login_report::LoginReport;
 use crate::op_context::LoginWait;
 use crate::sever_switch::SeverSwitch;
 

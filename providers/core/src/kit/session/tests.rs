@@ -36,11 +36,11 @@ impl Refusal for Denied {
     }
 }
 
-type Failed = CallError<Denied>;
+type FetchError = CallError<Denied>;
 
 /// What the next logins meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Answer {
+enum Reply {
     Token,
     Refused,
     Away,
@@ -49,7 +49,7 @@ enum Answer {
 /// Credentials of ten minutes, numbered from 1, renewed after eight.
 struct Numbered {
     logins: AtomicU32,
-    answer: Mutex<Answer>,
+    answer: Mutex<Reply>,
     /// A login waits for a permit.
     gate: Semaphore,
     final_one: AtomicBool,
@@ -60,7 +60,7 @@ struct Numbered {
 type Number = Expiring<u32>;
 
 impl Numbered {
-    fn answers(&self, answer: Answer) {
+    fn answers(&self, answer: Reply) {
         *self.answer.lock() = answer;
     }
 
@@ -73,21 +73,21 @@ impl CredentialSource for Numbered {
     type Credential = Number;
     type Refusal = Denied;
 
-    async fn fetch(&self, _: Option<&Number>) -> Result<Number, Failed> {
+    async fn fetch(&self, _: Option<&Number>) -> Result<Number, FetchError> {
         let number = self.logins.fetch_add(1, Ordering::Relaxed) + 1;
         drop(self.gate.acquire().await);
         let answer = *self.answer.lock();
         match answer {
-            Answer::Token => Ok(Expiring {
+            Reply::Token => Ok(Expiring {
                 credential: number,
                 term: Term::renewed_after(10 * MINUTE, 8 * MINUTE),
             }),
-            Answer::Refused => Err(CallError::Refused(Denied).in_login()),
-            Answer::Away => Err(CallError::Timeout.in_login()),
+            Reply::Refused => Err(CallError::Refused(Denied).in_login()),
+            Reply::Away => Err(CallError::Timeout.in_login()),
         }
     }
 
-    async fn replaceable(&self, _: &Number) -> Result<bool, Failed> {
+    async fn replaceable(&self, _: &Number) -> Result<bool, FetchError> {
         Ok(!self.final_one.load(Ordering::Relaxed))
     }
 
@@ -114,7 +114,7 @@ impl Bench {
     fn with(kept: bool, file: Option<PathBuf>) -> Self {
         let source = Numbered {
             logins: AtomicU32::new(0),
-            answer: Mutex::new(Answer::Token),
+            answer: Mutex::new(Reply::Token),
             gate: Semaphore::new(1),
             final_one: AtomicBool::new(false),
             kept,
@@ -133,7 +133,7 @@ impl Bench {
         self.session.source()
     }
 
-    async fn number(&self) -> Result<u32, Failed> {
+    async fn number(&self) -> Result<u32, FetchError> {
         let current = self.session.current(&LoginWait::default()).await?;
         Ok(current.credential)
     }
@@ -171,7 +171,7 @@ impl Bench {
     }
 
     /// Lets tasks under way come to their next wait.
-    async fn settle(&self) {
+    async fn let_tasks_wait(&self) {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -198,7 +198,7 @@ async fn a_login_goes_on_when_its_first_caller_goes_away() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_login_is_remembered_for_pauses_that_grow() {
     let bench = Bench::new();
-    bench.source().answers(Answer::Refused);
+    bench.source().answers(Reply::Refused);
     let (a, b) = tokio::join!(bench.kind(), bench.kind());
     assert_eq!((a, b), (ErrorKind::ProviderDenied, ErrorKind::ProviderDenied));
     assert_eq!((bench.source().logins(), bench.state()), (1, LoginState::Refused));
@@ -212,7 +212,7 @@ async fn a_refused_login_is_remembered_for_pauses_that_grow() {
         assert_eq!(bench.kind().await, ErrorKind::ProviderDenied);
         assert_eq!(bench.source().logins(), logins, "after {pause} s");
     }
-    bench.source().answers(Answer::Token);
+    bench.source().answers(Reply::Token);
     advance(MINUTE).await;
     assert_eq!((bench.number().await.unwrap(), bench.state()), (6, LoginState::Ok));
 }
@@ -220,14 +220,14 @@ async fn a_refused_login_is_remembered_for_pauses_that_grow() {
 #[tokio::test(start_paused = true)]
 async fn a_check_tries_a_refused_login_at_once_and_once() {
     let bench = Bench::new();
-    bench.source().answers(Answer::Refused);
+    bench.source().answers(Reply::Refused);
     bench.kind().await;
     let check = OpContext::for_system("check", TenantId::random(), MINUTE).checking();
     for _ in 0..3 {
         assert!(bench.session.current(check.login()).await.is_err());
     }
     assert_eq!(bench.source().logins(), 2);
-    bench.source().answers(Answer::Token);
+    bench.source().answers(Reply::Token);
     assert!(bench.number().await.is_err());
     let check = OpContext::for_system("check", TenantId::random(), MINUTE).checking();
     assert_eq!(bench.session.current(check.login()).await.unwrap().credential, 3);
@@ -237,12 +237,12 @@ async fn a_check_tries_a_refused_login_at_once_and_once() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_not_remembered() {
     let bench = Bench::new();
-    bench.source().answers(Answer::Away);
+    bench.source().answers(Reply::Away);
     for logins in 1..4 {
         assert_eq!(bench.kind().await, ErrorKind::UpstreamTimeout);
         assert_eq!((bench.source().logins(), bench.state()), (logins, LoginState::Failing));
     }
-    bench.source().answers(Answer::Token);
+    bench.source().answers(Reply::Token);
     assert_eq!(bench.number().await.unwrap(), 4);
 }
 
@@ -256,17 +256,17 @@ async fn a_live_credential_serves_while_its_renewal_runs() {
     advance(2 * MINUTE).await;
     for _ in 0..3 {
         assert_eq!(timeout(Duration::ZERO, bench.number()).await.unwrap().unwrap(), 1);
-        bench.settle().await;
+        bench.let_tasks_wait().await;
     }
     assert_eq!(bench.source().logins(), 2, "one renewal is under way");
     drop(held);
-    bench.settle().await;
+    bench.let_tasks_wait().await;
     assert_eq!((bench.number().await.unwrap(), bench.source().logins()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_live_credential_serves_to_its_end_while_its_renewal_fails() {
-    for answer in [Answer::Away, Answer::Refused] {
+    for answer in [Reply::Away, Reply::Refused] {
         let bench = Bench::new();
         let begin = Instant::now();
         bench.number().await.unwrap();
@@ -322,7 +322,7 @@ async fn the_only_credential_is_not_replaced() {
 async fn a_refused_replacement_is_remembered() {
     let bench = Bench::new();
     bench.number().await.unwrap();
-    bench.source().answers(Answer::Refused);
+    bench.source().answers(Reply::Refused);
     for _ in 0..3 {
         assert_eq!(bench.called(2).await.1, None);
     }
@@ -334,7 +334,7 @@ async fn a_severed_session_logs_in_no_more() {
     let bench = Bench::new();
     let held = bench.source().gate.acquire().await.unwrap();
     let cut = async {
-        bench.settle().await;
+        bench.let_tasks_wait().await;
         bench.switch.sever();
         bench.switch.stopped().await;
     };
@@ -364,9 +364,9 @@ async fn a_changed_file_ends_a_refusal_and_replaces_a_live_credential() {
     let path = std::env::temp_dir().join(format!("claviger-login-{}", u64::from_le_bytes(name)));
     std::fs::write(&path, "wrong").unwrap();
     let bench = Bench::with(false, Some(path.clone()));
-    bench.source().answers(Answer::Refused);
+    bench.source().answers(Reply::Refused);
     bench.kind().await;
-    bench.source().answers(Answer::Token);
+    bench.source().answers(Reply::Token);
     assert_eq!(bench.kind().await, ErrorKind::ProviderDenied, "remembered");
     for (content, expected) in [("the right one", 2), ("another", 3)] {
         std::fs::write(&path, content).unwrap();

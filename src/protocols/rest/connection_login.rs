@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::types::Timestamp;
-use crate::broker::{FailingLogin, Login};
+use crate::broker::{FailingLogin, SessionState};
 
 /// The connection's login at its provider, as this gateway knows it.
 #[derive(Serialize, ToSchema)]
@@ -66,8 +66,8 @@ impl From<LoginState> for ConnectionLoginState {
     }
 }
 
-impl From<&Login> for ConnectionLogin {
-    fn from(login: &Login) -> Self {
+impl From<&SessionState> for ConnectionLogin {
+    fn from(login: &SessionState) -> Self {
         let failing = login.failing.as_ref();
         let of = |pick: fn(&FailingLogin) -> Option<i64>| failing.and_then(pick).map(Timestamp);
         Self {

@@ -8,7 +8,7 @@ use super::Failure;
 
 /// The state of a connection's login.
 #[derive(Debug, Clone)]
-pub struct Login {
+pub struct SessionState {
     /// The state.
     pub state: LoginState,
     /// When the credential ends, in microseconds since 1970; `None` if it does not, or none is held.
@@ -30,7 +30,7 @@ pub struct FailingLogin {
     pub next_attempt: Option<i64>,
 }
 
-impl Login {
+impl SessionState {
     pub(super) fn of(status: LoginStatus, provider: ProviderKind) -> Self {
         let failing = status.failure.map(|failed| {
             let error = Error::new(failed.kind, "log in").provider(provider).repeated();
