@@ -98,6 +98,8 @@ fn the_example_shows_every_setting() {
         "providers.azure.vaults",
         "providers.azure.managed_hsms",
         "providers.azure.authority",
+        "providers.azure.vault_resource",
+        "providers.azure.managed_hsm_resource",
         "providers.azure.application.client_id",
         "providers.azure.application.secret_file",
         "providers.gcp.kms_endpoint",

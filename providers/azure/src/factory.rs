@@ -86,6 +86,14 @@ impl AzureFactory {
         }
     }
 
+    /// The resource that the tokens for a vault are issued for, without a trailing slash.
+    fn resource(&self, vault: &Vault) -> String {
+        match self.installation.resource(vault.service) {
+            Some(own) if vault.own => own.to_owned(),
+            Some(_) | None => format!("https://{}", vault.cloud.suffix(vault.service)),
+        }
+    }
+
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
     ///
     /// # Errors
@@ -100,7 +108,7 @@ impl AzureFactory {
         };
         let options = http.options(&self.egress, ProviderKind::Azure)?;
         let authority = self.authority(&vault);
-        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
+        let resource = self.resource(&vault);
         let background = parts.background_trace();
         let source = match self.credentials(&settings.auth, parts.secrets)? {
             Identity::Token(token) => TokenSource::Static(token),
@@ -275,7 +283,7 @@ impl Factory for AzureFactory {
         let Ok(Stored { vault, .. }) = self.stored(settings) else {
             return Vec::new();
         };
-        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
+        let resource = self.resource(&vault);
         let authority = (vault.own || vault.cloud != Cloud::Public).then(|| self.authority(&vault));
         offline_decrypt(&vault, authority.as_deref(), &resource, wrapped, context)
     }

@@ -167,6 +167,11 @@ impl Api {
         Some(Self { client, namespace })
     }
 
+    /// Whether its calls name a namespace.
+    pub(crate) const fn has_namespace(&self) -> bool {
+        self.namespace.is_some()
+    }
+
     /// Makes a call.
     ///
     /// # Errors

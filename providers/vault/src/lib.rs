@@ -7,6 +7,7 @@ mod codes;
 mod credentials;
 mod errors;
 mod factory;
+mod health;
 mod key_type;
 mod keys;
 mod lifecycle;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::client::{Api, ApiResponse, AuthBlock, Ignored, Request, Token};
 use crate::credentials::{Credential, LoginBody, WrappingLookup};
 use crate::errors::{CallError, Refusal, denied};
+use crate::health::NamespaceGuard;
 use crate::names::Path;
 
 const PAUSES: Pauses = Pauses {
@@ -225,12 +226,14 @@ fn of_auth_block(block: Option<AuthBlock>) -> Option<Lease> {
 /// The session of one connection.
 pub(crate) struct Session {
     inner: session::Session<TokenSource>,
+    namespace: NamespaceGuard,
     /// Whether a task renews the token.
     renewing: AtomicBool,
 }
 
 impl Session {
     pub(crate) fn new(api: Api, credential: Credential, trace: BackgroundTrace) -> Arc<Self> {
+        let namespace = NamespaceGuard::new(api.has_namespace());
         let source = TokenSource {
             api,
             credential,
@@ -239,6 +242,7 @@ impl Session {
         };
         Arc::new(Self {
             inner: session::Session::new(source, PAUSES),
+            namespace,
             renewing: AtomicBool::new(false),
         })
     }
@@ -258,6 +262,7 @@ impl Session {
         cx: &OpContext,
         request: Request<'_>,
     ) -> Result<ApiResponse<D>, CallError> {
+        self.namespace.check(self.api(), CallSink::from(cx)).await?;
         let result = self.inner.call(denied, |lease| {
             let request = request.again();
             async move { self.api().call(CallSink::from(cx), Some(&lease.token), request).await }

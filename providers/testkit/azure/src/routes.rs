@@ -114,18 +114,14 @@ fn managed_hsm(host: &str) -> bool {
 
 /// The bearer token of a request, and who holds it.
 fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
-    let resource = if hsm {
-        "https://managedhsm.azure.net"
-    } else {
-        "https://vault.azure.net"
-    };
+    let resource = fake.access.resource(hsm);
     // This program is also the token issuer.
     let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
     let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let found = token.and_then(|token| {
-        let holder = fake.access.holder(&token, resource, now)?;
+        let holder = fake.access.holder(&token, &resource, now)?;
         Some((token, holder))
     });
     found.ok_or_else(|| Refusal::unauthenticated(challenge))
