@@ -67,27 +67,36 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
     let declared = declared.clone();
     let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await??;
     let mut differing = 0;
+    let mut networks = Vec::new();
     for tenant in &declaration.tenants {
-        let found = broker.declare_tenant(tenant, How::CarryOut).await;
+        let found = broker.declare_tenant(tenant, How::Start).await;
         let found = found.map_err(|failure| refused("tenant", &tenant.name, failure))?;
         differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
     for connection in &declaration.connections {
-        let found = broker.declare_connection(connection, How::CarryOut).await;
+        let found = broker.declare_connection(connection, How::Start).await;
         let found = found.map_err(|failure| refused("connection", &connection.name, failure))?;
+        if let Found::NewNetwork(_) = found {
+            networks.push(connection.clone());
+            continue;
+        }
         differing += usize::from(log_found("connection", &connection.tenant, &connection.name, &found));
     }
-    metrics::gauge!(DRIFT).set(differing as f64);
+    metrics::gauge!(DRIFT).set((differing + networks.len()) as f64);
     Ok(DeclaredKeys {
         broker: Arc::clone(broker),
+        networks: Mutex::new(networks),
         missing: Mutex::new(declaration.keys),
         differing: AtomicUsize::new(differing),
     })
 }
 
-/// Declared keys that were not created or checked yet.
+/// Declared keys that were not created or checked yet, and declared network settings that were not tried
+/// yet: what calls providers.
 pub(super) struct DeclaredKeys {
     broker: Arc<Broker>,
+    /// Connections with other network settings.
+    networks: Mutex<Vec<DeclaredConnection>>,
     missing: Mutex<Vec<Key>>,
     /// Declared objects of all kinds that differ.
     differing: AtomicUsize,
@@ -96,14 +105,39 @@ pub(super) struct DeclaredKeys {
 impl DeclaredKeys {
     /// Whether there is nothing to create.
     pub(super) fn is_empty(&self) -> bool {
-        self.missing.lock().is_empty()
+        self.missing.lock().is_empty() && self.networks.lock().is_empty()
     }
 
-    /// Tries to create each missing key. Keys that fail stay missing, and those of suspended tenants.
+    /// Tries the network settings of each connection that has others. Those that are refused stay.
+    async fn change_networks(&self) -> bool {
+        let connections = self.networks.lock().clone();
+        let mut refused = Vec::new();
+        for connection in connections {
+            match self.broker.declare_connection(&connection, How::CarryOut).await {
+                Ok(found) => {
+                    log_found("connection", &connection.tenant, &connection.name, &found);
+                }
+                Err(failure) => {
+                    tracing::warn!(
+                        tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), detail = %failure.detail,
+                        "declared network settings could not be taken over; it is retried"
+                    );
+                    refused.push(connection);
+                }
+            }
+        }
+        let all = refused.is_empty();
+        *self.networks.lock() = refused;
+        all
+    }
+
+    /// Takes over network settings, and tries to create each missing key. Keys that fail stay missing, and
+    /// those of suspended tenants.
     ///
     /// # Errors
-    /// If a key could not be created.
+    /// If a key could not be created, or network settings were refused.
     pub(super) async fn create_missing(&self) -> Result<(), &'static str> {
+        let changed = self.change_networks().await;
         let keys = self.missing.lock().clone();
         let mut missing = Vec::new();
         let mut failed = false;
@@ -124,11 +158,14 @@ impl DeclaredKeys {
                 }
             }
         }
-        let drift = self.differing.load(Ordering::Relaxed) + missing.len();
+        let drift = self.differing.load(Ordering::Relaxed) + missing.len() + self.networks.lock().len();
         metrics::gauge!(DRIFT).set(drift as f64);
         *self.missing.lock() = missing;
         if failed {
             return Err("a declared key could not be created, see the log");
+        }
+        if !changed {
+            return Err("declared network settings could not be taken over, see the log");
         }
         Ok(())
     }
@@ -148,6 +185,8 @@ fn log_found(what: &str, tenant: &str, name: &str, found: &Found) -> bool {
         Found::AsDeclared | Found::Suspended => {}
         Found::Missing => tracing::info!(what, tenant, name, "created, as declared"),
         Found::NewSecrets => tracing::info!(what, tenant, name, "took over the declared secrets"),
+        Found::NewNetwork(settings) => tracing::info!(what, tenant, name, %settings, "took over the declared network settings"),
+        Found::NotDeclared => tracing::info!(what, tenant, name, "is no longer declared"),
         Found::Differs(in_what) => {
             tracing::warn!(
                 what,

@@ -153,6 +153,9 @@ impl Broker {
         let created = self.store.create_key(&key, &versions, &change).await;
         let row = created.map_err(|error| self.refused_claim(view, error))?;
         self.directory().readopted(cx.tenant(), id);
+        if let Ok(Some(entry)) = self.directory().key(cx.tenant(), id).await {
+            Box::pin(self.keep_canary(cx, &entry)).await;
+        }
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
 

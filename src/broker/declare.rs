@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{Factory, ProviderKind, SettingsOrigin, TenantId};
 
-use super::connections::{MANAGED_BY, parse};
+use super::connections::{ConnectionPut, MANAGED_BY, parse};
 use super::declaration::DeclaredConnection;
+use super::network::differing;
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
@@ -29,6 +30,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub enum How {
     /// Only compare: change nothing and call no provider.
     Look,
+    /// As [`How::CarryOut`], as far as no provider is called: it may be down, and nothing is served yet.
+    Start,
     /// Create what is missing, and store new secrets.
     CarryOut,
 }
@@ -42,8 +45,12 @@ pub enum Found {
     AsDeclared,
     /// It is as declared, but the secrets differ.
     NewSecrets,
+    /// It is as declared but for these network settings, which can change.
+    NewNetwork(String),
     /// It exists and differs in this; nothing was changed.
     Differs(&'static str),
+    /// It exists and is no longer declared; nothing was changed. It can be released.
+    NotDeclared,
     /// It does not exist, and is not made while its tenant is suspended: that would call the provider.
     Suspended,
 }
@@ -62,7 +69,7 @@ impl Broker {
         }
         match how {
             How::Look => return Ok(Found::Missing),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
         let new = NewTenant {
             name: declared.name.clone(),
@@ -88,7 +95,7 @@ impl Broker {
         }
         match how {
             How::Look => return self.could_be_made(declared),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
         let new = NewConnection {
             name: declared.name.clone(),
@@ -117,7 +124,7 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    fn family(&self, provider: ProviderKind) -> Result<&Arc<dyn Factory>, Failure> {
+    pub(super) fn family(&self, provider: ProviderKind) -> Result<&Arc<dyn Factory>, Failure> {
         let factory = self.directory().factories().get(provider);
         factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
     }
@@ -129,10 +136,13 @@ impl Broker {
         if row.provider != declared.provider {
             return Ok(Found::Differs("provider"));
         }
-        let parsed = parse(self.family(row.provider)?.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
-        if parsed.public != row.settings {
-            return Ok(Found::Differs("settings: they cannot change; create another connection"));
-        }
+        let factory = self.family(row.provider)?;
+        let parsed = parse(factory.as_ref(), &declared.settings, SettingsOrigin::Operator)?;
+        let Some(network) = differing(factory.as_ref(), &row.settings, &parsed.public) else {
+            return Ok(Found::Differs(
+                "settings: only network settings can change; create another connection",
+            ));
+        };
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {
             let name = Factories::secret_name(row, &name);
@@ -140,15 +150,28 @@ impl Broker {
                 fresh.push((name, value));
             }
         }
+        if !network.is_empty() {
+            if how == How::CarryOut {
+                self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+                    self.change_declared_network(&authorized, row, parsed.public, fresh).await
+                })
+                .await?;
+            }
+            return Ok(Found::NewNetwork(network.join(", ")));
+        }
         if fresh.is_empty() {
             return Ok(Found::AsDeclared);
         }
         match how {
             How::Look => return Ok(Found::NewSecrets),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
+        let put = ConnectionPut {
+            replaced: fresh,
+            ..ConnectionPut::default()
+        };
         self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
-            self.put_connection(&authorized, None, None, None, fresh).await
+            self.put_connection(&authorized, put).await
         })
         .await?;
         Ok(Found::NewSecrets)
@@ -184,7 +207,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         match how {
-            How::Look => return Ok(Found::Missing),
+            How::Look | How::Start => return Ok(Found::Missing),
             How::CarryOut if self.is_suspended(tenant).await? => return Ok(Found::Suspended),
             How::CarryOut => {}
         }
@@ -204,7 +227,7 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
+    pub(super) async fn declared_tenant(&self, name: &str) -> Result<TenantId, Failure> {
         match self.store.tenant_by_name(name).await {
             Ok(tenant) => Ok(tenant.id),
             Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, format!("The tenant `{name}` does not exist."))
@@ -214,7 +237,7 @@ impl Broker {
     }
 
     /// Runs one use case for the configuration, with a record of its own.
-    async fn carry_out<O: Operation, T: Send>(
+    pub(super) async fn carry_out<O: Operation, T: Send>(
         &self,
         tenant: TenantId,
         named: impl Names<O::Object>,

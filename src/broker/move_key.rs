@@ -107,6 +107,8 @@ impl Broker {
             .await
             .map_err(|error| self.refused_claim(&reach.row, error))?;
         key.put(row.clone(), Some(view.versions.iter().cloned().chain(versions).collect()));
+        drop(_row);
+        Box::pin(self.keep_canary(cx, key)).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
 

@@ -183,6 +183,10 @@ impl Broker {
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
+        drop(_row);
+        if !under_way {
+            Box::pin(self.keep_canary(cx, key)).await;
+        }
         Ok(Guarded::free(changed(completion, row)))
     }
 

@@ -14,12 +14,15 @@
 mod adopting;
 mod audited;
 mod check;
+mod front;
 mod leaving;
 mod matrix;
 mod moves;
+mod namespaces;
 mod openbao;
 mod root_key;
 mod secrets;
+mod trust;
 mod world;
 mod wrap_limit;
 
@@ -69,8 +72,10 @@ fn main() -> ExitCode {
         leaving::cases(),
         matrix::cases(),
         moves::cases(),
+        namespaces::cases(),
         root_key::cases(),
         secrets::cases(),
+        trust::cases(),
         wrap_limit::cases(),
     ];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();

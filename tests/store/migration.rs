@@ -23,11 +23,12 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 4] = [
+const MIGRATIONS: [(u32, &str); 5] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
     (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
     (7, include_str!("../../src/store/migrations/0007_last_record.sql")),
+    (8, include_str!("../../src/store/migrations/0008_declared_rows.sql")),
 ];
 
 cases! { alone:
@@ -72,7 +73,15 @@ async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
         let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
         Store::close(&store).await;
         let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
-        let undo: [(u32, &[&'static str]); 3] = [
+        let undo: [(u32, &[&'static str]); 4] = [
+            (
+                8,
+                &[
+                    "DROP INDEX connections_declared",
+                    "DROP INDEX keys_declared",
+                    "DELETE FROM _sqlx_migrations WHERE version = 8",
+                ],
+            ),
             (
                 7,
                 &[

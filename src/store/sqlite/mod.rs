@@ -7,11 +7,13 @@
 
 #[macro_use]
 mod columns;
+mod canaries;
 mod claims;
 mod commit;
 mod connections;
 mod copy;
 mod database;
+mod declared;
 mod keys;
 mod open;
 mod positions;

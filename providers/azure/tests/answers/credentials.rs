@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger_fake::Act;
 use claviger_fake_azure::{Application, DIRECTORY};
-use claviger_provider::{
-    Algorithm, BoundContext, ErrorKind, Factory, KeySpec, Provider, ProviderKeyRef, Secret, SettingsOrigin, Wrapped,
-};
+use claviger_provider::{Algorithm, BoundContext, ErrorKind, Factory, KeySpec, Provider, ProviderKeyRef, Secret, SettingsOrigin, Wrapped};
 use claviger_provider_azure::{AzureFactory, AzureProvider, Installation};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};

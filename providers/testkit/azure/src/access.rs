@@ -123,7 +123,11 @@ impl Access {
 
     /// The resource that the challenges of a service name.
     pub(crate) fn resource(&self, hsm: bool) -> String {
-        let clouds_own = if hsm { "https://managedhsm.azure.net" } else { "https://vault.azure.net" };
+        let clouds_own = if hsm {
+            "https://managedhsm.azure.net"
+        } else {
+            "https://vault.azure.net"
+        };
         self.0.lock().resource.clone().unwrap_or_else(|| clouds_own.to_owned())
     }
 
