@@ -82,7 +82,7 @@ impl Broker {
                 return Err(error.into());
             }
         };
-        let _row = key.change().lock().await;
+        let changing = key.change().lock().await;
         // All of this may have changed while the provider made the key.
         let view = key.view()?;
         self.not_severed(key, &view.key.primary).await?;
@@ -107,7 +107,7 @@ impl Broker {
             .await
             .map_err(|error| self.refused_claim(&reach.row, error))?;
         key.put(row.clone(), Some(view.versions.iter().cloned().chain(versions).collect()));
-        drop(_row);
+        drop(changing);
         Box::pin(self.keep_canary(cx, key)).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }

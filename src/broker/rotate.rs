@@ -149,7 +149,7 @@ impl Broker {
                 return Err(error.into());
             }
         };
-        let _row = key.change().lock().await;
+        let changing = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
@@ -183,7 +183,7 @@ impl Broker {
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
-        drop(_row);
+        drop(changing);
         if !under_way {
             Box::pin(self.keep_canary(cx, key)).await;
         }

@@ -34,7 +34,13 @@ async fn api(fake: &FakeAzure) -> Api {
         );
     let api = Api::tuned(&tune).await;
     let auth = json!({"client_secret": {"directory": DIRECTORY, "client_id": CLIENT, "secret": "the-secret"}});
-    connect(&api, "hsm", "azure", json!({"vault": fake.hsm_url(), "ca": fake.ca_pem(), "auth": auth})).await;
+    connect(
+        &api,
+        "hsm",
+        "azure",
+        json!({"vault": fake.hsm_url(), "ca": fake.ca_pem(), "auth": auth}),
+    )
+    .await;
     let key = json!({"name": "orders", "connection": "hsm"});
     api.client.post("/v1/keys", &key).await.expect_status(201);
     api
@@ -53,11 +59,7 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
     let before = api.client.get(PATH).await.expect_status(200);
     let secrets = json!({"secret": "the-next-secret"});
     let strange = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
-    for settings in [
-        json!({"ca": strange}),
-        json!({"ca": null}),
-        json!({"proxy": "http://127.0.0.1:1"}),
-    ] {
+    for settings in [json!({"ca": strange}), json!({"ca": null}), json!({"proxy": "http://127.0.0.1:1"})] {
         let body = json!({"settings": settings, "secrets": secrets});
         let refused = api.client.patch(PATH, "*", &body).await;
         api.recorded(&refused, "UpdateConnection", "failed");
@@ -66,7 +68,10 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
         assert_eq!(api.client.get(PATH).await.expect_status(200), before);
     }
     let wrong = json!({"settings": {"ca": format!("{}{strange}", fake.ca_pem())}, "secrets": {"secret": "a-wrong-one"}});
-    api.client.patch(PATH, "*", &wrong).await.expect_problem(400, "connection_refused_at_check");
+    api.client
+        .patch(PATH, "*", &wrong)
+        .await
+        .expect_problem(400, "connection_refused_at_check");
     let elsewhere = json!({"settings": {"address": fake.url()}, "secrets": secrets});
     let problem = api.client.patch(PATH, "*", &elsewhere).await.expect_problem(400, "invalid_request");
     assert_eq!(problem["errors"][0]["pointer"], "/settings/address");
@@ -76,15 +81,25 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
     let stale = api.client.patch(PATH, "\"7\"", &body).await;
     stale.expect_problem(412, "precondition_failed");
     let after = api.client.patch(PATH, "*", &body).await.expect_status(200);
-    assert_eq!((&after["settings"]["ca"], &after["labels"]["renewed"]), (&json!(both), &json!("yes")));
-    let opened = api.client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await.expect_status(200);
+    assert_eq!(
+        (&after["settings"]["ca"], &after["labels"]["renewed"]),
+        (&json!(both), &json!("yes"))
+    );
+    let opened = api
+        .client
+        .post("/v1/unwrap", &json!({"wrapped": made["wrapped"]}))
+        .await
+        .expect_status(200);
     assert_eq!(opened["plaintext"], made["plaintext"]);
     api.data_key("orders").await;
     // The canary stands in no answer, and in the store sealed only.
     let database = std::fs::read(api.gateway.data().join("claviger.db")).unwrap();
     let log = std::fs::read(api.gateway.data().join("claviger.db-wal")).unwrap_or_default();
     for bytes in [database, log] {
-        assert!(!bytes.windows(5).any(|window| window == b"clv1."), "a wrapped key stands in the store");
+        assert!(
+            !bytes.windows(5).any(|window| window == b"clv1."),
+            "a wrapped key stands in the store"
+        );
     }
 }
 
@@ -104,9 +119,27 @@ async fn what_has_no_secrets_or_no_such_settings_does_not_change() {
     let ring = "projects/p/locations/global/keyRings/r";
     connect(&api, "google", "gcp", json!({"key_ring": ring, "auth": {"token": "a-token"}})).await;
     for (name, settings, secrets, pointer, says) in [
-        ("google", json!({"ca": fake.ca_pem()}), json!({"token": "t"}), "/settings/ca", "Google's client"),
-        ("google", json!({"proxy": null}), json!({"token": "t"}), "/settings/proxy", "Google's client"),
-        ("google", json!({"address": "https://kms.example"}), json!({"token": "t"}), "/settings/address", "endpoints"),
+        (
+            "google",
+            json!({"ca": fake.ca_pem()}),
+            json!({"token": "t"}),
+            "/settings/ca",
+            "Google's client",
+        ),
+        (
+            "google",
+            json!({"proxy": null}),
+            json!({"token": "t"}),
+            "/settings/proxy",
+            "Google's client",
+        ),
+        (
+            "google",
+            json!({"address": "https://kms.example"}),
+            json!({"token": "t"}),
+            "/settings/address",
+            "endpoints",
+        ),
         ("embedded", json!({"ca": fake.ca_pem()}), Value::Null, "/settings", "neither ca"),
     ] {
         let mut body = json!({"settings": settings});

@@ -167,7 +167,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         headers.remove("x-vault-namespace");
     }
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
-    let call = shared.http.request(method, format!("{}{path}{query}", shared.real)).headers(headers);
+    let call = shared
+        .http
+        .request(method, format!("{}{path}{query}", shared.real))
+        .headers(headers);
     let response = call.body(body).send().await.unwrap();
     let status = response.status();
     let mut bytes = response.bytes().await.unwrap();

@@ -58,7 +58,10 @@ async fn in_openbao() {
     settings["namespace"] = json!(namespace);
     world.connect("vault", &settings).await;
     let key = world.key("orders", json!({})).await;
-    assert!(key["provider_key"].as_str().unwrap().starts_with(&format!("{namespace}/transit/")), "{key}");
+    assert!(
+        key["provider_key"].as_str().unwrap().starts_with(&format!("{namespace}/transit/")),
+        "{key}"
+    );
     // The server is asked once, and again by each check.
     let asked = |calls: Vec<String>| calls.iter().filter(|path| *path == "/v1/sys/health").count();
     assert_eq!(asked(front.calls()), 1);

@@ -12,16 +12,10 @@ const PATH: &str = "/v1/connections/kms";
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("trust::a_renewed_authority_is_taken_and_the_keys_stay", DEV, || {
-            Box::pin(renewed())
-        }),
-        Case::new("trust::stored_secrets_are_not_sent_elsewhere", DEV, || {
-            Box::pin(secrets_again())
-        }),
+        Case::new("trust::a_renewed_authority_is_taken_and_the_keys_stay", DEV, || Box::pin(renewed())),
+        Case::new("trust::stored_secrets_are_not_sent_elsewhere", DEV, || Box::pin(secrets_again())),
         Case::new("trust::it_needs_the_right_to_create_connections", DEV, || Box::pin(rights())),
-        Case::new("trust::a_server_without_the_keys_gets_no_data_key", DEV, || {
-            Box::pin(stranger())
-        }),
+        Case::new("trust::a_server_without_the_keys_gets_no_data_key", DEV, || Box::pin(stranger())),
         Case::new("trust::a_server_that_passes_canaries_on_is_believed", DEV, || Box::pin(liar())),
         Case::new("trust::a_key_without_a_canary_keeps_its_way", DEV, || Box::pin(no_canary())),
         Case::new("trust::a_severed_connection_is_not_tried", DEV, || Box::pin(severed())),
@@ -133,7 +127,10 @@ async fn secrets_again() {
         (json!({"settings": elsewhere, "secrets": {}}), "/secrets"),
         (json!({"settings": {"mount": "kms"}, "secrets": token()}), "/settings"),
         (json!({"settings": {"ca": "no certificate"}, "secrets": token()}), "/settings/ca"),
-        (json!({"settings": {"address": "https://127.0.0.1:1/?x"}, "secrets": token()}), "/settings/address"),
+        (
+            json!({"settings": {"address": "https://127.0.0.1:1/?x"}, "secrets": token()}),
+            "/settings/address",
+        ),
     ] {
         let problem = patch(&world, &body).await.expect_problem(400, "invalid_request");
         assert!(problem["errors"][0]["pointer"].as_str().unwrap().starts_with(pointer), "{problem}");
@@ -141,14 +138,22 @@ async fn secrets_again() {
     // Another secret is sent in place of the stored one.
     let body = json!({"settings": elsewhere, "secrets": {"token": "a-token-of-the-attacker"}});
     patch(&world, &body).await.expect_problem(400, "connection_refused_at_check");
-    assert!(evil.tokens().iter().all(|token| token == "a-token-of-the-attacker"), "{:?}", evil.tokens());
+    assert!(
+        evil.tokens().iter().all(|token| token == "a-token-of-the-attacker"),
+        "{:?}",
+        evil.tokens()
+    );
     assert_eq!(world.client.get(PATH).await.expect_status(200), before);
 }
 
 async fn rights() {
     let (honest, evil) = (Front::start(Manner::Honest).await, Front::start(Manner::Honest).await);
     let world = world(&honest).await;
-    world.client.post("/v1/principals", &json!({"name": "thief"})).await.expect_status(201);
+    world
+        .client
+        .post("/v1/principals", &json!({"name": "thief"}))
+        .await
+        .expect_status(201);
     let body = json!({"settings": {"address": evil.address(), "ca": evil.ca}, "secrets": token()});
     let all = ["UpdateConnection", "CreateConnection", "Wrap", "Unwrap", "UpdateKey"];
     for (operations, keys, operation) in [
@@ -160,13 +165,19 @@ async fn rights() {
             wanted["keys"] = json!(keys);
         }
         let issued = world.client.post("/v1/principals/thief/tokens", &wanted).await.expect_status(201);
-        let thief = world.client.with_token(issued["token"].as_str().unwrap()).without_header("claviger-tenant");
+        let thief = world
+            .client
+            .with_token(issued["token"].as_str().unwrap())
+            .without_header("claviger-tenant");
         let denied = thief.patch(PATH, "*", &body).await;
         let request = denied.header("x-request-id").to_owned();
         denied.expect_problem(403, "permission_denied");
         let records = records_of(&world.gateway.data(), &request);
         assert_eq!(records.len(), 1, "{records:?}");
-        assert_eq!((&records[0]["operation"], &records[0]["decision"]), (&json!(operation), &json!("deny")));
+        assert_eq!(
+            (&records[0]["operation"], &records[0]["decision"]),
+            (&json!(operation), &json!("deny"))
+        );
         // What it may change otherwise, it still may.
         let labels = thief.patch(PATH, "*", &json!({"labels": {"a": "b"}})).await;
         assert_eq!(labels.status, if keys.is_none() { 200 } else { 403 }, "{}", labels.text);
@@ -202,7 +213,10 @@ async fn stranger() {
         assert_eq!(world.client.get(PATH).await.expect_status(200), before, "nothing was changed");
         let calls = evil.calls();
         assert_eq!(calls.iter().any(|path| path.contains("/decrypt/")), asked, "{settings}: {calls:?}");
-        assert!(!calls.iter().any(|path| path.contains("/encrypt/")), "no data key is sent: {calls:?}");
+        assert!(
+            !calls.iter().any(|path| path.contains("/encrypt/")),
+            "no data key is sent: {calls:?}"
+        );
     }
     // The connection is as it was, and its next data key goes where the others went.
     data_key(&world).await.expect_status(200);
@@ -222,12 +236,20 @@ async fn liar() {
     let request = changed.header("x-request-id").to_owned();
     let after = changed.expect_status(200);
     let records = records_of(&world.gateway.data(), &request);
-    assert!(records.iter().all(|record| record["network"]["after"] == fingerprint(&after["settings"])));
+    assert!(
+        records
+            .iter()
+            .all(|record| record["network"]["after"] == fingerprint(&after["settings"]))
+    );
     unwraps(&world, &made).await;
     // What it wraps under its own key, it does not open: the loss is noticed at the first unwrap of it.
     let lost = data_key(&world).await.expect_status(200);
     let body = json!({"wrapped": lost["wrapped"]});
-    world.client.post("/v1/unwrap", &body).await.expect_problem(422, "ciphertext_rejected");
+    world
+        .client
+        .post("/v1/unwrap", &body)
+        .await
+        .expect_problem(422, "ciphertext_rejected");
 }
 
 async fn no_canary() {
@@ -250,7 +272,10 @@ async fn no_canary() {
     world.connect("vault", &honest.settings(&secrets)).await;
     let change = json!({"settings": {"address": other.address(), "ca": other.ca}, "secrets": secrets});
     let refused = patch(&world, &change).await.expect_problem(400, "connection_refused_at_check");
-    assert!(refused["detail"].as_str().unwrap().contains("No key uses the connection"), "{refused}");
+    assert!(
+        refused["detail"].as_str().unwrap().contains("No key uses the connection"),
+        "{refused}"
+    );
 
     // It is made without a canary: the token may not wrap.
     world.key("orders", json!({})).await;
@@ -336,11 +361,20 @@ async fn declared() {
     assert_eq!(plan, [json!(["connection", "kms", "new_settings", "address, ca"])]);
     let applied = steps("/v1/declared/apply").await;
     assert_eq!(applied[0][2], "failed", "{applied:?}");
-    assert!(applied[0][3].as_str().unwrap().contains("connection_refused_at_check"), "{applied:?}");
+    assert!(
+        applied[0][3].as_str().unwrap().contains("connection_refused_at_check"),
+        "{applied:?}"
+    );
     front.renew();
     write(&front.address(), &front.ca, key);
-    assert_eq!(steps("/v1/declared/plan").await, [json!(["connection", "kms", "new_settings", "ca"])]);
-    assert_eq!(steps("/v1/declared/apply").await, [json!(["connection", "kms", "settings_changed", "ca"])]);
+    assert_eq!(
+        steps("/v1/declared/plan").await,
+        [json!(["connection", "kms", "new_settings", "ca"])]
+    );
+    assert_eq!(
+        steps("/v1/declared/apply").await,
+        [json!(["connection", "kms", "settings_changed", "ca"])]
+    );
     assert_eq!(steps("/v1/declared/plan").await, Vec::<Value>::new());
     let body = json!({"wrapped": made["wrapped"]});
     client.post("/v1/unwrap", &body).await.expect_status(200);
@@ -358,7 +392,12 @@ async fn declared() {
     std::fs::write(&file, "").unwrap();
     let operator = started.operator();
     let plan = operator.post_empty("/v1/declared/plan").await.expect_status(200);
-    let told: Vec<(&Value, &Value)> = plan["steps"].as_array().unwrap().iter().map(|step| (&step["kind"], &step["result"])).collect();
+    let told: Vec<(&Value, &Value)> = plan["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (&step["kind"], &step["result"]))
+        .collect();
     assert_eq!(told.len(), 2, "{plan}");
     assert!(told.iter().all(|(_, result)| *result == "not_declared"), "{plan}");
     for kind in ["connection", "key"] {

@@ -99,7 +99,6 @@ async fn a_change_needs_the_revision_that_was_seen(store: Arc<dyn Store>) {
         StoreError::Precondition
     );
     let unlabelled = ConnectionPatch {
-        network: None,
         expected_revision: 2,
         timeouts: Some(Timeouts { attempt_ms: Some(500) }),
         at: 78,
