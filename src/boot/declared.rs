@@ -108,12 +108,14 @@ impl DeclaredKeys {
         self.missing.lock().is_empty() && self.networks.lock().is_empty()
     }
 
-    /// Tries the network settings of each connection that has others. Those that are refused stay.
+    /// Tries the network settings of each connection that has others. Those that are refused stay, and those
+    /// of suspended tenants. Returns whether none was refused.
     async fn change_networks(&self) -> bool {
         let connections = self.networks.lock().clone();
-        let mut refused = Vec::new();
+        let (mut left, mut all) = (Vec::new(), true);
         for connection in connections {
             match self.broker.declare_connection(&connection, How::CarryOut).await {
+                Ok(Found::Suspended) => left.push(connection),
                 Ok(found) => {
                     log_found("connection", &connection.tenant, &connection.name, &found);
                 }
@@ -122,12 +124,12 @@ impl DeclaredKeys {
                         tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), detail = %failure.detail,
                         "declared network settings could not be taken over; it is retried"
                     );
-                    refused.push(connection);
+                    all = false;
+                    left.push(connection);
                 }
             }
         }
-        let all = refused.is_empty();
-        *self.networks.lock() = refused;
+        *self.networks.lock() = left;
         all
     }
 

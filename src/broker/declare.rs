@@ -51,7 +51,8 @@ pub enum Found {
     Differs(&'static str),
     /// It exists and is no longer declared; nothing was changed. It can be released.
     NotDeclared,
-    /// It does not exist, and is not made while its tenant is suspended: that would call the provider.
+    /// It does not exist or has other network settings, and is not made or changed while its tenant is suspended:
+    /// that would call the provider.
     Suspended,
 }
 
@@ -152,6 +153,9 @@ impl Broker {
         }
         if !network.is_empty() {
             if how == How::CarryOut {
+                if self.is_suspended(row.tenant).await? {
+                    return Ok(Found::Suspended);
+                }
                 self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
                     self.change_declared_network(&authorized, row, parsed.public, fresh).await
                 })

@@ -182,5 +182,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());
+    // So that each call sees the certificate of now.
+    headers.insert("connection", "close".parse().unwrap());
     (status, headers, bytes).into_response()
 }
