@@ -242,6 +242,8 @@ pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
             open_for: settings.breaker.open_for,
             ..BreakerConfig::default()
         },
+        // Each connection decides.
+        owner_reads_messages: false,
     }
 }
 

@@ -119,6 +119,9 @@ fn provider_error(error: &Error) -> String {
     if let Some(code) = &error.upstream_code {
         text.push_str(&format!(", its code {code}"));
     }
+    if let Some(message) = &error.message {
+        text.push_str(&format!(", its message: {message}"));
+    }
     if let Some(advice) = error.advice {
         text.push_str(&format!(". {advice}"));
     }

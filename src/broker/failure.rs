@@ -166,6 +166,8 @@ pub struct Failure {
     pub provider: Option<ProviderKind>,
     /// What the caller can do.
     pub advice: Option<&'static str>,
+    /// The provider's own message, where the caller's tenant may read it.
+    pub provider_message: Option<String>,
     /// The time to wait before another attempt.
     pub retry_after: Option<Duration>,
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
@@ -191,6 +193,7 @@ impl Failure {
             places: Vec::new(),
             provider: None,
             advice: None,
+            provider_message: None,
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
@@ -227,6 +230,7 @@ impl Failure {
             detail: std::borrow::Cow::Borrowed("The wrapped key does not open here under this key and context."),
             places: Vec::new(),
             provider: None,
+            provider_message: None,
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
             retry_after: None,
             rejected_by_provider: false,
@@ -263,6 +267,7 @@ impl Failure {
             places: Vec::new(),
             provider: None,
             advice: None,
+            provider_message: None,
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
@@ -372,11 +377,13 @@ impl From<LoadError> for Failure {
 }
 
 impl From<Error> for Failure {
-    /// Logs the provider's own error text, which no caller sees.
+    /// Logs the provider's own error text. Callers see its message only where it was sent to their
+    /// tenant's own identity.
     fn from(error: Error) -> Self {
         tracing::info!(error = %error, "provider call failed");
         let mut failure = match error.kind {
-            ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request."),
+            ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request.")
+                .advice("Its reason is in `provider_message` or, where that is absent, in the gateway's log under this request id."),
             ErrorKind::KeyNotFound => Self::new(
                 Code::KeyState,
                 "The provider has no such key, or hides it from the connection's identity.",
@@ -421,6 +428,8 @@ impl From<Error> for Failure {
             failure.provider = error.provider;
             // The adapter's advice is specific to its provider.
             failure.advice = error.advice.or(failure.advice);
+            let message = error.message.filter(|_| error.owner_may_read);
+            failure.provider_message = message.map(|message| message.to_string());
         }
         let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);
         failure.retry_after = match error.retry {

@@ -48,6 +48,8 @@ pub struct Problem {
     pub errors: Vec<Place>,
     /// The provider that caused the error.
     pub provider: Option<String>,
+    /// The provider's own message.
+    pub provider_message: Option<String>,
     /// Advice for the caller.
     pub what_to_do: Option<String>,
 }
@@ -110,6 +112,9 @@ impl fmt::Display for Problem {
         }
         if let Some(provider) = &self.provider {
             write!(f, "\n  provider: {provider}")?;
+        }
+        if let Some(message) = &self.provider_message {
+            write!(f, "\n  the provider says: {message}")?;
         }
         if let Some(what_to_do) = &self.what_to_do {
             write!(f, "\n  what to do: {what_to_do}")?;

@@ -84,7 +84,12 @@ impl Factories {
             switch: switch.clone(),
         };
         let provider = factory.connect(parts).await?;
-        Ok(Pipeline::new(provider, &self.limits(connection.timeouts), switch))
+        let config = PipelineConfig {
+            // One that the operator declares may have the operator's identity, which is not told to tenants.
+            owner_reads_messages: connection.managed_by.is_none(),
+            ..self.limits(connection.timeouts)
+        };
+        Ok(Pipeline::new(provider, &config, switch))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

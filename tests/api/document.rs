@@ -167,7 +167,7 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 10] = [
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),
     ("Key", &["at_provider", "detached_at", "reattach"]),
-    ("Problem", &["errors", "provider", "what_to_do"]),
+    ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.
     ("CacheRules", &["enabled", "max_age", "max_idle", "max_uses"]),

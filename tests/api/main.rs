@@ -42,6 +42,7 @@ mod network;
 mod operator_listener;
 mod paging;
 mod principals;
+mod provider_message;
 #[cfg(feature = "testkit")]
 mod provider_states;
 mod quotas;

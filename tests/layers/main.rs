@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 mod circles;
+mod fault_table;
 mod lengths;
 mod modules;
 mod reading;

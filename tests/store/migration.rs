@@ -74,42 +74,23 @@ async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
         Store::close(&store).await;
         let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
         let undo: [(u32, &[&'static str]); 4] = [
-            (
-                8,
-                &[
-                    "DROP INDEX connections_declared",
-                    "DROP INDEX keys_declared",
-                    "DELETE FROM _sqlx_migrations WHERE version = 8",
-                ],
-            ),
+            (8, &["DROP INDEX connections_declared", "DROP INDEX keys_declared"]),
             (
                 7,
                 &[
                     "ALTER TABLE nodes DROP COLUMN log_position",
                     "ALTER TABLE nodes DROP COLUMN log_crc",
-                    "DELETE FROM _sqlx_migrations WHERE version = 7",
                 ],
             ),
-            (
-                6,
-                &[
-                    "ALTER TABLE key_versions DROP COLUMN wraps_reserved",
-                    "DELETE FROM _sqlx_migrations WHERE version = 6",
-                ],
-            ),
-            (
-                5,
-                &[
-                    "DROP TABLE usage",
-                    "DROP INDEX tokens_by_end",
-                    "DELETE FROM _sqlx_migrations WHERE version = 5",
-                ],
-            ),
+            (6, &["ALTER TABLE key_versions DROP COLUMN wraps_reserved"]),
+            (5, &["DROP TABLE usage", "DROP INDEX tokens_by_end"]),
         ];
-        for (_, statements) in undo.into_iter().filter(|(number, _)| *number >= migration) {
+        for (number, statements) in undo.into_iter().filter(|(number, _)| *number >= migration) {
             for statement in statements {
                 query(*statement).execute(&mut raw).await.unwrap();
             }
+            let forget = query("DELETE FROM _sqlx_migrations WHERE version = ?1").bind(number);
+            forget.execute(&mut raw).await.unwrap();
         }
         raw.close().await.unwrap();
     }

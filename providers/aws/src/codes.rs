@@ -254,11 +254,12 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
         Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
     ),
     (
+        &["ValidationException", "ValidationError", "InvalidParameterValue"],
+        Meaning::REJECTED_VALUE,
+    ),
+    (
         &[
-            "ValidationException",
-            "ValidationError",
             "SerializationException",
-            "InvalidParameterValue",
             "InvalidAction",
             "DryRunOperationException",
             "InvalidGrantTokenException",

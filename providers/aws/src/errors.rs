@@ -8,10 +8,10 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
-use aws_smithy_runtime_api::client::dns::ResolveDnsError;
 use claviger_provider::egress::SendError;
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::kit::scrub::scrubbed;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 
 use crate::codes::{CODES, CREDENTIALS_REFUSED, DENIED, QUOTING, of_status};
@@ -89,8 +89,12 @@ impl call_error::Refusal for Refusal {
     }
 
     fn message(&self) -> Option<String> {
-        let message = self.message.as_deref().filter(|_| !QUOTING.contains(&self.code.as_str()));
-        match (message.unwrap_or_default(), self.request_id.as_deref().unwrap_or_default()) {
+        let message = self.message.as_deref().unwrap_or_default();
+        let message = match QUOTING.contains(&self.code.as_str()) {
+            true => scrubbed(message),
+            false => message.to_owned(),
+        };
+        match (message.as_str(), self.request_id.as_deref().unwrap_or_default()) {
             ("", "") => None,
             (message, request_id) => Some(format!("{message} (request {request_id})")),
         }
@@ -164,15 +168,8 @@ fn no_source(error: &(dyn StdError + 'static)) -> CallError {
 fn unsent(error: &(dyn StdError + 'static)) -> CallError {
     match causes(error).find_map(|cause| cause.downcast_ref::<SendError>()) {
         Some(why) => CallError::Unsent(why.clone()),
-        None if causes(error).any(never_connected) => CallError::Unsent(SendError::Unreachable(innermost(error))),
         None => CallError::Unreachable(innermost(error)),
     }
-}
-
-/// Whether the SDK found no address of the host, or nothing listens at it.
-fn never_connected(cause: &(dyn StdError + 'static)) -> bool {
-    let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    cause.is::<ResolveDnsError>() || cause.downcast_ref().is_some_and(refused)
 }
 
 /// The failure of the call that gets credentials, where that is the cause.

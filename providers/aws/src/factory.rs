@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use claviger_provider::egress::Egress;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings,
@@ -15,7 +14,7 @@ use crate::client::{Kms, base};
 use crate::credentials::{LoginAccess, provider};
 use crate::custom_egress::CustomEgress;
 use crate::errors::fault;
-use crate::http::{client, severable, traced};
+use crate::http::{Hosts, traced};
 use crate::names::Region;
 use crate::offline_decrypt::commands;
 use crate::ownership::{Proof, unproven};
@@ -35,7 +34,7 @@ pub struct Endpoints {
 
 /// Makes the providers of connections to AWS KMS.
 pub struct AwsFactory {
-    http: SharedHttpClient,
+    hosts: Arc<Hosts>,
     endpoints: Endpoints,
     /// For the proxies that tenants name. No tenant names a host of AWS.
     egress: Egress,
@@ -46,7 +45,7 @@ impl AwsFactory {
     /// connections.
     pub fn new(endpoints: Endpoints, egress: Egress) -> Self {
         Self {
-            http: client(),
+            hosts: Hosts::shared(),
             endpoints,
             egress,
         }
@@ -68,7 +67,7 @@ impl AwsFactory {
             return Err(fault(ErrorKind::Misconfigured, "FIPS endpoints together with a custom endpoint"));
         }
         let custom_egress = CustomEgress::of(&settings, &self.egress, &parts.switch)?;
-        let shared = severable(self.http.clone(), parts.switch.clone());
+        let shared = self.hosts.client(parts.switch.clone());
         // A client of a custom egress sends to one host, so each service gets its own.
         let http = || custom_egress.as_ref().map_or_else(|| shared.clone(), CustomEgress::client);
         let sts = |http| base(http, &region, settings.fips, sts_endpoint.as_deref());

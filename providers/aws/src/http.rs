@@ -1,83 +1,226 @@
-//! The HTTP client below the SDK: TLS by aws-lc, no proxy from the environment, no redirect, and a
-//! limit on every response; the connection's switch; and the trace of logins, whose responses the SDK
-//! does not return.
+//! The HTTP client below the SDK: the gateway's own, with its limits, its TLS and its care for open
+//! connections; the connection's switch; and the trace of logins, whose responses the SDK does not
+//! return.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aws_sdk_kms::config::http::{HttpRequest, HttpResponse};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::{Builder, tls};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
-use claviger_provider::kit::http::MAX_RESPONSE;
-use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind, SeverSwitch};
-use http_body_util::Limited;
+use claviger_provider::egress::{Authorities, Client, Destination, Egress, EgressPolicy, Options, RawRequest, Response, SendError};
+use claviger_provider::kit::http::{CALL_TIMEOUT, CONNECT_TIMEOUT, MAX_RESPONSE};
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, ErrorKind, ProviderKind, SeverSwitch};
+use parking_lot::Mutex;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
+use zeroize::Zeroizing;
 
-/// All connections share one client and its sockets. This is safe because each call carries its own
-/// signature.
-pub(crate) fn client() -> SharedHttpClient {
-    let client = Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
-    SharedHttpClient::new(Bounded(client))
+/// The most hosts with a client that connections share: the services of all regions, and more. Tenants
+/// name regions, also such that do not exist.
+const MAX_HOSTS: usize = 256;
+
+/// A request or response that cannot be translated between the SDK's types and ours.
+#[derive(Debug, thiserror::Error)]
+#[error("a request or response that cannot be translated")]
+struct Untranslatable;
+
+/// The clients of the hosts that the SDK names, by its own rules or by the operator's settings.
+pub(crate) struct Hosts {
+    egress: Egress,
+    options: Options,
+    clients: Clients,
 }
 
-/// Limits the length of responses.
-#[derive(Debug)]
-struct Bounded<T>(T);
-
-impl HttpClient for Bounded<SharedHttpClient> {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Bounded(self.0.http_connector(settings, components)))
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
-    }
+enum Clients {
+    /// Of the first host that is called. It sends to no other.
+    One(OnceLock<Client>),
+    /// Of each scheme, host and port.
+    Many(Mutex<HashMap<String, Known>>),
 }
 
-impl HttpConnector for Bounded<SharedHttpConnector> {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let response = self.0.call(request);
-        HttpConnectorFuture::new(async move {
-            let response: HttpResponse = response.await?;
-            Ok(response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))))
+struct Known {
+    client: Client,
+    has_responded: bool,
+}
+
+impl Hosts {
+    /// All hosts, for all connections without their own network settings. They share the sockets, which
+    /// is safe because each call carries its own signature.
+    pub(crate) fn shared() -> Arc<Self> {
+        let options = Options {
+            provider: ProviderKind::Aws,
+            authorities: Authorities::System,
+            client_certificate: None,
+            proxy: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: CALL_TIMEOUT,
+            max_response: MAX_RESPONSE,
+            switch: SeverSwitch::default(),
+        };
+        Arc::new(Self {
+            // AWS's own hosts, which may have private addresses in the operator's network.
+            egress: Egress::new(EgressPolicy::everywhere()),
+            options,
+            clients: Clients::Many(Mutex::default()),
         })
     }
+
+    /// One host, which the first call names.
+    pub(crate) fn one(egress: Egress, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            egress,
+            options,
+            clients: Clients::One(OnceLock::new()),
+        })
+    }
+
+    /// The SDK's client for them. `switch` stops its requests.
+    pub(crate) fn client(self: &Arc<Self>, switch: SeverSwitch) -> SharedHttpClient {
+        SharedHttpClient::new(Connector {
+            hosts: Arc::clone(self),
+            switch,
+            timeout: None,
+        })
+    }
+
+    fn make(&self, origin: &str) -> Result<Client, ConnectorError> {
+        let destination = Destination::of_operator(origin).map_err(|error| ConnectorError::user(error.into()))?;
+        let made = self.egress.client(destination, self.options.clone());
+        made.map_err(|error| ConnectorError::user(error.into()))
+    }
+
+    fn of(&self, origin: &str) -> Result<Client, ConnectorError> {
+        match &self.clients {
+            Clients::One(one) => match one.get() {
+                Some(client) => Ok(client.clone()),
+                None => {
+                    let made = self.make(origin)?;
+                    // If two clients are made at the same time, the first one is kept.
+                    Ok(one.get_or_init(|| made).clone())
+                }
+            },
+            Clients::Many(many) => {
+                let mut many = many.lock();
+                if let Some(known) = many.get(origin) {
+                    return Ok(known.client.clone());
+                }
+                let client = self.make(origin)?;
+                if many.len() >= MAX_HOSTS {
+                    many.retain(|_, known| known.has_responded);
+                }
+                if many.len() < MAX_HOSTS {
+                    let known = Known {
+                        client: client.clone(),
+                        has_responded: false,
+                    };
+                    many.insert(origin.to_owned(), known);
+                }
+                Ok(client)
+            }
+        }
+    }
+
+    fn responded(&self, origin: &str) {
+        if let Clients::Many(many) = &self.clients
+            && let Some(known) = many.lock().get_mut(origin)
+        {
+            known.has_responded = true;
+        }
+    }
+
+    async fn send(&self, request: HttpRequest, switch: SeverSwitch) -> Result<HttpResponse, ConnectorError> {
+        let untranslatable = || ConnectorError::user(Untranslatable.into());
+        let address = Url::parse(request.uri()).map_err(|_| untranslatable())?;
+        let origin = address.origin().ascii_serialization();
+        let call = RawRequest {
+            method: Method::from_bytes(request.method().as_bytes()).map_err(|_| untranslatable())?,
+            address: &address,
+            headers: from_sdk(request.headers().iter()).ok_or_else(untranslatable)?,
+            body: Zeroizing::new(request.body().bytes().ok_or_else(untranslatable)?.to_vec()),
+        };
+        match self.of(&origin)?.with_switch(switch).forward(call).await {
+            Ok(response) => {
+                self.responded(&origin);
+                to_sdk(response).ok_or_else(untranslatable)
+            }
+            Err(error @ SendError::Timeout) => Err(ConnectorError::timeout(error.into())),
+            Err(error @ SendError::Severed(_)) => Err(ConnectorError::user(error.into())),
+            Err(error) => Err(ConnectorError::io(error.into())),
+        }
+    }
 }
 
-/// This client for one connection, whose switch all its calls pass.
-pub(crate) fn severable(client: SharedHttpClient, switch: SeverSwitch) -> SharedHttpClient {
-    SharedHttpClient::new(Severable { inner: client, switch })
+fn from_sdk<'a>(from: impl Iterator<Item = (&'a str, &'a str)>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in from {
+        let name: HeaderName = name.parse().ok()?;
+        let mut value: HeaderValue = value.parse().ok()?;
+        value.set_sensitive(name == header::AUTHORIZATION || name == "x-amz-security-token");
+        // The HTTP client sets the content length itself, from the body that it sends.
+        if name != header::CONTENT_LENGTH {
+            headers.append(name, value);
+        }
+    }
+    Some(headers)
 }
 
-#[derive(Debug)]
-struct Severable<T> {
-    inner: T,
+fn to_sdk(mut response: Response) -> Option<HttpResponse> {
+    let status = StatusCode::try_from(response.status.as_u16()).ok()?;
+    let mut translated = HttpResponse::new(status, SdkBody::from(std::mem::take(&mut *response.body)));
+    for (name, value) in &response.headers {
+        // The SDK reads no header whose value is not text.
+        if let Ok(value) = value.to_str() {
+            translated.headers_mut().append(name.as_str().to_owned(), value.to_owned());
+        }
+    }
+    Some(translated)
+}
+
+/// The SDK's way to these hosts.
+#[derive(Clone)]
+struct Connector {
+    hosts: Arc<Hosts>,
     switch: SeverSwitch,
+    /// The SDK's own limit of a request; the metadata service of a machine has a short one.
+    timeout: Option<Duration>,
 }
 
-impl HttpClient for Severable<SharedHttpClient> {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Severable {
-            inner: self.inner.http_connector(settings, components),
-            switch: self.switch.clone(),
-        })
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.inner.connector_metadata()
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
     }
 }
 
-impl HttpConnector for Severable<SharedHttpConnector> {
+impl HttpClient for Connector {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        let timeout = settings
+            .read_timeout()
+            .map(|read| read + settings.connect_timeout().unwrap_or_default());
+        SharedHttpConnector::new(Self { timeout, ..self.clone() })
+    }
+}
+
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (inner, switch) = (self.inner.clone(), self.switch.clone());
+        let Self { hosts, switch, timeout } = self.clone();
         HttpConnectorFuture::new(async move {
-            // Within the future: a client may send as soon as it is called.
-            let response = switch.pass(async move { inner.call(request).await }).await;
-            response.unwrap_or_else(|severed| Err(ConnectorError::user(severed.into())))
+            let sending = hosts.send(request, switch);
+            match timeout {
+                None => sending.await,
+                Some(limit) => match tokio::time::timeout(limit, sending).await {
+                    Ok(result) => result,
+                    Err(_) => Err(ConnectorError::timeout(SendError::Timeout.into())),
+                },
+            }
         })
     }
 }

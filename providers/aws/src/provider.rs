@@ -198,7 +198,7 @@ impl Provider for AwsProvider {
         let response = self.kms.try_call(cx, "Decrypt", || request.clone().send()).await;
         let response = response.map_err(|error| match code(&error) {
             // A key's usage never changes, so the envelope's algorithm is not the key's.
-            Some("InvalidKeyUsageException") => fault(ErrorKind::CiphertextRejected, "Decrypt"),
+            Some("InvalidKeyUsageException") => error.into_rejection("Decrypt"),
             Some(_) | None => error.into_error("Decrypt"),
         })?;
         let dek = same_key(response.key_id(), &arn)

@@ -13,6 +13,8 @@
 
 #[path = "battery/differences.rs"]
 mod differences;
+#[path = "battery/faults.rs"]
+mod faults;
 #[path = "battery/owner.rs"]
 mod owner;
 #[path = "battery/server.rs"]
@@ -67,6 +69,12 @@ fn main() -> ExitCode {
         [Server::Moto] => owner::a_lent_identity_adopts_no_key_without_a_policy,
         [Server::Moto] => owner::rotations_made_at_aws_are_seen,
     ];
+    for case in claviger_test_support::fault_battery::cases() {
+        for server in Server::ALL {
+            named.push((server, "faults", case.name));
+            trials.push(trial(server, "faults", case.name, move || faults::run(server, case)));
+        }
+    }
     for Difference { servers, groups, case, .. } in DIFFERENCES {
         for (server, group) in servers.iter().flat_map(|server| groups.iter().map(move |group| (server, group))) {
             // A difference that no case meets would stay in the list for ever.

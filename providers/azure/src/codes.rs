@@ -82,7 +82,7 @@ const VAULT: CodeTable = CodeTable::new(&[
         key_state("The key is being recovered; try again in a minute."),
     ),
     (&["Conflict"], Meaning::of(ErrorKind::Conflict)),
-    (&["BadParameter"], Meaning::of(ErrorKind::InvalidInput)),
+    (&["BadParameter"], Meaning::REJECTED_VALUE),
     (&["Throttled", "TooManyRequests"], retryable(ErrorKind::RateLimited)),
     (&["RequestTimeout"], retryable(ErrorKind::UpstreamTimeout)),
     (

@@ -6,6 +6,7 @@ use azure_core::error::ErrorKind as SdkErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::kit::scrub::scrubbed;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use serde::Deserialize;
 
@@ -132,10 +133,13 @@ impl call_error::Refusal for Refusal {
     fn message(&self) -> Option<String> {
         // A message about the form of a request may repeat what was sent. All others name
         // identities, permissions and keys.
-        let message = if self.code == "BadParameter" { "" } else { self.message.as_str() };
-        match (message, &self.request_id) {
+        let message = match self.code.as_str() {
+            "BadParameter" => scrubbed(&self.message),
+            _ => self.message.clone(),
+        };
+        match (message.as_str(), &self.request_id) {
             ("", None) => None,
-            (message, None) => Some(message.to_owned()),
+            (_, None) => Some(message),
             (message, Some(id)) => Some(format!("{message} (request {id})")),
         }
     }

@@ -9,6 +9,8 @@
 
 #[path = "battery/bench.rs"]
 mod bench;
+#[path = "battery/faults.rs"]
+mod faults;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -104,5 +106,6 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.extend(faults::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -83,7 +83,7 @@ pub enum Retry {
 }
 
 /// An error with what the operator needs to find its cause. `context` and `source` are for the log;
-/// no protocol shows them to a caller.
+/// no protocol shows them to a caller. `message` is, too, unless `owner_may_read` it.
 pub struct Error {
     /// The kind of error.
     pub kind: ErrorKind,
@@ -97,6 +97,11 @@ pub struct Error {
     pub context: String,
     /// What the caller can do about it: our own text, never a provider's.
     pub advice: Option<&'static str>,
+    /// The provider's own message. It never has a secret in it.
+    pub message: Option<UpstreamMessage>,
+    /// Whether the message may be shown to callers: the provider sent it to the tenant's own
+    /// identity, about the tenant's own keys.
+    pub owner_may_read: bool,
     /// The cause, for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -111,6 +116,8 @@ impl Error {
             upstream_code: None,
             context: context.into(),
             advice: None,
+            message: None,
+            owner_may_read: false,
             source: None,
         }
     }
@@ -147,6 +154,13 @@ impl Error {
         self
     }
 
+    /// Adds the provider's own message.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(UpstreamMessage(message.into()));
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -164,8 +178,7 @@ pub fn innermost(error: &(dyn StdError + 'static)) -> String {
     at.to_string()
 }
 
-/// A provider's own message as a cause, for the log alone. Displayed as printable ASCII, truncated to
-/// 300 characters.
+/// A provider's own message. Displayed as printable ASCII, truncated to 300 characters.
 #[derive(Debug)]
 pub struct UpstreamMessage(pub String);
 
@@ -192,6 +205,9 @@ impl fmt::Display for Error {
         }
         if let Some(code) = &self.upstream_code {
             write!(f, " [code {code}]")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
         }
         if let Some(source) = &self.source {
             write!(f, ": {source}")?;

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_provider::egress::SendError;
-use claviger_provider::kit::http::CALL_TIMEOUT;
-use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, PublicKeys, Secret, SeverSwitch, innermost};
-use google_cloud_gax::client_builder::internal::with_follow_redirects;
+use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, PublicKeys, Secret, SeverSwitch};
 use google_cloud_gax::error::Error as GaxError;
-use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_kms_v1::client::KeyManagementService;
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionState;
 use google_cloud_kms_v1::model::{
@@ -20,6 +17,7 @@ use google_cloud_wkt::FieldMask;
 
 use crate::checksum::crc32c;
 use crate::errors::{CallError, call_error, fault, token_refused};
+use crate::library::Library;
 use crate::names::{KeyName, KeyRing, VersionNumber};
 use crate::session::Session;
 
@@ -38,7 +36,7 @@ const CHANGING: [&str; 4] = [
 
 /// The Cloud KMS API.
 pub(crate) struct KmsApi {
-    client: KeyManagementService,
+    library: Library,
     session: Session,
     switch: SeverSwitch,
 }
@@ -82,20 +80,8 @@ impl KmsApi {
     /// # Errors
     /// When the endpoint's URL or this system's TLS cannot be used.
     pub(crate) async fn new(endpoint: Option<&str>, session: Session, switch: SeverSwitch) -> Result<Self, CallError> {
-        let builder = KeyManagementService::builder()
-            .with_credentials(session.clone())
-            .with_retry_policy(NeverRetry)
-            .with_attempt_timeout(CALL_TIMEOUT);
-        let builder = match endpoint {
-            Some(endpoint) => builder.with_endpoint(endpoint),
-            None => builder,
-        };
-        // By default the client follows redirects to any host, with a data key in the body.
-        // Google's library has no public setting for this; a test covers it.
-        let builder = with_follow_redirects(builder, false);
-        let client = builder.build().await;
         Ok(Self {
-            client: client.map_err(|error| CallError::Unbuilt(innermost(&error)))?,
+            library: Library::new(endpoint, session.clone()).await?,
             session,
             switch,
         })
@@ -119,13 +105,27 @@ impl KmsApi {
             } else {
                 attempt
             };
-            let result = send(&self.client).await.map_err(|error| call_error(&error));
+            let result = self.send(send).await;
             attempt.finish(None, CallResult::of(&result, CallError::result));
             result
         };
         // The tokens of Google's library, too.
         let call = self.session.call(token_refused, attempt);
         self.switch.pass(call).await.map_err(SendError::from)?
+    }
+
+    async fn send<T, F>(&self, send: impl Fn(&KeyManagementService) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, GaxError>> + Send,
+    {
+        // A caller that no longer waits drops this future, and with it the attempt.
+        let (attempt, client) = self.library.attempt().await?;
+        let result = send(&client).await.map_err(|error| call_error(&error));
+        match result {
+            Err(CallError::Timeout) => attempt.time_out(),
+            Ok(_) | Err(_) => attempt.end(),
+        }
+        result
     }
 
     pub(crate) async fn get_key(&self, cx: &OpContext, name: &KeyName) -> Result<CryptoKey, CallError> {

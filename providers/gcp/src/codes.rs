@@ -19,8 +19,7 @@ const fn misconfigured(advice: &'static str) -> Meaning {
 /// What a status code means where no reason is more specific.
 pub(crate) fn of_code(code: &Code) -> Meaning {
     match code {
-        // The gateway built the request and validated its names: Google considers it malformed.
-        Code::InvalidArgument | Code::OutOfRange => Meaning::of(ErrorKind::UpstreamProtocol),
+        Code::InvalidArgument | Code::OutOfRange => Meaning::REJECTED_VALUE,
         Code::NotFound => Meaning::of(ErrorKind::KeyNotFound).advice(
             "Google has no such key, version, key ring or location: `gcloud kms keyrings list --location LOCATION` and `gcloud kms keys list` \
              list those that exist. Key rings are created by their owner.",
@@ -138,7 +137,7 @@ mod tests {
         for (code, kind) in [
             ("CANCELLED", ErrorKind::UpstreamUnavailable),
             ("UNKNOWN", ErrorKind::UpstreamUnavailable),
-            ("INVALID_ARGUMENT", ErrorKind::UpstreamProtocol),
+            ("INVALID_ARGUMENT", ErrorKind::InvalidInput),
             ("DEADLINE_EXCEEDED", ErrorKind::UpstreamTimeout),
             ("NOT_FOUND", ErrorKind::KeyNotFound),
             ("ALREADY_EXISTS", ErrorKind::Conflict),
@@ -146,7 +145,7 @@ mod tests {
             ("RESOURCE_EXHAUSTED", ErrorKind::RateLimited),
             ("FAILED_PRECONDITION", ErrorKind::KeyState),
             ("ABORTED", ErrorKind::Conflict),
-            ("OUT_OF_RANGE", ErrorKind::UpstreamProtocol),
+            ("OUT_OF_RANGE", ErrorKind::InvalidInput),
             ("UNIMPLEMENTED", ErrorKind::Unsupported),
             ("INTERNAL", ErrorKind::UpstreamUnavailable),
             ("UNAVAILABLE", ErrorKind::UpstreamUnavailable),

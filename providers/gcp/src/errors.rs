@@ -6,6 +6,7 @@ use std::time::Duration;
 use claviger_provider::egress::SendError;
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::kit::scrub::scrubbed;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
@@ -129,12 +130,13 @@ impl call_error::Refusal for Refusal {
 
     fn message(&self) -> Option<String> {
         match self {
+            Self::Service(error) if error.message.is_empty() => None,
             // A message about the form of a request may repeat what was sent. All others name
             // permissions, states and keys.
-            Self::Service(error) => {
-                let repeats = matches!(error.code, Code::InvalidArgument | Code::OutOfRange);
-                (!repeats && !error.message.is_empty()).then(|| error.message.clone())
-            }
+            Self::Service(error) => Some(match error.code {
+                Code::InvalidArgument | Code::OutOfRange => scrubbed(&error.message),
+                _ => error.message.clone(),
+            }),
             Self::Foreign(_) => None,
             Self::Corrupt(why) => Some((*why).to_owned()),
         }

@@ -121,6 +121,7 @@ impl GcpFactory {
         let unusable = |why: &'static str| fault(ErrorKind::Misconfigured, why);
         let destination = Destination::of_operator(address).map_err(|_| unusable("the URL of an endpoint"))?;
         let options = Options {
+            provider: ProviderKind::Gcp,
             authorities: Authorities::System,
             client_certificate: None,
             proxy: None,

@@ -9,6 +9,7 @@ mod credentials;
 mod errors;
 mod factory;
 mod keys;
+mod library;
 mod lifecycle;
 mod names;
 mod offline_decrypt;

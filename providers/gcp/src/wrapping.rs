@@ -28,7 +28,7 @@ pub(crate) const fn max_plaintext(spec: KeySpec) -> usize {
 /// The error of a failed decryption.
 fn decryption_error(error: CallError, operation: &'static str) -> Error {
     if rejects_ciphertext(&error) {
-        return fault(ErrorKind::CiphertextRejected, operation);
+        return error.into_rejection(operation);
     }
     error.into_error(operation)
 }

@@ -9,6 +9,8 @@
 
 #[path = "battery/differences.rs"]
 mod differences;
+#[path = "battery/faults.rs"]
+mod faults;
 #[path = "battery/keys.rs"]
 mod keys;
 #[path = "battery/rights.rs"]
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         rights::a_check_names_what_is_missing_and_what_is_too_much,
         rights::the_printed_role_suffices,
     ];
+    trials.extend(faults::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn meaning(status: u16, sentences: Option<&[String]>, pause: Option<D
 fn of_status(status: u16, sentences: Option<&[String]>, pause: Option<Duration>) -> Meaning {
     let explained = sentences.is_some_and(|sentences| !sentences.is_empty());
     match status {
+        400 if explained => Meaning::REJECTED_VALUE,
         300..=399 => Meaning::of(ErrorKind::UpstreamProtocol).advice(
             "The server redirects, which the gateway never follows: make a connection with the address of the active node or of a load \
              balancer.",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
+use claviger_provider::kit::scrub::scrubbed;
 use claviger_provider::{Error, ErrorKind, ProviderKind};
 
 use crate::codes::{self, BINDS_NO_CONTEXT, plain};
@@ -76,7 +77,15 @@ impl call_error::Refusal for Refusal {
 
     fn message(&self) -> Option<String> {
         match self {
-            Self::Response(response) => response.sentences.as_deref()?.first().cloned(),
+            Self::Response(response) => {
+                let sentence = response.sentences.as_deref()?.first()?;
+                // A sentence about the form of a request may repeat what was sent.
+                Some(if response.status == 400 {
+                    scrubbed(sentence)
+                } else {
+                    sentence.clone()
+                })
+            }
             Self::WrappingToken => None,
         }
     }

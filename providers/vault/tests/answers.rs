@@ -107,7 +107,8 @@ async fn calls(server: &MockServer, to: &str) -> Vec<Request> {
 #[tokio::test]
 async fn each_refusal_has_its_kind() {
     use ErrorKind::{
-        CiphertextRejected, KeyNotFound, KeyState, Misconfigured, ProviderDenied, RateLimited, UpstreamProtocol, UpstreamUnavailable,
+        CiphertextRejected, InvalidInput, KeyNotFound, KeyState, Misconfigured, ProviderDenied, RateLimited, UpstreamProtocol,
+        UpstreamUnavailable,
     };
     for (status, sentence, kind) in [
         (400, "encryption key not found", KeyNotFound),
@@ -120,7 +121,7 @@ async fn each_refusal_has_its_kind() {
         (400, "invalid ciphertext: could not decode base64", CiphertextRejected),
         (400, "ciphertext or signature version is disallowed by policy (too old)", KeyState),
         (400, "refusing to use soft-deleted key", KeyState),
-        (400, "something that nobody has read yet", UpstreamProtocol),
+        (400, "something that nobody has read yet", InvalidInput),
         (403, "permission denied", ProviderDenied),
         (
             404,
@@ -140,6 +141,15 @@ async fn each_refusal_has_its_kind() {
         assert_eq!(error.kind, kind, "{status} {sentence}: {error}");
         assert_eq!(error.upstream_code, Some(status.to_string()));
     }
+}
+
+#[tokio::test]
+async fn a_rejected_value_has_the_servers_reason() {
+    let sentence = "invalid key_type value dG9wc2VjcmV0 for this endpoint: \"topsecret\"";
+    let error = unwrapped(refusal(400, sentence)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidInput);
+    let message = error.message.unwrap().to_string();
+    assert_eq!(message, "invalid key_type value [...] for this endpoint: \"[...]\"");
 }
 
 #[tokio::test]

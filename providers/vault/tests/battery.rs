@@ -5,6 +5,8 @@
 //! variables are reported as ignored.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "battery/faults.rs"]
+mod faults;
 #[path = "battery/keys.rs"]
 mod keys;
 #[path = "battery/policy.rs"]
@@ -36,6 +38,11 @@ fn main() -> ExitCode {
                 .map(|case| trial(&format!("{name}::{word}"), case, *spec, settings, &server));
             trials.extend(battery.map(|trial| trial.with_ignored_flag(absent)));
         }
+        trials.extend(
+            faults::trials(name, &server)
+                .into_iter()
+                .map(|trial| trial.with_ignored_flag(absent)),
+        );
         let own = if name == "openbao" { own(&server) } else { own_tls(&server) };
         trials.extend(own.into_iter().map(|trial| trial.with_ignored_flag(absent)));
     }

@@ -34,6 +34,9 @@ pub struct Problem {
     /// The kind of provider that refused the call or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The provider's own message, at most 300 characters, where it answered the tenant's own identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_message: Option<String>,
     /// How to correct the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub what_to_do: Option<&'static str>,
@@ -112,6 +115,7 @@ pub fn problem(failure: &Failure, request_id: &str) -> Problem {
             })
             .collect(),
         provider: failure.provider.map(|provider| provider.to_string()),
+        provider_message: failure.provider_message.clone(),
         what_to_do: failure.advice,
     }
 }

@@ -1,16 +1,18 @@
 //! What the integration tests share: a real gateway process on loopback, clients that show whole
-//! answers or send as little as they like, the attacks of a hostile tenant, and a reader of the
-//! write-ahead log. For tests alone: everything here stops the test when something is not as it
-//! should be.
+//! answers or send as little as they like, the attacks of a hostile tenant, a reader of the
+//! write-ahead log, and a proxy with faults before a key service. For tests alone: everything here
+//! stops the test when something is not as it should be.
 
 pub mod attack;
 mod client;
 mod endpoint;
+pub mod fault_battery;
 mod guard;
 mod honest;
 mod log;
 mod objects;
 mod process;
+pub mod proxy;
 pub mod raw;
 
 pub use client::{Answer, Client};

@@ -50,7 +50,7 @@ async fn each_code_has_its_kind() {
         ("XksProxyInvalidResponseException", UpstreamProtocol, false, true),
         ("InvalidArnException", InvalidInput, false, true),
         ("TagException", Misconfigured, false, true),
-        ("ValidationException", UpstreamProtocol, false, false),
+        ("ValidationException", InvalidInput, false, false),
         ("SomethingThatNobodyHasReadYet", UpstreamProtocol, false, false),
     ] {
         let error = unwrapped(refusal(code)).await.unwrap_err();
@@ -60,9 +60,7 @@ async fn each_code_has_its_kind() {
             (kind, retry, advised),
             "{code}: {error}"
         );
-        if code != "InvalidKeyUsageException" {
-            assert_eq!(error.upstream_code.as_deref(), Some(code));
-        }
+        assert_eq!(error.upstream_code.as_deref(), Some(code));
     }
 }
 
@@ -212,6 +210,7 @@ async fn nothing_that_is_secret_or_the_callers_is_in_an_error() {
     for secret in ["topsecret", "orders", "AKIA"] {
         assert!(!said.contains(secret), "{said}");
     }
+    assert!(said.contains("Value '[...]' at 'encryptionContext'"), "{said}");
 }
 
 #[tokio::test]

@@ -45,7 +45,11 @@ impl Server {
     }
 
     pub async fn connect_with(self, auth: Value, region: &str) -> AwsProvider {
-        let address = self.address().expect("the server's address");
+        self.connect_at(self.address().expect("the server's address"), auth, region).await
+    }
+
+    /// As [`Server::connect_with`], by way of this URL.
+    pub async fn connect_at(self, address: String, auth: Value, region: &str) -> AwsProvider {
         let endpoints = Endpoints {
             kms: Some(address.clone()),
             sts: Some(address),

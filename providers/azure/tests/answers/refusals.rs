@@ -258,6 +258,26 @@ async fn every_refusal_of_a_vault_has_its_kind() {
 }
 
 #[tokio::test]
+async fn a_rejected_value_has_azures_reason() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let kek = made(&provider, KeySpec::Aes256).await;
+    let body = json!({"error": {"code": "BadParameter", "message": "The algorithm A256KW is not supported by the key."}});
+    fault(
+        &bench,
+        "wrapkey",
+        response(400, &[("content-type", "application/json")], &body.to_string()),
+    );
+    let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidInput);
+    let message = error.message.unwrap().to_string();
+    assert!(
+        message.starts_with("The algorithm A256KW is not supported by the key."),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_reached_says_what_to_compare() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Vault);

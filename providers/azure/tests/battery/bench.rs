@@ -30,7 +30,7 @@ pub struct Bench {
 /// An egress policy that allows loopback.
 pub fn egress() -> Egress {
     Egress::new(EgressPolicy {
-        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         allow_plain_http: false,
     })
 }

@@ -1,24 +1,30 @@
 //! An HTTP client of one destination, with limits on time and bytes. It connects nowhere else.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::tls::Version;
-use reqwest::{Method, Proxy, RequestBuilder, StatusCode, Url};
+use reqwest::{Method, Proxy, StatusCode, Url};
 use zeroize::Zeroizing;
 
 use super::destination::Destination;
 use super::dial::{Dialer, ResolveError};
+use super::pool::{Attempt, Connections, POOL_IDLE, PoolHealth};
 use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
+use crate::ProviderKind;
 use crate::sever_switch::SeverSwitch;
 
 /// Options of a client.
 #[derive(Clone)]
 pub struct Options {
+    /// The provider that it is for, as a label of metrics.
+    pub provider: ProviderKind,
     /// The authorities that the server's certificate may come from.
     pub authorities: Authorities,
     /// The certificate for servers that request one.
@@ -76,30 +82,68 @@ pub struct Response {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// How long an idle connection stays open. Its buffers may still hold what was last sent and
-/// received, data keys included, so it is no longer than the default time for which the DEK cache
-/// keeps an unused key.
-const POOL_IDLE: Duration = Duration::from_secs(15);
+/// How long a connection is silent before its TCP stack asks whether the other side still exists.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The pause between such questions, of which two without an answer close the connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long sent bytes may stay unacknowledged before TCP closes the connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between pings of HTTP/2, whose one connection carries all requests.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a ping may stay unanswered before its connection is closed.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A client of one destination.
+/// A client of one destination. Clones share its connections.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pool: Arc<Pool>,
     destination: Destination,
     max_response: usize,
     switch: SeverSwitch,
 }
 
-impl Client {
-    pub(super) fn new(destination: Destination, options: Options, dialer: Dialer) -> Result<Self, ClientError> {
+/// The connections of a client. reqwest cannot give up its open connections, so a client with none
+/// takes its place.
+struct Pool {
+    recipe: Recipe,
+    health: Arc<PoolHealth>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    generation: u64,
+    pooled: reqwest::Client,
+    /// Opens a connection for each request; made when it is first needed.
+    unpooled: Option<reqwest::Client>,
+}
+
+/// What a client is made from.
+struct Recipe {
+    options: Options,
+    dialer: Dialer,
+    encrypted: bool,
+}
+
+impl Recipe {
+    fn client(&self, max_idle: usize) -> Result<reqwest::Client, ClientError> {
+        let options = &self.options;
+        // reqwest's own retries stay: they repeat what an HTTP/2 server said that it did not process
+        // (GOAWAY, REFUSED_STREAM), and nothing else.
         let builder = reqwest::Client::builder()
             .redirect(Policy::none())
             .referer(false)
-            .retry(reqwest::retry::never())
             .no_proxy()
-            .dns_resolver(Resolver(dialer))
+            .dns_resolver(Resolver(self.dialer.clone()))
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(max_idle)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(2)
+            .tcp_user_timeout(USER_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .http2_keep_alive_while_idle(true)
             .timeout(options.timeout)
             .tls_version_min(Version::TLS_1_2)
             .user_agent(concat!("claviger/", env!("CARGO_PKG_VERSION")));
@@ -107,26 +151,77 @@ impl Client {
             Some(proxy) => builder.proxy(Proxy::all(proxy.as_str()).map_err(ClientError)?),
             None => builder,
         };
-        let identified = match options.client_certificate {
-            Some(ClientCertificate(identity)) => proxied.identity(identity),
+        let identified = match &options.client_certificate {
+            Some(ClientCertificate(identity)) => proxied.identity(identity.clone()),
             None => proxied,
         };
-        let encrypted = destination.encrypted() || options.proxy.as_ref().is_some_and(Destination::encrypted);
-        let trusting = match options.authorities {
-            Authorities::Only(certificates) => identified.tls_certs_only(certificates),
+        let encrypted = self.encrypted || options.proxy.as_ref().is_some_and(Destination::encrypted);
+        let trusting = match &options.authorities {
+            Authorities::Only(certificates) => identified.tls_certs_only(certificates.clone()),
             // Plain HTTP verifies nothing, so it also works on a system without certificates.
             Authorities::System if !encrypted => identified.tls_certs_only([]),
             Authorities::System => identified,
         };
+        trusting.build().map_err(ClientError)
+    }
+}
+
+impl Pool {
+    /// Begins an attempt, and returns the client for it.
+    fn attempt(&self) -> Result<(Attempt, reqwest::Client), ClientError> {
+        let attempt = self.health.attempt();
+        let mut current = self.current.lock();
+        let client = match attempt.connections() {
+            Connections::Pooled(generation) if generation > current.generation => {
+                current.pooled = self.recipe.client(usize::MAX)?;
+                current.generation = generation;
+                current.pooled.clone()
+            }
+            Connections::Pooled(_) => current.pooled.clone(),
+            Connections::New => match &current.unpooled {
+                Some(client) => client.clone(),
+                None => current.unpooled.insert(self.recipe.client(0)?).clone(),
+            },
+        };
+        drop(current);
+        Ok((attempt, client))
+    }
+}
+
+impl Client {
+    pub(super) fn new(destination: Destination, options: Options, dialer: Dialer) -> Result<Self, ClientError> {
+        let (max_response, switch, provider) = (options.max_response, options.switch.clone(), options.provider);
+        let recipe = Recipe {
+            options,
+            dialer,
+            encrypted: destination.encrypted(),
+        };
+        let current = Current {
+            generation: 0,
+            pooled: recipe.client(usize::MAX)?,
+            unpooled: None,
+        };
+        let pool = Pool {
+            recipe,
+            health: PoolHealth::new(provider),
+            current: Mutex::new(current),
+        };
         Ok(Self {
-            http: trusting.build().map_err(ClientError)?,
+            pool: Arc::new(pool),
             destination,
-            max_response: options.max_response,
-            switch: options.switch,
+            max_response,
+            switch,
         })
     }
 
-    /// Sends one request, once.
+    /// The same client, with the same connections, whose requests another switch stops.
+    #[must_use]
+    pub fn with_switch(&self, switch: SeverSwitch) -> Self {
+        Self { switch, ..self.clone() }
+    }
+
+    /// Sends one request. It is repeated only where the server says that it did not process it, as a
+    /// server of HTTP/2 does when it closes a connection.
     ///
     /// # Errors
     /// When there is no complete response. A response of any status is no error.
@@ -135,16 +230,15 @@ impl Client {
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(request.query);
         }
-        let mut built = self.http.request(request.method, url).headers(request.headers);
-        if let Some(mut json) = request.json {
-            built = built
-                .header(reqwest::header::CONTENT_TYPE, "application/json")
-                .body(std::mem::take(&mut *json));
-        }
-        self.response(built).await
+        let mut headers = request.headers;
+        let body = request.json.map(|mut json| {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            std::mem::take(&mut *json)
+        });
+        self.response(request.method, url, headers, body).await
     }
 
-    /// Sends one request that a vendor's client built, once.
+    /// Sends one request that a vendor's client built, as [`Client::send`] does.
     ///
     /// # Errors
     /// As [`Client::send`], and when its URL is not the destination's.
@@ -152,11 +246,18 @@ impl Client {
         if !self.destination.hosts(request.address) {
             return Err(SendError::WrongHost);
         }
-        let built = self.http.request(request.method, request.address.clone()).headers(request.headers);
-        self.response(built.body(std::mem::take(&mut *request.body))).await
+        let body = std::mem::take(&mut *request.body);
+        self.response(request.method, request.address.clone(), request.headers, Some(body))
+            .await
     }
 
-    async fn response(&self, request: RequestBuilder) -> Result<Response, SendError> {
+    async fn response(&self, method: Method, url: Url, headers: HeaderMap, body: Option<Vec<u8>>) -> Result<Response, SendError> {
+        let (attempt, client) = self.pool.attempt().map_err(|ClientError(error)| SendError::of(error))?;
+        let request = client.request(method, url).headers(headers);
+        let request = match body {
+            Some(body) => request.body(body),
+            None => request,
+        };
         let exchange = async {
             let mut response = request.send().await.map_err(SendError::of)?;
             let body = self.body(&mut response).await?;
@@ -166,7 +267,13 @@ impl Client {
                 body,
             })
         };
-        self.switch.pass(exchange).await?
+        // A caller that no longer waits drops this future, and with it the attempt.
+        let result = self.switch.pass(exchange).await;
+        match &result {
+            Ok(Err(SendError::Timeout)) => attempt.time_out(),
+            Ok(_) | Err(_) => attempt.end(),
+        }
+        result?
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, SendError> {

@@ -12,6 +12,7 @@ mod destination;
 mod dial;
 mod http;
 pub mod policy;
+pub mod pool;
 mod send_error;
 mod settings;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{Authorities, Client, DialError, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
-use crate::SeverSwitch;
+use crate::{ProviderKind, SeverSwitch};
 
 /// Resolves each name to the next list of addresses, and to the last one from then on. Records the
 /// names.
@@ -65,6 +65,7 @@ fn egress(lookup: &Arc<Script>) -> Egress {
 
 fn options() -> Options {
     Options {
+        provider: ProviderKind::Vault,
         authorities: Authorities::Only(Vec::new()),
         client_certificate: None,
         proxy: None,
@@ -340,6 +341,40 @@ async fn a_severed_client_drops_its_request_and_sends_no_other() {
     assert!(matches!(get(&client).await, Err(SendError::Severed(_))));
     let another = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
     assert!(another.is_err(), "it connected again");
+}
+
+/// The timer of a socket in /proc/net/tcp, by its local port: which one (2 is keepalive), and the
+/// hundredths of a second until it ends; `None` once the socket is closed.
+fn timer(port: u16) -> Option<(u8, u64)> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let line = table.lines().find(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 01 is ESTABLISHED.
+        fields.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}"))) && fields.get(3) == Some(&"01")
+    })?;
+    let (which, left) = line.split_whitespace().nth(5)?.split_once(':')?;
+    Some((which.parse().ok()?, u64::from_str_radix(left, 16).ok()?))
+}
+
+#[tokio::test]
+async fn idle_sockets_are_probed_and_closed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(&Script::new(&[]), &format!("http://{}", listener.local_addr().unwrap()));
+    let server = async {
+        let (mut stream, peer) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        (stream, peer.port())
+    };
+    let (answer, (mut stream, port)) = tokio::join!(get(&client), server);
+    answer.unwrap();
+    let (which, left) = timer(port).unwrap();
+    assert!(which == 2 && left <= 1000, "timer {which}, {left}");
+    // The pool's own limit ends it, without another request.
+    assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
 }
 
 /// The server's address, for the child process of [`the_environments_proxy_is_not_taken`].

@@ -34,7 +34,8 @@ pub trait Refusal: fmt::Debug + Send + Sync {
     /// such response.
     fn code(&self) -> Option<String>;
 
-    /// The provider's own message, for the log alone; `None` for one that may repeat what was sent.
+    /// The provider's own message, for the log and for the owner of the connection. One that may repeat
+    /// what was sent goes through [`super::scrub::scrubbed`].
     fn message(&self) -> Option<String>;
 }
 
@@ -116,7 +117,7 @@ impl<R: Refusal> CallError<R> {
         match self {
             Self::Refused(refusal) => refusal.meaning().kind,
             Self::NoCredential(why) => match &**why {
-                Self::Refused(refusal) => refusal.login_meaning().kind,
+                Self::Refused(refusal) => of_login(refusal).kind,
                 other => other.kind(),
             },
             Self::NoSource { .. } => ErrorKind::Misconfigured,
@@ -128,6 +129,17 @@ impl<R: Refusal> CallError<R> {
         }
     }
 
+    /// Converts a refused decryption whose cause is the ciphertext, its key or its context. The log has
+    /// the provider's own reason; callers get the one answer for all of them.
+    pub fn into_rejection(self, operation: &'static str) -> Error {
+        Error {
+            kind: ErrorKind::CiphertextRejected,
+            retry: Retry::Never,
+            advice: None,
+            ..self.into_error(operation)
+        }
+    }
+
     /// Converts it to the error that an adapter returns. `operation` says what was attempted, for
     /// the log.
     pub fn into_error(self, operation: &'static str) -> Error {
@@ -135,7 +147,7 @@ impl<R: Refusal> CallError<R> {
         match self {
             Self::Refused(refusal) => refused(&refusal, refusal.meaning(), operation),
             Self::NoCredential(why) => match *why {
-                Self::Refused(refusal) => refused(&refusal, refusal.login_meaning(), R::LOGIN),
+                Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
                 other => other.into_error(R::LOGIN),
             },
             Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),
@@ -155,6 +167,16 @@ impl<R: Refusal> CallError<R> {
     }
 }
 
+/// The meaning of a refused login. Its request has no value of the caller's: what the provider rejects
+/// in it comes from the connection's settings.
+fn of_login<R: Refusal>(refusal: &R) -> Meaning {
+    let mut meaning = refusal.login_meaning();
+    if meaning.kind == ErrorKind::InvalidInput {
+        meaning.kind = ErrorKind::Misconfigured;
+    }
+    meaning
+}
+
 fn refused<R: Refusal>(refusal: &R, meaning: Meaning, operation: &'static str) -> Error {
     let error = meaning.into_error(R::PROVIDER, operation);
     let error = match refusal.code() {
@@ -162,7 +184,7 @@ fn refused<R: Refusal>(refusal: &R, meaning: Meaning, operation: &'static str) -
         None => error,
     };
     match refusal.message() {
-        Some(message) => error.source(UpstreamMessage(message)),
+        Some(message) => error.message(message),
         None => error,
     }
 }

@@ -47,6 +47,7 @@ impl ConnectionHttp<'_> {
                 .source(error)
         })?;
         Ok(Options {
+            provider,
             authorities,
             client_certificate: self.client_certificate,
             proxy,

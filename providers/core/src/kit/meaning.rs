@@ -50,6 +50,9 @@ impl Meaning {
         self
     }
 
+    /// The provider rejects a value in the request: too long, of a wrong form, or not of the key's kind.
+    pub const REJECTED_VALUE: Self = Self::of(ErrorKind::InvalidInput);
+
     /// What an HTTP status of a refusal means where no code says more.
     pub const fn of_status(status: u16) -> Self {
         match status {

@@ -18,6 +18,7 @@ pub mod lengths;
 pub mod meaning;
 pub mod network;
 pub mod probe;
+pub mod scrub;
 pub mod secret_file;
 pub mod session;
 pub mod settings;

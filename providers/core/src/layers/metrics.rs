@@ -31,6 +31,7 @@ pub fn describe() {
     describe_gauge!(IN_FLIGHT, "Provider operations in progress or waiting");
     describe_counter!(RETRIES, "Attempts after the first");
     describe_counter!(BREAKER, "Circuit breaker transitions by the new state");
+    crate::egress::pool::describe();
 }
 
 /// Counts a retry.

@@ -35,6 +35,9 @@ pub struct PipelineConfig {
     pub retry: RetryConfig,
     /// When to stop calling the provider.
     pub breaker: BreakerConfig,
+    /// Whether callers may read the provider's own messages: where the connection's identity is the
+    /// tenant's own.
+    pub owner_reads_messages: bool,
 }
 
 impl Default for PipelineConfig {
@@ -45,6 +48,7 @@ impl Default for PipelineConfig {
             attempt_timeout: Duration::from_secs(3),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
+            owner_reads_messages: false,
         }
     }
 }
@@ -59,6 +63,7 @@ pub struct Pipeline {
     outermost: Arc<dyn Call>,
     capabilities: Arc<Capabilities>,
     gate: Arc<sever_gate::SeverGate>,
+    owner_reads_messages: bool,
 }
 
 impl Pipeline {
@@ -101,6 +106,7 @@ impl Pipeline {
             outermost: Arc::new(metrics),
             capabilities,
             gate,
+            owner_reads_messages: config.owner_reads_messages,
         }
     }
 
@@ -137,7 +143,7 @@ impl Pipeline {
     /// `Severed`, `UpstreamTimeout` and `UpstreamProtocol`. The same applies for every method below.
     pub async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let op = Op::WrapKey { kek, dek, context };
-        let Output::Wrapped(wrapped) = self.outermost.call(cx, op).await? else {
+        let Output::Wrapped(wrapped) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(wrapped)
@@ -149,7 +155,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let op = Op::UnwrapKey { wrapped, context };
-        let Output::Unwrapped(dek) = self.outermost.call(cx, op).await? else {
+        let Output::Unwrapped(dek) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(dek)
@@ -162,7 +168,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn generate_data_key(&self, cx: &OpContext, kek: &Kek, bytes: usize, context: &BoundContext) -> Result<Generated, Error> {
         let op = Op::GenerateDataKey { kek, bytes, context };
-        let Output::Generated(generated) = self.outermost.call(cx, op).await? else {
+        let Output::Generated(generated) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(generated)
@@ -175,7 +181,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn rewrap_key(&self, cx: &OpContext, wrapped: &Wrapped, to: &Kek, context: &BoundContext) -> Result<Rewrapped, Error> {
         let op = Op::RewrapKey { wrapped, to, context };
-        let Output::Rewrapped(rewrapped) = self.outermost.call(cx, op).await? else {
+        let Output::Rewrapped(rewrapped) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(rewrapped)
@@ -235,7 +241,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
         let op = Op::Probe { keks };
-        let Output::Probed(probe) = self.outermost.call(cx, op).await? else {
+        let Output::Probed(probe) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(probe)
@@ -243,7 +249,7 @@ impl Pipeline {
 
     async fn key_description(&self, cx: &OpContext, op: Op<'_>) -> Result<KeyDescription, Error> {
         let confirmed = cx.trace().confirmed();
-        match self.outermost.call(cx, op).await {
+        match self.call(cx, op).await {
             Ok(Output::Key(description)) => Ok(description),
             Ok(_) => Err(wrong_output(op)),
             Err(error) => {
@@ -256,8 +262,16 @@ impl Pipeline {
         }
     }
 
+    async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
+        let result = self.outermost.call(cx, op).await;
+        result.map_err(|error| Error {
+            owner_may_read: self.owner_reads_messages,
+            ..error
+        })
+    }
+
     async fn perform(&self, cx: &OpContext, op: Op<'_>) -> Result<(), Error> {
-        let Output::Done = self.outermost.call(cx, op).await? else {
+        let Output::Done = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(())

@@ -47,6 +47,20 @@ async fn every_operation_passes_all_layers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_owner_reads_messages_only_where_the_configuration_says_so() {
+    for owner_reads_messages in [false, true] {
+        let config = PipelineConfig {
+            owner_reads_messages,
+            ..PipelineConfig::default()
+        };
+        let scripted = Arc::new(Scripted::new([Step::Fail(ErrorKind::ProviderDenied, Retry::Never)]));
+        let pipeline = Pipeline::new(scripted, &config, SeverSwitch::default());
+        let error = pipeline.probe(&cx(Duration::from_secs(5)), &[]).await.unwrap_err();
+        assert_eq!(error.owner_may_read, owner_reads_messages);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_hangs_costs_three_attempts_and_never_more_than_the_deadline() {
     for (deadline, calls, least, most) in [
         (20, 3, 9_000, 9_150),

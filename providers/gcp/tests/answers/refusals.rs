@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use claviger_provider::{Algorithm, Error, ErrorKind, Provider, Retry};
+use claviger_provider::{Algorithm, Error, ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::{Value, json};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::fixture::{always, b64, connect, connect_with, context, crc, cx, reason, refusal, violations, wrapped};
+use crate::fixture::{always, b64, connect, connect_with, context, crc, cx, kek, reason, refusal, violations, wrapped};
 
 async fn refused(response: ResponseTemplate) -> Error {
     let server = always(response).await;
@@ -237,6 +237,36 @@ async fn a_token_that_goes_on_being_refused_is_not_replaced_for_ever() {
     }
     // Two tokens and two calls at first, then one call each time.
     assert_eq!(calls, [4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_rejected_value_has_googles_reason_and_no_data_key() {
+    let said = |what: &str| {
+        let message = format!("{what} is too long: \"topsecret\", which is dG9wc2VjcmV0IGRhdGEga2V5 in base64");
+        let body = json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": message}});
+        ResponseTemplate::new(400).set_body_json(body)
+    };
+    let server = always(said("additional_authenticated_data")).await;
+    let dek = Secret::copy_from(b"topsecret data key");
+    let wrapped = connect(&server)
+        .await
+        .wrap_key(&cx(), &kek(KeySpec::Aes256), &dek, &context())
+        .await;
+    let error = wrapped.unwrap_err();
+    assert_eq!((error.kind, error.retry), (ErrorKind::InvalidInput, Retry::Never), "{error}");
+    let message = error.message.unwrap().to_string();
+    assert_eq!(
+        message,
+        "additional_authenticated_data is too long: \"[...]\", which is [...] in base64"
+    );
+
+    // The log has it of a refused decryption, too, whose kind is the one for all causes.
+    let error = refused(said("ciphertext")).await;
+    assert_eq!((error.kind, error.advice), (ErrorKind::CiphertextRejected, None));
+    assert!(
+        error.to_string().contains("[code INVALID_ARGUMENT]: ciphertext is too long"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -29,10 +29,15 @@ impl Server {
     }
 
     pub async fn connect_with(&self, more: Value) -> Result<GcpProvider, Error> {
+        self.connect_at(&self.fake.url(), more).await
+    }
+
+    /// As [`Server::connect_with`], by way of this URL.
+    pub async fn connect_at(&self, url: &str, more: Value) -> Result<GcpProvider, Error> {
         let endpoints = Endpoints {
-            kms: Some(self.fake.url()),
-            sts: Some(self.fake.url()),
-            iam: Some(self.fake.url()),
+            kms: Some(url.to_owned()),
+            sts: Some(url.to_owned()),
+            iam: Some(url.to_owned()),
         };
         // Generating RSA keys takes long while other tests run.
         let factory = GcpFactory::new(endpoints, Duration::from_secs(60));

@@ -115,9 +115,13 @@ fn managed_hsm(host: &str) -> bool {
 /// The bearer token of a request, and who holds it.
 fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
     let resource = fake.access.resource(hsm);
-    // This program is also the token issuer.
-    let port = host.split_once(':').map(|(_, port)| format!(":{port}")).unwrap_or_default();
-    let challenge = format!("Bearer authorization=\"https://127.0.0.1{port}/{DIRECTORY}\", resource=\"{resource}\"");
+    // This program is also the token issuer, by its address.
+    let issuer = match host.split_once(':') {
+        Some((name, port)) if !name.starts_with('[') => format!("127.0.0.1:{port}"),
+        Some(_) => host.to_owned(),
+        None => "127.0.0.1".to_owned(),
+    };
+    let challenge = format!("Bearer authorization=\"https://{issuer}/{DIRECTORY}\", resource=\"{resource}\"");
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let found = token.and_then(|token| {

@@ -71,6 +71,11 @@ impl Tls {
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
+
+    /// The TLS of a server with the certificate, for HTTP/1.1 and HTTP/2.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
 }
 
 impl fmt::Debug for Tls {

@@ -38,6 +38,11 @@ impl Server {
         })
     }
 
+    /// Whether it speaks TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// A file of the server with TLS.
     pub fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.as_ref().unwrap().join(name)).unwrap()
@@ -58,7 +63,7 @@ impl Server {
         }
         settings.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         let policy = EgressPolicy {
-            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
             allow_plain_http: true,
         };
         let factory = VaultFactory::new(Egress::new(policy));

@@ -1,0 +1,230 @@
+//! When the open connections to a host are given up.
+//!
+//! A load balancer that fails over silently leaves open sockets that swallow what is sent: nothing
+//! closes them, and each request that is sent on one ends in a timeout. A pool has dozens, and
+//! hands out one after another. So after a timeout on a pooled connection the whole pool is given up.
+//! At most once in [`LEAST_TIME`], because a service that is merely slow must not meet a storm of
+//! handshakes; a timeout within that time gives the next attempt alone a connection of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::ProviderKind;
+
+/// The least time between two pools that are given up.
+pub const LEAST_TIME: Duration = Duration::from_secs(10);
+/// How long an idle connection stays open. Its buffers may still hold what was last sent and
+/// received, data keys included, so it is no longer than the default time for which the DEK cache
+/// keeps an unused key.
+pub const POOL_IDLE: Duration = Duration::from_secs(15);
+/// An attempt that its caller abandons after this time counts as a timeout: the pipeline ends an
+/// attempt by dropping it. A caller may also shorten its deadline to a moment, which says nothing
+/// about the connection.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The most attempts at once that are owed a connection of their own.
+const MAX_OWED: u32 = 64;
+
+const RENEWED: &str = "claviger_provider_pools_renewed_total";
+
+/// Describes the metric to the installed recorder.
+pub(crate) fn describe() {
+    describe_counter!(RENEWED, "Pools of connections to a provider that were given up after a timeout");
+}
+
+/// The connections that an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// Those of the pool of this generation.
+    Pooled(u64),
+    /// A new one, which no other attempt uses.
+    New,
+}
+
+struct State {
+    generation: u64,
+    renewed: Option<Instant>,
+    last_use: Instant,
+    /// Attempts that get a connection of their own.
+    owed: u32,
+}
+
+/// Decides which connections each attempt at one host uses.
+pub struct PoolHealth {
+    provider: ProviderKind,
+    /// The pool is given up when it was not used for this time; `None` where the client closes idle
+    /// connections by itself.
+    idle: Option<Duration>,
+    state: Mutex<State>,
+}
+
+impl PoolHealth {
+    /// For a client that closes idle connections by itself.
+    pub fn new(provider: ProviderKind) -> Arc<Self> {
+        Self::with_idle(provider, None)
+    }
+
+    /// For a vendor's client without an idle limit, or with a longer one: a pool that was idle for
+    /// [`POOL_IDLE`] is given up.
+    pub fn with_idle_limit(provider: ProviderKind) -> Arc<Self> {
+        Self::with_idle(provider, Some(POOL_IDLE))
+    }
+
+    fn with_idle(provider: ProviderKind, idle: Option<Duration>) -> Arc<Self> {
+        let state = State {
+            generation: 0,
+            renewed: None,
+            last_use: Instant::now(),
+            owed: 0,
+        };
+        Arc::new(Self {
+            provider,
+            idle,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Begins an attempt.
+    pub fn attempt(self: &Arc<Self>) -> Attempt {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if self.idle.is_some_and(|idle| now - state.last_use >= idle) {
+            state.generation += 1;
+        }
+        state.last_use = now;
+        let connections = match state.owed.checked_sub(1) {
+            Some(left) => {
+                state.owed = left;
+                Connections::New
+            }
+            None => Connections::Pooled(state.generation),
+        };
+        Attempt {
+            health: Arc::clone(self),
+            connections,
+            begun: now,
+            open: true,
+        }
+    }
+
+    fn timed_out(&self, connections: Connections) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        // The pool of an earlier generation is given up already.
+        if connections != Connections::Pooled(state.generation) {
+            return;
+        }
+        if state.renewed.is_some_and(|renewed| now - renewed < LEAST_TIME) {
+            state.owed = (state.owed + 1).min(MAX_OWED);
+            return;
+        }
+        state.generation += 1;
+        state.renewed = Some(now);
+        state.owed = 0;
+        drop(state);
+        counter!(RENEWED, "provider" => self.provider.as_str()).increment(1);
+        tracing::info!(provider = %self.provider, "a call timed out, so the open connections to its host are given up");
+    }
+}
+
+/// An attempt in progress. Dropped without a result after [`PATIENCE`], it counts as a timeout.
+pub struct Attempt {
+    health: Arc<PoolHealth>,
+    connections: Connections,
+    begun: Instant,
+    open: bool,
+}
+
+impl Attempt {
+    /// The connections to use.
+    pub const fn connections(&self) -> Connections {
+        self.connections
+    }
+
+    /// Ends it, with a response or another error than a timeout.
+    pub fn end(mut self) {
+        self.open = false;
+    }
+
+    /// Ends it with a timeout.
+    pub fn time_out(mut self) {
+        self.open = false;
+        self.health.timed_out(self.connections);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.open && self.begun.elapsed() >= PATIENCE {
+            self.health.timed_out(self.connections);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::{Connections, LEAST_TIME, PATIENCE, POOL_IDLE, PoolHealth};
+    use crate::ProviderKind;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_timeout_renews_the_pool_and_the_others_of_the_old_one_do_not() {
+        let health = PoolHealth::new(ProviderKind::Vault);
+        let attempts: Vec<_> = (0..24).map(|_| health.attempt()).collect();
+        assert!(attempts.iter().all(|attempt| attempt.connections() == Connections::Pooled(0)));
+        for attempt in attempts {
+            attempt.time_out();
+            assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn within_ten_seconds_each_timeout_gives_one_attempt_a_connection_of_its_own() {
+        let health = PoolHealth::new(ProviderKind::Vault);
+        health.attempt().time_out();
+        advance(SECOND).await;
+        health.attempt().time_out();
+        let own = health.attempt();
+        assert_eq!(own.connections(), Connections::New);
+        assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+        own.time_out();
+        assert_eq!(
+            health.attempt().connections(),
+            Connections::Pooled(1),
+            "a new one says nothing of the pool"
+        );
+        advance(LEAST_TIME).await;
+        health.attempt().time_out();
+        assert_eq!(health.attempt().connections(), Connections::Pooled(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_attempt_is_a_timeout_unless_it_was_for_a_moment() {
+        let health = PoolHealth::new(ProviderKind::Vault);
+        drop(health.attempt());
+        health.attempt().end();
+        assert_eq!(health.attempt().connections(), Connections::Pooled(0));
+        let abandoned = health.attempt();
+        advance(PATIENCE).await;
+        drop(abandoned);
+        assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_pool_is_renewed_where_the_client_does_not_do_it() {
+        let (own, vendors) = (PoolHealth::new(ProviderKind::Vault), PoolHealth::with_idle_limit(ProviderKind::Gcp));
+        advance(POOL_IDLE - SECOND).await;
+        assert_eq!(vendors.attempt().connections(), Connections::Pooled(0));
+        advance(POOL_IDLE).await;
+        assert_eq!(vendors.attempt().connections(), Connections::Pooled(1));
+        assert_eq!(own.attempt().connections(), Connections::Pooled(0));
+    }
+}
