@@ -278,6 +278,7 @@ fn refused(version: &VersionCanary, failure: Failure) -> Failure {
             let refused = Failure::new(Code::ConnectionRefusedAtCheck, detail).advice(failure.advice.unwrap_or(COMPARE));
             Failure {
                 provider: failure.provider,
+                provider_message: failure.provider_message,
                 ..refused
             }
         }
