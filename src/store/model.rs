@@ -6,9 +6,9 @@ mod quotas;
 mod states;
 mod weight;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 pub use creations::{Creation, Wanted, WantedKey};
@@ -182,7 +182,7 @@ pub struct Connection {
     pub name: String,
     /// The provider family.
     pub provider: ProviderKind,
-    /// The provider's settings without secrets, as JSON. Immutable.
+    /// The provider's settings without secrets, as JSON. Only the network settings can change.
     pub settings: String,
     /// The user's labels.
     pub labels: Labels,
@@ -217,8 +217,57 @@ pub struct ConnectionPatch {
     pub labels: Option<Labels>,
     /// The new timeouts; they replace all old ones.
     pub timeouts: Option<Timeouts>,
+    /// New network settings.
+    pub network: Option<NetworkPatch>,
     /// The time of the change.
     pub at: i64,
+}
+
+/// Settings of a connection that lead to its provider in another way.
+#[derive(Debug, Clone)]
+pub struct NetworkPatch {
+    /// All settings without secrets, as JSON.
+    pub settings: String,
+    /// Within which span its provider keys are claimed then.
+    pub claims: ClaimSpan,
+    /// The primary versions whose canaries opened through the new settings. The change is refused if the
+    /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
+    /// needs none.
+    pub proven: Option<BTreeSet<(KeyId, u32)>>,
+}
+
+/// A version that is reached through a connection, with its canary.
+pub struct VersionCanary {
+    /// The key's id.
+    pub key: KeyId,
+    /// The key's name.
+    pub name: String,
+    /// Whether it is the key's primary version.
+    pub is_primary: bool,
+    /// The version.
+    pub version: KeyVersion,
+    /// The canary; `None` if none was made.
+    pub canary: Option<Secret>,
+}
+
+/// The kind of an object that the operator's configuration declares and can be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Releasable {
+    /// A connection.
+    Connection,
+    /// A key.
+    Key,
+}
+
+/// An object that the operator's configuration declares, or did.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeclaredRow {
+    /// Its kind.
+    pub kind: Releasable,
+    /// The name of its tenant.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// A connection's own timeouts; `None` means the installation's default.
