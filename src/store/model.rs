@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, WrapsReserved,
+    KeyVersion, VersionCanary, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
@@ -232,20 +232,6 @@ pub struct NetworkPatch {
     /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
     /// needs none.
     pub proven: Option<BTreeSet<(KeyId, u32)>>,
-}
-
-/// A version that is reached through a connection, with its canary.
-pub struct VersionCanary {
-    /// The key's id.
-    pub key: KeyId,
-    /// The key's name.
-    pub name: String,
-    /// Whether it is the key's primary version.
-    pub is_primary: bool,
-    /// The version.
-    pub version: KeyVersion,
-    /// The canary; `None` if none was made.
-    pub canary: Option<Secret>,
 }
 
 /// The kind of an object that the operator's configuration declares and can be released.
