@@ -15,7 +15,7 @@ pub use keys::{
     KeyVersion, VersionCanary, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
-pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
+pub use states::{Custody, DeclaredRow, KeyState, Liftable, Material, ProviderState, Releasable};
 pub use weight::Weight;
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -232,26 +232,6 @@ pub struct NetworkPatch {
     /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
     /// needs none.
     pub proven: Option<BTreeSet<(KeyId, u32)>>,
-}
-
-/// The kind of an object that the operator's configuration declares and can be released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Releasable {
-    /// A connection.
-    Connection,
-    /// A key.
-    Key,
-}
-
-/// An object that the operator's configuration declares, or did.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeclaredRow {
-    /// Its kind.
-    pub kind: Releasable,
-    /// The name of its tenant.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// A connection's own timeouts; `None` means the installation's default.
