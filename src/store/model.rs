@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use creations::{Creation, Wanted, WantedKey};
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, WrapsReserved,
+    KeyVersion, VersionCanary, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
-pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
+pub use states::{Custody, DeclaredRow, KeyState, Liftable, Material, ProviderState, Releasable};
 pub use weight::Weight;
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -234,40 +234,6 @@ pub struct NetworkPatch {
     /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
     /// needs none.
     pub proven: Option<BTreeSet<(KeyId, u32)>>,
-}
-
-/// A version that is reached through a connection, with its canary.
-pub struct VersionCanary {
-    /// The key's id.
-    pub key: KeyId,
-    /// The key's name.
-    pub name: String,
-    /// Whether it is the key's primary version.
-    pub is_primary: bool,
-    /// The version.
-    pub version: KeyVersion,
-    /// The canary; `None` if none was made.
-    pub canary: Option<Secret>,
-}
-
-/// The kind of an object that the operator's configuration declares and can be released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Releasable {
-    /// A connection.
-    Connection,
-    /// A key.
-    Key,
-}
-
-/// An object that the operator's configuration declares, or did.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeclaredRow {
-    /// Its kind.
-    pub kind: Releasable,
-    /// The name of its tenant.
-    pub tenant: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// A connection's own timeouts; `None` means the installation's default.
