@@ -13,7 +13,7 @@ string_enum! {
         CreateConnection = "CreateConnection",
         /// Read or list connections and their capabilities.
         ReadConnection = "ReadConnection",
-        /// Change a connection's secrets, timeouts or labels.
+        /// Change a connection's secrets, timeouts, labels or network settings.
         UpdateConnection = "UpdateConnection",
         /// Delete a connection that no key uses.
         DeleteConnection = "DeleteConnection",

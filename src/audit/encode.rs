@@ -10,7 +10,8 @@ use claviger_provider::{ConnectionId, DekId, Id, InstallationId, KeyId, Principa
 use super::action::Operation;
 use super::durability::Durability;
 use super::fields::{
-    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, NetworkChange, Policy, ProviderCall, Rewrap, RewrapEnd, Source,
+    VisibleContext, Window,
 };
 use super::record::Record;
 use super::scalar::{Digest, Number, Text, Timestamp};
@@ -83,6 +84,7 @@ impl Record {
             kind,
             latency_us,
             lost,
+            network,
             node,
             operation,
             policy,
@@ -114,7 +116,7 @@ impl Record {
             put_member!(out: installation = installation);
             put_present!(out: intent, item, justification, key, key_version);
             put_member!(out: kind = kind);
-            put_present!(out: latency_us, lost);
+            put_present!(out: latency_us, lost, network);
             put_member!(out: node = node.as_str(), operation = operation);
             put_present!(out: policy, principal, provider, provider_calls, provider_calls_omitted, provider_key_material);
             put_present!(out: provider_request_id, request_id, result, rewrap);
@@ -382,6 +384,15 @@ impl Json for Lost {
         let Self { from, to } = self;
         put_object(out, |out| {
             put_member!(out: from = from, to = to);
+        });
+    }
+}
+
+impl Json for NetworkChange {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self { after, before } = self;
+        put_object(out, |out| {
+            put_member!(out: after = after, before = before);
         });
     }
 }

@@ -292,6 +292,16 @@ pub struct Rewrap {
     pub target: Option<RewrapEnd>,
 }
 
+/// What a change of a connection's network settings replaces: SHA-256 of these settings as canonical JSON,
+/// before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkChange {
+    /// Those that were asked for.
+    pub after: Digest,
+    /// Those of before.
+    pub before: Digest,
+}
+
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {

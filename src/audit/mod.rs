@@ -73,8 +73,8 @@ pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
 pub use durability::Durability;
 pub use fields::{
-    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext,
-    Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, NetworkChange, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source,
+    VisibleContext, Window,
 };
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};

@@ -11,7 +11,8 @@ use claviger_provider::{ConnectionId, DekId, InstallationId, KeyId, MAX_TRACED_C
 use super::action::{Internal, Operation};
 use super::durability::Durability;
 use super::fields::{
-    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext, Window,
+    Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, NetworkChange, Outcome, Policy, ProviderCall, Rewrap, Source, VisibleContext,
+    Window,
 };
 use super::origin::{Origin, Position};
 use super::role::took_effect;
@@ -94,6 +95,9 @@ pub struct Record {
     pub latency_us: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) lost: Option<Lost>,
+    /// The network settings of a connection before and after a change of them. Boxed, since it is rare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Box<NetworkChange>>,
     pub(super) node: Node,
     pub(super) operation: Operation,
     /// The policy that decided.
@@ -174,6 +178,7 @@ impl Record {
             kind: Kind::Outcome,
             latency_us: None,
             lost: None,
+            network: None,
             node: origin.node.clone(),
             operation,
             policy: None,

@@ -68,14 +68,19 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
     let declared = declared.clone();
     let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await?;
     let mut differing = 0;
+    let mut networks = Vec::new();
     for tenant in &declaration.tenants {
-        let found = broker.declare_tenant(tenant, How::CarryOut).await;
+        let found = broker.declare_tenant(tenant, How::Start).await;
         let found = found.map_err(|failure| refused("tenant", &tenant.name, failure))?;
         differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
     let mut without_secret = Vec::new();
     for connection in &declaration.connections {
-        let found = match (broker.declare_connection(connection, How::CarryOut).await, &connection.settings) {
+        let found = match (broker.declare_connection(connection, How::Start).await, &connection.settings) {
+            (Ok(Found::NewNetwork(_)), _) => {
+                networks.push(connection.clone());
+                continue;
+            }
             (Ok(found), _) => found,
             (Err(failure), Err(MissingSecret(why))) => {
                 // Where the tenant does not exist, the configuration is wrong.
@@ -89,9 +94,10 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
         };
         differing += usize::from(log_found("connection", &connection.tenant, &connection.name, &found));
     }
-    metrics::gauge!(DRIFT).set((differing + without_secret.len()) as f64);
+    metrics::gauge!(DRIFT).set((differing + networks.len() + without_secret.len()) as f64);
     Ok(DeclaredObjects {
         broker: Arc::clone(broker),
+        networks: Mutex::new(networks),
         missing: Mutex::new(declaration.keys),
         without_secret: Mutex::new(without_secret),
         connections: sources,
@@ -106,9 +112,12 @@ fn log_missing_secret(connection: &DeclaredConnection, failure: &Failure, why: &
     );
 }
 
-/// Declared objects that were not created or checked yet.
+/// Declared objects that were not created or checked yet, and declared network settings that were not tried
+/// yet.
 pub(super) struct DeclaredObjects {
     broker: Arc<Broker>,
+    /// Connections with other network settings.
+    networks: Mutex<Vec<DeclaredConnection>>,
     missing: Mutex<Vec<Key>>,
     /// Tenants and names of the connections that lack a secret file.
     without_secret: Mutex<Vec<(String, String)>>,
@@ -119,9 +128,10 @@ pub(super) struct DeclaredObjects {
 }
 
 impl DeclaredObjects {
-    /// Whether there is no key to create.
-    pub(super) fn has_no_missing_key(&self) -> bool {
-        self.missing.lock().is_empty()
+    /// Whether there is nothing that calls a provider: no key to create, and no network settings to try, now
+    /// or once a connection has its secrets.
+    pub(super) fn calls_no_provider(&self) -> bool {
+        self.missing.lock().is_empty() && self.networks.lock().is_empty() && self.has_all_secrets()
     }
 
     /// Whether every connection has its secrets.
@@ -130,7 +140,8 @@ impl DeclaredObjects {
     }
 
     fn set_drift(&self) {
-        let drift = self.differing.load(Ordering::Relaxed) + self.missing.lock().len() + self.without_secret.lock().len();
+        let waiting = self.missing.lock().len() + self.networks.lock().len() + self.without_secret.lock().len();
+        let drift = self.differing.load(Ordering::Relaxed) + waiting;
         metrics::gauge!(DRIFT).set(drift as f64);
     }
 
@@ -160,10 +171,8 @@ impl DeclaredObjects {
             if !lacking.contains(&id) {
                 continue;
             }
-            match (
-                self.broker.declare_connection(&connection, How::CarryOut).await,
-                &connection.settings,
-            ) {
+            match (self.broker.declare_connection(&connection, How::Start).await, &connection.settings) {
+                (Ok(Found::NewNetwork(_)), _) => self.networks.lock().push(connection),
                 (Ok(found), _) => {
                     let differs = log_found("connection", &connection.tenant, &connection.name, &found);
                     self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
@@ -188,11 +197,44 @@ impl DeclaredObjects {
         Ok(())
     }
 
-    /// Tries to create each missing key. Keys that fail stay missing, and those of suspended tenants.
+    /// Tries the network settings of each connection that has others. Those that are refused stay, and those
+    /// of suspended tenants. Returns whether none was refused.
+    async fn change_networks(&self) -> bool {
+        let connections = self.networks.lock().clone();
+        let (mut done, mut all) = (Vec::new(), true);
+        for connection in connections {
+            match self.broker.declare_connection(&connection, How::CarryOut).await {
+                Ok(Found::Suspended) => {}
+                Ok(found) => {
+                    let differs = log_found("connection", &connection.tenant, &connection.name, &found);
+                    self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
+                    done.push((connection.tenant, connection.name));
+                }
+                Err(failure) => {
+                    tracing::warn!(
+                        tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), detail = %failure.detail,
+                        "declared network settings could not be taken over; it is retried"
+                    );
+                    all = false;
+                }
+            }
+        }
+        // Another may have come meanwhile, whose secret file was read.
+        let is_done = |connection: &DeclaredConnection| {
+            let of = |(tenant, name): &(String, String)| *tenant == connection.tenant && *name == connection.name;
+            done.iter().any(of)
+        };
+        self.networks.lock().retain(|connection| !is_done(connection));
+        all
+    }
+
+    /// Takes over network settings, and tries to create each missing key. Keys that fail stay missing, and
+    /// those of suspended tenants.
     ///
     /// # Errors
-    /// If a key could not be created.
+    /// If a key could not be created, or network settings were refused.
     pub(super) async fn create_missing(&self) -> Result<(), &'static str> {
+        let changed = self.change_networks().await;
         let keys = self.missing.lock().clone();
         let mut missing = Vec::new();
         let mut failed = false;
@@ -218,6 +260,9 @@ impl DeclaredObjects {
         if failed {
             return Err("a declared key could not be created, see the log");
         }
+        if !changed {
+            return Err("declared network settings could not be taken over, see the log");
+        }
         Ok(())
     }
 }
@@ -236,6 +281,8 @@ fn log_found(what: &str, tenant: &str, name: &str, found: &Found) -> bool {
         Found::AsDeclared | Found::Suspended => {}
         Found::Missing => tracing::info!(what, tenant, name, "created, as declared"),
         Found::NewSecrets => tracing::info!(what, tenant, name, "took over the declared secrets"),
+        Found::NewNetwork(settings) => tracing::info!(what, tenant, name, %settings, "took over the declared network settings"),
+        Found::NotDeclared => tracing::info!(what, tenant, name, "is no longer declared"),
         Found::Differs(in_what) => {
             tracing::warn!(
                 what,

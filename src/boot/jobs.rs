@@ -116,8 +116,8 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             declared.read_secrets_again().await
         }));
     }
-    if !on.declared.has_no_missing_key() {
-        // Creates declared keys. Their provider may be down at the start.
+    if !on.declared.calls_no_provider() {
+        // Takes over network settings, and creates declared keys. Their provider may be down at the start.
         jobs.push(Job::new("declared_keys", seconds(30), Abort, &on.declared, async |declared| {
             declared.create_missing().await
         }));

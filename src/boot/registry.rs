@@ -57,6 +57,8 @@ fn azure(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
         vaults: config.azure.vaults.clone(),
         managed_hsms: config.azure.managed_hsms.clone(),
         authority: config.azure.authority.clone(),
+        vault_resource: config.azure.vault_resource.clone(),
+        managed_hsm_resource: config.azure.managed_hsm_resource.clone(),
         application: application.map(|application| claviger_provider_azure::Application {
             client_id: application.client_id.clone(),
             secret_file: application.secret_file.clone(),

@@ -18,8 +18,8 @@ use crate::access::{Action, Caller, Resource};
 use crate::store::for_revocation;
 use crate::store::model::{Key, KeyVersion};
 
+pub use objects::{ConnectionUpdateNamed, KeyNamed, Names, NewPrimary, PairNamed, RotateNamed, UpdateNamed};
 pub(super) use objects::{InspectedKey, Through};
-pub use objects::{KeyNamed, Names, NewPrimary, PairNamed, RotateNamed, UpdateNamed};
 pub use operation::{Operation, op};
 pub(super) use subject::Subject;
 pub use tokens::{EndingPrincipal, NewTokenNamed, TokenNamed};

@@ -4,8 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::declaration::Declaration;
 use super::declare::{Found, How, PATIENCE, no_connection};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
+use crate::store::model::{DeclaredRow, Releasable};
+
+/// The most objects of which is told that they are no longer declared.
+const MOST: u32 = 100_000;
 
 /// The kind of a declared object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +39,8 @@ pub struct Step {
 /// The results for all declared objects.
 #[derive(Debug, Default)]
 pub struct Steps {
-    /// Each object that there was time for: tenants, then connections, then keys.
+    /// Each object that there was time for: tenants, then connections, then keys; then those that are no longer
+    /// declared.
     pub steps: Vec<Step>,
     /// How many objects there was no time for; ask again.
     pub not_reached: u32,
@@ -49,7 +55,7 @@ impl Broker {
         self.go_through(authorized.cx(), How::Look).await
     }
 
-    /// Creates what is missing and stores new secrets. What differs stays as it is.
+    /// Creates what is missing, and stores new secrets and network settings. What else differs stays as it is.
     ///
     /// # Errors
     /// As [`Broker::plan`], and `in_progress` while another apply is under way. The failure of a
@@ -62,10 +68,8 @@ impl Broker {
     }
 
     async fn go_through(&self, cx: &RequestContext, how: How) -> Result<Guarded<Steps>, Failure> {
-        let declared = self.declarations.read().await.map_err(|why| {
-            Failure::new(Code::ConnectionMisconfigured, format!("The configuration cannot be used: {why}"))
-                .advice("claviger check-config reports every mistake in it.")
-        })?;
+        let declared = self.read_declaration().await?;
+        let rows = declared.rows();
         let mut walk = Walk {
             steps: Steps::default(),
             until: cx.info().deadline.checked_sub(margin(how)).unwrap_or_else(Instant::now),
@@ -115,7 +119,34 @@ impl Broker {
             };
             walk.note(DeclaredKind::Key, Some(key.tenant), key.name, found);
         }
+        walk.steps.steps.extend(self.no_longer_declared(&rows).await?);
         Ok(Guarded::free(walk.steps))
+    }
+
+    /// The objects that the configuration declared once and declares no more.
+    async fn no_longer_declared(&self, declared: &BTreeSet<DeclaredRow>) -> Result<Vec<Step>, Failure> {
+        let rows = self.store.declared(MOST).await?.into_iter();
+        let steps = rows.filter(|row| !declared.contains(row)).map(|row| Step {
+            kind: match row.kind {
+                Releasable::Connection => DeclaredKind::Connection,
+                Releasable::Key => DeclaredKind::Key,
+            },
+            tenant: Some(row.tenant),
+            name: row.name,
+            found: Ok(Found::NotDeclared),
+        });
+        Ok(steps.collect())
+    }
+
+    /// What the configuration declares now.
+    ///
+    /// # Errors
+    /// `connection_misconfigured` when it cannot be read.
+    pub(super) async fn read_declaration(&self) -> Result<Declaration, Failure> {
+        self.declarations.read().await.map_err(|why| {
+            Failure::new(Code::ConnectionMisconfigured, format!("The configuration cannot be used: {why}"))
+                .advice("claviger check-config reports every mistake in it.")
+        })
     }
 }
 
@@ -124,7 +155,7 @@ impl Broker {
 const fn margin(how: How) -> Duration {
     match how {
         How::Look => Duration::from_secs(1),
-        How::CarryOut => PATIENCE,
+        How::Start | How::CarryOut => PATIENCE,
     }
 }
 

@@ -408,6 +408,7 @@ fn fill(record: &mut Record, cx: &RequestContext, noted: Noted) {
     record.inside_provider = fields.inside_provider;
     record.cached = fields.cached;
     record.coalesced_with = fields.coalesced_with.map(Text::new);
+    record.network = fields.network;
     record.item = fields.item.map(Number::from);
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use claviger_provider::{
-    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Probe, SealedName, Secret, SettingsError, SettingsOrigin,
-    fill_random,
+    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, Probe, SealedName, Secret, SettingsError,
+    SettingsOrigin, fill_random,
 };
 
 use super::sever::completed;
@@ -12,7 +12,7 @@ use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, K
 use crate::audit::{self, Object, Verb};
 use crate::keys::{Factories, LoadError};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, KeyFilter, Labels, Page, Timeouts};
+use crate::store::model::{Connection, ConnectionPatch, ConnectionSnapshot, KeyFilter, Labels, NetworkPatch, Page, Timeouts};
 
 /// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
@@ -41,6 +41,21 @@ pub struct ConnectionChange {
     pub timeouts: Option<Timeouts>,
     /// New secrets as a JSON object: the secret members of the form in the settings' `auth`.
     pub secrets: Option<Secret>,
+    /// New network settings as a JSON object: some of `ca`, `proxy` and `address`; null removes one.
+    pub network: Option<Secret>,
+}
+
+/// A change of a connection that was validated: what is stored of it.
+#[derive(Default)]
+pub(super) struct ConnectionPut {
+    /// The revision that must be the row's, `None` for any.
+    pub(super) expected: Option<u64>,
+    pub(super) labels: Option<Labels>,
+    pub(super) timeouts: Option<Timeouts>,
+    /// New secrets, by the names under which they are stored.
+    pub(super) replaced: Vec<(SealedName, Secret)>,
+    /// New network settings, and the pipeline with all of this that they were tried with.
+    pub(super) network: Option<(NetworkPatch, Pipeline)>,
 }
 
 /// The value of `managed_by` for what the operator's configuration declares.
@@ -176,13 +191,14 @@ impl Broker {
         Ok(Guarded::free(completed(Completion::Created, row)))
     }
 
-    /// Changes a connection's labels, timeouts and secrets, but never its destination. `expected` is
-    /// the revision that the caller saw, `None` for any. The provider is not called: a check shows
-    /// whether it accepts new secrets. Later calls use them; calls under way and cached data keys
-    /// stay valid.
+    /// Changes a connection's labels, timeouts, secrets and network settings. `expected` is
+    /// the revision that the caller saw, `None` for any. Only for other network settings the provider is
+    /// called ([`Broker::change_network`]): a check shows whether it accepts new secrets. Later calls use
+    /// them; calls under way and cached data keys stay valid.
     ///
     /// # Errors
-    /// `invalid_request` with every secret that cannot be used, `precondition_failed`.
+    /// `invalid_request` with every secret or setting that cannot be used, `precondition_failed`, and those of
+    /// [`Broker::change_network`].
     pub async fn update_connection(
         &self,
         authorized: Authorized<op::UpdateConnection>,
@@ -199,34 +215,55 @@ impl Broker {
             None => Vec::new(),
             Some(given) => self.new_secrets(&now, given)?,
         };
-        self.put_connection(&authorized, expected, change.labels, change.timeouts, replaced)
-            .await
+        let network = match &change.network {
+            None => None,
+            Some(given) => Some(self.changed_settings(&now, given)?).filter(|settings| *settings != now.settings),
+        };
+        let put = ConnectionPut {
+            expected,
+            labels: change.labels,
+            timeouts: change.timeouts,
+            replaced,
+            network: None,
+        };
+        match network {
+            None => self.put_connection(&authorized, put).await,
+            Some(settings) => Box::pin(self.change_network(&authorized, &now, settings, put)).await,
+        }
     }
 
     /// Announces, commits and applies a change that was validated before.
     pub(super) async fn put_connection(
         &self,
         authorized: &Authorized<op::UpdateConnection>,
-        expected: Option<u64>,
-        labels: Option<Labels>,
-        timeouts: Option<Timeouts>,
-        replaced: Vec<(SealedName, Secret)>,
+        put: ConnectionPut,
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let ConnectionPut {
+            expected,
+            labels,
+            timeouts,
+            replaced,
+            network,
+        } = put;
         let (cx, connection) = (authorized.cx(), authorized.object());
         let announced = self
             .announce(cx, audit::StateChange::new(Verb::Update, Object::Connection, &connection.id()))
             .await?;
         let _one_at_a_time = connection.change().lock().await;
         let now = connection.view();
+        let (network, tried) = network.unzip();
         let patch = ConnectionPatch {
             expected_revision: expected.unwrap_or(now.revision),
             labels,
             timeouts,
+            network,
             at: self.now(),
         };
         // Make the pipeline before the commit, so that settings that no provider can be made from
         // are not stored.
-        let pipeline = if timeouts.is_some() || !replaced.is_empty() {
+        let pipeline = if tried.is_some() {
+            tried
+        } else if timeouts.is_some() || !replaced.is_empty() {
             let mut changed = Connection::clone(&now);
             changed.timeouts = timeouts.unwrap_or(now.timeouts);
             let made = self.directory().connect_anew(&changed, &replaced, connection.switch()).await;
@@ -237,10 +274,11 @@ impl Broker {
         } else {
             None
         };
-        let row = self
+        let updated = self
             .store
             .update_connection(connection.tenant(), connection.id(), &patch, replaced, &announced)
-            .await?;
+            .await;
+        let row = updated.map_err(|error| self.refused_claim(&now, error))?;
         match pipeline {
             Some(pipeline) => connection.put_with(row.clone(), pipeline),
             None => connection.put(row.clone()),
@@ -282,7 +320,8 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without changing any key. A provider's failure is part of the report.
+    /// Tries a connection's rights without changing any key. A provider's failure is part of the report. Makes
+    /// canaries that keys of the connection lack.
     ///
     /// # Errors
     /// `connection_severed`, also when a sever arrived during the check, and what the store fails with.
@@ -323,6 +362,9 @@ impl Broker {
             Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
             Err(error) => CheckReport::unusable(&error),
         };
+        if report.problem.is_none() {
+            self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;
+        }
         // Also if it was restored since: what the provider said came through a severed connection.
         if connection.view().epoch != before.epoch {
             return Err(Failure::new(
@@ -341,7 +383,7 @@ impl Broker {
 
 /// The failure for settings that no provider can be made from: a mistake of the request, not of a
 /// connection.
-fn wrong_setting(pointer: &str, error: Error) -> Failure {
+pub(super) fn wrong_setting(pointer: &str, error: Error) -> Failure {
     let failure = Failure::from(error);
     match failure.code {
         Code::ConnectionMisconfigured => Failure {
@@ -354,12 +396,17 @@ fn wrong_setting(pointer: &str, error: Error) -> Failure {
     }
 }
 
-fn text<'s>(settings: &'s Secret, pointer: &str) -> Result<&'s str, Failure> {
+/// The names of a connection's stored secrets.
+pub(super) fn secret_names(stored: &ConnectionSnapshot) -> Vec<String> {
+    stored.secrets.iter().map(|(name, _)| name.clone()).collect()
+}
+
+pub(super) fn text<'s>(settings: &'s Secret, pointer: &str) -> Result<&'s str, Failure> {
     std::str::from_utf8(settings.expose()).map_err(|_| Failure::invalid(pointer, "an object"))
 }
 
 /// Every setting that cannot be used, at its place below `pointer`.
-fn unusable(pointer: &str, errors: Vec<SettingsError>) -> Failure {
+pub(super) fn unusable(pointer: &str, errors: Vec<SettingsError>) -> Failure {
     let code = if errors.iter().any(|error| error.operator_only) {
         Code::OperatorOnlySetting
     } else {

@@ -11,7 +11,7 @@ use super::admit::Subject;
 use super::turns::{Turn, Turns};
 use super::{Code, Failure};
 use crate::access::{Action, Caller};
-use crate::audit::{ContextHash, Digest, Intent, JournaledRevocation, Rewrap, Text};
+use crate::audit::{ContextHash, Digest, Intent, JournaledRevocation, NetworkChange, Rewrap, Text};
 
 /// What all records of one request have in common: the items of a batch share it.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub struct AuditFields {
     pub inside_provider: Option<bool>,
     pub cached: Option<bool>,
     pub coalesced_with: Option<String>,
+    pub network: Option<Box<NetworkChange>>,
     /// The item's place in a batch, from 0.
     pub item: Option<u32>,
     /// The calls to providers; absent before the first operation at a provider.

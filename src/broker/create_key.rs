@@ -115,6 +115,7 @@ impl Broker {
             Ok(change.keeping(keep.row(Completion::Created, key, Some(key.revision))?))
         };
         let row = self.store_created(cx.tenant(), id, &wanted, &described, view, complete).await?;
+        self.keep_first_canary(cx, id).await;
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
 
@@ -136,7 +137,15 @@ impl Broker {
         cx.note(|fields| fields.key_version = Some(key.primary.number));
         let kept = keep.row(Completion::Created, &key, Some(key.revision))?;
         self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+        self.keep_first_canary(cx, id).await;
         Ok(Some(Guarded::free(changed(Completion::Created, key))))
+    }
+
+    /// Makes the canary of a key that was created or adopted.
+    async fn keep_first_canary(&self, cx: &RequestContext, id: KeyId) {
+        if let Ok(Some(entry)) = self.directory().key(cx.tenant(), id).await {
+            Box::pin(self.keep_canary(cx, &entry)).await;
+        }
     }
 
     /// Announces a change that begins with a provider key, and has the provider create or adopt it. Returns the

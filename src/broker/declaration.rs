@@ -1,11 +1,13 @@
 //! The objects that the operator's configuration declares, with the settings of connections resolved.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{ProviderKind, Secret};
 
 use crate::config::declared::{Key, Settings, Tenant};
+use crate::store::model::{DeclaredRow, Releasable};
 
 /// All declared objects.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +18,24 @@ pub struct Declaration {
     pub connections: Vec<DeclaredConnection>,
     /// Keys.
     pub keys: Vec<Key>,
+}
+
+impl Declaration {
+    /// The declared objects that can be released once they are removed from the configuration.
+    pub(super) fn rows(&self) -> BTreeSet<DeclaredRow> {
+        let row = |kind, tenant: &String, name: &String| DeclaredRow {
+            kind,
+            tenant: tenant.clone(),
+            name: name.clone(),
+        };
+        let connections = self.connections.iter();
+        let connections = connections.map(|declared| row(Releasable::Connection, &declared.tenant, &declared.name));
+        let keys = self
+            .keys
+            .iter()
+            .map(|declared| row(Releasable::Key, &declared.tenant, &declared.name));
+        connections.chain(keys).collect()
+    }
 }
 
 /// Reads the declaration, each time anew.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{Factory, ProviderKind, Secret, SettingsOrigin, TenantId};
 
-use super::connections::{MANAGED_BY, parse};
+use super::connections::{ConnectionPut, MANAGED_BY, parse};
 use super::declaration::{DeclaredConnection, MissingSecret};
 use super::declared_files::DeclaredFiles;
+use super::network::differing;
 use super::{
     Authorized, Broker, Code, Failure, Guarded, Keep, Names, NewConnection, NewKey, NewTenant, Operation, RequestContext, RequestInfo, op,
 };
@@ -30,6 +31,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub enum How {
     /// Only compare: change nothing and call no provider.
     Look,
+    /// As [`How::CarryOut`], as far as no provider is called: it may be down, and nothing is served yet.
+    Start,
     /// Create what is missing, and store new secrets.
     CarryOut,
 }
@@ -43,9 +46,14 @@ pub enum Found {
     AsDeclared,
     /// It is as declared, but the secrets differ.
     NewSecrets,
+    /// It is as declared but for these network settings, which can change.
+    NewNetwork(String),
     /// It exists and differs in this; nothing was changed.
     Differs(&'static str),
-    /// It does not exist, and is not made while its tenant is suspended: that would call the provider.
+    /// It exists and is no longer declared; nothing was changed. It can be released.
+    NotDeclared,
+    /// It does not exist or has other network settings, and is not made or changed while its tenant is suspended:
+    /// that would call the provider.
     Suspended,
 }
 
@@ -63,7 +71,7 @@ impl Broker {
         }
         match how {
             How::Look => return Ok(Found::Missing),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
         let new = NewTenant {
             name: declared.name.clone(),
@@ -83,8 +91,9 @@ impl Broker {
     pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let settings = declared.settings.as_ref().map_err(missing_secret)?;
-        if how == How::CarryOut {
-            self.degraded.end(tenant, &declared.name);
+        match how {
+            How::Look => {}
+            How::Start | How::CarryOut => self.degraded.end(tenant, &declared.name),
         }
         match self.store.connection_by_name(tenant, &declared.name).await {
             Ok(row) => return self.compare_connection(&row, declared, settings, how).await,
@@ -93,7 +102,7 @@ impl Broker {
         }
         match how {
             How::Look => return self.could_be_made(declared),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
         let new = NewConnection {
             name: declared.name.clone(),
@@ -130,7 +139,7 @@ impl Broker {
         Ok(Found::Missing)
     }
 
-    fn family(&self, provider: ProviderKind) -> Result<&Arc<dyn Factory>, Failure> {
+    pub(super) fn family(&self, provider: ProviderKind) -> Result<&Arc<dyn Factory>, Failure> {
         let factory = self.directory().factories().get(provider);
         factory.ok_or_else(|| Failure::new(Code::Unsupported, "This gateway has no such provider."))
     }
@@ -148,13 +157,17 @@ impl Broker {
         if row.provider != declared.provider {
             return Ok(Found::Differs("provider"));
         }
-        let parsed = parse(self.family(row.provider)?.as_ref(), settings, SettingsOrigin::Operator)?;
-        if parsed.public != row.settings {
-            return Ok(Found::Differs("settings: they cannot change; create another connection"));
-        }
+        let factory = self.family(row.provider)?;
+        let parsed = parse(factory.as_ref(), settings, SettingsOrigin::Operator)?;
+        let Some(network) = differing(factory.as_ref(), &row.settings, &parsed.public) else {
+            return Ok(Found::Differs(
+                "settings: only network settings can change; create another connection",
+            ));
+        };
         match how {
             How::Look => {}
-            How::CarryOut => self.read_files_at_logins(row, declared).await?,
+            // Before other network settings are tried, and while they are refused.
+            How::Start | How::CarryOut => self.read_files_at_logins(row, declared).await?,
         }
         let mut fresh = Vec::new();
         for (name, value) in parsed.secrets {
@@ -163,15 +176,31 @@ impl Broker {
                 fresh.push((name, value));
             }
         }
+        if !network.is_empty() {
+            if how == How::CarryOut {
+                if self.is_suspended(row.tenant).await? {
+                    return Ok(Found::Suspended);
+                }
+                self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+                    self.change_declared_network(&authorized, row, parsed.public, fresh).await
+                })
+                .await?;
+            }
+            return Ok(Found::NewNetwork(network.join(", ")));
+        }
         if fresh.is_empty() {
             return Ok(Found::AsDeclared);
         }
         match how {
             How::Look => return Ok(Found::NewSecrets),
-            How::CarryOut => {}
+            How::Start | How::CarryOut => {}
         }
+        let put = ConnectionPut {
+            replaced: fresh,
+            ..ConnectionPut::default()
+        };
         self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
-            self.put_connection(&authorized, None, None, None, fresh).await
+            self.put_connection(&authorized, put).await
         })
         .await?;
         Ok(Found::NewSecrets)
@@ -207,7 +236,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         match how {
-            How::Look => return Ok(Found::Missing),
+            How::Look | How::Start => return Ok(Found::Missing),
             How::CarryOut if self.is_suspended(tenant).await? => return Ok(Found::Suspended),
             How::CarryOut => {}
         }
@@ -237,7 +266,7 @@ impl Broker {
     }
 
     /// Runs one use case for the configuration, with a record of its own.
-    async fn carry_out<O: Operation, T: Send>(
+    pub(super) async fn carry_out<O: Operation, T: Send>(
         &self,
         tenant: TenantId,
         named: impl Names<O::Object>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use claviger_provider::{Factory, Secret, SecretFiles, SettingsOrigin};
 
+use super::network::differing;
 use crate::config::declared::Settings;
 
 /// The files of one declared connection.
@@ -41,7 +42,8 @@ impl SecretFiles for DeclaredFiles {
             let places: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
             format!("the settings with the contents of their files are invalid at {}", places.join(", "))
         })?;
-        if parsed.public != self.public {
+        // Other network settings, such as those of a `ca` in a file, wait for an apply or the next start.
+        if differing(self.factory.as_ref(), &self.public, &parsed.public).is_none() {
             return Err("a file changes settings that are no secrets: they cannot change; create another connection".to_owned());
         }
         Ok(parsed.secrets)

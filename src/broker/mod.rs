@@ -9,6 +9,7 @@ mod admit;
 mod apply;
 mod at_provider;
 mod batch;
+mod canary;
 mod conclude;
 mod connection_problems;
 mod connections;
@@ -34,12 +35,14 @@ mod in_force;
 mod inspect;
 mod learn;
 mod move_key;
+mod network;
 mod opening;
 mod principals;
 mod quotas;
 mod reach;
 mod read;
 mod recover;
+mod release;
 mod revoke;
 mod rewrap;
 mod rotate;
@@ -62,7 +65,10 @@ mod wrap_warnings;
 mod wrapping;
 mod write_ahead;
 
-pub use admit::{Authorized, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed, UpdateNamed, op};
+pub use admit::{
+    Authorized, ConnectionUpdateNamed, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed,
+    UpdateNamed, op,
+};
 pub use apply::{DeclaredKind, Step, Steps};
 pub use at_provider::{AtProvider, AtProviderResult, Switched};
 pub use batch::{BatchOutcome, MAX_ITEMS};
@@ -80,6 +86,7 @@ pub use inspect::{Inspected, InspectedRecipient, VersionPlace};
 pub use principals::NewPrincipal;
 pub use read::{KeyQuery, Page};
 pub use recover::{Circumstances, RecoverError, Recovery};
+pub use release::ReleaseNamed;
 pub use revoke::Revoked;
 pub use rewrap::{Rewrapped, scope_unsupported};
 pub use session_state::{FailingLogin, SessionState};

@@ -83,6 +83,7 @@ impl Broker {
             cx.note(|fields| fields.key_version = Some(row.primary.number));
             let kept = keep.row(Completion::Done, &row, Some(row.revision))?;
             self.store.mark_applied(cx.tenant(), &change.keeping(kept)).await?;
+            Box::pin(self.keep_canary(cx, key)).await;
             return Ok(Guarded::free(changed(Completion::Done, row)));
         }
         let complete = |after: &Key| {
@@ -91,6 +92,7 @@ impl Broker {
             Ok(change.keeping(keep.row(Completion::Done, after, Some(after.revision))?))
         };
         let row = self.store_moved(key, to, &described, complete).await?;
+        Box::pin(self.keep_canary(cx, key)).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
 

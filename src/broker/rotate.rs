@@ -142,7 +142,7 @@ impl Broker {
                 return Err(error.into());
             }
         };
-        let _row = key.change().lock().await;
+        let changing = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
@@ -176,6 +176,10 @@ impl Broker {
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));
+        drop(changing);
+        if !under_way {
+            Box::pin(self.keep_canary(cx, key)).await;
+        }
         Ok(Guarded::free(changed(completion, row)))
     }
 

@@ -204,6 +204,7 @@ impl ReadyKey {
             return Ok(number);
         }
         Box::pin(broker.take_versions(&cx.op_context(), &self.entry)).await?;
+        Box::pin(broker.keep_canary(cx, &self.entry)).await;
         // Detached meanwhile: there is no key whose version this could be.
         self.entry.view()?;
         number().ok_or_else(|| {

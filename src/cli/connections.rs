@@ -35,7 +35,7 @@ pub enum Command {
     List(Paging),
     /// Show a connection
     Get(One),
-    /// Change a connection's labels, secrets or timeouts, but never its address
+    /// Change a connection's labels, secrets, timeouts or network settings
     Update(Update),
     /// Delete a connection that no key uses
     Delete(One),
@@ -99,6 +99,10 @@ pub struct Update {
     /// JSON file with secrets that replace the stored ones; `-` for standard input
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
+    /// JSON file with new network settings (some of ca, proxy and address; null removes one), which need
+    /// all secrets again; `-` for standard input
+    #[arg(long, value_name = "FILE", requires = "secrets")]
+    settings: Option<PathBuf>,
     #[command(flatten)]
     update: UpdateArgs,
 }
@@ -217,8 +221,11 @@ impl Update {
         if let Some(path) = &self.secrets {
             body.insert("secrets".to_owned(), Value::Object(input::json_object(path)?));
         }
+        if let Some(path) = &self.settings {
+            body.insert("settings".to_owned(), Value::Object(input::json_object(path)?));
+        }
         let path = ["connections", self.connection.as_str()];
-        let options = "--label, --no-labels, --attempt-timeout, --no-timeouts or --secrets";
+        let options = "--label, --no-labels, --attempt-timeout, --no-timeouts, --secrets or --settings";
         self.update.call(client, &path, body, options).await
     }
 }

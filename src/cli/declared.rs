@@ -1,7 +1,8 @@
-//! The commands `plan` and `apply`: compare the gateway's configuration with its store.
+//! The commands `plan`, `apply` and `release`: compare the gateway's configuration with its store.
 
+use clap::{Args, ValueEnum};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::print::plain_lines;
 use super::terminal::{Output, Terminal};
@@ -37,6 +38,37 @@ impl DeclaredCommand {
     }
 }
 
+/// The kind of an object that can be released.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    Connection,
+    Key,
+}
+
+/// Arguments of `release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Kind of the object
+    kind: Kind,
+    /// Name of its tenant
+    #[arg(value_name = "TENANT")]
+    owner: String,
+    /// Name of the object
+    name: String,
+}
+
+impl Release {
+    pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let kind = match self.kind {
+            Kind::Connection => "connection",
+            Kind::Key => "key",
+        };
+        let body = json!({"kind": kind, "tenant": self.owner, "name": self.name});
+        let call = Call::new(Method::POST, &["declared", "release"]).json(body);
+        terminal.show(&client.send(call).await?.body)
+    }
+}
+
 fn steps(response: &Value) -> impl Iterator<Item = &Value> {
     response["steps"].as_array().into_iter().flatten()
 }
@@ -49,7 +81,8 @@ fn report(response: &Value) -> String {
         let result = text_of(&step["result"]);
         let sign = match result.as_str() {
             "missing" | "made" => '+',
-            "new_secrets" | "secrets_replaced" => '~',
+            "new_secrets" | "secrets_replaced" | "new_settings" | "settings_changed" => '~',
+            "not_declared" => '-',
             _ => '!',
         };
         let tenant = step["tenant"].as_str().map_or_else(String::new, |tenant| format!("{tenant}/"));

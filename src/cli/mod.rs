@@ -87,6 +87,8 @@ pub enum Command {
     Plan,
     /// Create what the configuration file declares and the gateway lacks (for platform operators)
     Apply,
+    /// Give a connection or key that is no longer declared to its tenant (for platform operators)
+    Release(declared::Release),
     /// Wrap an existing root key with a provider's key, which unwraps it at each startup
     WrapRootKey(wrap_root_key::Args),
     /// Manage connections: the credentials and settings to reach a provider
@@ -162,6 +164,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::WrapRootKey(args) => args.run(terminal).await,
         Command::Plan => declared::DeclaredCommand::Plan.run(&client()?, terminal).await,
         Command::Apply => declared::DeclaredCommand::Apply.run(&client()?, terminal).await,
+        Command::Release(args) => args.run(&client()?, terminal).await,
         Command::Connections(command) => command.run(&client()?, terminal).await,
         Command::Keys(command) => command.run(&client()?, terminal).await,
         Command::DataKey(args) => args.run(&client()?, terminal).await,

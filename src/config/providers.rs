@@ -35,6 +35,10 @@ pub struct Azure {
     pub managed_hsms: Vec<String>,
     /// Issuer of tokens for these.
     pub authority: Option<String>,
+    /// Resource of the tokens for these Key Vaults.
+    pub vault_resource: Option<String>,
+    /// Resource of the tokens for these Managed HSMs.
+    pub managed_hsm_resource: Option<String>,
     /// The operator's application, which customers admit to their directories.
     pub application: Option<AzureApplication>,
 }
@@ -129,6 +133,8 @@ impl Providers {
                 vaults: azure.setting_or("vaults", &Endpoints, Vec::new()),
                 managed_hsms: azure.setting_or("managed_hsms", &Endpoints, Vec::new()),
                 authority: azure.setting("authority", &Endpoint),
+                vault_resource: azure.setting("vault_resource", &Endpoint),
+                managed_hsm_resource: azure.setting("managed_hsm_resource", &Endpoint),
                 application: azure.table("application", |application| {
                     let client_id = application.setting("client_id", &ShortText { max: 64 });
                     let secret_file = application.setting("secret_file", &FilePath);

@@ -100,6 +100,8 @@ fn the_example_shows_every_setting() {
         "providers.azure.vaults",
         "providers.azure.managed_hsms",
         "providers.azure.authority",
+        "providers.azure.vault_resource",
+        "providers.azure.managed_hsm_resource",
         "providers.azure.application.client_id",
         "providers.azure.application.secret_file",
         "providers.gcp.kms_endpoint",
@@ -399,6 +401,9 @@ fn vaults_beside_azures_own_are_addresses() {
     assert_eq!(azure.application.unwrap().secret_file, PathBuf::from("/etc/claviger/application"));
     let text = format!("{MINIMAL}\n[providers.azure]\nmanaged_hsms = [\"https://hsm.example\"]\n");
     assert_eq!(load(&text, &[]).unwrap().providers.azure.managed_hsms, ["https://hsm.example/"]);
+    let text = format!("{MINIMAL}\n[providers.azure]\nvault_resource = \"https://vault.example/9d9b2a3c\"\n");
+    let resource = load(&text, &[]).unwrap().providers.azure.vault_resource;
+    assert_eq!(resource.as_deref(), Some("https://vault.example/9d9b2a3c"));
     for (name, wrong) in [("VAULTS", "vault.example"), ("MANAGED_HSMS", "https://user:SECRET@vault.example")] {
         let line = only_mistake(MINIMAL, &[(&format!("CLAVIGER_PROVIDERS__AZURE__{name}"), wrong)]);
         assert!(line.contains("has the wrong format") && !line.contains("SECRET"), "{line}");

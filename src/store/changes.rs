@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
+use super::claiming::{claim, claim_anew};
 use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
 };
@@ -108,30 +109,6 @@ async fn add_versions(
     all.extend(new);
     claim(transaction, key, &all).await?;
     Ok((all, is_new))
-}
-
-/// Claims the provider keys of a key's versions.
-async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
-    let mut connections: Vec<Connection> = Vec::new();
-    for version in versions {
-        if let Some(id) = version.connection_id()
-            && connections.iter().all(|connection| connection.id != id)
-        {
-            connections.push(transaction.connection(key.tenant, id).await?);
-        }
-    }
-    for claim in rules::claims(key.tenant, versions, &connections) {
-        match transaction.claim(&claim, key).await? {
-            Some(other) if other == key.tenant => return Err(StoreError::ProviderKeyTaken),
-            Some(_) => return Err(StoreError::ClaimedElsewhere),
-            None => {}
-        }
-        // A detached key keeps its provider keys reserved until it is adopted again.
-        if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
-            return Err(StoreError::ProviderKeyTaken);
-        }
-    }
-    Ok(())
 }
 
 /// Adds versions to a key, makes `primary` the one that wraps, and commits.
@@ -301,9 +278,17 @@ impl<B: Backend> Store for B {
     ) -> Result<Connection, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut connection = transaction.connection(tenant, id).await?;
+        let claims = connection.claims.clone();
         rules::patch_connection(&mut connection, patch)?;
         check_names(&sealed, tenant, Some(&id.to_string()))?;
         transaction.update_connection(&connection).await?;
+        if let Some(network) = &patch.network {
+            let users = transaction.users(tenant, id).await?;
+            rules::check_proven(network.proven.as_ref(), &users)?;
+            if claims != connection.claims {
+                claim_anew(&mut *transaction, tenant, &users).await?;
+            }
+        }
         transaction.put_sealed(&sealed, Existing::Replace).await?;
         transaction.commit().await?;
         Ok(connection)
@@ -324,6 +309,26 @@ impl<B: Backend> Store for B {
         }
         transaction.commit().await?;
         Ok(connection)
+    }
+
+    async fn release_connection(&self, tenant: TenantId, id: ConnectionId, at: i64, change: &Change) -> Result<Connection, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut connection = transaction.connection(tenant, id).await?;
+        if rules::release_connection(&mut connection, at) {
+            transaction.update_connection(&connection).await?;
+        }
+        transaction.commit().await?;
+        Ok(connection)
+    }
+
+    async fn release_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let mut key = transaction.key(tenant, id).await?;
+        if rules::release_key(&mut key, at) {
+            transaction.update_key(&key).await?;
+        }
+        transaction.commit().await?;
+        Ok(key)
     }
 
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@
 //! database: each marks and reads its own positions only.
 
 mod changes;
+mod claiming;
 pub mod clock;
 pub mod lock;
 pub mod model;
@@ -32,9 +33,9 @@ use claviger_provider::{
 };
 
 use model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
-    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas, Resource, Rows, Tenant,
-    Token, TokenSnapshot, Usage, WrapsReserved,
+    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas,
+    Resource, Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 pub use urgent::{for_revocation, is_for_revocation};
 
@@ -83,6 +84,15 @@ pub enum StoreError {
     /// The database failed.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The name under which a version's canary is sealed.
+pub fn canary_name(tenant: TenantId, key: KeyId, version: u32) -> SealedName {
+    SealedName {
+        tenant,
+        row: format!("canary/{key}"),
+        column: version.to_string(),
+    }
 }
 
 /// What every change writes in its transaction beside its effect.
@@ -286,6 +296,11 @@ pub trait Reads: Send + Sync {
     async fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
     /// A connection by id, with its opened secrets.
     async fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError>;
+    /// The versions of attached keys that are reached through a connection, with their canaries
+    /// ([`canary_name`]): by the keys' names, the newest first, at most `most`.
+    async fn canaries(&self, tenant: TenantId, connection: ConnectionId, most: u32) -> Result<Vec<VersionCanary>, StoreError>;
+    /// The objects of all tenants that the operator's configuration declares, or did: at most `most`.
+    async fn declared(&self, most: u32) -> Result<Vec<DeclaredRow>, StoreError>;
     /// A tenant's connections.
     async fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
 
@@ -380,8 +395,9 @@ pub trait Store: Reads + SealedStore {
         sealed: Vec<(SealedName, Secret)>,
         change: &Change,
     ) -> Result<(), StoreError>;
-    /// Changes labels, timeouts and secrets; the revision grows by one. `sealed` replaces
-    /// values of the same names.
+    /// Changes labels, timeouts, network settings and secrets; the revision grows by one. `sealed` replaces
+    /// values of the same names. New network settings may change the span of the claims, which are made
+    /// anew then; `Precondition` also if a primary version came that was not proven.
     async fn update_connection(
         &self,
         tenant: TenantId,
@@ -399,6 +415,10 @@ pub trait Store: Reads + SealedStore {
         at: i64,
         change: &Change,
     ) -> Result<Connection, StoreError>;
+    /// Releases a connection from the operator's configuration: it is its tenant's like any other from then on.
+    async fn release_connection(&self, tenant: TenantId, id: ConnectionId, at: i64, change: &Change) -> Result<Connection, StoreError>;
+    /// As [`Store::release_connection`], for a key.
+    async fn release_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
     /// Deletes a connection and its sealed values. If it is severed, the detached keys that were
     /// reached through it come back disabled ([`rules::sever_detached`]). `InUse` while an attached
     /// key uses it.

@@ -6,18 +6,18 @@ mod quotas;
 mod states;
 mod weight;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use claviger_provider::{ClaimSpan, ConnectionId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
 pub use creations::{Creation, Wanted, WantedKey};
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, WrapsReserved,
+    KeyVersion, VersionCanary, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
-pub use states::{Custody, KeyState, Liftable, Material, ProviderState};
+pub use states::{Custody, DeclaredRow, KeyState, Liftable, Material, ProviderState, Releasable};
 pub use weight::Weight;
 
 /// Labels: at most 64 pairs; names after the API's name rule, values at most 256 bytes.
@@ -182,7 +182,7 @@ pub struct Connection {
     pub name: String,
     /// The provider family.
     pub provider: ProviderKind,
-    /// The provider's settings without secrets, as JSON. Immutable.
+    /// The provider's settings without secrets, as JSON. Only the network settings can change.
     pub settings: String,
     /// The user's labels.
     pub labels: Labels,
@@ -217,8 +217,23 @@ pub struct ConnectionPatch {
     pub labels: Option<Labels>,
     /// The new timeouts; they replace all old ones.
     pub timeouts: Option<Timeouts>,
+    /// New network settings.
+    pub network: Option<NetworkPatch>,
     /// The time of the change.
     pub at: i64,
+}
+
+/// Settings of a connection that lead to its provider in another way.
+#[derive(Debug, Clone)]
+pub struct NetworkPatch {
+    /// All settings without secrets, as JSON.
+    pub settings: String,
+    /// Within which span its provider keys are claimed then.
+    pub claims: ClaimSpan,
+    /// The primary versions whose canaries opened through the new settings. The change is refused if the
+    /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
+    /// needs none.
+    pub proven: Option<BTreeSet<(KeyId, u32)>>,
 }
 
 /// A connection's own timeouts; `None` means the installation's default.

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::model::{
-    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
-    KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows, Tenant, Token,
-    TokenSnapshot, Usage, WrapsReserved,
+    Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows,
+    Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 use super::{Change, LastRecord, Reads, Store, StoreError};
 
@@ -133,6 +133,8 @@ forward! {
     fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
     fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
     fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError>;
+    fn canaries(&self, tenant: TenantId, connection: ConnectionId, most: u32) -> Result<Vec<VersionCanary>, StoreError>;
+    fn declared(&self, most: u32) -> Result<Vec<DeclaredRow>, StoreError>;
     fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError>;
     fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
     fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
@@ -168,6 +170,8 @@ forward! {
     fn create_connection(&self, connection: &Connection, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<(), StoreError>;
     fn update_connection(&self, tenant: TenantId, id: ConnectionId, patch: &ConnectionPatch, sealed: Vec<(SealedName, Secret)>, change: &Change) -> Result<Connection, StoreError>;
     fn set_connection_severed(&self, tenant: TenantId, id: ConnectionId, severed: bool, at: i64, change: &Change) -> Result<Connection, StoreError>;
+    fn release_connection(&self, tenant: TenantId, id: ConnectionId, at: i64, change: &Change) -> Result<Connection, StoreError>;
+    fn release_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError>;
     fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;

@@ -9,10 +9,10 @@
 //! file) has a revocation under the number of that moment, so a start can tell a revocation that
 //! the store lacks from one that was lifted since.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_provider::{ClaimSpan, ConnectionId, ProviderKind, TenantId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, ProviderKind, TenantId};
 
 use super::StoreError;
 use super::model::{
@@ -356,7 +356,7 @@ pub fn set_severed(connection: &mut Connection, severed: bool, at: i64) -> bool 
     true
 }
 
-/// Changes what a PATCH names. The epoch stays: answers made with the old secrets stay good.
+/// Changes what a PATCH names. The epoch stays: answers made with the old secrets and settings stay good.
 ///
 /// # Errors
 /// `Precondition` when the patch is for another revision.
@@ -370,8 +370,45 @@ pub fn patch_connection(connection: &mut Connection, patch: &ConnectionPatch) ->
     if let Some(timeouts) = patch.timeouts {
         connection.timeouts = timeouts;
     }
+    if let Some(network) = &patch.network {
+        connection.settings.clone_from(&network.settings);
+        connection.claims.clone_from(&network.claims);
+    }
     connection_changed(connection, patch.at);
     Ok(())
+}
+
+/// Checks that every primary version among a connection's `users` (key, version, whether it is the primary
+/// one) was proven to be reached through its new network settings. `None` where no proof is needed.
+///
+/// # Errors
+/// `Precondition`.
+pub fn check_proven(proven: Option<&BTreeSet<(KeyId, u32)>>, users: &[(KeyId, u32, bool)]) -> Result<(), StoreError> {
+    let is_proven =
+        |(key, version, is_primary): &(KeyId, u32, bool)| !is_primary || proven.is_none_or(|proven| proven.contains(&(*key, *version)));
+    if users.iter().all(is_proven) {
+        Ok(())
+    } else {
+        Err(StoreError::Precondition)
+    }
+}
+
+/// Releases a connection from the operator's configuration. `false` when it is released already.
+pub fn release_connection(connection: &mut Connection, at: i64) -> bool {
+    let declared = connection.managed_by.take().is_some();
+    if declared {
+        connection_changed(connection, at);
+    }
+    declared
+}
+
+/// Releases a key from the operator's configuration. `false` when it is released already.
+pub fn release_key(key: &mut Key, at: i64) -> bool {
+    let declared = key.managed_by.take().is_some();
+    if declared {
+        key_changed(key, at);
+    }
+    declared
 }
 
 fn connection_changed(connection: &mut Connection, at: i64) {

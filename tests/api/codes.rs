@@ -47,7 +47,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("invalid_envelope", 400, cause!(invalid_envelope)),
     ("envelope_version_unsupported", 400, cause!(envelope_version_unsupported)),
     ("operator_only_setting", 400, cause!(operator_only_setting)),
-    ("connection_refused_at_check", 400, NotBuilt("the proof that a provider key or role is the tenant's, asked for when a connection is made (cloud providers)")),
+    ("connection_refused_at_check", 400, cause!(connection_refused_at_check)),
     ("unauthenticated", 401, cause!(unauthenticated)),
     ("permission_denied", 403, cause!(permission_denied)),
     ("not_found", 404, cause!(not_found)),
@@ -207,6 +207,15 @@ async fn operator_only_setting(api: &Api) -> Answer {
     let (_, maker) = api.token("maker", &["CreateKey"], None).await;
     let body = json!({"name": "x", "connection": "embedded", "id": "0".repeat(31) + "1"});
     maker.post("/v1/keys", &body).await
+}
+
+/// No key uses the connection, so nothing shows where other network settings lead.
+async fn connection_refused_at_check(api: &Api) -> Answer {
+    let settings = json!({"address": "https://vault.example", "auth": {"token": "t"}});
+    let body = json!({"name": "away", "provider": "vault", "settings": settings});
+    api.client.post("/v1/connections", &body).await.expect_status(201);
+    let change = json!({"settings": {"proxy": "http://proxy.example:3128"}, "secrets": {"token": "t"}});
+    api.client.patch("/v1/connections/away", "*", &change).await
 }
 
 async fn unauthenticated(api: &Api) -> Answer {

@@ -38,6 +38,7 @@ mod keys;
 mod memory;
 mod moves;
 mod names;
+mod network;
 mod operator_listener;
 mod paging;
 mod principals;

@@ -75,6 +75,13 @@ fn calls(wrapped: &Value) -> Vec<Call> {
         (post.clone(), "/v1/batch/rewrap", of_key(blob()), 200, "Rewrap"),
         (post.clone(), "/v1/declared/plan", none(), 200, "ManageTenants"),
         (post.clone(), "/v1/declared/apply", none(), 200, "ManageTenants"),
+        (
+            post.clone(),
+            "/v1/declared/release",
+            json!({"kind": "connection", "tenant": "acme", "name": "embedded"}),
+            204,
+            "ManageTenants",
+        ),
         (post.clone(), "/v1/principals", json!({"name": "spare"}), 201, "ManagePrincipals"),
         (get.clone(), "/v1/principals", none(), 200, "ManagePrincipals"),
         (get.clone(), "/v1/principals/{principal}", none(), 200, "ManagePrincipals"),

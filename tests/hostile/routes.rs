@@ -124,6 +124,11 @@ pub fn calls(names: &Names<'_>) -> Vec<Call> {
         (&post, "/v1/batch/rewrap", item(&wrapped)),
         (&post, "/v1/declared/plan", none.clone()),
         (&post, "/v1/declared/apply", none.clone()),
+        (
+            &post,
+            "/v1/declared/release",
+            json!({"kind": "connection", "tenant": names.tenant, "name": names.connection}),
+        ),
         (&post, "/v1/tenants", json!({"name": new})),
         (&post, "/v1/connections", json!({"name": new, "provider": "local", "settings": {}})),
         (&post, "/v1/connections/{connection}/check", none.clone()),

@@ -14,13 +14,16 @@
 mod adopting;
 mod audited;
 mod check;
+mod front;
 mod leaving;
 mod logins;
 mod matrix;
 mod moves;
+mod namespaces;
 mod openbao;
 mod root_key;
 mod secrets;
+mod trust;
 mod world;
 mod wrap_limit;
 
@@ -71,8 +74,10 @@ fn main() -> ExitCode {
         logins::cases(),
         matrix::cases(),
         moves::cases(),
+        namespaces::cases(),
         root_key::cases(),
         secrets::cases(),
+        trust::cases(),
         wrap_limit::cases(),
     ];
     let trials = cases.into_iter().flatten().map(Case::trial).collect();

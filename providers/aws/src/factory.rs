@@ -113,6 +113,14 @@ impl Factory for AwsFactory {
         settings::replace(public, given)
     }
 
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["ca", "endpoint", "proxy", "sts_endpoint"]
+    }
+
+    fn change_network(&self, public: &str, given: &str) -> Result<String, Vec<SettingsError>> {
+        settings::change_network(public, given, &self.egress)
+    }
+
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
         serde_json::from_str(settings).map_or(ClaimSpan::Tenant, |settings: Settings| settings.claims(origin))
     }

@@ -1,6 +1,7 @@
 //! The settings of a connection: the region, the endpoints, and the identity that signs.
 
 use claviger_provider::egress::{Destination, Egress, authorities_setting};
+use claviger_provider::kit::network::{self, Address, NetworkChange};
 use claviger_provider::kit::settings::{self, Secrets, whole};
 use claviger_provider::{ClaimSpan, Fields, ParsedSettings, SettingsError, SettingsOrigin};
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,18 @@ fn endpoint(fields: &mut Fields<'_>, name: &'static str, origin: SettingsOrigin)
             })
         }
     }
+}
+
+/// The settings of a connection after a change of its network settings.
+///
+/// # Errors
+/// Every mistake in the change.
+pub(crate) fn change_network(public: &str, given: &str, egress: &Egress) -> Result<String, Vec<SettingsError>> {
+    let mut stored: Settings = serde_json::from_str(public).map_err(|_| whole("a connection of this provider"))?;
+    let instead = "nothing: AWS's own endpoints follow from the region, and only the operator's configuration names others";
+    let change = NetworkChange::parse(egress, given, Address::Fixed(instead))?;
+    change.apply(&mut stored.ca, &mut stored.proxy);
+    network::stored(&stored)
 }
 
 /// Parses the secrets that replace a connection's: a complete access key, in the members that it

@@ -32,7 +32,9 @@ impl Mismatch {
     pub(crate) const fn advice(self) -> &'static str {
         match self {
             Self::Resource => {
-                "The vault asks for tokens for another resource than Azure's key service: the connection's address may be that of another server."
+                "The vault asks for tokens for another resource than Azure's key service: the connection's address may be that of another server. \
+                 For vaults outside of Azure's clouds, the operator configures the resource (providers.azure.vault_resource, \
+                 .managed_hsm_resource)."
             }
             Self::Authority => {
                 "The vault asks for tokens of another authority than its cloud's: the connection's address may be that of another server."

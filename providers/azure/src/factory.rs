@@ -79,6 +79,14 @@ impl AzureFactory {
         }
     }
 
+    /// The resource that the tokens for a vault are issued for, without a trailing slash.
+    fn resource(&self, vault: &Vault) -> String {
+        match self.installation.resource(vault.service) {
+            Some(own) if vault.own => own.to_owned(),
+            Some(_) | None => format!("https://{}", vault.cloud.suffix(vault.service)),
+        }
+    }
+
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl AzureFactory {
         };
         let options = http.options(&self.egress, ProviderKind::Azure)?;
         let authority = self.authority(&vault);
-        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
+        let resource = self.resource(&vault);
         let background = parts.background_trace();
         if let (Auth::Application { .. }, None) = (&settings.auth, &self.installation.application) {
             return Err(fault(ErrorKind::Misconfigured, "no application").advice(
@@ -210,6 +218,14 @@ impl Factory for AzureFactory {
         settings::replace(public, given)
     }
 
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["ca", "proxy"]
+    }
+
+    fn change_network(&self, public: &str, given: &str) -> Result<String, Vec<SettingsError>> {
+        settings::change_network(public, given, &self.egress)
+    }
+
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
         serde_json::from_str(settings).map_or(ClaimSpan::Tenant, |settings: Settings| settings.claims(origin))
     }
@@ -226,7 +242,7 @@ impl Factory for AzureFactory {
         let Ok(Stored { vault, .. }) = self.stored(settings) else {
             return Vec::new();
         };
-        let resource = format!("https://{}", vault.cloud.suffix(vault.service));
+        let resource = self.resource(&vault);
         let authority = (vault.own || vault.cloud != Cloud::Public).then(|| self.authority(&vault));
         offline_decrypt(&vault, authority.as_deref(), &resource, wrapped, context)
     }

@@ -60,13 +60,12 @@ pub(crate) fn offline_decrypt(
     // Outside of Azure's public cloud, the client must be told the authority, and not to verify the
     // vault's host.
     let (credential, verification) = match authority {
-        Some(authority) => {
-            let host = authority.trim_start_matches("https://").trim_end_matches('/');
-            (
-                format!("authority=\"{host}\", disable_instance_discovery=True"),
-                ", verify_challenge_resource=False",
-            )
-        }
+        // With its scheme: of a host with a port and no scheme, Microsoft's library takes the host for
+        // the scheme.
+        Some(authority) => (
+            format!("authority=\"{}\", disable_instance_discovery=True", authority.trim_end_matches('/')),
+            ", verify_challenge_resource=False",
+        ),
         None => (String::new(), ""),
     };
     let mut commands = vec![
@@ -138,7 +137,9 @@ mod tests {
             gcm.contains("/decrypt?api-version") && gcm.contains("additional_authenticated_data="),
             "{gcm}"
         );
-        assert!(gcm.contains("authority=\"login.microsoftonline.us\""), "{gcm}");
+        assert!(gcm.contains("authority=\"https://login.microsoftonline.us\""), "{gcm}");
+        let own = commands(host, Algorithm::A256Kw, 40, Some("https://login.internal.example:8443/"));
+        assert!(own.contains("authority=\"https://login.internal.example:8443\","), "{own}");
         // The context appears as base64 only.
         assert!(!gcm.contains("HOME"), "{gcm}");
     }

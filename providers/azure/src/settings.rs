@@ -1,6 +1,7 @@
 //! The settings of a connection: the vault, how its keys wrap, and the identity of its calls.
 
 use claviger_provider::egress::{self, Egress};
+use claviger_provider::kit::network::{self, Address, NetworkChange};
 use claviger_provider::kit::settings::{self as kit, Secrets};
 use claviger_provider::{ClaimSpan, ParsedSettings, SettingsError, SettingsOrigin};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,19 @@ pub(crate) fn parse(
         };
         Some((settings, secrets))
     })
+}
+
+/// The settings of a connection after a change of its network settings.
+///
+/// # Errors
+/// Every mistake in the change.
+pub(crate) fn change_network(public: &str, given: &str, egress: &Egress) -> Result<String, Vec<SettingsError>> {
+    let mut settings: Settings = serde_json::from_str(public).map_err(|_| kit::whole("a connection whose stored settings can be read"))?;
+    let instead =
+        "nothing: the vault's address is part of its keys' ids. Create a connection to the other vault, and rotate the keys to it";
+    let change = NetworkChange::parse(egress, given, Address::Fixed(instead))?;
+    change.apply(&mut settings.ca, &mut settings.proxy);
+    network::stored(&settings)
 }
 
 /// Parses new secrets for a connection with the stored settings `public`.

@@ -131,6 +131,25 @@ pub trait Factory: Send + Sync + 'static {
         }])
     }
 
+    /// The settings by which a connection reaches its provider and which can change: CA certificates,
+    /// proxy and addresses. All others decide which keys it reaches, and never change.
+    fn network_settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The public settings of a connection after a change of its network settings. `public` are those of
+    /// before; `given` is JSON text of at most 64 KiB, an object with some of `ca`, `proxy` and `address`,
+    /// where null removes a setting.
+    ///
+    /// # Errors
+    /// Every mistake in `given`. By default there is nothing to change, so all is refused.
+    fn change_network(&self, _public: &str, _given: &str) -> Result<String, Vec<SettingsError>> {
+        Err(vec![SettingsError::at(
+            "",
+            "nothing: connections of this provider have neither ca, proxy nor address",
+        )])
+    }
+
     /// Within which set of keys a provider key is claimed, by a connection's public settings and by
     /// who wrote them. The set is larger than the tenant's only if the connection uses the
     /// operator's identity, and the tenant chose neither CA, proxy nor address.

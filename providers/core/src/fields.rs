@@ -49,6 +49,15 @@ impl<'e> Fields<'e> {
         self.remaining.remove(name)
     }
 
+    /// Takes a member that is null. Returns whether it was.
+    pub fn take_null(&mut self, name: &'static str) -> bool {
+        let is_null = self.remaining.get(name).is_some_and(Value::is_null);
+        if is_null {
+            self.take(name);
+        }
+        is_null
+    }
+
     /// Takes a member that is an object; `read` takes its members.
     pub fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let value = self.take(name)?;

@@ -164,6 +164,14 @@ impl Factory for GcpFactory {
     }
 
     /// Names of keys are unique everywhere, and no tenant names a CA, a proxy or an endpoint.
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["endpoint", "iam_endpoint", "sts_endpoint"]
+    }
+
+    fn change_network(&self, _: &str, given: &str) -> Result<String, Vec<SettingsError>> {
+        Err(settings::no_network(given))
+    }
+
     fn claims(&self, settings: &str, _: SettingsOrigin) -> ClaimSpan {
         match serde_json::from_str(settings) {
             Ok(Settings { auth, .. }) if auth.operator_lends() => ClaimSpan::INSTALLATION,

@@ -71,6 +71,26 @@ fn endpoint(fields: &mut Fields<'_>, origin: SettingsOrigin, name: &'static str)
     }
 }
 
+/// Refuses what Google's client has no setting for.
+fn refuse_client_settings(fields: &mut Fields<'_>) {
+    for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
+        fields.refuse(name, instead);
+    }
+}
+
+/// Refuses every change of network settings, with what to do instead.
+pub(crate) fn no_network(given: &str) -> Vec<SettingsError> {
+    let refused = kit::object(given, "nothing: Google's client has neither of these settings", |fields| {
+        refuse_client_settings(fields);
+        fields.refuse(
+            "address",
+            "nothing: only the operator's configuration names endpoints of Google's services",
+        );
+        None::<()>
+    });
+    refused.err().unwrap_or_default()
+}
+
 /// Parses the settings of a new connection.
 ///
 /// # Errors
@@ -88,9 +108,7 @@ pub(crate) fn parse(text: &str, origin: SettingsOrigin) -> Result<ParsedSettings
             _ => Err(expected.to_owned()),
         });
         let hsm_random = fields.switch("hsm_random");
-        for (name, instead) in [("ca", CA), ("proxy", PROXY)] {
-            fields.refuse(name, instead);
-        }
+        refuse_client_settings(fields);
         let kms = endpoint(fields, origin, "endpoint");
         let sts = endpoint(fields, origin, "sts_endpoint");
         let iam = endpoint(fields, origin, "iam_endpoint");

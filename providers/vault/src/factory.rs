@@ -19,7 +19,7 @@ use crate::names::{Engine, Path};
 use crate::offline_decrypt::commands;
 use crate::provider::{VaultProvider, capabilities};
 use crate::session::{Session, TokenSource};
-use crate::settings::{Settings, parse, replace};
+use crate::settings::{Settings, change_network, parse, replace};
 use crate::transit::Transit;
 
 /// Makes the providers of connections to Vault and OpenBao, under one egress policy.
@@ -95,6 +95,17 @@ impl Factory for VaultFactory {
     fn replace_secrets(&self, public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
         match stored(public) {
             Some((settings, _)) => replace(&settings, given),
+            None => Err(whole("a connection whose stored settings can be read")),
+        }
+    }
+
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["address", "ca", "proxy"]
+    }
+
+    fn change_network(&self, public: &str, given: &str) -> Result<String, Vec<SettingsError>> {
+        match stored(public) {
+            Some((settings, _)) => change_network(settings, given, &self.egress),
             None => Err(whole("a connection whose stored settings can be read")),
         }
     }

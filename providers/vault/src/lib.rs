@@ -8,6 +8,7 @@ mod connector;
 mod credentials;
 mod errors;
 mod factory;
+mod health;
 mod key_type;
 mod keys;
 mod lifecycle;

@@ -14,21 +14,13 @@ use serde_json::json;
 
 use crate::client::{ApiResponse, Request};
 use crate::errors::{CallError, fault};
+use crate::health::{self, Health};
 use crate::names::KeyName;
 use crate::policy;
 use crate::rights::{Right, failed, not_testable, reports, rights};
 use crate::transit::Transit;
 
 const CAPABILITIES: &str = "sys/capabilities-self";
-
-#[derive(Deserialize)]
-struct Health {
-    #[serde(default)]
-    version: String,
-    #[serde(default)]
-    sealed: bool,
-    initialized: bool,
-}
 
 #[derive(Deserialize)]
 struct Mount {
@@ -136,12 +128,14 @@ async fn canary(transit: &Transit, calls: &Calls, cx: &OpContext, kek: &Kek) -> 
     RightReport::canary(kek, calls.make(cx, round_trip).await)
 }
 
-/// Describes the server in one line.
+/// Describes the server in one line. Refuses one that would ignore the connection's namespace.
 async fn health(transit: &Transit, cx: &OpContext) -> Result<String, Error> {
-    let operation = "sys/health";
-    let request = Request::get(operation, &["sys", "health"]).query(&[("standbyok", "true"), ("perfstandbyok", "true")]);
-    let health = transit.session.api().call_system::<Health>(CallSink::from(cx), request).await;
-    let health = health.map_err(|error| error.into_error(operation))?;
+    let operation = health::OPERATION;
+    let asked = Health::ask(&transit.session.api(), CallSink::from(cx)).await;
+    let health = asked.map_err(|error| error.into_error(operation))?;
+    if transit.engine.namespace.is_some() {
+        health.require_namespaces().map_err(|error| error.into_error(operation))?;
+    }
     if health.sealed || !health.initialized {
         return Err(fault(ErrorKind::UpstreamUnavailable, operation).advice("The server is sealed or not initialised."));
     }

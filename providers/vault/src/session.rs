@@ -18,6 +18,7 @@ use crate::client::{Api, ApiResponse, AuthBlock, Ignored, Request, Token};
 use crate::connector::Connector;
 use crate::credentials::{Credential, LoginBody, WrappingLookup, credential};
 use crate::errors::{CallError, Refusal, denied, fault};
+use crate::health::NamespaceGuard;
 use crate::names::Path;
 
 /// The longest lease that is counted. A longer one never ends, as far as the gateway is concerned.
@@ -283,17 +284,33 @@ fn of_auth_block(api: &Arc<Api>, block: Option<AuthBlock>) -> Option<Lease> {
 }
 
 /// The session of one connection.
-pub(crate) struct Session(session::Session<TokenSource>);
+pub(crate) struct Session {
+    inner: session::Session<TokenSource>,
+    namespace: NamespaceGuard,
+}
 
 impl Session {
     /// Creates a session without a token. This sends no request.
     pub(crate) fn new(source: TokenSource, report: LoginReport, switch: SeverSwitch) -> Self {
-        Self(session::Session::new(source, report, switch))
+        let namespace = NamespaceGuard::new(source.connector.namespace.is_some());
+        Self {
+            inner: session::Session::new(source, report, switch),
+            namespace,
+        }
     }
 
     /// The API, for calls that need no token.
     pub(crate) fn api(&self) -> Arc<Api> {
-        Arc::clone(&self.0.source().api.lock().1)
+        Arc::clone(&self.inner.source().api.lock().1)
+    }
+
+    /// Refuses a server that would ignore the connection's namespace, before a login there.
+    async fn has_its_namespace(&self, cx: &OpContext) -> Result<(), CallError> {
+        if self.namespace.is_proven() {
+            return Ok(());
+        }
+        // Boxed, since it is rare and would be part of every call's future.
+        Box::pin(async { self.namespace.check(&self.api(), CallSink::from(cx)).await }).await
     }
 
     /// Makes one call with the connection's token, and once more with another token where the
@@ -302,19 +319,21 @@ impl Session {
     /// # Errors
     /// The call's, or why there is no token.
     pub(crate) async fn call<D: DeserializeOwned>(&self, cx: &OpContext, request: Request<'_>) -> Result<ApiResponse<D>, CallError> {
+        self.has_its_namespace(cx).await?;
         let send = |lease: Arc<Lease>| {
             let request = request.again();
             async move { lease.api.call(CallSink::from(cx), Some(&lease.token), request).await }
         };
-        self.0.call(cx.login(), denied, send).await
+        self.inner.call(cx.login(), denied, send).await
     }
 
     /// In how many seconds the token ends, where neither a renewal nor a login can prolong it.
     pub(crate) async fn final_seconds(&self, cx: &OpContext) -> Result<Option<u64>, CallError> {
-        if !matches!(self.0.source().auth, Auth::Token {}) {
+        if !matches!(self.inner.source().auth, Auth::Token {}) {
             return Ok(None);
         }
-        let lease = self.0.current(cx.login()).await?;
+        self.has_its_namespace(cx).await?;
+        let lease = self.inner.current(cx.login()).await?;
         match look_up(&lease.api, CallSink::from(cx), &lease.token).await {
             Ok(found) => Ok((found.ttl > 0 && (!found.renewable || found.explicit_max_ttl > 0)).then_some(found.ttl)),
             // The token lacks the right to look itself up. The report on the rights says so.
@@ -325,7 +344,8 @@ impl Session {
 
     /// Whether the server still knows the token.
     pub(crate) async fn alive(&self, cx: &OpContext) -> Result<bool, CallError> {
-        let lease = self.0.current(cx.login()).await?;
+        self.has_its_namespace(cx).await?;
+        let lease = self.inner.current(cx.login()).await?;
         knows(CallSink::from(cx), &lease).await
     }
 }

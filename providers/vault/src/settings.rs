@@ -1,6 +1,7 @@
 //! The settings of a connection: the server's address, the engine, and how to get a token.
 
 use claviger_provider::egress::{Egress, authorities_setting};
+use claviger_provider::kit::network::{self, Address, NetworkChange};
 use claviger_provider::kit::settings::{self, Secrets};
 use claviger_provider::{Fields, ParsedSettings, SettingsError};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,19 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
         proxy,
     };
     Some((settings, secrets))
+}
+
+/// The settings of a connection after a change of its network settings.
+///
+/// # Errors
+/// Every mistake in the change.
+pub(crate) fn change_network(mut stored: Settings, given: &str, egress: &Egress) -> Result<String, Vec<SettingsError>> {
+    let mut change = NetworkChange::parse(egress, given, Address::Changes)?;
+    if let Some(address) = change.address.take() {
+        stored.address = address;
+    }
+    change.apply(&mut stored.ca, &mut stored.proxy);
+    network::stored(&stored)
 }
 
 /// Parses the secrets that replace those of a connection with these settings.

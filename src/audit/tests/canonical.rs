@@ -51,6 +51,10 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.key = Some(KeyId::from_bytes([4; 16]));
     record.key_version = Some(3.into());
     record.latency_us = Some(Number::MAX);
+    record.network = Some(Box::new(NetworkChange {
+        after: Digest([11; 32]),
+        before: Digest([12; 32]),
+    }));
     record.policy = Some(Policy {
         id: Text::new("p"),
         version: 2.into(),
@@ -106,7 +110,7 @@ fn every_member_is_in_canonical_order() {
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 47, "`full` sets every member there is");
+    assert_eq!(value.as_object().unwrap().len(), 48, "`full` sets every member there is");
 }
 
 #[test]
@@ -268,6 +272,7 @@ fn thin(record: &mut Record, present: u64) {
         key_version,
         latency_us,
         lost,
+        network,
         policy,
         principal,
         provider,
@@ -285,7 +290,7 @@ fn thin(record: &mut Record, present: u64) {
         truncated_bytes
     );
     keep!(unrecorded, window, withholds, wrapped_sha256);
-    assert_eq!(bit, 40, "a member is neither always present nor here");
+    assert_eq!(bit, 41, "a member is neither always present nor here");
 }
 
 proptest! {
@@ -296,6 +301,7 @@ proptest! {
         let mut record = full(&text, vec![(text.clone(), text.clone())]);
         record.lost = Some(Lost::new(number / 2, number));
         record.window = Some(Window { from: Timestamp::from_micros(0), to: Timestamp::from_micros(micros) });
+        record.network = Some(Box::new(NetworkChange { after: Digest([bytes[0]; 32]), before: Digest([bytes[1]; 32]) }));
         record.key = Some(KeyId::from_bytes(bytes));
         record.latency_us = Some(Number::saturating(number));
         let address = if present >> 63 == 0 { IpAddr::from(address.to_be_bytes()) } else { IpAddr::from((address as u32).to_be_bytes()) };

@@ -253,6 +253,30 @@ impl Names<Arc<ConnectionEntry>> for &str {
     }
 }
 
+/// How a request names a connection to be changed.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionUpdateNamed<'a> {
+    /// The connection, by name.
+    pub connection: &'a str,
+    /// Whether the change is of its network settings.
+    pub changes_network: bool,
+}
+
+impl Names<Arc<ConnectionEntry>> for ConnectionUpdateNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<ConnectionEntry>, PolicyRef), Failure> {
+        let (connection, policy) = Names::<Arc<ConnectionEntry>>::admit(self.connection, broker, cx, action).await?;
+        if self.changes_network {
+            // Who may say where the tenant's data keys go could do so by a new connection as well.
+            let provider = connection.view().provider;
+            let create = (Action::CreateConnection, Resource::NewConnection { provider });
+            let advice =
+                "Other network settings decide where the tenant's data keys go. They need the permission CreateConnection as well.";
+            also_allowed(broker, cx, create, advice).await?;
+        }
+        Ok((connection, policy))
+    }
+}
+
 async fn connection(broker: &Broker, tenant: TenantId, name: &str, action: Action) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
     match broker.store.connection_by_name(tenant, name).await {
         Ok(row) if action == Action::Sever => Ok(broker.directory.connection_to_sever(tenant, row.id).await?),

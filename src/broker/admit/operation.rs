@@ -78,6 +78,7 @@ operations! {
     ResumeTenant: ManageTenants on Tenant => while_suspended,
     PlanDeclared: ManageTenants on Installation => while_suspended,
     ApplyDeclared: ManageTenants on Installation => while_suspended,
+    ReleaseDeclared: ManageTenants on Installation => while_suspended,
     CreatePrincipal: ManagePrincipals on PrincipalScope,
     ListPrincipals: ManagePrincipals on PrincipalScope => while_suspended,
     ReadPrincipal: ManagePrincipals on Principal => while_suspended,

@@ -19,7 +19,7 @@ use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{Broker, CheckReport, Code, ConnectionChange, Failure, NewConnection, SessionState, op};
+use crate::broker::{Broker, CheckReport, Code, ConnectionChange, ConnectionUpdateNamed, Failure, NewConnection, SessionState, op};
 use crate::store::model;
 
 /// A kind of provider.
@@ -110,6 +110,25 @@ pub struct UpdateConnection {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub secrets: Option<Box<RawValue>>,
+    /// New network settings: some of `ca`, `proxy` and `address`, where null removes `ca` or `proxy`. They need
+    /// `CreateConnection` for all keys and all `secrets` again, and are taken only if they lead to the same keys.
+    #[serde(default)]
+    #[schema(value_type = Option<NetworkSettings>)]
+    pub settings: Option<Box<RawValue>>,
+}
+
+/// The settings by which a connection reaches its provider. Members that are left out stay as they are. Which of them
+/// exist depends on the provider: Vault has all, AWS and Azure have `ca` and `proxy`, Google has none.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "the provider parses them; the document shows them")]
+pub struct NetworkSettings {
+    /// CA certificates as PEM text that are trusted instead of the system's; null for the system's.
+    pub ca: Option<String>,
+    /// Address of a proxy in front of the provider; null for none.
+    pub proxy: Option<String>,
+    /// Address of the server.
+    #[schema(nullable = false)]
+    pub address: Option<String>,
 }
 
 /// Whether the gateway calls the provider through the connection.
@@ -391,20 +410,27 @@ pub const UPDATE: Route = Route::new(
     "/v1/connections/{connection}",
     "updateConnection",
     "connections",
-    "Change a connection's labels, timeouts and secrets. Its other settings cannot change; create another connection instead.",
+    "Change a connection's labels, timeouts, secrets and network settings (CA certificates, proxy, address). New network settings are tried first: a wrapped key of each key that uses the connection, which the gateway made with the old ones, must open. Its other settings cannot change; create another connection instead.",
     &[Action::UpdateConnection],
 )
+.long()
 .body::<UpdateConnection>()
 .if_match("The connection's etag, or `*`.")
 .answers::<Connection>(200, "The connection.");
 
 pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<ApiResponse, Failure> {
-    let authorized = request.admit::<op::UpdateConnection>(request.name("connection")?.as_str()).await?;
+    let connection = request.name("connection")?;
+    let named = ConnectionUpdateNamed {
+        connection: connection.as_str(),
+        changes_network: body.settings.is_some(),
+    };
+    let authorized = request.admit::<op::UpdateConnection>(named).await?;
     let expected = request.if_match()?;
     let change = ConnectionChange {
         labels: body.labels.map(|labels| labels.0),
         timeouts: body.timeouts.map(TimeoutRules::check).transpose()?,
         secrets: body.secrets.map(|secrets| object(&secrets, "/secrets")).transpose()?,
+        network: body.settings.map(|settings| object(&settings, "/settings")).transpose()?,
     };
     completed_reply(request.broker.update_connection(authorized, expected, change).await?, response)
 }

@@ -2,15 +2,17 @@
 //! serves. For platform operators only.
 
 use http::{Method, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::handler::json_reply;
+use super::handler::{empty_reply, json_reply};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::Route;
+use super::types::Name;
 use crate::access::Action;
-use crate::broker::{DeclaredKind, Failure, Found, Steps, op};
+use crate::broker::{DeclaredKind, Failure, Found, ReleaseNamed, Steps, op};
+use crate::store::model::Releasable;
 
 /// The kind of a declared object.
 #[derive(Serialize, ToSchema)]
@@ -30,7 +32,10 @@ pub enum DeclaredObjectKind {
 /// - `made`: apply created it
 /// - `new_secrets`: the configuration has other secrets; apply stores them
 /// - `secrets_replaced`: apply stored new secrets
+/// - `new_settings`: the configuration has other network settings; apply tries and stores them
+/// - `settings_changed`: apply stored new network settings
 /// - `differs`: it exists and differs; apply does not change it
+/// - `not_declared`: it exists and is no longer declared; apply does not change it, and `releaseDeclared` gives it to its tenant
 /// - `failed`: it could not be compared or created
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -43,7 +48,10 @@ pub enum StepResult {
     Made,
     NewSecrets,
     SecretsReplaced,
+    NewSettings,
+    SettingsChanged,
     Differs,
+    NotDeclared,
     Failed,
 }
 
@@ -67,7 +75,7 @@ pub struct DeclaredItem {
 /// The result of a plan or an apply.
 #[derive(Serialize, ToSchema)]
 pub struct DeclaredReport {
-    /// The objects that differ: tenants, then connections, then keys.
+    /// The objects that differ: tenants, then connections, then keys, then those that are no longer declared.
     pub steps: Vec<DeclaredItem>,
     /// Number of objects that are as declared.
     pub as_declared: u32,
@@ -92,6 +100,9 @@ fn response(steps: Steps, applied: bool) -> DeclaredReport {
             (Ok(Found::Missing), true) => (StepResult::Made, None),
             (Ok(Found::NewSecrets), false) => (StepResult::NewSecrets, None),
             (Ok(Found::NewSecrets), true) => (StepResult::SecretsReplaced, None),
+            (Ok(Found::NewNetwork(settings)), false) => (StepResult::NewSettings, Some(settings)),
+            (Ok(Found::NewNetwork(settings)), true) => (StepResult::SettingsChanged, Some(settings)),
+            (Ok(Found::NotDeclared), _) => (StepResult::NotDeclared, None),
             (Ok(Found::Differs(what)), _) => (StepResult::Differs, Some(what.to_owned())),
             (Ok(Found::Suspended), _) => (StepResult::Failed, Some(SUSPENDED.to_owned())),
             (Err(failure), _) => (StepResult::Failed, Some(reason(&failure))),
@@ -144,7 +155,7 @@ pub const APPLY: Route = Route::new(
     "/v1/declared/apply",
     "applyDeclared",
     "service",
-    "Read the configuration again, create missing objects and store new secrets. Objects that differ are not changed, and nothing is deleted.",
+    "Read the configuration again, create missing objects, and store new secrets and network settings. Objects that differ in other members are not changed, and nothing is deleted.",
     &[Action::ManageTenants],
 )
 .long()
@@ -154,4 +165,58 @@ pub async fn apply(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ApplyDeclared>(()).await?;
     let steps = request.broker.apply(authorized).await?;
     json_reply(steps, StatusCode::OK, |steps| response(steps, true))
+}
+
+/// An object to release.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseDeclared {
+    /// Kind of the object.
+    pub kind: ReleasableKind,
+    /// The name of its tenant.
+    pub tenant: Name,
+    /// Name of the object.
+    pub name: Name,
+}
+
+/// The kind of an object that can be released.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleasableKind {
+    /// A connection of a tenant.
+    Connection,
+    /// A key.
+    Key,
+}
+
+impl From<ReleasableKind> for Releasable {
+    fn from(kind: ReleasableKind) -> Self {
+        match kind {
+            ReleasableKind::Connection => Self::Connection,
+            ReleasableKind::Key => Self::Key,
+        }
+    }
+}
+
+/// `POST /v1/declared/release`
+pub const RELEASE: Route = Route::new(
+    Method::POST,
+    "/v1/declared/release",
+    "releaseDeclared",
+    "service",
+    "Give a connection or key that the configuration no longer declares to its tenant, which can change and delete it from then on.",
+    &[Action::ManageTenants],
+)
+.long()
+.body::<ReleaseDeclared>()
+.answers_nothing(204, "Released, now or before.");
+
+pub async fn release(request: ApiRequest, body: ReleaseDeclared) -> Result<ApiResponse, Failure> {
+    let authorized = request.admit::<op::ReleaseDeclared>(()).await?;
+    let named = ReleaseNamed {
+        kind: body.kind.into(),
+        tenant: body.tenant.as_str(),
+        name: body.name.as_str(),
+    };
+    empty_reply(request.broker.release(authorized, named).await?)
 }

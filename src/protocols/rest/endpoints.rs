@@ -85,6 +85,7 @@ endpoints! {
     ResumeTenant:           tenants::RESUME, without_body(tenants::resume);
     PlanDeclared:           declared::PLAN, without_body(declared::plan);
     ApplyDeclared:          declared::APPLY, without_body(declared::apply);
+    ReleaseDeclared:        declared::RELEASE, with_body(declared::release);
     CreatePrincipal:        principals::CREATE, with_body(principals::create);
     ListPrincipals:         principals::LIST, without_body(principals::list);
     GetPrincipal:           principals::GET, without_body(principals::get);

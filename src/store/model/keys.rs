@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, TenantId};
+use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, Secret, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::states::{Custody, KeyState, Material, ProviderState};
@@ -183,6 +183,20 @@ impl KeyVersion {
         kek.key.version.clear();
         kek
     }
+}
+
+/// A version that is reached through a connection, with its canary.
+pub struct VersionCanary {
+    /// The key's id.
+    pub key: KeyId,
+    /// The key's name.
+    pub name: String,
+    /// Whether it is the key's primary version.
+    pub is_primary: bool,
+    /// The version.
+    pub version: KeyVersion,
+    /// The canary; `None` if none was made.
+    pub canary: Option<Secret>,
 }
 
 /// The answer to a reservation of wraps of a version.

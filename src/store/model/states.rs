@@ -172,3 +172,23 @@ pub enum Liftable {
     /// A tenant, which is resumed.
     Tenant(TenantId),
 }
+
+/// The kind of an object that the operator's configuration declares and can be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Releasable {
+    /// A connection.
+    Connection,
+    /// A key.
+    Key,
+}
+
+/// An object that the operator's configuration declares, or did.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeclaredRow {
+    /// Its kind.
+    pub kind: Releasable,
+    /// The name of its tenant.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+}

@@ -1,6 +1,6 @@
 //! Connections.
 
-use claviger_provider::{ClaimSpan, ConnectionId, TenantId};
+use claviger_provider::{ClaimSpan, ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
@@ -43,6 +43,13 @@ fn read(row: &SqliteRow) -> Result<Connection, StoreError> {
     })
 }
 
+fn claimed_in(connection: &Connection) -> Option<&str> {
+    match &connection.claims {
+        ClaimSpan::Tenant => None,
+        ClaimSpan::Installation { service } => Some(service),
+    }
+}
+
 pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     query(
         "INSERT INTO connections (tenant, id, name, provider, settings, labels, severed, epoch, managed_by, external_id, revision, \
@@ -63,10 +70,7 @@ pub(super) async fn insert(executor: &mut SqliteConnection, connection: &Connect
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
     .bind(integer(connection.lifts)?)
-    .bind(match &connection.claims {
-        ClaimSpan::Tenant => None,
-        ClaimSpan::Installation { service } => Some(service),
-    })
+    .bind(claimed_in(connection))
     .execute(executor)
     .await?;
     Ok(())
@@ -128,8 +132,8 @@ pub(super) async fn list(store: &SqliteStore, tenant: TenantId, page: &Page) -> 
 /// Writes the columns of a connection that can change.
 pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connection) -> Result<(), StoreError> {
     let updated = query(
-        "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8, lifts = ?9 \
-         WHERE tenant = ?1 AND id = ?2",
+        "UPDATE connections SET labels = ?3, severed = ?4, epoch = ?5, revision = ?6, updated = ?7, timeouts = ?8, lifts = ?9, \
+         settings = ?10, claimed_in = ?11, managed_by = ?12 WHERE tenant = ?1 AND id = ?2",
     )
     .bind(bytes(&connection.tenant))
     .bind(bytes(&connection.id))
@@ -140,9 +144,32 @@ pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connect
     .bind(connection.updated)
     .bind(row::json(&connection.timeouts)?)
     .bind(integer(connection.lifts)?)
+    .bind(&connection.settings)
+    .bind(claimed_in(connection))
+    .bind(&connection.managed_by)
     .execute(executor)
     .await?;
     one_row(&updated)
+}
+
+/// The versions of attached keys that use the connection, and whether each is the key's primary one.
+pub(super) async fn users(
+    executor: &mut SqliteConnection,
+    tenant: TenantId,
+    id: ConnectionId,
+) -> Result<Vec<(KeyId, u32, bool)>, StoreError> {
+    query(
+        "SELECT v.key, v.number, v.number = k.primary_version AS is_primary FROM key_versions v \
+         JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
+         WHERE v.tenant = ?1 AND v.connection = ?2 AND k.detached IS NULL ORDER BY v.key, v.number",
+    )
+    .bind(bytes(&tenant))
+    .bind(bytes(&id))
+    .fetch_all(executor)
+    .await?
+    .iter()
+    .map(|row| Ok((row.id("key")?, row.number("number")?, row.value("is_primary")?)))
+    .collect()
 }
 
 pub(super) async fn is_used(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {

@@ -7,12 +7,14 @@
 
 #[macro_use]
 mod columns;
+mod canaries;
 mod claims;
 mod commit;
 mod connections;
 mod copy;
 mod creations;
 mod database;
+mod declared;
 mod keys;
 mod open;
 mod positions;

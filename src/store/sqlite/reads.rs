@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
 use super::{
-    SqliteStore, claims, connections, creations, keys, positions, principals, sealed, tenants, tokens, transaction, usage, versions,
+    SqliteStore, canaries, claims, connections, creations, declared, keys, positions, principals, sealed, tenants, tokens, transaction,
+    usage, versions,
 };
 use crate::store::model::{
-    Connection, ConnectionSnapshot, Creation, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyFilter,
-    KeySelector, KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage,
+    Connection, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey, IdempotencyRecord, Key,
+    KeyFilter, KeySelector, KeySnapshot, KeyVersion, Page, Principal, Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary,
 };
 use crate::store::{LastRecord, Reads, StoreError};
 
@@ -106,6 +107,14 @@ impl Reads for SqliteStore {
 
     async fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError> {
         connections::snapshot(self, tenant, id).await
+    }
+
+    async fn canaries(&self, tenant: TenantId, connection: ConnectionId, most: u32) -> Result<Vec<VersionCanary>, StoreError> {
+        canaries::through(self, tenant, connection, most).await
+    }
+
+    async fn declared(&self, most: u32) -> Result<Vec<DeclaredRow>, StoreError> {
+        declared::list(self, most).await
     }
 
     async fn connections(&self, tenant: TenantId, page: &Page) -> Result<Vec<Connection>, StoreError> {

@@ -216,6 +216,10 @@ impl Transaction for SqliteTransaction {
         connections::update(&mut self.transaction, connection).await
     }
 
+    async fn users(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Vec<(KeyId, u32, bool)>, StoreError> {
+        connections::users(&mut self.transaction, tenant, id).await
+    }
+
     async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {
         connections::is_used(&mut self.transaction, tenant, id).await
     }

@@ -150,6 +150,8 @@ async fn every_change_looks_at_the_credential(store: Arc<dyn Store>) {
         store.create_connection(&connection(ours, "d"), Vec::new(), change),
         store.update_connection(ours, through.id, &connection_patch, Vec::new(), change),
         store.set_connection_severed(ours, through.id, true, at, change),
+        store.release_connection(ours, through.id, at, change),
+        store.release_key(ours, id, at, change),
         store.delete_connection(ours, through.id, change),
         store.create_key(&new, std::slice::from_ref(&new.primary), change),
         store.update_key(ours, id, &patch, change),

@@ -8,6 +8,7 @@ mod credentials;
 mod keys;
 mod lists;
 mod moves;
+mod network;
 mod nodes;
 mod principals;
 mod quotas;
@@ -26,6 +27,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("claims", claims::CASES),
     ("lists", lists::CASES),
     ("moves", moves::CASES),
+    ("network", network::CASES),
     ("versions", versions::CASES),
     ("changes", changes::CASES),
     ("creations", creations::CASES),

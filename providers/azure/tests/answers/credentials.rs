@@ -1,18 +1,19 @@
 //! Credentials: each kind, tokens that are refused, and wrong challenges.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use claviger_fake::Act;
 use claviger_fake_azure::{Application, DIRECTORY};
-use claviger_provider::{ErrorKind, KeySpec, Provider, Secret, SettingsOrigin};
-use claviger_provider_azure::{AzureProvider, Installation};
+use claviger_provider::{Algorithm, BoundContext, ErrorKind, Factory, KeySpec, Provider, ProviderKeyRef, Secret, SettingsOrigin, Wrapped};
+use claviger_provider_azure::{AzureFactory, AzureProvider, Installation};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 use wiremock::matchers::{header, method, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::bench::{Bench, CLIENT, Place, client_secret};
+use crate::bench::{Bench, CLIENT, Place, client_secret, egress};
 use crate::fixture::{context, cx, fault, made, requests, response};
 
 fn connect(bench: &Bench, auth: Value) -> AzureProvider {
@@ -208,6 +209,48 @@ async fn a_challenge_for_something_else_is_not_answered() {
         assert!(error.advice.unwrap().contains(says), "{challenge}: {:?}", error.advice);
     }
     assert_eq!((requests(&bench, "POST", "oauth2"), bench.fake.access().issued()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_private_clouds_resource_is_the_operators_to_say() {
+    let bench = Bench::start().await;
+    bench.fake.access().ask_for("https://vault.internal.example/9d9b2a3c");
+    let places = [(Place::Vault, KeySpec::Rsa3072), (Place::Hsm, KeySpec::Aes256)];
+    for (place, spec) in places {
+        let request = crate::fixture::request(spec, None);
+        let error = bench.connect(place).create_key(&cx(), &request).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
+        assert!(error.advice.unwrap().contains("vault_resource"), "{:?}", error.advice);
+        assert_eq!((requests(&bench, "POST", "oauth2"), bench.fake.access().issued()), (0, 0));
+    }
+    // A slash at its end makes no difference.
+    let told = Some("https://vault.internal.example/9d9b2a3c/".to_owned());
+    let installation = Installation {
+        vault_resource: told.clone(),
+        managed_hsm_resource: told,
+        ..bench.installation()
+    };
+    for (place, spec) in places {
+        let settings = bench.settings(place, client_secret());
+        made(&bench.connect_as(&installation, &settings, SettingsOrigin::Tenant), spec).await;
+    }
+    assert!(bench.fake.access().issued() >= 2);
+    // It is that of the operator's vaults alone.
+    let factory = AzureFactory::new(installation, egress());
+    let wrapped = Wrapped {
+        key: ProviderKeyRef {
+            id: "https://acme.vault.azure.net/keys/orders".to_owned(),
+            version: "0123456789abcdef0123456789abcdef".to_owned(),
+        },
+        algorithm: Algorithm::RsaOaep256,
+        ciphertext: vec![0xff; 384],
+        key_material: None,
+        upstream_request_id: None,
+    };
+    let settings = json!({"vault": "https://acme.vault.azure.net/", "auth": {"static": {}}}).to_string();
+    let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
+    let commands = factory.offline_decrypt(&settings, KeySpec::Rsa3072, &wrapped, &context).join("\n");
+    assert!(commands.contains("--resource https://vault.azure.net "), "{commands}");
 }
 
 #[tokio::test]

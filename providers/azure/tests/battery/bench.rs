@@ -59,7 +59,7 @@ impl Bench {
             vaults: vec![self.fake.url()],
             managed_hsms: vec![self.fake.hsm_url()],
             authority: Some(self.fake.url()),
-            application: None,
+            ..Installation::default()
         }
     }
 

@@ -45,7 +45,7 @@ async fn subject() -> Subject {
             vaults: vec![proxy.url()],
             managed_hsms: Vec::new(),
             authority: Some(proxy.url()),
-            application: None,
+            ..Installation::default()
         };
         let settings = json!({"vault": proxy.url(), "ca": proxy.ca_pem(), "auth": client_secret()});
         let provider: Arc<dyn Call> = Arc::new(bench.connect_as(&installation, &settings, SettingsOrigin::Tenant));

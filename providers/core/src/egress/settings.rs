@@ -7,6 +7,14 @@ use crate::Fields;
 const MAX_CA: usize = 32 * 1024;
 
 impl Egress {
+    /// Parses the setting `address` of a server that a tenant names; returns it as it is stored.
+    pub fn address_setting(&self, fields: &mut Fields<'_>) -> Option<String> {
+        fields.optional("address", "an address such as \"https://vault.example:8200\"", |text| {
+            let destination = self.destination(&text).map_err(|error| error.to_string())?;
+            Ok(destination.as_str().to_owned())
+        })
+    }
+
     /// Parses the setting `proxy`; returns it as it is stored.
     pub fn proxy_setting(&self, fields: &mut Fields<'_>) -> Option<String> {
         fields.optional("proxy", "an address such as \"http://proxy.example:3128\"", |text| {

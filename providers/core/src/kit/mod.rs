@@ -5,7 +5,7 @@
 //!
 //! | file | content | of the kit |
 //! |---|---|---|
-//! | `settings`, `auth` | parse `settings` and its member `auth` | [`settings`] |
+//! | `settings`, `auth` | parse `settings` and its member `auth` | [`settings`], [`network`] |
 //! | `session` | where credentials come from | [`session`], [`secrets`] |
 //! | `client` | the one place that sends a call | [`session::Session::call`], [`crate::CallSink`], [`http`] |
 //! | `codes`, `errors` | what the service's codes mean; from a response to an error | [`meaning`], [`call_error`] |
@@ -16,6 +16,7 @@ pub mod call_error;
 pub mod http;
 pub mod lengths;
 pub mod meaning;
+pub mod network;
 pub mod probe;
 pub mod scrub;
 pub mod secret_file;

@@ -41,7 +41,11 @@ pub fn whole(expected: &str) -> Vec<SettingsError> {
     vec![SettingsError::at("", expected)]
 }
 
-fn object<T>(text: &str, expected: &str, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Vec<SettingsError>> {
+/// Parses an object with `read`, which takes every member that there may be.
+///
+/// # Errors
+/// Every mistake, with its place.
+pub fn object<T>(text: &str, expected: &str, read: impl FnOnce(&mut Fields<'_>) -> Option<T>) -> Result<T, Vec<SettingsError>> {
     let value: Value = serde_json::from_str(text).map_err(|_| whole(expected))?;
     let mut mistakes = Vec::new();
     let mut fields = Fields::of(value, "", &mut mistakes).ok_or_else(|| whole(expected))?;

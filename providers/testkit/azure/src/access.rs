@@ -50,6 +50,8 @@ struct AccessState {
     strict: bool,
     /// Whether refusals carry the inner code of access policies instead of role assignments.
     by_policy: bool,
+    /// The resource that challenges name, instead of the public cloud's.
+    resource: Option<String>,
     issued: usize,
 }
 
@@ -72,6 +74,8 @@ pub(crate) struct Setup {
     strict: Option<bool>,
     #[serde(default)]
     by_policy: Option<bool>,
+    #[serde(default)]
+    resource: Option<String>,
 }
 
 impl Access {
@@ -112,6 +116,21 @@ impl Access {
         self.0.lock().by_policy = by_policy;
     }
 
+    /// Makes both services ask for tokens for this resource, as those of a private cloud do.
+    pub fn ask_for(&self, resource: &str) {
+        self.0.lock().resource = Some(resource.to_owned());
+    }
+
+    /// The resource that the challenges of a service name.
+    pub(crate) fn resource(&self, hsm: bool) -> String {
+        let clouds_own = if hsm {
+            "https://managedhsm.azure.net"
+        } else {
+            "https://vault.azure.net"
+        };
+        self.0.lock().resource.clone().unwrap_or_else(|| clouds_own.to_owned())
+    }
+
     /// How many tokens were issued.
     pub fn issued(&self) -> usize {
         self.0.lock().issued
@@ -133,6 +152,9 @@ impl Access {
         }
         if let Some(by_policy) = setup.by_policy {
             self.by_policy(by_policy);
+        }
+        if let Some(resource) = &setup.resource {
+            self.ask_for(resource);
         }
     }
 

@@ -114,11 +114,7 @@ fn managed_hsm(host: &str) -> bool {
 
 /// The bearer token of a request, and who holds it.
 fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) -> Result<(String, String)> {
-    let resource = if hsm {
-        "https://managedhsm.azure.net"
-    } else {
-        "https://vault.azure.net"
-    };
+    let resource = fake.access.resource(hsm);
     // This program is also the token issuer, by its address.
     let issuer = match host.split_once(':') {
         Some((name, port)) if !name.starts_with('[') => format!("127.0.0.1:{port}"),
@@ -129,7 +125,7 @@ fn holder(fake: &Service, host: &str, hsm: bool, headers: &HeaderMap, now: i64) 
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     let found = token.and_then(|token| {
-        let holder = fake.access.holder(&token, resource, now)?;
+        let holder = fake.access.holder(&token, &resource, now)?;
         Some((token, holder))
     });
     found.ok_or_else(|| Refusal::unauthenticated(challenge))

@@ -1,0 +1,113 @@
+//! Canaries: one for each version of a key, kept with it, to prove later that other network settings of its
+//! connection lead to the same provider key.
+//!
+//! A canary is a wrapped key that nobody got: a random data key that the version's provider wrapped. Its
+//! plaintext is not kept. What unwraps it has the provider key, or reaches who has: the commitment in the
+//! envelope shows whether the right data key came back. It is made once, soon after its version, and never
+//! replaced, so it was made through the settings of that time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use claviger_provider::{Pipeline, Secret};
+
+use super::opening::open_one;
+use super::{Broker, Failure, RequestContext};
+use crate::envelope::{Context, DataKeyLength, Envelope, Pending};
+use crate::keys::KeyEntry;
+use crate::store::canary_name;
+use crate::store::model::{Connection, VersionCanary};
+
+/// The longest that a request waits for a canary.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A connection's settings that callers of the API can change, and canaries are for.
+pub(super) const BY_CALLERS: [&str; 3] = ["address", "ca", "proxy"];
+
+impl Broker {
+    /// Makes a canary of a key's primary version and keeps it. Without one, only the operator can change
+    /// the network settings of the version's connection, so a failure is logged and no failure of the request.
+    pub(super) async fn keep_canary(&self, cx: &RequestContext, key: &Arc<KeyEntry>) {
+        // The change itself is done, and must be answered before the deadline.
+        let rest = cx.info().deadline.saturating_duration_since(Instant::now());
+        let made = tokio::time::timeout(PATIENCE.min(rest / 2), self.make_canary(cx, key));
+        let why = match made.await {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => failure.code.as_str(),
+            Err(_) => "the provider takes too long",
+        };
+        let (tenant, id) = (key.tenant(), key.id());
+        tracing::info!(%tenant, key = %id, why, "no canary was made of the key's primary version; a check of its connection makes it");
+    }
+
+    async fn make_canary(&self, cx: &RequestContext, key: &Arc<KeyEntry>) -> Result<(), Failure> {
+        let ready = self.ready_as_stored(key).await?;
+        let primary = canary_name(key.tenant(), key.id(), ready.view.key.primary.number);
+        if !self.takes_canaries(&ready.connection) || self.store.get(&primary).await?.is_some() {
+            return Ok(());
+        }
+        let pending = Pending::new(ready.origin(None, self.now()), DataKeyLength::B32, &Context::default());
+        let length = DataKeyLength::B32.bytes();
+        let draft = pending.commit(Secret::random(length)).map_err(|error| Failure::internal(&error))?;
+        let wrapped = ready.wrap_key(cx, self, draft.data_key(), draft.context()).await?;
+        let view = key.view()?;
+        let version = view.matching_through(ready.connection.id, ready.provider(), &wrapped.key);
+        // A version that came meanwhile gets its row, and then its canary, by whoever finds it.
+        let Some(version) = version else { return Ok(()) };
+        let secrets = self.directory().secrets(key.tenant()).await?;
+        let envelope = draft.finish(ready.provider(), &wrapped, secrets.seal_key());
+        let envelope = envelope.map_err(super::wrapping::unfit)?;
+        let name = canary_name(key.tenant(), key.id(), version.number);
+        let canary = Secret::copy_from(envelope.as_text().as_bytes());
+        // Refused if there is one: the first one stays.
+        self.store.insert(vec![(name, canary)]).await?;
+        Ok(())
+    }
+
+    /// Makes the canaries that the primary versions of a connection lack, as far as there is time.
+    pub(super) async fn keep_missing_canaries(&self, cx: &RequestContext, connection: &Connection, most: usize) -> Result<(), Failure> {
+        if !self.takes_canaries(connection) {
+            return Ok(());
+        }
+        let versions = self.store.canaries(cx.tenant(), connection.id, MOST).await?;
+        let missing = versions
+            .into_iter()
+            .filter(|version| version.is_primary && version.canary.is_none());
+        for version in missing.take(most) {
+            if cx.info().deadline.saturating_duration_since(Instant::now()) < PATIENCE {
+                break;
+            }
+            if let Some(entry) = self.directory().key(cx.tenant(), version.key).await? {
+                self.keep_canary(cx, &entry).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether callers could change network settings of the connection.
+    fn takes_canaries(&self, connection: &Connection) -> bool {
+        let factory = self.directory().factories().get(connection.provider);
+        factory.is_some_and(|factory| factory.network_settings().iter().any(|name| BY_CALLERS.contains(name)))
+    }
+}
+
+/// The most versions of a connection whose canaries are tried: what one request has time for.
+pub(super) const MOST: u32 = 10_000;
+
+/// Unwraps a canary through a pipeline.
+///
+/// # Errors
+/// What the provider reports, and `ciphertext_rejected` for another data key than was wrapped.
+pub(super) async fn open_canary(cx: &RequestContext, pipeline: &Pipeline, canary: &Secret) -> Result<(), Failure> {
+    let damaged = || Failure::internal(&"a canary that cannot be read");
+    let text = std::str::from_utf8(canary.expose()).map_err(|_| damaged())?;
+    let envelope = Envelope::parse(text).map_err(|_| damaged())?;
+    let recipient = envelope.recipients().first().ok_or_else(damaged)?;
+    let bound = Context::default().bind(envelope.header());
+    open_one(cx, pipeline, recipient, &envelope, &bound).await.map(drop)
+}
+
+/// How a message names a version.
+pub(super) fn named(version: &VersionCanary) -> String {
+    format!("version {} of the key `{}`", version.version.number, version.name)
+}

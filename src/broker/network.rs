@@ -1,0 +1,308 @@
+//! Changes how a connection reaches its provider: CA certificates, proxy and address.
+//!
+//! Such a change must not lead new data keys to somebody else. So the canaries of the connection's keys, which
+//! were made through the settings of before, must open through the new ones, with the secrets that the caller
+//! sends again. Stored secrets are never sent to where a caller leads them. `docs/threat-model.md` says what
+//! that proves, and what it does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use claviger_provider::{Factory, KeyId, Pipeline, SealedName, Secret, SettingsOrigin};
+use futures::TryStreamExt;
+use serde_json::Value;
+
+use super::canary::{MOST, named, open_canary};
+use super::connections::{ConnectionPut, secret_names, unusable, wrong_setting};
+use super::{Authorized, Broker, Code, Completed, Failure, Guarded, RequestContext, op};
+use crate::audit::{Digest, NetworkChange};
+use crate::keys::{ConnectionEntry, LoadError};
+use crate::store::model::{Connection, NetworkPatch, VersionCanary};
+
+/// How many canaries are tried at once.
+const AT_ONCE: usize = 16;
+/// How many keys without a canary a message names.
+const NAMED: usize = 3;
+
+/// Every network setting of any provider, in the order of canonical JSON.
+const SETTINGS: [&str; 6] = ["address", "ca", "endpoint", "iam_endpoint", "proxy", "sts_endpoint"];
+
+/// Which canaries must open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// One of every key's primary version, and at least one.
+    OfEveryKey,
+    /// Those that were made: the operator's configuration decides where its connections lead.
+    Existing,
+}
+
+/// Network settings that were tried.
+struct Proven {
+    pipeline: Pipeline,
+    /// The primary versions whose canaries opened.
+    versions: BTreeSet<(KeyId, u32)>,
+}
+
+impl Broker {
+    /// The settings that a connection would have after this change of its network settings.
+    ///
+    /// # Errors
+    /// `invalid_request` with every mistake.
+    pub(super) fn changed_settings(&self, connection: &Connection, given: &Secret) -> Result<String, Failure> {
+        let factory = self.family(connection.provider)?;
+        let given = super::connections::text(given, "/settings")?;
+        let changed = factory.change_network(&connection.settings, given);
+        changed.map_err(|errors| unusable("/settings", errors))
+    }
+
+    /// Changes a connection's network settings to those of `settings`, and what else `put` asks for. Its
+    /// secrets are the connection's, as the caller sends them again.
+    ///
+    /// # Errors
+    /// `connection_refused_at_check` when a canary does not open, or a key has none; `operator_only_setting` for a
+    /// connection without secrets of its own; `connection_severed`; `precondition_failed`, also when a key came
+    /// meanwhile.
+    pub(super) async fn change_network(
+        &self,
+        authorized: &Authorized<op::UpdateConnection>,
+        now: &Connection,
+        settings: String,
+        put: ConnectionPut,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
+        note(cx, now, &settings);
+        self.all_secrets(now, &put.replaced).await?;
+        let claims = self.family(now.provider)?.claims(&settings, SettingsOrigin::Tenant);
+        let changed = Connection {
+            settings,
+            claims,
+            timeouts: put.timeouts.unwrap_or(now.timeouts),
+            ..now.clone()
+        };
+        let proven = self.prove(cx, connection, &changed, &put.replaced, Demand::OfEveryKey).await?;
+        let network = NetworkPatch {
+            settings: changed.settings,
+            claims: changed.claims,
+            proven: Some(proven.versions),
+        };
+        let put = ConnectionPut {
+            // What was tried is what is stored: no other change may come between.
+            expected: Some(now.revision),
+            network: Some((network, proven.pipeline)),
+            ..put
+        };
+        self.put_connection(authorized, put).await
+    }
+
+    /// As [`Broker::change_network`], for the operator's configuration, with the secrets that differ.
+    ///
+    /// # Errors
+    /// As [`Broker::change_network`].
+    pub(super) async fn change_declared_network(
+        &self,
+        authorized: &Authorized<op::UpdateConnection>,
+        now: &Connection,
+        settings: String,
+        replaced: Vec<(SealedName, Secret)>,
+    ) -> Result<Guarded<Completed<Connection>>, Failure> {
+        let (cx, connection) = (authorized.cx(), authorized.object());
+        note(cx, now, &settings);
+        let changed = Connection {
+            claims: self.family(now.provider)?.claims(&settings, SettingsOrigin::Operator),
+            settings,
+            ..now.clone()
+        };
+        let proven = self.prove(cx, connection, &changed, &replaced, Demand::Existing).await?;
+        let network = NetworkPatch {
+            settings: changed.settings,
+            claims: changed.claims,
+            proven: None,
+        };
+        let put = ConnectionPut {
+            expected: Some(now.revision),
+            replaced,
+            network: Some((network, proven.pipeline)),
+            ..ConnectionPut::default()
+        };
+        self.put_connection(authorized, put).await
+    }
+
+    /// Refuses a change that would send a stored secret to another place: the caller must send all again.
+    async fn all_secrets(&self, now: &Connection, sent: &[(SealedName, Secret)]) -> Result<(), Failure> {
+        let stored = secret_names(&self.store.connection_snapshot(now.tenant, now.id).await?);
+        if stored.is_empty() {
+            return Err(Failure::new(
+                Code::OperatorOnlySetting,
+                "The connection has no secrets of its own, so only the operator's configuration changes its network settings.",
+            )
+            .at("/settings", "left out")
+            .advice("Create another connection with these settings, and rotate the keys to it (`claviger keys rotate --connection`)."));
+        }
+        if stored.iter().all(|name| sent.iter().any(|(sent, _)| sent.column == *name)) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::InvalidRequest,
+            "Other network settings need the connection's secrets again: stored ones are not sent to another place.",
+        )
+        .at(
+            "/secrets",
+            "all secret members of settings.auth, as when the connection was created",
+        ))
+    }
+
+    /// Opens the canaries of a connection's versions through the settings that it would have.
+    ///
+    /// # Errors
+    /// `connection_severed`, `connection_refused_at_check`, and why the provider could not be asked in time.
+    async fn prove(
+        &self,
+        cx: &RequestContext,
+        connection: &ConnectionEntry,
+        changed: &Connection,
+        replaced: &[(SealedName, Secret)],
+        demand: Demand,
+    ) -> Result<Proven, Failure> {
+        if connection.view().severed {
+            return Err(Failure::new(
+                Code::ConnectionSevered,
+                "The connection is severed, so nothing can be tried through it.",
+            )
+            .advice("Restore the connection first."));
+        }
+        let found = self.store.canaries(cx.tenant(), connection.id(), MOST).await?;
+        match demand {
+            Demand::OfEveryKey => every_key_has_one(&found)?,
+            Demand::Existing => {}
+        }
+        let made = self.directory().connect_anew(changed, replaced, connection.switch()).await;
+        let pipeline = made.map_err(|error| match error {
+            LoadError::Provider(error) => wrong_setting("/settings", error),
+            error => error.into(),
+        })?;
+        let tried = found.iter().filter_map(|version| Some((version, version.canary.as_ref()?)));
+        // An old version that the provider does not open any more wraps nothing either.
+        let tried = tried.filter(|(version, _)| version.is_primary || version.version.unwraps());
+        let tries = tried.map(|(version, canary)| {
+            let pipeline = &pipeline;
+            async move { open_canary(cx, pipeline, canary).await.map_err(|failure| refused(version, failure)) }
+        });
+        futures::stream::iter(tries.map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |tried| tried)
+            .await?;
+        let primaries = found.iter().filter(|version| version.is_primary);
+        Ok(Proven {
+            versions: primaries.map(|version| (version.key, version.version.number)).collect(),
+            pipeline,
+        })
+    }
+}
+
+/// The network settings that two settings of a connection differ in; `None` if they differ in others, too.
+pub(super) fn differing(factory: &dyn Factory, before: &str, after: &str) -> Option<Vec<String>> {
+    let (before, after) = (members(before)?, members(after)?);
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differing = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    let differing: Vec<String> = differing.cloned().collect();
+    let is_network = |name: &String| factory.network_settings().contains(&name.as_str());
+    differing.iter().all(is_network).then_some(differing)
+}
+
+fn members(settings: &str) -> Option<BTreeMap<String, Value>> {
+    serde_json::from_str(settings).ok()
+}
+
+/// Puts the fingerprints of both network settings into the record, also of a change that is refused.
+fn note(cx: &RequestContext, now: &Connection, settings: &str) {
+    let change = NetworkChange {
+        after: fingerprint(settings),
+        before: fingerprint(&now.settings),
+    };
+    cx.note(|fields| fields.network = Some(Box::new(change)));
+}
+
+/// SHA-256 of a connection's network settings as canonical JSON (`docs/audit-format.md`, `network`).
+fn fingerprint(settings: &str) -> Digest {
+    let mut members = members(settings).unwrap_or_default();
+    members.retain(|name, _| SETTINGS.contains(&name.as_str()));
+    // In the order of their names, and all are texts, which serde_json writes as RFC 8785 does.
+    let canonical = serde_json::to_vec(&members).unwrap_or_default();
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, &canonical).as_ref());
+    Digest(fingerprint)
+}
+
+/// Refuses where a canary is missing that would show where new data keys go.
+fn every_key_has_one(found: &[VersionCanary]) -> Result<(), Failure> {
+    let refused = |detail: String| Failure::new(Code::ConnectionRefusedAtCheck, detail);
+    if found.len() >= MOST as usize {
+        return Err(refused(format!(
+            "{MOST} or more versions of keys use the connection, which is more than can be tried."
+        ))
+        .advice(MOVE));
+    }
+    let primaries: Vec<&VersionCanary> = found.iter().filter(|version| version.is_primary).collect();
+    if primaries.is_empty() {
+        return Err(
+            refused("No key uses the connection, so nothing shows that the new settings lead to the same provider.".to_owned())
+                .advice("Create another connection with these settings, and delete this one."),
+        );
+    }
+    let without: Vec<String> = primaries
+        .iter()
+        .filter(|version| version.canary.is_none())
+        .map(|version| named(version))
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    let more = if without.len() > NAMED { " and others" } else { "" };
+    let names = without.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    Err(refused(format!(
+        "Nothing shows that the new settings lead to the same provider: no canary was made of {names}{more}."
+    ))
+    .advice(CHECK))
+}
+
+const CHECK: &str = "While the settings of now still work, check the connection (`claviger connections check`), which makes the canaries. \
+                     Otherwise create another connection with the new settings, and detach and adopt the keys through it.";
+const MOVE: &str = "Create another connection with the new settings, and detach and adopt the keys through it.";
+const COMPARE: &str = "Compare address, ca and proxy with the provider's own, and the secrets; nothing was changed.";
+
+/// The failure of a canary that does not open through the new settings.
+fn refused(version: &VersionCanary, failure: Failure) -> Failure {
+    match failure.code {
+        Code::ConnectionSevered | Code::DeadlineExceeded | Code::RateLimited | Code::Internal => failure,
+        code => {
+            let why = match code {
+                Code::CiphertextRejected => "the server has another key, or none.".into(),
+                _ => failure.detail,
+            };
+            let detail = format!("Through the new settings, the canary of {} does not open: {why}", named(version));
+            let refused = Failure::new(Code::ConnectionRefusedAtCheck, detail).advice(failure.advice.unwrap_or(COMPARE));
+            Failure {
+                provider: failure.provider,
+                provider_message: failure.provider_message,
+                ..refused
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SETTINGS, fingerprint};
+
+    #[test]
+    fn a_fingerprint_is_of_the_network_settings_alone() {
+        assert!(SETTINGS.is_sorted());
+        // printf '%s' '{"address":"https://vault.example/","ca":"A\nB"}' | sha256sum
+        let settings = r#"{"mount":"transit","address":"https://vault.example/","auth":{"token":{}},"ca":"A\nB"}"#;
+        let expected = "a9bec59e859ae18ef8377036324dfa932e53e99412d04d9285c4e3eaa9762c0f";
+        assert_eq!(hex::encode(fingerprint(settings).0), expected);
+        let reordered = r#"{"ca":"A\nB","address":"https://vault.example/","mount":"kms"}"#;
+        assert_eq!(fingerprint(reordered), fingerprint(settings));
+        let other = r#"{"ca":"A\nC","address":"https://vault.example/","mount":"kms"}"#;
+        assert_ne!(fingerprint(other), fingerprint(settings));
+    }
+}
