@@ -15,8 +15,8 @@
 //!
 //! [`CallError::is_refused_login`]: super::call_error::CallError::is_refused_login
 
+mod credential_source;
 mod lifetime;
-mod source;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -24,8 +24,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use credential_source::{CredentialSource, refusal_pause};
 pub use lifetime::{BearerToken, Expiring, Lifetime, RENEWAL_MARGIN, Term};
-pub use source::{CredentialSource, refusal_pause};
 
 use tokio::time::timeout;
 

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::credential_source::CredentialSource;
 use super::lifetime::Lifetime;
-use super::source::CredentialSource;
 use crate::jitter::jitter;
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::secrets::Stamp;

@@ -40,7 +40,7 @@ type FetchError = CallError<Denied>;
 
 /// What the next logins meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reply {
+enum FakeResponse {
     Token,
     Refused,
     Away,
@@ -49,7 +49,7 @@ enum Reply {
 /// Credentials of ten minutes, numbered from 1, renewed after eight.
 struct Numbered {
     logins: AtomicU32,
-    answer: Mutex<Reply>,
+    answer: Mutex<FakeResponse>,
     /// A login waits for a permit.
     gate: Semaphore,
     final_one: AtomicBool,
@@ -60,7 +60,7 @@ struct Numbered {
 type Number = Expiring<u32>;
 
 impl Numbered {
-    fn answers(&self, answer: Reply) {
+    fn answers(&self, answer: FakeResponse) {
         *self.answer.lock() = answer;
     }
 
@@ -78,12 +78,12 @@ impl CredentialSource for Numbered {
         drop(self.gate.acquire().await);
         let answer = *self.answer.lock();
         match answer {
-            Reply::Token => Ok(Expiring {
+            FakeResponse::Token => Ok(Expiring {
                 credential: number,
                 term: Term::renewed_after(10 * MINUTE, 8 * MINUTE),
             }),
-            Reply::Refused => Err(CallError::Refused(Denied).in_login()),
-            Reply::Away => Err(CallError::Timeout.in_login()),
+            FakeResponse::Refused => Err(CallError::Refused(Denied).in_login()),
+            FakeResponse::Away => Err(CallError::Timeout.in_login()),
         }
     }
 
@@ -114,7 +114,7 @@ impl Bench {
     fn with(kept: bool, file: Option<PathBuf>) -> Self {
         let source = Numbered {
             logins: AtomicU32::new(0),
-            answer: Mutex::new(Reply::Token),
+            answer: Mutex::new(FakeResponse::Token),
             gate: Semaphore::new(1),
             final_one: AtomicBool::new(false),
             kept,
@@ -198,7 +198,7 @@ async fn a_login_goes_on_when_its_first_caller_goes_away() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_login_is_remembered_for_pauses_that_grow() {
     let bench = Bench::new();
-    bench.source().answers(Reply::Refused);
+    bench.source().answers(FakeResponse::Refused);
     let (a, b) = tokio::join!(bench.kind(), bench.kind());
     assert_eq!((a, b), (ErrorKind::ProviderDenied, ErrorKind::ProviderDenied));
     assert_eq!((bench.source().logins(), bench.state()), (1, LoginState::Refused));
@@ -212,7 +212,7 @@ async fn a_refused_login_is_remembered_for_pauses_that_grow() {
         assert_eq!(bench.kind().await, ErrorKind::ProviderDenied);
         assert_eq!(bench.source().logins(), logins, "after {pause} s");
     }
-    bench.source().answers(Reply::Token);
+    bench.source().answers(FakeResponse::Token);
     advance(MINUTE).await;
     assert_eq!((bench.number().await.unwrap(), bench.state()), (6, LoginState::Ok));
 }
@@ -220,14 +220,14 @@ async fn a_refused_login_is_remembered_for_pauses_that_grow() {
 #[tokio::test(start_paused = true)]
 async fn a_check_tries_a_refused_login_at_once_and_once() {
     let bench = Bench::new();
-    bench.source().answers(Reply::Refused);
+    bench.source().answers(FakeResponse::Refused);
     bench.kind().await;
     let check = OpContext::for_system("check", TenantId::random(), MINUTE).checking();
     for _ in 0..3 {
         assert!(bench.session.current(check.login()).await.is_err());
     }
     assert_eq!(bench.source().logins(), 2);
-    bench.source().answers(Reply::Token);
+    bench.source().answers(FakeResponse::Token);
     assert!(bench.number().await.is_err());
     let check = OpContext::for_system("check", TenantId::random(), MINUTE).checking();
     assert_eq!(bench.session.current(check.login()).await.unwrap().credential, 3);
@@ -237,12 +237,12 @@ async fn a_check_tries_a_refused_login_at_once_and_once() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_not_remembered() {
     let bench = Bench::new();
-    bench.source().answers(Reply::Away);
+    bench.source().answers(FakeResponse::Away);
     for logins in 1..4 {
         assert_eq!(bench.kind().await, ErrorKind::UpstreamTimeout);
         assert_eq!((bench.source().logins(), bench.state()), (logins, LoginState::Failing));
     }
-    bench.source().answers(Reply::Token);
+    bench.source().answers(FakeResponse::Token);
     assert_eq!(bench.number().await.unwrap(), 4);
 }
 
@@ -266,7 +266,7 @@ async fn a_live_credential_serves_while_its_renewal_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_credential_serves_to_its_end_while_its_renewal_fails() {
-    for answer in [Reply::Away, Reply::Refused] {
+    for answer in [FakeResponse::Away, FakeResponse::Refused] {
         let bench = Bench::new();
         let begin = Instant::now();
         bench.number().await.unwrap();
@@ -322,7 +322,7 @@ async fn the_only_credential_is_not_replaced() {
 async fn a_refused_replacement_is_remembered() {
     let bench = Bench::new();
     bench.number().await.unwrap();
-    bench.source().answers(Reply::Refused);
+    bench.source().answers(FakeResponse::Refused);
     for _ in 0..3 {
         assert_eq!(bench.called(2).await.1, None);
     }
@@ -364,9 +364,9 @@ async fn a_changed_file_ends_a_refusal_and_replaces_a_live_credential() {
     let path = std::env::temp_dir().join(format!("claviger-login-{}", u64::from_le_bytes(name)));
     std::fs::write(&path, "wrong").unwrap();
     let bench = Bench::with(false, Some(path.clone()));
-    bench.source().answers(Reply::Refused);
+    bench.source().answers(FakeResponse::Refused);
     bench.kind().await;
-    bench.source().answers(Reply::Token);
+    bench.source().answers(FakeResponse::Token);
     assert_eq!(bench.kind().await, ErrorKind::ProviderDenied, "remembered");
     for (content, expected) in [("the right one", 2), ("another", 3)] {
         std::fs::write(&path, content).unwrap();
