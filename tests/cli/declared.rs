@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use claviger_test_support::{Gateway, Started, Tune, records};
 use serde_json::{Value, json};
 
-const DECLARED: &str = r#"
+pub const DECLARED: &str = r#"
 [[tenants]]
 name = "acme"
 id = "00112233445566778899aabbccddeeff"
@@ -24,19 +24,19 @@ connection = "embedded"
 id = "0123456789abcdef0123456789abcdef"
 "#;
 
-struct Bench {
-    gateway: Gateway,
+pub struct Bench {
+    pub gateway: Gateway,
     file: PathBuf,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let gateway = Gateway::new(crate::BINARY);
         let file = gateway.token_file().with_extension("toml");
         Self { gateway, file }
     }
 
-    fn tune(&self, text: &str) -> Tune {
+    pub fn tune(&self, text: &str) -> Tune {
         std::fs::write(&self.file, text).unwrap();
         let arguments = vec!["--config".to_owned(), self.file.to_str().unwrap().to_owned()];
         Tune {
@@ -45,7 +45,7 @@ impl Bench {
         }
     }
 
-    fn serve(&self, text: &str) -> Started {
+    pub fn serve(&self, text: &str) -> Started {
         self.gateway.serve(&self.tune(text))
     }
 
@@ -59,7 +59,7 @@ impl Bench {
 }
 
 /// Declared keys are made beside the serving.
-async fn key(started: &Started, name: &str) -> Value {
+pub async fn key(started: &Started, name: &str) -> Value {
     let client = started.tenant("acme");
     for _ in 0..1000 {
         let answer = client.get(&format!("/v1/keys/{name}")).await;
@@ -297,7 +297,7 @@ async fn a_missing_secret_file_of_one_tenant_stops_nobody_else_and_heals() {
 }
 
 /// A command of ours with the operator's token: how it ended, and all that it wrote.
-fn command(bench: &Bench, started: &Started, arguments: &[&str]) -> (i32, String) {
+pub fn command(bench: &Bench, started: &Started, arguments: &[&str]) -> (i32, String) {
     let mut command = std::process::Command::new(crate::BINARY);
     command
         .env_clear()
@@ -364,62 +364,6 @@ async fn what_is_declared_later_is_planned_and_applied_without_a_restart() {
         let refused = theirs.post_empty(&format!("/v1/declared/{act}")).await;
         refused.expect_problem(403, "permission_denied");
     }
-}
-
-#[tokio::test]
-async fn what_is_no_longer_declared_is_told_and_the_tenants_once_it_is_released() {
-    let bench = Bench::new();
-    let started = bench.serve(DECLARED);
-    key(&started, "orders").await;
-    let client = started.tenant("acme");
-    let refused = command(&bench, &started, &["release", "key", "acme", "orders"]);
-    assert!(refused.0 != 0 && refused.1.contains("managed_by_config"), "{refused:?}");
-
-    // The connection of `globex` stays.
-    let rest = DECLARED.replace("[\"acme\", \"globex\"]", "[\"globex\"]");
-    bench.tune(rest.split("[[keys]]").next().unwrap());
-    let told = "- connection acme/embedded: not declared\n- key acme/orders: not declared\n3 as declared\n";
-    for act in ["plan", "apply"] {
-        assert_eq!(command(&bench, &started, &[act]), (0, told.to_owned()));
-    }
-    // Until then it is as if it were declared.
-    client.delete("/v1/keys/orders").await.expect_problem(409, "managed_by_config");
-
-    let released = command(&bench, &started, &["release", "key", "acme", "orders"]);
-    assert_eq!(released.0, 0, "{released:?}");
-    let shown = client.get("/v1/keys/orders").await.expect_status(200);
-    assert_eq!(shown["managed_by"], Value::Null);
-    assert_eq!(command(&bench, &started, &["release", "connection", "acme", "embedded"]).0, 0);
-    // Again, it changes nothing.
-    assert_eq!(command(&bench, &started, &["release", "key", "acme", "orders"]).0, 0);
-    assert_eq!(client.get("/v1/keys/orders").await.expect_status(200), shown);
-    assert_eq!(command(&bench, &started, &["plan"]), (0, "3 as declared\n".to_owned()));
-    let records = records(&bench.gateway.data());
-    let of_tenant = |record: &&Value| {
-        let update = ["UpdateKey", "UpdateConnection"].map(Value::from).contains(&record["operation"]);
-        update && record["kind"] == "outcome" && record["tenant"] == "00112233445566778899aabbccddeeff"
-    };
-    assert_eq!(
-        records.iter().filter(of_tenant).count(),
-        3,
-        "each has its record in the tenant's log"
-    );
-
-    for (kind, tenant, name, code) in [
-        ("key", "acme", "nobody", "not_found"),
-        ("key", "nowhere", "orders", "not_found"),
-        ("connection", "globex", "embedded", "managed_by_config"),
-    ] {
-        let body = json!({"kind": kind, "tenant": tenant, "name": name});
-        let refused = started.operator().post("/v1/declared/release", &body).await;
-        assert_eq!(refused.body["code"], code, "{}", refused.text);
-    }
-    // It outlives the process, and the tenant ends it.
-    assert!(started.terminate());
-    let started = bench.serve("");
-    let client = started.tenant("acme");
-    assert_eq!(client.delete("/v1/keys/orders").await.status, 204);
-    assert_eq!(client.delete("/v1/connections/embedded").await.status, 204);
 }
 
 #[tokio::test]

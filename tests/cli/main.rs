@@ -13,6 +13,7 @@ mod declared;
 mod exits;
 mod members;
 mod providers;
+mod released;
 mod secrets;
 mod start;
 mod support;

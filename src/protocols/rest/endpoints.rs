@@ -7,7 +7,7 @@ use super::handler::{with_body, with_optional_body, without_body};
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::route::Route;
-use super::{batch, capabilities, connections, data_keys, declared, inspect, keys, principals, tenants, tokens};
+use super::{batch, capabilities, connection_check, connections, data_keys, declared, inspect, keys, principals, tenants, tokens};
 use crate::broker::Failure;
 
 /// Declares the endpoints: the enum that names them, the entry of each, and the one place that calls
@@ -52,7 +52,7 @@ endpoints! {
     GetConnection:          connections::GET, without_body(connections::get);
     UpdateConnection:       connections::UPDATE, with_body(connections::update);
     DeleteConnection:       connections::DELETE, without_body(connections::delete);
-    CheckConnection:        connections::CHECK, without_body(connections::check);
+    CheckConnection:        connection_check::CHECK, without_body(connection_check::check);
     GetCapabilities:        capabilities::GET, without_body(capabilities::get);
     SeverConnection:        connections::SEVER, without_body(connections::sever);
     RestoreConnection:      connections::RESTORE, without_body(connections::restore);

@@ -7,6 +7,7 @@ mod batch;
 mod batch_request;
 mod batch_response;
 mod capabilities;
+mod connection_check;
 mod connection_login;
 mod connections;
 mod data_keys;
