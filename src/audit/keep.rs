@@ -33,6 +33,7 @@ use super::role::RecordSummary;
 use super::scalar::{Digest, Number, Timestamp};
 use super::scan::{NO_FRAME, OpenError, parse};
 use super::segments::{Segments, names};
+use super::state::Begun;
 use super::survey::Survey;
 
 /// The file whose lock a backup shares and a removal takes alone.
@@ -224,7 +225,7 @@ impl Keeper {
         Ok(Some(Part {
             removed: Removed {
                 archived: self.keep.archive.is_some(),
-                changed: None,
+                changed: survey.begun.and_then(Begun::changed).map(number),
                 from: Number::saturating(from),
                 more: false,
                 next: content.next.into_iter().collect(),
@@ -238,7 +239,7 @@ impl Keeper {
     }
 
     /// Archives the part, records its removal, and removes its files. `changed` is the position of the
-    /// last change in it or before it that took effect, all of which the store has.
+    /// last change in it that took effect. The store has all of them.
     ///
     /// # Errors
     /// [`KeepError`]; the next round goes on.
@@ -257,7 +258,7 @@ impl Keeper {
             }
         };
         let (from, to) = (removed.from.get(), removed.to.get());
-        removed.changed = changed.map(|Position(changed)| Number::saturating(changed));
+        removed.changed = removed.changed.max(changed.map(number));
         for record in records(&self.origin, removed, window) {
             log.append_one(record, REMOVAL, Instant::now() + PATIENCE).await?;
         }
@@ -316,6 +317,10 @@ impl Keeper {
         let is_open = survey.first_open.is_some_and(|open| open.0 < to);
         to <= last && !is_small && !is_open && !survey.unreported
     }
+}
+
+const fn number(position: Position) -> Number {
+    Number::saturating(position.0)
 }
 
 /// The records of a removal, of which the last one makes it complete.
