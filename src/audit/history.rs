@@ -79,7 +79,7 @@ impl ChangeHistory {
             }
         }
         let compared = applied.first().copied().or(last);
-        // What was before the beginning is in the store: `check_removed`. No record is at the beginning.
+        // What was before the beginning is in the store (`lacks_removed`). No record is at the beginning.
         let compared = compared.max((self.start > 0).then_some(Position(self.start)));
         let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
         let mut from = match compared {

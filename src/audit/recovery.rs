@@ -129,7 +129,6 @@ pub(super) fn open_on(
         check_last_record(&file, &resumed, &options)?;
         resumed
     };
-    remove_leftovers(&mut file, &*disk, &state);
     if let Some(compared) = options.compared {
         state.effective.forget_until(compared);
     }
@@ -144,6 +143,8 @@ pub(super) fn open_on(
     // What the last process wrote can be read here, but may not be on the disk yet.
     let from = if was_clean { tip.end } else { synced };
     resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
+    // From here on the records of a removal are durable.
+    remove_leftovers(&mut file, &*disk, &state);
     let open_intents = open_intents(&file, &state)?;
     let mut maker = Maker::new(disk.clone(), folder.join(NEXT_NAME));
     let tip = match file.is_old() {
@@ -241,7 +242,7 @@ struct Resumed {
     was_clean: bool,
 }
 
-/// Finishes a removal whose records are durable.
+/// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
 fn remove_leftovers(file: &mut Segments, disk: &dyn Disk, state: &State) {
     let Some(begun) = state.begun else { return };
     for path in file.forget_before(begun.to) {
@@ -264,7 +265,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     }
     let (known, is_new) = match found {
         // Of an older copy of the log.
-        Found::Known(known) if known.tip.end < file.start() => {
+        Found::Known(known) if known.tip.end.min(known.tip.commit.unwrap_or(u64::MAX)) < file.start() => {
             tracing::warn!("the audit log's sidecar is older than the log's first file; the whole log is read");
             (beginning::read(file)?, false)
         }
