@@ -78,7 +78,9 @@ impl Bench {
     /// Every record of the archive and of the data folder: no number of a tenant is missing or there twice.
     fn all_records(&self) -> Vec<Value> {
         let whole = tempfile::tempdir().expect("a folder");
-        let old = fs::read_dir(self.files()).expect("the archive").map(|entry| entry.expect("an entry").path());
+        let old = fs::read_dir(self.files())
+            .expect("the archive")
+            .map(|entry| entry.expect("an entry").path());
         for path in old.chain(log_files(&self.gateway.data()).into_iter().map(|(_, path)| path)) {
             if path.extension().is_some_and(|extension| extension == "log") {
                 fs::copy(&path, whole.path().join(path.file_name().expect("a name"))).expect("copied");
@@ -100,7 +102,10 @@ async fn fill(client: &Client) -> bool {
     let item = json!({"key": "orders", "plaintext": false});
     let body = json!({"items": vec![item; 1000]});
     for _ in 0..2 {
-        match client.try_send(client.request(reqwest::Method::POST, "/v1/batch/data-keys").json(&body)).await {
+        match client
+            .try_send(client.request(reqwest::Method::POST, "/v1/batch/data-keys").json(&body))
+            .await
+        {
             Some(answer) => drop(answer.expect_status(200)),
             None => return false,
         }
@@ -130,7 +135,10 @@ async fn archived() {
     let name = format!("audit-{:020}.log", first["from"].as_u64().expect("a position"));
     let content = fs::read(bench.files().join(name)).expect("the archived file");
     assert_eq!(first["sha256"], hex::encode(digest(&SHA256, &content)));
-    assert_eq!((&first["archived"], content.len() as u64), (&json!(true), first["to"].as_u64().expect("a position")));
+    assert_eq!(
+        (&first["archived"], content.len() as u64),
+        (&json!(true), first["to"].as_u64().expect("a position"))
+    );
 
     starts_plainly(&bench.gateway);
     // With every number still known.
@@ -172,7 +180,11 @@ async fn killed() {
         bench.all_records();
     }
     assert!(started.terminate());
-    let removals = bench.all_records().iter().filter(|record| record["operation"] == "RemoveSegment").count();
+    let removals = bench
+        .all_records()
+        .iter()
+        .filter(|record| record["operation"] == "RemoveSegment")
+        .count();
     assert!(removals > 3, "{removals}");
     starts_plainly(&bench.gateway);
 }
@@ -200,7 +212,10 @@ async fn occupied() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(started.output().contains("has other content") || started.output().contains("with other content"));
-    assert_eq!((fs::read(&path).expect("the file"), bench.starts()[0]), (b"of another log".to_vec(), 0));
+    assert_eq!(
+        (fs::read(&path).expect("the file"), bench.starts()[0]),
+        (b"of another log".to_vec(), 0)
+    );
     fs::remove_file(&path).expect("removed");
     bench.until_shorter(&started, 0).await;
     assert!(started.terminate());

@@ -34,7 +34,9 @@ impl Bench {
 async fn shorten(log: &Log, keeper: &Keeper) -> Result<usize, KeepError> {
     for removed in 0.. {
         let Some(survey) = log.survey().await else { return Ok(removed) };
-        let Some(part) = keeper.next_part(&survey)? else { return Ok(removed) };
+        let Some(part) = keeper.next_part(&survey)? else {
+            return Ok(removed);
+        };
         keeper.remove(log, part, None).await?;
     }
     unreachable!("a log has an end")
@@ -93,13 +95,22 @@ async fn the_oldest_files_go_and_the_log_goes_on_with_and_without_its_sidecar() 
     let removed = shorten(&log, &bench.keeper(by_bytes(None))).await.unwrap();
     let after = starts(&bench);
     assert!(removed > 1, "{removed}");
-    assert!(after[0] > 0 && before.ends_with(&after[..before.len() - removed]), "{before:?} {after:?}");
+    assert!(
+        after[0] > 0 && before.ends_with(&after[..before.len() - removed]),
+        "{before:?} {after:?}"
+    );
     assert!(bench.end() - after[0] >= KEPT, "too much is gone");
     let pairs: Vec<_> = before.windows(2).take(removed).map(|pair| (pair[0], pair[1])).collect();
     assert_eq!(told(&bench), pairs);
-    let record = bench.records().into_iter().find_map(|(_, record)| record.removed.clone().map(|removed| (record, removed)));
+    let record = bench
+        .records()
+        .into_iter()
+        .find_map(|(_, record)| record.removed.clone().map(|removed| (record, removed)));
     let (record, first) = record.unwrap();
-    assert_eq!((record.tenant(), record.operation().as_str()), (TenantId::INSTALLATION, "RemoveSegment"));
+    assert_eq!(
+        (record.tenant(), record.operation().as_str()),
+        (TenantId::INSTALLATION, "RemoveSegment")
+    );
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &content);
     assert_eq!(&first.sha256.0, digest.as_ref());
     assert_eq!(first.next[&tenant(2)].get(), 1);
@@ -184,7 +195,9 @@ async fn with_an_error_at_each_step_the_next_round_goes_on() {
             let reached = bench.disk.get(|disk| disk.steps >= begun + step);
             bench.disk.set(|disk| disk.failing_step = None);
             assert!(first.is_ok() || reached, "step {step}: {first:?}");
-            shorten(&log, &keeper).await.unwrap_or_else(|error| panic!("step {step} with {kind}: {error}"));
+            shorten(&log, &keeper)
+                .await
+                .unwrap_or_else(|error| panic!("step {step} with {kind}: {error}"));
             assert_eq!(starts(&bench)[0], told(&bench).last().unwrap().1, "step {step}");
             assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 100, "step {step}");
             log.close().await;
@@ -192,7 +205,11 @@ async fn with_an_error_at_each_step_the_next_round_goes_on() {
             let Recovered { log, .. } = bench.try_open(small()).unwrap_or_else(|error| panic!("step {step}: {error}"));
             assert_eq!(unwrap_once(&log, tenant(2)).await.unwrap().sequence, 1, "step {step}");
             log.close().await;
-            assert_eq!(numbers(&together(archive.path(), &bench)), (0..101).collect::<Vec<_>>(), "step {step}");
+            assert_eq!(
+                numbers(&together(archive.path(), &bench)),
+                (0..101).collect::<Vec<_>>(),
+                "step {step}"
+            );
             if !reached {
                 assert!(step > 20, "{step} steps are too few");
                 break;
@@ -230,9 +247,30 @@ async fn what_is_needed_stays() {
     shorten(&log, &by_age).await.unwrap();
     let first = starts(&bench)[..2].to_vec();
     assert!(first[0] <= position && position < first[1], "{first:?} {position}");
-    intent.resolve(Outcome::Failed("internal"), |_| (), (), soon()).await.map(drop).unwrap();
+    intent
+        .resolve(Outcome::Failed("internal"), |_| (), (), soon())
+        .await
+        .map(drop)
+        .unwrap();
     assert!(shorten(&log, &by_age).await.unwrap() > 0, "by age");
     assert!(bench.end() - starts(&bench)[0] >= LEAST);
+    log.close().await;
+}
+
+#[tokio::test]
+async fn on_a_full_disk_a_removal_may_use_the_reserve() {
+    let bench = filled().await;
+    let Recovered { log, .. } = bench.try_open(small()).unwrap();
+    bench.until_reserved(&log).await;
+    bench.disk.leave(0);
+    log.check();
+    assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap_err().reason(), Reason::DiskFull);
+    assert!(shorten(&log, &bench.keeper(by_bytes(None))).await.unwrap() > 0);
+    log.close().await;
+    bench.disk.set(|disk| disk.capacity = None);
+    fs::remove_file(bench.index_path()).unwrap();
+    let Recovered { log, .. } = bench.try_open(small()).unwrap();
+    assert_eq!(unwrap_once(&log, tenant(2)).await.unwrap().sequence, 1);
     log.close().await;
 }
 
@@ -250,7 +288,10 @@ async fn the_archive_is_never_overwritten() {
     for content in [&other[..], &own[..100], b""] {
         fs::write(folder.join(name), content).unwrap();
         let refused = shorten(&log, &keeper).await.unwrap_err();
-        assert!(matches!(&refused, KeepError::Archive(ArchiveError::Differs(path)) if path.ends_with(name)), "{refused}");
+        assert!(
+            matches!(&refused, KeepError::Archive(ArchiveError::Differs(path)) if path.ends_with(name)),
+            "{refused}"
+        );
         assert_eq!(fs::read(folder.join(name)).unwrap(), content);
         assert_eq!((starts(&bench)[0], told(&bench).len()), (0, 0));
     }
@@ -322,7 +363,11 @@ async fn the_numbers_of_many_tenants_take_several_records() {
         let Some(removed) = record.removed else { continue };
         sizes.entry(removed.to.get()).or_insert_with(Vec::new).push(removed.next.len());
     }
-    assert!(sizes.into_values().any(|sizes| sizes.len() == 3 && sizes.iter().sum::<usize>() > 2500));
+    assert!(
+        sizes
+            .into_values()
+            .any(|sizes| sizes.len() == 3 && sizes.iter().sum::<usize>() > 2500)
+    );
     log.close().await;
     fs::remove_file(bench.index_path()).unwrap();
     let Recovered { log, .. } = bench.try_open(small()).unwrap();
