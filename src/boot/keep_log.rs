@@ -19,14 +19,14 @@ pub(super) struct LogKeeper {
 
 /// Why the oldest files are not removed.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ShortenError {
     #[error(transparent)]
     Keep(#[from] KeepError),
     #[error(transparent)]
     Compare(#[from] RecoverError),
 }
 
-impl Failed {
+impl ShortenError {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Keep(error) => error.as_str(),
@@ -54,7 +54,7 @@ impl LogKeeper {
         })
     }
 
-    async fn remove_due(&self) -> Result<(), Failed> {
+    async fn remove_due(&self) -> Result<(), ShortenError> {
         for _ in 0..PARTS {
             let Some(survey) = self.broker.log().survey().await.map(Arc::new) else {
                 return Ok(());
