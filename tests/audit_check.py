@@ -80,7 +80,7 @@ def shortened(binary):
     """The records that are left in a folder whose oldest files were archived: the reader finds what was
     removed in them, and misses a file that goes without a record."""
     with tempfile.TemporaryDirectory(prefix="claviger-archive-") as archive:
-        variables = {"CLAVIGER_AUDIT__KEEP__BYTES": "64KiB", "CLAVIGER_AUDIT__ARCHIVE__FOLDER": archive}
+        variables = {"CLAVIGER_AUDIT__KEEP__BYTES": "3MiB", "CLAVIGER_AUDIT__ARCHIVE__FOLDER": archive}
         with Gateway(binary, variables) as gateway:
             gateway.with_tenant(TENANT, "orders")
             items = [{"key": "orders", "plaintext": False}] * 1000
@@ -91,6 +91,7 @@ def shortened(binary):
             gateway.stop()
             left = list(audit_reader.read(audit_reader.load(gateway.data)))
             files = sorted(gateway.data.glob("audit-*.log"))
+            assert len(files) > 1, "too much is gone"
             [folder] = pathlib.Path(archive).glob("*/*")
             for file in folder.iterdir():
                 shutil.copy(file, gateway.data)

@@ -173,6 +173,11 @@ async fn archived() {
     assert!(started.terminate());
     assert!(bench.all_records().len() > all.len());
     // A file that goes without a record is missed.
+    let started = bench.gateway.serve(&Tune::default());
+    while bench.starts().len() < 2 {
+        assert!(fill(&started.tenant("acme")).await);
+    }
+    assert!(started.terminate());
     let (_, oldest) = log_files(&bench.gateway.data()).remove(0);
     fs::rename(&oldest, bench.folder.path().join("moved")).expect("moved");
     let said = refused(&bench.gateway, &bench.tune());
