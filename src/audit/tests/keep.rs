@@ -355,8 +355,13 @@ async fn the_numbers_of_many_tenants_take_several_records() {
     let entries = (0..2500).map(|number| (log.entry(of(number), Action::Wrap), Outcome::Success, ()));
     drop(log.record_batch(entries.collect(), soon()).await.unwrap());
     unwraps(&log, 100).await;
-    let removed = shorten(&log, &bench.keeper(by_bytes(None))).await.unwrap();
-    assert!(removed > 0);
+    // These records are longer than the files here, so that there is always something due.
+    let keeper = bench.keeper(by_bytes(None));
+    for _ in 0..2 {
+        let survey = log.survey().await.unwrap();
+        let part = keeper.next_part(&survey).unwrap().unwrap();
+        keeper.remove(&log, part, None).await.unwrap();
+    }
     let mut sizes = BTreeMap::new();
     for (_, record) in bench.records() {
         let Some(removed) = record.removed else { continue };
