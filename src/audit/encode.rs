@@ -13,6 +13,7 @@ use super::fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, Policy, ProviderCall, Rewrap, RewrapEnd, Source, VisibleContext, Window,
 };
 use super::record::Record;
+use super::removed::Removed;
 use super::scalar::{Digest, Number, Text, Timestamp};
 use super::state_change::{Object, ObjectId, StateChange, Verb};
 
@@ -92,6 +93,7 @@ impl Record {
             provider_calls_omitted,
             provider_key_material,
             provider_request_id,
+            removed,
             request_id,
             result,
             rewrap,
@@ -117,7 +119,7 @@ impl Record {
             put_present!(out: latency_us, lost);
             put_member!(out: node = node.as_str(), operation = operation);
             put_present!(out: policy, principal, provider, provider_calls, provider_calls_omitted, provider_key_material);
-            put_present!(out: provider_request_id, request_id, result, rewrap);
+            put_present!(out: provider_request_id, removed, request_id, result, rewrap);
             out.extend_from_slice(b",\"sequence\":");
             number_at = out.len();
             put_present!(out: source);
@@ -382,6 +384,33 @@ impl Json for Lost {
         let Self { from, to } = self;
         put_object(out, |out| {
             put_member!(out: from = from, to = to);
+        });
+    }
+}
+
+impl Json for Removed {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self {
+            archived,
+            changed,
+            from,
+            more,
+            next,
+            sha256,
+            to,
+        } = self;
+        put_object(out, |out| {
+            if *archived {
+                put_member!(out: archived = archived);
+            }
+            put_present!(out: changed);
+            put_member!(out: from = from);
+            if *more {
+                put_member!(out: more = more);
+            }
+            out.extend_from_slice(b",\"next\":");
+            put_pairs(out, next.iter());
+            put_member!(out: sha256 = sha256, to = to);
         });
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use claviger_provider::{ConnectionId, DekId, KeyId, PrincipalId, ProviderKind, TokenId};
 use proptest::prelude::*;
 
+use super::super::removed::Removed;
 use super::super::stamp::Stamped;
 use super::*;
 
@@ -61,6 +62,15 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.set_provider_calls(vec![call; 9], 1);
     record.provider_key_material = text("m");
     record.provider_request_id = text("r");
+    record.removed = Some(Box::new(Removed {
+        archived: true,
+        changed: Some(3.into()),
+        from: 0.into(),
+        more: true,
+        next: [(tenant(1), 4.into()), (tenant(2), 5.into())].into(),
+        sha256: Digest([14; 32]),
+        to: 9.into(),
+    }));
     record.request_id = text("q");
     record.rewrap = Some(Rewrap {
         source: end(1),
@@ -106,7 +116,7 @@ fn every_member_is_in_canonical_order() {
     let json = written(record, 12_345);
     assert_canonical(&json, 12_345);
     let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 47, "`full` sets every member there is");
+    assert_eq!(value.as_object().unwrap().len(), 48, "`full` sets every member there is");
 }
 
 #[test]
@@ -277,6 +287,7 @@ fn thin(record: &mut Record, present: u64) {
     keep!(
         provider_key_material,
         provider_request_id,
+        removed,
         request_id,
         result,
         rewrap,
@@ -285,7 +296,7 @@ fn thin(record: &mut Record, present: u64) {
         truncated_bytes
     );
     keep!(unrecorded, window, withholds, wrapped_sha256);
-    assert_eq!(bit, 40, "a member is neither always present nor here");
+    assert_eq!(bit, 41, "a member is neither always present nor here");
 }
 
 proptest! {
