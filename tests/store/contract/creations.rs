@@ -59,14 +59,14 @@ async fn a_creation_lasts_until_a_change_ends_it(store: Arc<dyn Store>) {
         store.mark_applied(theirs, &NONE.ending(begun.made_as)).await.unwrap();
         let nowhere = key(&connection(ours, "nowhere"), "nowhere", "p");
         let failed = store
-            .create_key(&nowhere, &[nowhere.primary.clone()], &intent(9).ending(begun.made_as))
+            .create_key(&nowhere, std::slice::from_ref(&nowhere.primary), &intent(9).ending(begun.made_as))
             .await;
         refused!(failed, StoreError::NotFound);
         assert_eq!(store.creation(ours, begun.made_as).await.unwrap(), due);
         let connection = new_connection(&*store, ours, &format!("c-{}", begun.made_as)).await;
         let made = key(&connection, &begun.made_as.to_string(), &begun.made_as.to_string());
         store
-            .create_key(&made, &[made.primary.clone()], &intent(9).ending(begun.made_as))
+            .create_key(&made, std::slice::from_ref(&made.primary), &intent(9).ending(begun.made_as))
             .await
             .unwrap();
         refused!(store.creation(ours, begun.made_as).await, StoreError::NotFound);
