@@ -4,14 +4,20 @@ python3 audit_check.py BINARY
 
 The reader stops on damage and on a gap in a tenant's sequence numbers. The records must have
 each answered operation once and in order, across a SIGKILL, and no byte of a data key. After a
-cut in the middle the reader goes on behind the lost part. The
+cut in the middle the reader goes on behind the lost part, and without the oldest files that were
+archived at the first one that is left. The
 embedded provider calls no other service, so no record may have a provider call.
 """
 
 import base64
+import hashlib
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 
 import audit_reader
 from gateway import Gateway
@@ -43,8 +49,10 @@ def main(binary):
     print(f"{len(records)} records, in order, whole, and without the data key")
     lost = lost_part(binary)
     print(f"{len(lost)} records of a log that was cut while the gateway ran")
+    kept = shortened(binary)
+    print(f"{len(kept)} records of a log whose oldest files were archived")
     misused()
-    print("3 passed, 0 failed")
+    print("4 passed, 0 failed")
 
 
 def lost_part(binary):
@@ -66,6 +74,40 @@ def lost_part(binary):
     assert [record["cause"] for record in records if record["kind"] == "restarted"] == ["log_lost"]
     assert any(record["operation"] == "Rotate" for record in records), "a record after the loss is missing"
     return records
+
+
+def shortened(binary):
+    """The records that are left in a folder whose oldest files were archived: the reader finds what was
+    removed in them, and misses a file that goes without a record."""
+    with tempfile.TemporaryDirectory(prefix="claviger-archive-") as archive:
+        variables = {"CLAVIGER_AUDIT__KEEP__BYTES": "3MiB", "CLAVIGER_AUDIT__ARCHIVE__FOLDER": archive}
+        with Gateway(binary, variables) as gateway:
+            gateway.with_tenant(TENANT, "orders")
+            items = [{"key": "orders", "plaintext": False}] * 1000
+            until = time.monotonic() + 60
+            while (gateway.data / "audit-00000000000000000000.log").exists():
+                assert time.monotonic() < until, "the oldest file stays"
+                gateway.call("POST", "/v1/batch/data-keys", {"items": items}, tenant=TENANT)
+            gateway.stop()
+            left = list(audit_reader.read(audit_reader.load(gateway.data)))
+            files = sorted(gateway.data.glob("audit-*.log"))
+            assert len(files) > 1, "too much is gone"
+            [folder] = pathlib.Path(archive).glob("*/*")
+            for file in folder.iterdir():
+                shutil.copy(file, gateway.data)
+            whole = list(audit_reader.read(audit_reader.load(gateway.data)))
+            assert whole[-len(left) :] == left and len(whole) > len(left), "the archive does not continue in the folder"
+            told = [record["removed"] for record in whole if "removed" in record]
+            assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())] == [removed["sha256"] for removed in told]
+            for file in [*folder.iterdir(), pathlib.Path(files[0].name)]:
+                (gateway.data / file.name).unlink()
+            try:
+                list(audit_reader.read(audit_reader.load(gateway.data)))
+            except SystemExit as missing:
+                assert "no record says that they were removed" in str(missing), missing
+            else:
+                raise AssertionError("a missing file is not noticed")
+    return left
 
 
 def misused():

@@ -17,21 +17,28 @@ def crc32c(data, table=[]):
         crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
+class Log(bytes):
+    """The contents of all files of a log in a row. Offsets in it count from the position `begin`."""
+    begin = 0
+
 def load(folder):
-    """The contents of all files of the log in a row. What is missing between two files is zeros."""
+    """The log in a folder. What is missing between two files is zeros."""
     names = (re.fullmatch(r"audit(-\d{20})?\.log", name) for name in os.listdir(folder))
-    log = bytearray()
-    for start, name in sorted((int((name[1] or "-0")[1:]), name[0]) for name in names if name):
+    files = sorted((int((name[1] or "-0")[1:]), name[0]) for name in names if name)
+    begin, log = files[0][0] if files else 0, bytearray()
+    for start, name in files:
         # A closed file ends where the next one begins.
-        log = log[:start].ljust(start, b"\0")
+        log = log[: start - begin].ljust(start - begin, b"\0")
         with open(os.path.join(folder, name), "rb") as file:
             log += file.read()
-    return bytes(log)
+    log = Log(log)
+    log.begin = begin
+    return log
 
 def header(log, at):
     """(installation, node, offset of the first frame) of the header line at that offset, or None."""
-    words = log[at : at + 160].split(b"\n")[0].decode(errors="replace").split(" ")
-    if words[:1] + words[3:] == ["claviger-audit-log/2", str(at)] or words[0] == "claviger-audit-log/1" and at == 0:
+    words, position = log[at : at + 160].split(b"\n")[0].decode(errors="replace").split(" "), log.begin + at
+    if words[:1] + words[3:] == ["claviger-audit-log/2", str(position)] or words[0] == "claviger-audit-log/1" and position == 0:
         return words[1], words[2], at + len(" ".join(words)) + 1
 
 def frame(log, at):
@@ -44,20 +51,24 @@ def frame(log, at):
 def skip(log, at):
     """The offset at which the log goes on, if a lost part begins at this one."""
     prefix, check, to = struct.unpack_from(">IIQ", log, at) if at + 16 <= len(log) else (0, 0, 0)
-    return to if prefix == 0x40000008 and to >= at + 16 and crc32c(log[at + 8 : at + 16]) == check else None
+    whole = prefix == 0x40000008 and to >= log.begin + at + 16 and crc32c(log[at + 8 : at + 16]) == check
+    return to - log.begin if whole else None
 
 def read(log):
     """Every record of the log, in order."""
     assert header(log, 0), "not an audit log of these versions"
     installation, node, at = header(log, 0)
     numbers, lost = {}, None
+    # Where files were removed: the numbers with which the tenants begin here, what the records of the
+    # removal say of them, and whether these were found.
+    begins, removal, said, proven = {}, None, {}, log.begin == 0
     while True:
         if begun := header(log, at):
-            assert begun[:2] == (installation, node), f"the file at byte {at} is of another log"
+            assert begun[:2] == (installation, node), f"the file at byte {log.begin + at} is of another log"
             at = begun[2]
             continue
         if to := skip(log, at):
-            print(f"bytes {at} to {to} are lost", file=sys.stderr)
+            print(f"bytes {log.begin + at} to {log.begin + to} are lost", file=sys.stderr)
             # From here on the numbers may begin later: those between were of lost records.
             numbers, lost, at = {}, (lost or {}) | numbers, to
             continue
@@ -66,17 +77,28 @@ def read(log):
         record = json.loads(found[0])
         tenant = record["tenant"]
         assert (record["v"], record["installation"], record["node"]) == (1, installation, node)
-        if lost is None or tenant in numbers:
+        if tenant not in numbers and lost is None and not proven:
+            whole, begins[tenant] = True, record["sequence"]
+        elif lost is None or tenant in numbers:
             whole = record["sequence"] == numbers.get(tenant, 0)
         else:
             whole = record["sequence"] >= lost.get(tenant, 0)
-        assert whole, f"a record is missing before byte {at}"
+        assert whole, f"a record is missing before byte {log.begin + at}"
         numbers[tenant] = record["sequence"] + 1
+        if removed := record.get("removed"):
+            said = (said if removal == removed["to"] else {}) | removed["next"]
+            removal = removed["to"]
+            if removal == log.begin and not removed.get("more"):
+                proven = True
+                assert all(said.get(name, 0) == first for name, first in begins.items()), f"a record is missing after byte {removal}"
+                numbers, lost = (said | numbers, None) if lost is None else (numbers, said | lost)
         yield record
         at += 8 + len(found[0])
     marks = (at + mark.start() for mark in re.finditer(rb"\x80\x00|claviger-audit-log/2 |@\x00\x00\x08", log[at:]))
     if any((frame(log, n) or (b"", False))[1] or header(log, n) or skip(log, n) for n in marks):
-        sys.exit(f"damaged at byte {at}: acknowledged records follow")
+        sys.exit(f"damaged at byte {log.begin + at}: acknowledged records follow")
+    if not proven:
+        sys.exit(f"files are missing before byte {log.begin}: no record says that they were removed")
     if torn := len(log[at:].rstrip(b"\0")):
         print(f"{torn} bytes of a torn commit at the end", file=sys.stderr)
 

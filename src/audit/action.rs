@@ -87,6 +87,8 @@ string_enum! {
         Start = "Start",
         /// Calls to a provider that serve no request: logins, renewals, polling, recovery.
         Background = "Background",
+        /// The log's oldest files are removed.
+        RemoveSegment = "RemoveSegment",
     }
 }
 

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use claviger_provider::TenantId;
 
+use super::beginning;
 use super::file::{LogFile, RealDisk, sync_folder};
 use super::frame::{Frames, Step, leading_zeros};
-use super::index::{NAME as INDEX_NAME, Tip};
+use super::index::NAME as INDEX_NAME;
 use super::kill_file::NAME as KILL_FILE_NAME;
 use super::last_record::LastRecord;
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::scan::{FORKED, OpenError, replay};
 use super::segments::{self, Segments};
-use super::state::State;
 
 /// A file of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +127,9 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
     if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
         return Err(OpenError::damaged(Position(at), FORKED));
     }
-    let start = Tip {
-        end: file.start(),
-        commit: None,
-    };
-    let mut state = State::default();
-    let end = replay(&file, &origin, start, &mut state)?.end;
+    let begun = beginning::read(&file)?;
+    let mut state = begun.state;
+    let end = replay(&file, &origin, begun.tip, &mut state)?.end;
     if !is_blank_from(&file, end).map_err(OpenError::io("read"))? {
         return Err(OpenError::damaged(Position(end), "the copy ends within a record"));
     }

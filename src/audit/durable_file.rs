@@ -120,6 +120,16 @@ impl DurableFile {
         Ok(file)
     }
 
+    /// The files.
+    pub(super) fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Goes on without the closed files that end at that position or before it.
+    pub(super) fn forget_before(&mut self, position: u64) {
+        self.segments.forget_before(position);
+    }
+
     /// The durable length, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length

@@ -14,6 +14,7 @@ use super::fields::{
     VisibleContext, Window,
 };
 use super::record::Record;
+use super::removed::Removed;
 use super::scalar::{Digest, Number, Text, Timestamp};
 use super::state_change::{Object, ObjectId, StateChange, Verb};
 
@@ -94,6 +95,7 @@ impl Record {
             provider_calls_omitted,
             provider_key_material,
             provider_request_id,
+            removed,
             request_id,
             result,
             rewrap,
@@ -119,7 +121,7 @@ impl Record {
             put_present!(out: latency_us, lost, network);
             put_member!(out: node = node.as_str(), operation = operation);
             put_present!(out: policy, principal, provider, provider_calls, provider_calls_omitted, provider_key_material);
-            put_present!(out: provider_request_id, request_id, result, rewrap);
+            put_present!(out: provider_request_id, removed, request_id, result, rewrap);
             out.extend_from_slice(b",\"sequence\":");
             number_at = out.len();
             put_present!(out: source);
@@ -393,6 +395,33 @@ impl Json for NetworkChange {
         let Self { after, before } = self;
         put_object(out, |out| {
             put_member!(out: after = after, before = before);
+        });
+    }
+}
+
+impl Json for Removed {
+    fn put(&self, out: &mut Vec<u8>) {
+        let Self {
+            archived,
+            changed,
+            from,
+            more,
+            next,
+            sha256,
+            to,
+        } = self;
+        put_object(out, |out| {
+            if *archived {
+                put_member!(out: archived = archived);
+            }
+            put_present!(out: changed);
+            put_member!(out: from = from);
+            if *more {
+                put_member!(out: more = more);
+            }
+            out.extend_from_slice(b",\"next\":");
+            put_pairs(out, next.iter());
+            put_member!(out: sha256 = sha256, to = to);
         });
     }
 }

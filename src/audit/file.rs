@@ -1,8 +1,8 @@
 //! The disk under the log, behind a small trait so that tests can make it slow, full or broken.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The log as readers see it: the contents of its files in a row.
@@ -36,6 +36,10 @@ pub(super) trait Disk: Send + Sync {
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
     /// Removes a file if it exists.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Creates a folder that only its owner may use, durably. One that exists is fine.
+    fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// The free space of the file system, in bytes.
     fn available_space(&self, folder: &Path) -> io::Result<u64>;
 }
@@ -98,6 +102,18 @@ impl Disk for RealDisk {
         }
     }
 
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => sync_folder(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => sync_folder(path),
+            Err(error) => Err(error),
+        }
+    }
+
     fn available_space(&self, folder: &Path) -> io::Result<u64> {
         fs4::available_space(folder)
     }
@@ -127,6 +143,15 @@ pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options
+}
+
+/// Removes a file, and syncs its folder.
+///
+/// # Errors
+/// Errors of the file system; the file may be gone.
+pub(super) fn remove_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.remove(path)?;
+    path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
 }
 
 /// Makes the directory entries of the folder of `path` durable.

@@ -4,6 +4,8 @@
 //! syncs once and answers all callers. There is no timer. With [`super::Durability::ProcessCrash`] the
 //! callers are answered after the write, and a sync follows ([`WrittenLog`]).
 
+mod keeping;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -136,6 +138,7 @@ impl GroupCommit {
                 continue;
             };
             this.process(work.check);
+            work.tasks.into_iter().for_each(|task| this.answer(task));
             if !work.closing.is_empty() {
                 this.close();
                 // Close the file, and release its lock, before the callers of `close` return.

@@ -9,7 +9,7 @@ use super::frame::{Frames, Step};
 use super::origin::{Origin, Position};
 use super::record::{Placed, Record};
 use super::role::RecordSummary;
-use super::scan::{NO_FRAME, NOT_A_RECORD, OpenError, read_record};
+use super::scan::{NO_FRAME, OpenError, parse, read_record};
 use super::segments::Segments;
 use super::state::EffectivePositions;
 
@@ -38,6 +38,9 @@ pub struct ChangeHistory {
     pub(super) effective: EffectivePositions,
     /// The lost parts of the file.
     pub(super) losses: Vec<Lost>,
+    /// The last change before the first byte that took effect. A start, or what removed the files, has
+    /// found all of them in the store.
+    pub(super) removed: Option<Position>,
 }
 
 impl ChangeHistory {
@@ -46,9 +49,16 @@ impl ChangeHistory {
         self.last_effective
     }
 
+    /// The position of the last change whose record is removed, if there is one that a store with `last` as
+    /// the largest position that it ever had lacks.
+    pub fn lacks_removed(&self, last: Option<Position>) -> Option<Position> {
+        self.removed.filter(|removed| last < Some(*removed))
+    }
+
     /// Returns the changes that the store lacks, in the order of their positions, without open
     /// intents. `applied` are the positions that the store has, in rising order: an earlier start has
-    /// compared all changes up to the first one. `last` is the largest position that it ever had.
+    /// compared all changes up to the first one. Changes whose records are removed are not looked for.
+    /// `last` is the largest position that it ever had.
     /// Reads the log from the first missing change on.
     ///
     /// # Errors
@@ -60,6 +70,7 @@ impl ChangeHistory {
         // Where a change of the store was lost with its part of the file, the log goes on after it.
         let lost = |at: Position| self.losses.iter().find(|lost| lost.contains(at.0));
         if let Some(last) = last
+            && last.0 >= self.start
             && lost(last).is_none()
         {
             let known = last.0 < self.end && read_record(&file, last).is_ok_and(|record| record.change().is_some());
@@ -68,6 +79,8 @@ impl ChangeHistory {
             }
         }
         let compared = applied.first().copied().or(last);
+        // What was before the beginning is in the store (`lacks_removed`). No record is at the beginning.
+        let compared = compared.max((self.start > 0).then_some(Position(self.start)));
         let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
         let mut from = match compared {
             Some(compared) => lost(compared).map_or(compared.0, |lost| lost.to.get()),
@@ -88,10 +101,9 @@ impl ChangeHistory {
                 Step::Skip(_) | Step::Header => continue,
                 Step::End | Step::Damaged { .. } => return Err(OpenError::damaged(at, NO_FRAME)),
             };
-            let not_a_record = |_| OpenError::damaged(position, NOT_A_RECORD);
-            let summary: RecordSummary = serde_json::from_slice(json).map_err(not_a_record)?;
+            let summary: RecordSummary = parse(position, json)?;
             if summary.change.is_some() {
-                changes.add(position, serde_json::from_slice(json).map_err(not_a_record)?);
+                changes.add(position, parse(position, json)?);
             }
         }
         let mut missing = changes.effective;

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::Lost;
-use super::file::{Disk, sync_folder};
+use super::file::{Disk, remove_durably};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::state::{EffectivePositions, Loss, State};
+use super::state::{Begun, EffectivePositions, Loss, State};
 
 /// The sidecar's name in the log's folder.
 pub(super) const NAME: &str = "audit.index";
@@ -25,6 +25,10 @@ const MAGIC: &str = "claviger-audit-index/1 ";
 /// The sidecar's content: a JSON object after the first line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
+    /// The last complete removal: where the log begins, the place of its records, and the last change
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<(u64, u64, u64)>,
     /// Whether the log's file was being brought back: it may lack a part before this offset.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     broken: bool,
@@ -49,6 +53,9 @@ struct Snapshot {
     /// The state covers all records before this offset, which were durable.
     offset: u64,
     open: Vec<(TenantId, u64, u64)>,
+    /// As `begun`, of a removal that is not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removing: Option<(u64, u64, u64)>,
     tenants: Vec<(TenantId, u64)>,
 }
 
@@ -133,8 +140,7 @@ impl Index {
     /// # Errors
     /// Errors of the file system.
     pub(super) fn remove(&self) -> io::Result<()> {
-        self.disk.remove(&self.path)?;
-        sync_folder(&self.path)
+        remove_durably(&*self.disk, &self.path)
     }
 }
 
@@ -191,6 +197,7 @@ fn write_or_warn(index: &Index, bytes: &[u8]) {
 /// The sidecar's bytes for a state at that tip.
 pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standing) -> Vec<u8> {
     let snapshot = Snapshot {
+        begun: state.begun.map(parts),
         broken: standing == Standing::Broken,
         clean: standing == Standing::Clean,
         commit: tip.commit,
@@ -209,6 +216,7 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
             .iter()
             .map(|((tenant, number), position)| (*tenant, *number, position.0))
             .collect(),
+        removing: state.removing.map(parts),
         tenants: state.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
     };
     // Serializing ids, numbers and names cannot fail. If it did, the empty rest would be read
@@ -217,6 +225,18 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
     let mut bytes = format!("{MAGIC}{:08x}\n", crc32c::crc32c(&rest)).into_bytes();
     bytes.extend_from_slice(&rest);
     bytes
+}
+
+fn parts(begun: Begun) -> (u64, u64, u64) {
+    (begun.to, begun.records.0, begun.changed)
+}
+
+fn begun((to, records, changed): (u64, u64, u64)) -> Begun {
+    Begun {
+        to,
+        records: Position(records),
+        changed,
+    }
 }
 
 fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
@@ -249,6 +269,8 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
                 .into_iter()
                 .map(|(lost, reported)| Loss { lost, reported })
                 .collect(),
+            begun: snapshot.begun.map(begun),
+            removing: snapshot.removing.map(begun),
         },
         tip: Tip {
             end: snapshot.offset,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use claviger_provider::TenantId;
@@ -18,6 +19,7 @@ use super::origin::{Origin, Receipt};
 use super::queue::Queue;
 use super::record::Record;
 use super::stamp::Stamped;
+use super::survey::{Survey, Task};
 
 /// The most deferred records: records that are kept although their callers were refused.
 const MAX_DEFERRED: usize = 4096;
@@ -250,6 +252,21 @@ impl Log {
     /// called every second: a log with traffic does so by itself.
     pub fn check(&self) {
         self.inner.queue.check();
+    }
+
+    /// The log at this moment; `None` if it has ended.
+    pub async fn survey(&self) -> Option<Survey> {
+        let (answer, wait) = oneshot::channel();
+        self.inner.queue.ask(Task::Survey(answer));
+        wait.await.ok()
+    }
+
+    /// Has the log go on without the files before that position. Returns whether their removal is
+    /// recorded, so that they can be removed.
+    pub(super) async fn forget(&self, position: u64) -> bool {
+        let (answer, wait) = oneshot::channel();
+        self.inner.queue.ask(Task::Forget(position, answer));
+        wait.await.unwrap_or(false)
     }
 
     /// Writes what is queued and the sidecar, and closes the file. Later appends are refused.

@@ -158,11 +158,11 @@ impl Maker {
             self.finish()?;
         }
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Ready(blank) if blank.length >= least => Ok(blank),
-            State::Ready(_) | State::Idle | State::Making(..) => {
-                make(&*self.disk, &self.path, least, &Shared::new(Speed::Fast)).map_err(|error| self.fail(error))
-            }
+            State::Ready(blank) if blank.length >= least => return Ok(blank),
+            // One that is too short ends here, with its lock: the new one gets its name.
+            State::Ready(_) | State::Idle | State::Making(..) => {}
         }
+        make(&*self.disk, &self.path, least, &Shared::new(Speed::Fast)).map_err(|error| self.fail(error))
     }
 
     /// Waits for the thread.

@@ -11,6 +11,7 @@
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
+//! | `keep`, `archive`, `removed`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
@@ -22,8 +23,10 @@
 //! responses, `boot` opens the log. This module uses only `providers/core`.
 
 mod action;
+mod archive;
 mod background;
 mod batch;
+mod beginning;
 mod class;
 mod completion;
 mod copy;
@@ -40,6 +43,7 @@ mod health;
 mod history;
 mod index;
 mod intent;
+mod keep;
 mod kill_file;
 mod last_record;
 mod log;
@@ -51,6 +55,7 @@ mod queue;
 mod record;
 mod recorded;
 mod recovery;
+mod removed;
 mod reserve;
 mod resync;
 mod role;
@@ -62,12 +67,14 @@ mod start_space;
 mod state;
 mod state_change;
 mod string_enum;
+mod survey;
 mod written_log;
 
 #[cfg(test)]
 mod tests;
 
 pub use action::{Action, Internal, Operation};
+pub use archive::ArchiveError;
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
@@ -79,6 +86,7 @@ pub use fields::{
 pub use health::{Health, Reason, Unavailable};
 pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
+pub use keep::{HeldFiles, Keep, KeepError, Keeper, Part, hold_files};
 pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, NAME as KILL_FILE, SLOTS};
 pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
@@ -95,3 +103,4 @@ pub use stamp::MAX_JSON;
 pub use start_space::free_space_for_start;
 pub use state_change::{EmergencyRevocation, JournaledRevocation, Object, ObjectId, StateChange, Verb};
 pub use string_enum::UnknownWord;
+pub use survey::Survey;

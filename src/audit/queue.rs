@@ -18,6 +18,7 @@ use super::batch::Batch;
 use super::class::Class;
 use super::completion::{Given, Promise, Waiter};
 use super::stamp::Stamped;
+use super::survey::Task;
 
 /// The log's thread has ended, or does not take records any more.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ struct Open {
     /// Whether the log's thread waits to be woken.
     idle: bool,
     check: bool,
+    tasks: Vec<Task>,
     closing: Vec<oneshot::Sender<()>>,
     /// No handle is left: nothing more will come.
     abandoned: bool,
@@ -74,6 +76,8 @@ pub(super) struct Work {
     /// Compare the file with what was written, and check whether a log that is not sound has
     /// recovered.
     pub(super) check: bool,
+    /// What else was asked for.
+    pub(super) tasks: Vec<Task>,
     /// Write what is queued, then the sidecar, and end. Nothing more is queued.
     pub(super) closing: Vec<oneshot::Sender<()>>,
     /// No handle of the log is left.
@@ -178,6 +182,15 @@ impl Queue {
         self.wake(open);
     }
 
+    /// Has the log's thread do that after what is queued. Without an answer it has ended.
+    pub(super) fn ask(&self, task: Task) {
+        let mut open = self.open.lock();
+        if !open.gone {
+            open.tasks.push(task);
+        }
+        self.wake(open);
+    }
+
     /// Has the log's thread write what is queued and end. The receiver gets an error if it has
     /// ended already.
     pub(super) fn close(&self) -> oneshot::Receiver<()> {
@@ -200,7 +213,7 @@ impl Queue {
     /// Waits until there is something to do. `None` if there is nothing until that time.
     pub(super) fn wait(&self, until: Option<Instant>) -> Option<Work> {
         let mut open = self.open.lock();
-        while open.commit.batch.is_empty() && !open.check && open.closing.is_empty() && !open.abandoned {
+        while open.commit.batch.is_empty() && !open.check && open.tasks.is_empty() && open.closing.is_empty() && !open.abandoned {
             open.idle = true;
             match until {
                 None => self.changed.wait(&mut open),
@@ -217,6 +230,7 @@ impl Queue {
         }
         Some(Work {
             check: std::mem::take(&mut open.check),
+            tasks: std::mem::take(&mut open.tasks),
             closing: std::mem::take(&mut open.closing),
             abandoned: open.abandoned,
         })
@@ -268,9 +282,11 @@ impl Queue {
         let mut open = self.open.lock();
         (open.ended, open.gone) = (true, true);
         let (left, closing) = (std::mem::take(&mut open.commit), std::mem::take(&mut open.closing));
+        let tasks = std::mem::take(&mut open.tasks);
         drop(open);
         self.room.close();
         drop(left);
+        drop(tasks);
         drop(closing);
     }
 }

@@ -15,6 +15,7 @@ use super::fields::{
     Window,
 };
 use super::origin::{Origin, Position};
+use super::removed::Removed;
 use super::role::took_effect;
 use super::scalar::{Digest, Number, Text, Timestamp, Version1};
 use super::state_change::StateChange;
@@ -119,6 +120,8 @@ pub struct Record {
     /// The provider's request id of the call that wrapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_request_id: Option<Text>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) removed: Option<Box<Removed>>,
     /// The gateway's request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Text>,
@@ -188,6 +191,7 @@ impl Record {
             provider_calls_omitted: None,
             provider_key_material: None,
             provider_request_id: None,
+            removed: None,
             request_id: None,
             result: None,
             rewrap: None,
@@ -237,6 +241,15 @@ impl Record {
         let mut record = Self::restarted(origin, durability, Cause::LogLost, window);
         record.lost = Some(lost);
         record
+    }
+
+    /// A record of the removal of the log's oldest files, whose records are of that time span.
+    pub(super) fn removed(origin: &Origin, removed: Removed, window: Option<Window>) -> Self {
+        let mut record = Self::new(origin, TenantId::INSTALLATION, Operation::Internal(Internal::RemoveSegment));
+        record.authn = Some(Authn::Gateway);
+        record.removed = Some(Box::new(removed));
+        record.window = window;
+        record.with_outcome(Outcome::Success)
     }
 
     /// The tenant whose log the record is part of.

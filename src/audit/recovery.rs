@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::background::BackgroundLog;
+use super::beginning::{self, check_head};
 use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
 use super::fields::{Cause, Window};
-use super::file::{Disk, LogFile, RealDisk, is_full};
+use super::file::{Disk, LogFile, RealDisk, is_full, remove_durably};
 use super::frame;
 use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
 use super::history::ChangeHistory;
-use super::index::{self, Found, Index, IndexWriter, Known, Standing, Tip};
+use super::index::{self, Found, Index, IndexWriter, Standing, Tip};
 use super::intent::OpenIntent;
 use super::log::Log;
 use super::maker::Maker;
@@ -31,7 +32,7 @@ use super::scalar::{Number, Timestamp};
 use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record, replay};
 use super::segments::{self, NEXT_NAME, Segments};
 use super::stamp::Stamped;
-use super::state::State;
+use super::state::{Begun, State};
 
 /// An open log, and what the start needs of it.
 #[derive(Debug)]
@@ -109,7 +110,8 @@ pub(super) fn open_on(
         _ => OpenError::io("opened")(source),
     })?;
     if options.accept_lost_log {
-        file.fill_gaps().map_err(OpenError::io("given its length and first line"))?;
+        let head = beginning::head(&file, file.start()).map_err(OpenError::io("read"))?;
+        file.fill_gaps(head).map_err(OpenError::io("given its length and first line"))?;
     }
     check_headers(&file, origin)?;
     if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
@@ -141,6 +143,8 @@ pub(super) fn open_on(
     // What the last process wrote can be read here, but may not be on the disk yet.
     let from = if was_clean { tip.end } else { synced };
     resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
+    // From here on the records of a removal are durable.
+    remove_leftovers(&mut file, &*disk, &state);
     let open_intents = open_intents(&file, &state)?;
     let mut maker = Maker::new(disk.clone(), folder.join(NEXT_NAME));
     let tip = match file.is_old() {
@@ -166,6 +170,7 @@ pub(super) fn open_on(
         last_effective: state.last_effective,
         effective: state.effective.clone(),
         losses: state.losses.iter().map(|loss| loss.lost).collect(),
+        removed: state.begun.and_then(Begun::changed),
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
@@ -237,16 +242,15 @@ struct Resumed {
     was_clean: bool,
 }
 
-/// Nothing is known of the log yet.
-fn from_start(file: &Segments) -> Known {
-    let tip = Tip {
-        end: file.start(),
-        commit: None,
-    };
-    Known {
-        state: State::default(),
-        tip,
-        standing: Standing::InUse,
+/// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
+fn remove_leftovers(file: &mut Segments, disk: &dyn Disk, state: &State) {
+    let Some(begun) = state.begun else { return };
+    for path in file.forget_before(begun.to) {
+        // The oldest first, so that what is left is a log whose beginning is recorded.
+        if let Err(error) = remove_durably(disk, &path) {
+            tracing::warn!(%error, file = %path.display(), "a file of the audit log could not be removed, although its removal is recorded");
+            return;
+        }
     }
 }
 
@@ -260,6 +264,11 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
         });
     }
     let (known, is_new) = match found {
+        // Of an older copy of the log.
+        Found::Known(known) if known.tip.end.min(known.tip.commit.unwrap_or(u64::MAX)) < file.start() => {
+            tracing::warn!("the audit log's sidecar is older than the log's first file; the whole log is read");
+            (beginning::read(file)?, false)
+        }
         Found::Known(known) => {
             // Of a broken one all parts are looked for below.
             let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
@@ -269,7 +278,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
             } else if accept_rollback {
                 // The sidecar covers records that are missing, so do not use it and read all records
                 // that are left.
-                (from_start(file), false)
+                (beginning::read(file)?, false)
             } else {
                 return Err(OpenError::Lost {
                     expected: known.tip.end,
@@ -279,9 +288,9 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
         }
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            (from_start(file), false)
+            (beginning::read(file)?, false)
         }
-        Found::Missing => (from_start(file), true),
+        Found::Missing => (beginning::read(file)?, true),
     };
     if known.standing == Standing::Broken {
         let losses = find_losses(file, file.start(), known.tip.end).map_err(OpenError::io("read"))?;
@@ -291,6 +300,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     }
     let mut state = known.state;
     let tip = replay(file, origin, known.tip, &mut state)?;
+    check_head(file, &state)?;
     if !accept_rollback && file.lacks_next(tip.end) {
         return Err(OpenError::LacksNext { at: tip.end });
     }
@@ -301,13 +311,15 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
 
 /// Refuses a log without the last record that the store knows of, unless it was in a part whose loss
 /// the log reports.
-fn check_last_record(file: &dyn LogFile, resumed: &Resumed, options: &Options) -> Result<(), OpenError> {
+fn check_last_record(file: &Segments, resumed: &Resumed, options: &Options) -> Result<(), OpenError> {
     let Some(last) = options.last_record.filter(|_| !options.accept_rollback) else {
         return Ok(());
     };
     let at = last.position.0;
     let is_lost = resumed.state.losses.iter().any(|loss| loss.lost.contains(at));
-    if is_lost || (at < resumed.tip.end && last.is_in(file).map_err(OpenError::io("read"))?) {
+    // Of a removed record the store's changes show whether the store is older.
+    let is_removed = at < file.start();
+    if is_lost || is_removed || (at < resumed.tip.end && last.is_in(file).map_err(OpenError::io("read"))?) {
         return Ok(());
     }
     Err(OpenError::PutBack { at })
@@ -328,8 +340,9 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
         file.write_at(lost.from.get(), &frame::skip(*lost))
             .map_err(OpenError::io("marked as lost"))?;
     }
-    let mut state = State::default();
-    let tip = replay(file, origin, from_start(file).tip, &mut state)?;
+    let begun = beginning::read(file)?;
+    let mut state = begun.state;
+    let tip = replay(file, origin, begun.tip, &mut state)?;
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::{Ending, Kind, Lost};
+use super::removed::{Removal, Removed};
 use super::scalar::{Number, Timestamp};
 use super::state_change::StateChange;
 
@@ -23,12 +24,24 @@ pub(super) enum Role {
     Effective,
     /// It reports a part of the file that is gone.
     ReportsLoss(Lost),
+    /// It announces that the oldest files are removed.
+    Removes(Removal),
 }
 
 impl Role {
     /// The role of a record with these members.
-    pub(super) fn of(kind: Kind, intent: Option<Number>, result: Option<Ending>, change: Option<StateChange>, lost: Option<Lost>) -> Self {
+    pub(super) fn of(
+        kind: Kind,
+        intent: Option<Number>,
+        result: Option<Ending>,
+        change: Option<StateChange>,
+        lost: Option<Lost>,
+        removed: Option<&Removed>,
+    ) -> Self {
         let effective = took_effect(result);
+        if let Some(removed) = removed {
+            return Self::Removes(removed.summary());
+        }
         match (kind, intent) {
             (Kind::Restarted, _) => lost.map_or(Self::Plain, Self::ReportsLoss),
             (Kind::Intent, _) => Self::Opens,
@@ -69,10 +82,12 @@ pub(super) struct RecordSummary {
     pub(super) change: Option<StateChange>,
     #[serde(default)]
     lost: Option<Lost>,
+    #[serde(default)]
+    pub(super) removed: Option<Box<Removed>>,
 }
 
 impl RecordSummary {
     pub(super) fn role(&self) -> Role {
-        Role::of(self.kind, self.intent, self.result, self.change, self.lost)
+        Role::of(self.kind, self.intent, self.result, self.change, self.lost, self.removed.as_deref())
     }
 }

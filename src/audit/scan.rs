@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::io;
 
+use serde::Deserialize;
+
 use super::fields::Lost;
 use super::file::LogFile;
 use super::frame::{Frames, SKIP_LENGTH, Step};
@@ -12,6 +14,7 @@ use super::origin::{Origin, Position};
 use super::record::Record;
 use super::role::RecordSummary;
 use super::state::State;
+use super::state_change::Verb;
 
 /// Why a log could not be opened. No damage is ever repaired silently.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,26 @@ pub enum OpenError {
         /// The kind of damage.
         why: &'static str,
     },
+    /// The log has a change of a kind that this release does not know.
+    #[error(
+        "the audit log has a change at byte {at} that this release does not know (`{verb}`): a newer release wrote it. Start that release \
+         again; an older one cannot tell what the change did. To go back to this release, restore a backup that it made"
+    )]
+    UnknownVerb {
+        /// The record's position.
+        at: u64,
+        /// The word in the record.
+        verb: String,
+    },
+    /// The store lacks a change whose record is removed.
+    #[error(
+        "the store lacks a change at byte {at} of the audit log, whose file was removed or archived since (`audit.keep`): the store was \
+         restored from an older copy. Restore the newer copy, or start once with --accept-rollback to go on without what was changed since"
+    )]
+    ChangeRemoved {
+        /// The position of the last change before the log's beginning.
+        at: u64,
+    },
     /// The store has a change that the log lacks, so the log is older than the store.
     #[error("the store has applied a change at byte {applied} of the audit log, but the log has no change there")]
     StoreAhead {
@@ -109,7 +132,7 @@ impl OpenError {
 
 /// The kinds of [`OpenError::Damaged`] that several readers report.
 pub(super) const NO_FRAME: &str = "there is no whole record";
-pub(super) const NOT_A_RECORD: &str = "the record is not one that this release knows. If a newer release wrote it, start that one";
+const NOT_A_RECORD: &str = "the record is not one that this release knows. If a newer release wrote it, start that one";
 pub(super) const CUT: &str = "there is no whole record, and acknowledged ones were after it. Restore the data folder from a copy, or start once \
                               with --accept-lost-log to go on with all that is left";
 
@@ -136,7 +159,7 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, mut tip: Tip, state: &
             }
             Step::Frame { position, json } => {
                 let damaged = |why| OpenError::damaged(position, why);
-                let record: RecordSummary = serde_json::from_slice(json).map_err(|_| damaged(NOT_A_RECORD))?;
+                let record: RecordSummary = parse(position, json)?;
                 if record.installation != origin.installation || record.node != origin.node {
                     return Err(damaged("the record belongs to another log"));
                 }
@@ -221,13 +244,43 @@ pub(super) fn find_losses(file: &dyn LogFile, start: u64, end: u64) -> io::Resul
     }
 }
 
+/// Reads the JSON of a record.
+///
+/// # Errors
+/// [`OpenError::UnknownVerb`], [`OpenError::Damaged`].
+pub(super) fn parse<'a, T: Deserialize<'a>>(position: Position, json: &'a [u8]) -> Result<T, OpenError> {
+    serde_json::from_slice(json).map_err(|_| match serde_json::from_slice(json) {
+        Ok(Foreign { change: Some(change) }) if change.verb.parse::<Verb>().is_err() => OpenError::UnknownVerb {
+            at: position.0,
+            // It is shown, and nothing says how long it is.
+            verb: change.verb.chars().take(MAX_VERB).flat_map(char::escape_default).collect(),
+        },
+        Ok(Foreign { .. }) | Err(_) => OpenError::damaged(position, NOT_A_RECORD),
+    })
+}
+
+/// The most characters of an unknown verb that are shown.
+const MAX_VERB: usize = 32;
+
+/// A record that this release does not know.
+#[derive(Deserialize)]
+struct Foreign {
+    #[serde(default)]
+    change: Option<ForeignChange>,
+}
+
+#[derive(Deserialize)]
+struct ForeignChange {
+    verb: String,
+}
+
 /// Reads the record at that offset.
 ///
 /// # Errors
 /// [`OpenError::Damaged`], [`OpenError::Io`].
 pub(super) fn read_record(file: &dyn LogFile, position: Position) -> Result<Record, OpenError> {
     match Frames::from(file, position.0).step().map_err(OpenError::io("read"))? {
-        Step::Frame { json, .. } => serde_json::from_slice(json).map_err(|_| OpenError::damaged(position, NOT_A_RECORD)),
+        Step::Frame { json, .. } => parse(position, json),
         Step::Skip(_) | Step::Header | Step::End | Step::Damaged { .. } => Err(OpenError::damaged(position, NO_FRAME)),
     }
 }

@@ -5,6 +5,7 @@
 //! An `audit.log` of an earlier release is the first file and closed.
 
 mod damage;
+mod keeping;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -37,7 +37,7 @@ pub(super) struct About {
     pub(super) tenant: TenantId,
     pub(super) time: Timestamp,
     pub(super) role: Role,
-    /// Whether it is about a change of state, so that it is synced before its response in each
+    /// Whether it is about a change of state or a removal, so that it is synced before its response in each
     /// [`super::Durability`].
     pub(super) changes: bool,
 }
@@ -120,8 +120,8 @@ impl Record {
             about: About {
                 tenant: self.tenant,
                 time: self.time,
-                role: Role::of(self.kind, self.intent, self.result, self.change, self.lost),
-                changes: self.change.is_some(),
+                role: Role::of(self.kind, self.intent, self.result, self.change, self.lost, self.removed.as_deref()),
+                changes: self.change.is_some() || self.removed.is_some(),
             },
         };
         if stamped.len() > MAX_JSON { Err(TooLong) } else { Ok(stamped) }

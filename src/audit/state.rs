@@ -7,6 +7,7 @@ use claviger_provider::TenantId;
 
 use super::fields::Lost;
 use super::origin::Position;
+use super::removed::Removal;
 use super::role::Role;
 use super::scalar::Timestamp;
 
@@ -26,6 +27,28 @@ pub(super) struct State {
     pub(super) last_time: Option<Timestamp>,
     /// The parts of the file that are gone, in the order in which they were found.
     pub(super) losses: Vec<Loss>,
+    /// The last complete removal of the log's oldest files.
+    pub(super) begun: Option<Begun>,
+    /// A removal of which some records were written.
+    pub(super) removing: Option<Begun>,
+}
+
+/// A removal of the log's oldest files: the log begins at `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// The position at which the log begins.
+    pub(super) to: u64,
+    /// The position of the first of the removal's records.
+    pub(super) records: Position,
+    /// The position of the last change before `to` that took effect; 0 if there was none.
+    pub(super) changed: u64,
+}
+
+impl Begun {
+    /// The position of the last change before the beginning that took effect.
+    pub(super) fn changed(self) -> Option<Position> {
+        (self.changed > 0).then_some(Position(self.changed))
+    }
 }
 
 /// The positions of the changes that took effect, or may have, after one place of the log. A start
@@ -99,6 +122,23 @@ impl State {
                     loss.reported = true;
                 }
             }
+            Role::Removes(removal) => self.remove(removal, position),
+        }
+    }
+
+    /// Adds a durable record of a removal. The removal counts once all its records are durable.
+    pub(super) fn remove(&mut self, removal: Removal, position: Position) {
+        let begun = self.removing.take().filter(|removing| removing.to == removal.to);
+        let begun = Begun {
+            to: removal.to,
+            records: begun.map_or(position, |begun| begun.records),
+            changed: removal.changed,
+        };
+        if removal.complete {
+            self.begun = Some(begun);
+            self.losses.retain(|loss| !loss.reported || loss.lost.to.get() > begun.to);
+        } else {
+            self.removing = Some(begun);
         }
     }
 

@@ -54,6 +54,11 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
     }
     let node = node::name_in(&folder)?;
     prepare(to)?;
+    // What the log begins with must stay until it is copied, and the records of its removals be in the copy.
+    let hold = {
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || audit::hold_files(&folder).map_err(at(&folder))).await??
+    };
     let last = registry::last_record_beside(&database, &node).await?.map(from_store);
     let until = {
         let folder = folder.clone();
@@ -68,6 +73,7 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
         let last = store.last_record.map(|last| last.position);
         let with: Vec<Position> = store.last_applied.into_iter().chain(last).map(Position).collect();
         let log = audit::copy_log(&folder, &to, until, &with)?;
+        drop(hold);
         if log.origin.node != node || log.origin.installation != store.installation {
             return Err(BackupError::NotOne(folder));
         }

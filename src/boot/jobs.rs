@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::declared::DeclaredObjects;
+use super::keep_log::LogKeeper;
 use super::log_position::LogPosition;
 use crate::audit::Counters;
 use crate::broker::Broker;
@@ -47,6 +48,7 @@ pub(super) struct Subjects {
     pub(super) broker: Arc<Broker>,
     pub(super) counters: Arc<Counters>,
     pub(super) log_position: Arc<LogPosition>,
+    pub(super) log_keeper: Option<Arc<LogKeeper>>,
     pub(super) certificates: Vec<Arc<Tls>>,
     pub(super) declared: Arc<DeclaredObjects>,
     pub(super) metrics: Option<Metrics>,
@@ -120,6 +122,12 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         // Takes over network settings, and creates declared keys. Their provider may be down at the start.
         jobs.push(Job::new("declared_keys", seconds(30), Abort, &on.declared, async |declared| {
             declared.create_missing().await
+        }));
+    }
+    if let Some(keeper) = &on.log_keeper {
+        // Removes or archives the oldest files of the audit log.
+        jobs.push(Job::new("audit_keep", seconds(5), Finish, keeper, async |keeper| {
+            keeper.run().await
         }));
     }
     if !on.certificates.is_empty() {

@@ -11,6 +11,7 @@ mod declared;
 mod descriptors;
 mod errors;
 mod jobs;
+mod keep_log;
 mod listeners;
 mod log_position;
 mod manifest;

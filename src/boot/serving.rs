@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::declared::DeclaredObjects;
 use super::jobs::{self, Job, Subjects};
+use super::keep_log::LogKeeper;
 use super::listeners::Listeners;
 use super::log_position::LogPosition;
 use super::open::{Remaining, close};
@@ -64,10 +65,13 @@ impl Serving {
             log_position,
         } = remaining;
         let Recovered { counted, counters, .. } = recovered;
+        let keeper = |keep| Arc::new(LogKeeper::new(Arc::clone(&broker), folder.path(), keep));
+        let log_keeper = config.audit.keep.clone().map(keeper);
         let jobs = jobs::declare(&Subjects {
             broker: Arc::clone(&broker),
             counters: Arc::clone(&counters),
             log_position: Arc::clone(&log_position),
+            log_keeper,
             certificates: listeners.certificates.clone(),
             declared: Arc::new(declared),
             metrics: metrics.clone(),

@@ -79,7 +79,7 @@ pub struct Circumstances {
 
 /// What recovery does about a change that the log has and the store lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// It is applied again, unless it was lifted since.
     Revocation(JournaledRevocation),
     /// The outcome in the log is `interrupted`, and the store lacks the change. That is no
@@ -89,7 +89,7 @@ enum Fate {
     Lost,
 }
 
-fn fate(change: &EffectiveChange) -> Fate {
+pub(super) fn fate(change: &EffectiveChange) -> Fate {
     match change.intent.change().and_then(|change| change.revocation()) {
         Some(revocation) => Fate::Revocation(revocation),
         None if change.outcome.ending() == Some(Ending::Interrupted) => Fate::Unknown,
@@ -128,7 +128,7 @@ const fn action_of(revocation: EmergencyRevocation) -> Action {
 }
 
 /// Tells the operator of a change that the store lacks and that no start can apply again.
-fn warn_of_loss(lost: &EffectiveChange) {
+pub(super) fn warn_of_loss(lost: &EffectiveChange) {
     let Some(change) = lost.intent.change() else { return };
     // All ids are written alike, whatever they are of.
     let id = KeyId::from_bytes(change.id.0);
@@ -208,6 +208,17 @@ impl Broker {
     async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
         let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
         let last = self.store.last_applied().await?.map(Position);
+        if let Some(at) = history.lacks_removed(last) {
+            if !accept_rollback {
+                return Err(RecoverError::Log(OpenError::ChangeRemoved { at: at.0 }));
+            }
+            tracing::warn!(
+                position = at.0,
+                "the store lacks changes whose records are removed: they are lost unless a newer copy of the store has them"
+            );
+            self.store.mark_applied(TenantId::INSTALLATION, &Change::announced(at.0)).await?;
+            done.given_up += 1;
+        }
         let missing = match history.missing_in(&applied, last) {
             Ok(missing) => missing,
             Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
@@ -264,7 +275,7 @@ impl Broker {
 
     /// Marks a change as applied in the store, so that the next start does not report it as
     /// missing.
-    async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
+    pub(super) async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
         let applied = Change::announced(change.position.0);
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }

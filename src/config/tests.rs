@@ -11,6 +11,7 @@ use super::server::Transport;
 use super::storage::RootKey;
 use super::{Config, ConfigErrors};
 
+mod audit;
 mod listeners;
 mod variables;
 
@@ -70,6 +71,9 @@ fn the_example_shows_every_setting() {
     let shown = document::parse(&uncommented(), &journal);
     // These stand in the example's prose, having no default.
     let prose = [
+        "audit.keep.bytes",
+        "audit.keep.age",
+        "audit.archive.folder",
         "server.tls.certificate",
         "server.tls.key",
         "server.service.listen",
@@ -132,16 +136,6 @@ fn the_sizes_of_memory_have_bounds() {
         let line = only_mistake(&format!("{MINIMAL}[memory]\nconnections = {wrong}\n"), &[]);
         assert!(line.contains("`memory.connections`"), "{line}");
     }
-}
-
-#[test]
-fn the_audit_logs_durability_is_one_of_two_words() {
-    for word in ["power-loss", "process-crash"] {
-        let audit = load(MINIMAL, &[("CLAVIGER_AUDIT__DURABILITY", word)]).unwrap().audit;
-        assert_eq!(audit.durability.as_str(), word);
-    }
-    let line = only_mistake(&format!("{MINIMAL}[audit]\ndurability = \"none\"\n"), &[]);
-    assert!(line.contains("`audit.durability`") && line.contains("\"process-crash\""), "{line}");
 }
 
 #[test]

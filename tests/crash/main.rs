@@ -20,6 +20,7 @@ mod durability;
 mod footprint;
 mod full;
 mod held;
+mod keep;
 mod kill;
 mod lifted;
 mod load;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
     trials.extend(disagree::trials());
     trials.extend(backup::trials());
     trials.extend(put_back::trials());
+    trials.extend(keep::trials());
     trials.extend(media::trials());
     trials.extend(moved::trials());
     trials.extend(severed::trials());

@@ -18,14 +18,12 @@ const COPY_NAME: &str = "audit.copy";
 impl Segments {
     /// The parts that closed files lack, as the beginning of the next file shows, each with the name
     /// of the file that had them or that ends before them. Reads no more of
-    /// each than its length.
+    /// each than its length. What is missing before the first file is not looked for.
     ///
     /// # Errors
     /// Errors of the file system.
     pub(in crate::audit) fn missing(&self) -> io::Result<Vec<(Lost, String)>> {
         let mut missing = Vec::new();
-        let first = Segment::at(0);
-        missing.extend((self.start() > 0).then(|| (Lost::new(0, self.start()), first.name())));
         for (segment, end) in self.closed() {
             let length = length_of(&self.path(segment))?.unwrap_or(0);
             let content = end - segment.start;
@@ -56,14 +54,14 @@ impl Segments {
         Ok(None)
     }
 
-    /// Gives closed files the length that the next one shows them to have had. What is missing
-    /// reads as zeros.
+    /// Gives closed files the length that the next one shows them to have had, from `head` on, where the
+    /// log should begin. What is missing reads as zeros.
     ///
     /// # Errors
     /// Errors of the file system.
-    pub(in crate::audit) fn fill_gaps(&mut self) -> io::Result<()> {
-        if self.start() > 0 {
-            self.closed.insert(0, Segment::at(0));
+    pub(in crate::audit) fn fill_gaps(&mut self, head: u64) -> io::Result<()> {
+        if self.start() > head {
+            self.closed.insert(0, Segment::at(head));
         }
         for (segment, end) in self.closed() {
             let path = self.path(segment);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use claviger_provider::{ConnectionId, DekId, KeyId, PrincipalId, ProviderKind, TokenId};
 use proptest::prelude::*;
 
+use super::super::removed::Removed;
 use super::super::stamp::Stamped;
 use super::*;
 
@@ -65,6 +66,15 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.set_provider_calls(vec![call; 9], 1);
     record.provider_key_material = text("m");
     record.provider_request_id = text("r");
+    record.removed = Some(Box::new(Removed {
+        archived: true,
+        changed: Some(3.into()),
+        from: 0.into(),
+        more: true,
+        next: [(tenant(1), 4.into()), (tenant(2), 5.into())].into(),
+        sha256: Digest([14; 32]),
+        to: 9.into(),
+    }));
     record.request_id = text("q");
     record.rewrap = Some(Rewrap {
         source: end(1),
@@ -282,6 +292,7 @@ fn thin(record: &mut Record, present: u64) {
     keep!(
         provider_key_material,
         provider_request_id,
+        removed,
         request_id,
         result,
         rewrap,

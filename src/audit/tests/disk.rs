@@ -237,6 +237,15 @@ impl Disk for TestDisk {
         RealDisk.remove(path)
     }
 
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        self.step().map(drop)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        let _state = self.step()?;
+        RealDisk.create_folder(path)
+    }
+
     fn available_space(&self, _: &Path) -> io::Result<u64> {
         let mut state = self.state.lock();
         state.looks += 1;

@@ -17,6 +17,7 @@ mod document;
 mod durability;
 mod failure;
 mod intents;
+mod keep;
 mod lost;
 mod numbers;
 mod observer;

@@ -8,7 +8,7 @@ use super::super::state::State;
 use super::*;
 
 /// Options with files of a few records each.
-fn small() -> Options {
+pub(super) fn small() -> Options {
     Options {
         segments: SegmentSizes {
             first: 4 << 10,
@@ -20,7 +20,7 @@ fn small() -> Options {
 
 /// Records unwraps of tenant 1 until one fails, at most that many. Returns the number of
 /// acknowledged ones.
-async fn unwraps(log: &Log, most: u64) -> u64 {
+pub(super) async fn unwraps(log: &Log, most: u64) -> u64 {
     for number in 0..most {
         if unwrap_once(log, tenant(1)).await.is_err() {
             return number;
@@ -37,13 +37,13 @@ async fn reopens(bench: &Bench) -> bool {
 }
 
 /// The numbers of tenant 1 in the log.
-fn numbers(bench: &Bench) -> Vec<u64> {
+pub(super) fn numbers(bench: &Bench) -> Vec<u64> {
     let of_tenant = bench.records().into_iter().filter(|(_, record)| record.tenant() == tenant(1));
     of_tenant.map(|(_, record)| record.sequence()).collect()
 }
 
 /// The position at which each file begins, as its name says.
-fn starts(bench: &Bench) -> Vec<u64> {
+pub(super) fn starts(bench: &Bench) -> Vec<u64> {
     let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let start = |name: String| match name.as_str() {
         "audit.log" => 0,
@@ -54,7 +54,7 @@ fn starts(bench: &Bench) -> Vec<u64> {
     starts
 }
 
-fn path_of(bench: &Bench, start: u64) -> PathBuf {
+pub(super) fn path_of(bench: &Bench, start: u64) -> PathBuf {
     bench.folder.path().join(format!("audit-{start:020}.log"))
 }
 
@@ -310,7 +310,7 @@ async fn damage_at_any_byte_of_the_last_file_is_refused_or_of_the_last_commit() 
     }
 }
 
-fn accepting() -> Options {
+pub(super) fn accepting() -> Options {
     Options {
         accept_lost_log: true,
         ..small()
