@@ -36,8 +36,8 @@ use claviger_provider::{
 pub use change::{Change, CreationMark, CredentialRef};
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
-    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Quotas,
-    Resource, Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Resource,
+    Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 pub use urgent::{for_revocation, is_for_revocation};
 

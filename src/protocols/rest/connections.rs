@@ -1,7 +1,7 @@
 //! `/v1/connections`: connections to providers.
 
 use claviger_provider::{ProviderKind, Secret};
-use http::{Method, StatusCode};
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, Type};
 
 use super::connection_login::ConnectionLogin;
-use super::handler::{empty_reply, json_reply};
+use super::handler::empty_reply;
 use super::json;
 use super::list::{List, Listed, list_reply};
 use super::once::{completed_reply, first_answer};
