@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::support::ended;
 
 /// The commands that send a body, by operationId; none for what the command line leaves to programs.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 21] = [
     ("batchGenerateDataKeys", ""),
     ("batchRewrap", ""),
     ("batchUnwrap", ""),
@@ -21,6 +21,7 @@ const COMMANDS: [(&str, &str); 20] = [
     ("enableKey", "keys enable"),
     ("generateDataKey", "data-key"),
     ("inspect", "inspect"),
+    ("releaseDeclared", "release"),
     ("rewrap", "rewrap"),
     ("rotateKey", "keys rotate"),
     ("unwrap", "unwrap"),
@@ -35,6 +36,8 @@ fn option(command: &str, member: &str) -> String {
     let other = match (command, member) {
         ("keys update", "name") => "--name",
         (_, "name") => "<NAME>",
+        ("release", "kind") => "<KIND>",
+        ("release", "tenant") => "<TENANT>",
         (_, "labels") => "--label",
         (_, "operations") => "--operation",
         (_, "keys") => "--key",
