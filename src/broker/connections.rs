@@ -354,7 +354,7 @@ impl Broker {
                     _ => return Err(failure),
                 }
             }
-            keks.push(key.primary.whole_kek(key.id));
+            keks.push(key.primary.kek(key.id));
         }
         let report = match pipeline.probe(&cx.op_context().checking(), &keks).await {
             Ok(probe) => CheckReport::of(probe),

@@ -14,7 +14,7 @@
 //! A store is opened for one node, whose log the positions belong to. Several nodes can use one
 //! database: each marks and reads its own positions only.
 
-mod change;
+mod change_context;
 mod changes;
 mod claiming;
 pub mod clock;
@@ -33,7 +33,7 @@ use claviger_provider::{
     ConnectionId, InstallationId, KeyId, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
-pub use change::{Change, CreationMark, CredentialRef};
+pub use change_context::{Change, CreationMark, CredentialRef};
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
     IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Resource,

@@ -160,9 +160,14 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 10] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 12] = [
     ("CheckedRight", &["what_to_do"]),
     ("ComponentStatus", &["disk_lasts", "durability"]),
+    ("Connection", &["login"]),
+    (
+        "ConnectionLogin",
+        &["code", "failing_since", "next_attempt", "provider_code", "what_to_do"],
+    ),
     ("DataKeyResponse", &["plaintext"]),
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),

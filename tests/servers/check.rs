@@ -166,9 +166,9 @@ async fn derived() {
     Server::Dev.bao(&["delete", &path], "");
     Server::Dev.bao(&["write", &path, "derived=true"], "");
     let report = checked(&world).await;
-    let denied = found(&report, "denied");
+    let failed = found(&report, "failed");
     assert!(
-        denied.len() == 1 && denied[0].0 == "canary" && denied[0].1.contains("derived=false"),
+        failed.len() == 1 && failed[0].0 == "canary" && failed[0].1.contains("derived=false"),
         "{report}"
     );
 }

@@ -57,7 +57,8 @@ pub async fn without_syncs() {
         names.len() >= 3,
         "the log, the store's log and the folder are synced often: {names:?}"
     );
-    for name in names {
+    // The disk reserve is zeros without a promise: a start makes it anew.
+    for name in names.into_iter().filter(|name| !name.contains("audit.reserve")) {
         let history = recorded.history.clone().without_syncs_of(&name);
         let states = states::all(&history, &lines, Form::Short, 0);
         let mut strict: Vec<&State> = states.iter().filter(|state| state.strict).collect();
