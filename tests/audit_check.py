@@ -83,11 +83,14 @@ def shortened(binary):
         variables = {"CLAVIGER_AUDIT__KEEP__BYTES": "3MiB", "CLAVIGER_AUDIT__ARCHIVE__FOLDER": archive}
         with Gateway(binary, variables) as gateway:
             gateway.with_tenant(TENANT, "orders")
-            items = [{"key": "orders", "plaintext": False}] * 1000
+            items = [{"key": "orders", "plaintext": False}] * 250
+            # The files have 1, 2 and 4 MiB: 3 MiB follow the first, and less follows the second.
+            while len(audit_reader.load(gateway.data).rstrip(b"\0")) < 4.3 * 2**20:
+                gateway.call("POST", "/v1/batch/data-keys", {"items": items}, tenant=TENANT)
             until = time.monotonic() + 60
             while (gateway.data / "audit-00000000000000000000.log").exists():
                 assert time.monotonic() < until, "the oldest file stays"
-                gateway.call("POST", "/v1/batch/data-keys", {"items": items}, tenant=TENANT)
+                time.sleep(0.1)
             gateway.stop()
             left = list(audit_reader.read(audit_reader.load(gateway.data)))
             files = sorted(gateway.data.glob("audit-*.log"))

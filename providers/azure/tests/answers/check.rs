@@ -78,7 +78,7 @@ async fn a_check_says_when_the_key_lost_its_tag_or_is_gone() {
     let probe = provider.probe(&cx(), &[kek]).await.unwrap();
     let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
     assert!(
-        canary.finding == Finding::Denied && canary.advice.as_ref().unwrap().contains("recover"),
+        canary.finding == Finding::NotTestable && canary.advice.as_ref().unwrap().contains("recover"),
         "{canary:?}"
     );
 }
@@ -92,7 +92,10 @@ async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
     assert!(probe.policy.is_some());
     for operation in ["describe", "list_versions"] {
         let right = probe.rights.iter().find(|right| right.operation == operation).unwrap();
-        assert!(right.finding == Finding::Failed && right.how.contains("503"), "{right:?}");
+        assert!(
+            right.finding == Finding::Failed && right.how.contains("ServiceUnavailable"),
+            "{right:?}"
+        );
     }
     bench.fake.switches().faults.set(Vec::new());
     bench.fake.access().register(CLIENT, Application::default());
@@ -116,7 +119,10 @@ async fn one_key_that_fails_takes_nothing_from_the_others() {
     };
     assert_eq!(of(&good.key.id).finding, Finding::Granted);
     let failed = of(&bad.key.id);
-    assert!(failed.finding == Finding::Failed && failed.how.contains("503"), "{failed:?}");
+    assert!(
+        failed.finding == Finding::Failed && failed.how.contains("ServiceUnavailable"),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]

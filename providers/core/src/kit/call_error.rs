@@ -32,6 +32,11 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether the credential itself was not accepted, so that no call of the connection can succeed.
+    fn is_of_credential(&self) -> bool {
+        self.status() == Some(401)
+    }
+
     /// The provider's own code, or the HTTP status where it gave none; `None` where there was no
     /// such response.
     fn code(&self) -> Option<String>;
@@ -179,7 +184,14 @@ impl<R: Refusal> CallError<R> {
     pub fn into_error(self, operation: &'static str) -> Error {
         let error = Error::new(self.kind(), operation).provider(R::PROVIDER);
         match self {
-            Self::Refused(refusal) => refused(&refusal, refusal.meaning(), operation),
+            Self::Refused(refusal) => {
+                let error = refused(&refusal, refusal.meaning(), operation);
+                if refusal.is_of_credential() {
+                    error.concerns(Concerns::Connection)
+                } else {
+                    error
+                }
+            }
             Self::NoCredential { why, repeated } => {
                 let error = match Arc::unwrap_or_clone(why) {
                     Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),

@@ -140,7 +140,8 @@ pub async fn a_check_says_which_key_fails_and_that_a_ring_does_not_exist() {
 
     server.fake.switches().faults.set(Vec::new());
     let ring = "projects/acme-1/locations/europe-west3/keyRings/nowhere";
-    let nowhere = server.connect_with(json!({"key_ring": ring})).await.unwrap();
+    let nowhere = json!({"key_ring": ring, "auth": {"token": "owner"}});
+    let nowhere = server.connect_with(nowhere).await.unwrap();
     let probe = nowhere.probe(&cx(), &[]).await.unwrap();
     let failed = found(&probe, Finding::Failed).join("\n");
     assert!(

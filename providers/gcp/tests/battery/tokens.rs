@@ -169,7 +169,7 @@ pub async fn credentials_that_are_refused_say_so() {
         ),
     ] {
         let provider = world.server.connect_with(json!({"auth": auth})).await.unwrap();
-        let error = provider.probe(&cx(), &[]).await.unwrap_err();
+        let error = provider.probe(&cx(), &[]).await.unwrap().problem.unwrap();
         assert_eq!(error.kind, kind, "{says}: {error}");
         assert!(
             error.advice.is_some_and(|advice| advice.contains(says)),
