@@ -48,7 +48,7 @@ struct Footprint {
 impl Footprint {
     async fn of(world: &World, watcher: &Client) -> Self {
         let metrics = watcher.get("/metrics").await.text;
-        let gauge = |name: &str| {
+        let gauge = |name: &str| -> u64 {
             let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.map_or(0, |value| value.parse().unwrap())
         };
@@ -62,7 +62,8 @@ impl Footprint {
             memory: world.started.memory().now,
             descriptors: entries("fd"),
             threads: entries("task"),
-            tasks: gauge("claviger_runtime_tasks"),
+            // A connection whose token is renewed has a task as long as it is in memory.
+            tasks: gauge("claviger_runtime_tasks").saturating_sub(gauge("claviger_connection_logins{state=\"ok\"}")),
             in_flight: gauge("claviger_http_requests_in_flight"),
             files: files.collect(),
         }
