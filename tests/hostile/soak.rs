@@ -18,7 +18,7 @@ use crate::world::{PATIENCE, World, key_service_on_loopback};
 const SHORT: Duration = Duration::from_secs(6);
 /// How long all of it lasts before the first measurement: what grows once, such as caches, prepared
 /// statements and the allocator's free memory, has grown then.
-const WARM_UP: Duration = Duration::from_secs(6);
+const WARM_UP: Duration = Duration::from_secs(15);
 /// How much more resident memory there may be afterwards, in bytes. The allocator keeps what was freed
 /// in up to 8 arenas for each core, of which each attack leaves other parts in use; a leak of 100 bytes
 /// for each request of ten minutes is larger.
@@ -52,6 +52,8 @@ impl Footprint {
             let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.map_or(0, |value| value.parse().unwrap())
         };
+        let of_logins = metrics.lines().filter(|line| line.starts_with("claviger_connection_logins{"));
+        let logins = of_logins.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
         let entries = |what: &str| fs::read_dir(format!("/proc/{}/{what}", world.started.pid())).unwrap().count();
         let files = fs::read_dir(world.gateway.data()).unwrap().map(|entry| {
             let entry = entry.unwrap();
@@ -62,8 +64,8 @@ impl Footprint {
             memory: world.started.memory().now,
             descriptors: entries("fd"),
             threads: entries("task"),
-            // A connection whose token is renewed has a task as long as it is in memory.
-            tasks: gauge("claviger_runtime_tasks").saturating_sub(gauge("claviger_connection_logins{state=\"ok\"}")),
+            // A connection that has logged in renews its token by a task as long as it is in memory.
+            tasks: gauge("claviger_runtime_tasks").saturating_sub(logins),
             in_flight: gauge("claviger_http_requests_in_flight"),
             files: files.collect(),
         }
