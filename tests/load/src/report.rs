@@ -149,15 +149,12 @@ pub fn cached(rows: &[Row], ours: &str, bare: &str, peers: &[&str], request: usi
     }
 }
 
-/// The modes of durability.
-pub fn durability(rows: &[Row], synced: &str, written: &str) {
-    println!("\n### Durability of the audit log\n\nCached unwraps, by `audit.durability`.");
-    details(rows);
-    println!("\nThroughput, p99 and CPU time per request of `{written}`, divided by those of `{synced}`:\n");
-    println!("| connections | throughput | p99 | CPU/request |\n|---|---|---|---|");
+/// Throughput, p99 and CPU time per request of one server, divided by those of another: a row for each
+/// number of connections.
+fn divided(rows: &[Row], of: &str, by: &str) {
     for group in groups(rows) {
-        let Some(row) = find(group, written) else { continue };
-        let against = |of: fn(&Sample) -> f64| ratio(row, group, synced, of);
+        let Some(row) = find(group, of) else { continue };
+        let against = |figure: fn(&Sample) -> f64| ratio(row, group, by, figure);
         println!(
             "| {} | {} | {} | {} |",
             row.connections,
@@ -166,6 +163,15 @@ pub fn durability(rows: &[Row], synced: &str, written: &str) {
             against(cost)
         );
     }
+}
+
+/// The modes of durability.
+pub fn durability(rows: &[Row], synced: &str, written: &str) {
+    println!("\n### Durability of the audit log\n\nCached unwraps, by `audit.durability`.");
+    details(rows);
+    println!("\nThroughput, p99 and CPU time per request of `{written}`, divided by those of `{synced}`:\n");
+    println!("| connections | throughput | p99 | CPU/request |\n|---|---|---|---|");
+    divided(rows, written, synced);
 }
 
 /// What the log did meanwhile.
@@ -254,15 +260,5 @@ pub fn keys(rows: &[Row], one: &str, many: &str, keys: usize, used: usize, (hits
         100.0 * hits / (hits + misses)
     );
     println!("\n| connections | throughput / {one} (at least 0.9) | p99 / {one} (at most 1.5) | CPU/request |\n|---|---|---|---|");
-    for group in groups(rows) {
-        let Some(row) = find(group, many) else { continue };
-        let against = |of: fn(&Sample) -> f64| ratio(row, group, one, of);
-        println!(
-            "| {} | {} | {} | {} |",
-            row.connections,
-            against(Sample::throughput),
-            against(p99),
-            against(cost)
-        );
-    }
+    divided(rows, many, one);
 }
