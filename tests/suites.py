@@ -38,6 +38,8 @@ LONGEST = (
 SHARED = ("claviger::conformance", "claviger::servers", "claviger-provider-aws::battery", "claviger-provider-vault::battery")
 # How many of the longest tests are listed.
 LISTED = 10
+# How many lines of what a failed test said are repeated at the end of the table.
+REPEATED = 12
 
 
 class Suite:
@@ -50,6 +52,8 @@ class Suite:
         self.environment = os.environ | (variables or {})
         self.listed = listed
         self.tests = []
+        # Names of the tests that failed.
+        self.failed = []
         self.output = self.result = ""
         self.code = None
         self.seconds = self.cpu = 0.0
@@ -78,6 +82,7 @@ class Suite:
         self.cpu = usage.ru_utime + usage.ru_stime
         self.tests = times(names, lines, threads, begin)
         results = re.findall(r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored;", self.output, re.MULTILINE)
+        self.failed = re.findall(r"^test (\S+).* \.\.\. FAILED", self.output, re.MULTILINE)
         passed, failed, ignored = (sum(map(int, numbers)) for numbers in zip(*results)) if results else (0, 0, 0)
         self.result = f"{passed} passed, {failed} failed, {ignored} ignored" if results else "no result"
 
@@ -134,7 +139,19 @@ def report(suites):
     lines.append("The tests that took longest:")
     longest = sorted(((seconds, suite.name, name) for suite in suites for seconds, name in suite.tests), reverse=True)
     lines += [f"  {seconds:>6.1f}s  {suite}: {name}" for seconds, suite, name in longest[:LISTED]]
+    for suite in suites:
+        for name in suite.failed:
+            lines += [f"FAILED: {suite.name}: {name}", *(f"    {line[:400]}" for line in said(suite.output, name))]
     return "\n".join(lines) + "\n"
+
+
+def said(output, name):
+    """The first lines of what a failed test printed: libtest's and libtest-mimic's `---- NAME ----`, without
+    the calls of a backtrace.
+    """
+    section = re.search(rf"^---- {re.escape(name)}.* ----\n(.*?)(?=^---- |^failures:|\Z)", output, re.MULTILINE | re.DOTALL)
+    lines = section[1].splitlines() if section else []
+    return [line for line in lines if line.strip() and not re.match(r"\s+(\d+: |at )|stack backtrace|note: ", line)][:REPEATED]
 
 
 def main():
