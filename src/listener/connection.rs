@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
+use http::{Request, Version, header};
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,6 +20,7 @@ use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
+use super::unread;
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -133,6 +134,7 @@ impl<S: Service> Serving<S> {
             tls,
             certificate,
             bytes: Arc::new(Share::new(self.bytes)),
+            reserved: Arc::default(),
             connection: Arc::clone(&state),
         };
         let end = match &self.tls {
@@ -173,7 +175,12 @@ impl<S: Service> Serving<S> {
             let connection = Arc::clone(&connection);
             async move {
                 let (router, peer) = &*connection;
-                let mut response = router.current().call(request, peer).await;
+                let (head, mut body) = request.into_parts();
+                let (version, expects) = (head.version, head.headers.contains_key(header::EXPECT));
+                let mut response = router.current().call(Request::from_parts(head, &mut body), peer).await;
+                if version < Version::HTTP_2 && !body.is_end_stream() {
+                    Box::pin(unread::conclude(body, response.headers_mut(), expects)).await;
+                }
                 response.body_mut().register(peer.connection.responses());
                 drop(under_way);
                 Ok::<_, Infallible>(response)

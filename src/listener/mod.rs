@@ -18,6 +18,7 @@ mod socket;
 mod sources;
 mod stream;
 mod tls;
+mod unread;
 mod unwritten;
 
 use std::net::SocketAddr;

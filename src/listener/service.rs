@@ -1,20 +1,20 @@
 //! What a listener serves, and to whom.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
 
 use super::body::Body;
-use super::budget::Share;
+use super::budget::{Account, Share};
 use super::connection_state::ConnectionState;
 
 /// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request.
-    fn call(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers one request. What it leaves of the body is not read.
+    fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// The other end of a connection. Behind a proxy it is the proxy.
@@ -29,6 +29,8 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
     /// The bytes of all requests and answers on the connection.
     pub bytes: Arc<Share>,
+    /// Bytes that no other connection can take, made when they are first wanted.
+    pub reserved: Arc<OnceLock<Arc<Account>>>,
     pub(super) connection: Arc<ConnectionState>,
 }
 

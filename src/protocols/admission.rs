@@ -15,7 +15,7 @@ use http::request::Parts;
 use super::turns::{Lane, Lanes};
 use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
-use crate::listener::{Account, ByteRate, Each, Full, Held, Pool, Share, Sharing};
+use crate::listener::{Account, ByteRate, Each, Full, Held, Peer, Pool, Share, Sharing};
 
 /// The longest body, in bytes: one is taken at once, whatever the rate.
 const MAX_BODY: u64 = 16 << 20;
@@ -44,11 +44,16 @@ const LEAST_REVOCATION: [usize; 2] = [40 << 10, 1];
 
 /// Bytes for what needs no credential: in all, and for one kind of it.
 const PUBLIC_BYTES: [usize; 2] = [16 << 20, 4 << 20];
+/// Bytes of revocations whose credential is looked up: no more than the store lets wait.
+const LOOKUP_BYTES: usize = 16 << 20;
+/// What each connection has beside them, whatever the others want: enough for one revocation.
+const RESERVED_LOOKUP: usize = 16 << 10;
 
 /// What needs no credential. Each kind has bytes of its own, so that none keeps another out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Public {
-    /// Revocations whose credential is looked up in the store.
+    /// Revocations whose credential is looked up in the store. Nobody knows yet whose they are, so bytes
+    /// for one of them are reserved for each connection.
     RevocationCredentials,
     /// Other requests whose credential is looked up in the store.
     Credentials,
@@ -141,21 +146,19 @@ impl Admission {
                 operator: credential,
             },
         );
-        let everybody = || Arc::new(pools([PUBLIC_BYTES[0], usize::MAX], [Sharing::FirstCome; 2]));
-        let shared = everybody();
-        let revocations = Revocations::default();
+        let shared = Arc::new(pools([PUBLIC_BYTES[0], usize::MAX], [Sharing::FirstCome; 2]));
         let public = |kind| {
-            let own = shares([PUBLIC_BYTES[1], usize::MAX]);
-            Arc::new(match kind == Public::RevocationCredentials as usize {
+            if kind == Public::RevocationCredentials as usize {
                 // Whatever others look up or leave unread.
-                true => Account::new(own, everybody(), Arc::clone(&revocations.division.all)),
-                false => Account::new(own, Arc::clone(&shared), Arc::clone(&requests.all)),
-            })
+                return apart(LOOKUP_BYTES);
+            }
+            let own = shares([PUBLIC_BYTES[1], usize::MAX]);
+            Arc::new(Account::new(own, Arc::clone(&shared), Arc::clone(&requests.all)))
         };
         Self {
             public: std::array::from_fn(public),
             requests,
-            revocations,
+            revocations: Revocations::default(),
             own_tokens: Revocations::default(),
         }
     }
@@ -182,8 +185,14 @@ impl Admission {
     ///
     /// # Errors
     /// [`Full`].
-    pub(super) fn public(&self, kind: Public, connection: &Arc<Share>, bytes: usize) -> Result<Held, Full> {
-        Held::take(&self.public[kind as usize], connection, bytes)
+    pub(super) fn public(&self, kind: Public, peer: &Peer, bytes: usize) -> Result<Held, Full> {
+        if kind == Public::RevocationCredentials {
+            let reserved = peer.reserved.get_or_init(|| apart(RESERVED_LOOKUP));
+            if let Ok(held) = Held::take(reserved, &peer.bytes, bytes) {
+                return Ok(held);
+            }
+        }
+        Held::take(&self.public[kind as usize], &peer.bytes, bytes)
     }
 }
 
@@ -267,6 +276,12 @@ impl Division {
         let next = REMEMBERED.max(self.credentials.len().saturating_mul(2));
         self.sweep_at.store(next, Ordering::Relaxed);
     }
+}
+
+/// Bytes that count to nothing else.
+fn apart(bytes: usize) -> Arc<Account> {
+    let unbounded = || Arc::new(pools([usize::MAX; 2], [Sharing::FirstCome; 2]));
+    Arc::new(Account::new(shares([bytes, usize::MAX]), unbounded(), unbounded()))
 }
 
 const fn shares([bytes, places]: [usize; 2]) -> Each<Share> {

@@ -21,7 +21,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// # Errors
 /// `rate_limited` and `not_ready` when the budget has no more bytes, `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
 /// the peer stops in the middle.
-pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: &mut Incoming, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Failure> {
     // A body that announces its excess is refused without reading it.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
@@ -37,7 +37,7 @@ pub(super) async fn read(body: Incoming, limit: usize, deadline: Instant, held: 
     }
 }
 
-async fn collect(mut body: Incoming, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
+async fn collect(body: &mut Incoming, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while !body.is_end_stream() {

@@ -227,7 +227,7 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Answers a request to this route.
-    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<Incoming>) -> AuditedResponse {
+    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<&mut Incoming>) -> AuditedResponse {
         let terms = self.protocol.terms(route);
         let label = RequestLabel::new(meta.request_id.bytes(), terms.label, terms.method, request.headers());
         let mut current = label.clone();
@@ -241,7 +241,7 @@ impl<P: Protocol> Exchange<P> {
         terms: &Terms,
         meta: RequestMeta<'_>,
         label: RequestLabel,
-        request: Request<Incoming>,
+        request: Request<&mut Incoming>,
     ) -> AuditedResponse {
         let (head, body) = request.into_parts();
         let authenticated = if terms.revocation {
@@ -335,7 +335,7 @@ impl<P: Protocol> Exchange<P> {
             return done.inspect(|_| meta.peer.authenticated());
         }
         let admission = self.app.admission_at(meta);
-        let held = admission.public(lookup, &meta.peer.bytes, admission::cost(head));
+        let held = admission.public(lookup, meta.peer, admission::cost(head));
         let _held = held.map_err(admission::refused)?;
         authenticating.await.inspect(|_| meta.peer.authenticated())
     }
@@ -371,7 +371,7 @@ impl<P: Protocol> Exchange<P> {
         answer: AuditedResponse,
         unheld: impl FnOnce(AuditedResponse) -> AuditedResponse,
     ) -> AuditedResponse {
-        match self.app.admission_at(meta).public(kind, &meta.peer.bytes, answer.cost()) {
+        match self.app.admission_at(meta).public(kind, meta.peer, answer.cost()) {
             Ok(held) => answer.holding(held),
             Err(_) => unheld(answer),
         }

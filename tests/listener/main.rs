@@ -11,3 +11,4 @@ mod room;
 mod setup;
 mod slow_reader;
 mod unix;
+mod unread;

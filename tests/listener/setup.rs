@@ -39,7 +39,7 @@ pub struct Gate {
 pub struct App(Arc<Gate>);
 
 impl Service for App {
-    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let body = match path.as_str() {
             "/hello" => {

@@ -100,7 +100,7 @@ pub fn starting(progress: &Progress, with_service: bool) -> RestService {
 }
 
 impl Service for RestService {
-    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
         // A HEAD is a GET whose body is not sent.
         let head = (request.method() == Method::HEAD).then(|| request.method().clone());
         let answer = match &self.0 {
@@ -125,7 +125,7 @@ async fn ready(
     table: &RouteTable<Target>,
     service: &ServicePlaces,
     operator: bool,
-    request: Request<Incoming>,
+    request: Request<&mut Incoming>,
     peer: &Peer,
 ) -> AuditedResponse {
     let rest = exchange.protocol();

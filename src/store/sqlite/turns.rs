@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const WAITING: usize = 256;
 /// The most calls that wait where all tenants' count as one's: what looks up credentials, of which the
 /// admission of requests lets fewer in. As many may come at once, when a suspend has made them unknown.
-const WAITING_TOGETHER: usize = 1024;
+const WAITING_TOGETHER: usize = 4096;
 
 /// As many turns at a time as there are connections.
 pub(super) struct Turns(Mutex<State>);
