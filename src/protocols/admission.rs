@@ -186,13 +186,12 @@ impl Admission {
     /// # Errors
     /// [`Full`].
     pub(super) fn public(&self, kind: Public, peer: &Peer, bytes: usize) -> Result<Held, Full> {
+        let shared = &self.public[kind as usize];
         if kind == Public::RevocationCredentials {
             let reserved = peer.reserved.get_or_init(|| apart(RESERVED_LOOKUP));
-            if let Ok(held) = Held::take(reserved, &peer.bytes, bytes) {
-                return Ok(held);
-            }
+            return Held::take(reserved, &peer.bytes, bytes).or_else(|_| Held::take(shared, &peer.bytes, bytes));
         }
-        Held::take(&self.public[kind as usize], &peer.bytes, bytes)
+        Held::take(shared, &peer.bytes, bytes)
     }
 }
 

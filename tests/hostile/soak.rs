@@ -16,9 +16,12 @@ use crate::world::{PATIENCE, World, key_service_on_loopback};
 
 /// How long it lasts in CI.
 const SHORT: Duration = Duration::from_secs(6);
-/// How long all of it lasts before the first measurement: what grows once, such as caches, prepared
-/// statements and the allocator's free memory, has grown then.
+/// How long all of it lasts before the first measurement, at least, and as a part of the whole: what grows
+/// once, such as caches, prepared statements and the allocator's free memory, has grown then.
 const WARM_UP: Duration = Duration::from_secs(15);
+const WARM_UP_PART: u32 = 5;
+/// How often the memory is printed meanwhile.
+const PROGRESS: Duration = Duration::from_secs(30);
 /// How much more resident memory there may be afterwards, in bytes. The allocator keeps what was freed
 /// in up to 8 arenas for each core, of which each attack leaves other parts in use; a leak of 100 bytes
 /// for each request of ten minutes is larger.
@@ -114,6 +117,14 @@ async fn soak(world: &World, machines: &Runtime, attackers: &[(Attack, Attacker)
         let _machines = machines.enter();
         attackers.iter().map(|(attack, attacker)| attack.begin(attacker)).collect()
     };
+    let progress = async {
+        let mut now = Instant::now();
+        while now + PROGRESS < until {
+            tokio::time::sleep(PROGRESS).await;
+            now = Instant::now();
+            eprintln!("{:?} to go, {} bytes of memory", until - now, world.started.memory().now);
+        }
+    };
     let rounds = join_all(guards.iter().map(async |guard| {
         let mut took = Vec::new();
         while Instant::now() < until {
@@ -121,7 +132,8 @@ async fn soak(world: &World, machines: &Runtime, attackers: &[(Attack, Attacker)
         }
         took
     }));
-    let took = rounds.await.concat();
+    let (took, ()) = tokio::join!(rounds, progress);
+    let took = took.concat();
     let answers: Vec<Answers> = join_all(under_way.into_iter().map(|attack| attack.end())).await;
     for ((attack, _), answers) in attackers.iter().zip(answers) {
         eprintln!("{}: {answers}", attack.name());
@@ -159,7 +171,7 @@ async fn all_attacks_at_once_leave_nothing_behind() {
     idle.descriptors += 2 * LAZY;
     // The guards have their own connections from their first revocation on.
     idle.tasks += guards.len() as u64;
-    soak(&world, &machines, &attackers, &guards, WARM_UP).await;
+    soak(&world, &machines, &attackers, &guards, WARM_UP.max(time / WARM_UP_PART)).await;
     let before = afterwards(&world, &watcher, &idle).await;
     let revocations = soak(&world, &machines, &attackers, &guards, time).await;
     let after = afterwards(&world, &watcher, &before).await;
