@@ -97,7 +97,8 @@ fn key(name: &str, connection: &str) -> Step {
     post(Caller::Acme, "/v1/keys", Some(body), 201, &[(&state, "enabled"), (&version, "1")])
 }
 
-fn data_key(name: &str) -> Step {
+/// Makes a data key.
+pub fn data_key(name: &str) -> Step {
     post(Caller::Acme, &format!("/v1/keys/{name}/data-keys"), Some(json!({})), 200, &[])
 }
 
