@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, records};
+use claviger_test_support::{Client, Gateway, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::answers::{LOSSES, PATIENCE, once, outcome, world};
+use crate::answers::{LOSSES, PATIENCE, kill_in, once, outcome, world};
 use crate::media::store;
 use crate::run;
 use crate::service::{Loss, Service};
@@ -133,22 +133,6 @@ async fn finished() {
             assert_eq!(service.keys(), made, "nothing was made for it");
         }
     }
-}
-
-/// Kills the gateway while the service has the request.
-async fn kill_in(service: &Service, started: Started, client: Client, path: &'static str, body: Value) {
-    service.lose(Some(Loss::Silent));
-    let changes = service.changes();
-    let going = tokio::spawn(async move {
-        let request = client.request(http::Method::POST, path).body(body.to_string());
-        client.try_send(request.header("content-type", "application/json")).await
-    });
-    while service.changes() == changes {
-        tokio::task::yield_now().await;
-    }
-    started.kill();
-    assert!(going.await.expect("the request ends").is_none(), "nothing was answered");
-    service.lose(None);
 }
 
 async fn killed() {
