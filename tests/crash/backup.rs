@@ -1,13 +1,12 @@
 //! `claviger backup` and `claviger restore`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Output;
 
-use claviger_test_support::{Gateway, Started, Tune, records};
+use claviger_test_support::{Started, Tune, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::bench::{Bench, path_text};
 use crate::disagree::{refused, starts_plainly};
 use crate::load::{self, Shared, text, world};
 use crate::random::{Random, seed};
@@ -34,58 +33,26 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A gateway with the folders of its backups.
-struct Bench {
-    gateway: Gateway,
-    folder: tempfile::TempDir,
-}
-
 impl Bench {
-    fn new() -> Self {
-        Self {
-            gateway: Gateway::new(crate::BINARY),
-            folder: tempfile::tempdir().expect("a folder"),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Output {
-        let mut command = self.gateway.command(&Tune::default());
-        command.args(arguments).output().expect("the binary runs")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Value {
-        let output = self.command(&[arguments, &["--output", "json"]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+    fn json(&self, arguments: &[&str]) -> Value {
+        let printed = self.run(&Tune::default(), &[arguments, &["--output", "json"]].concat());
+        serde_json::from_slice(&printed).expect("JSON")
     }
 
     fn backup(&self, name: &str) -> Value {
-        self.run(&["backup", path_text(&self.path(name))])
+        self.json(&["backup", path_text(&self.path(name))])
     }
 
     fn restore(&self, name: &str, known: &str) -> Value {
-        self.run(&["restore", path_text(&self.path(name)), "--newest-known", known])
+        self.json(&["restore", path_text(&self.path(name)), "--newest-known", known])
     }
 
     fn refused_restore(&self, name: &str, more: &[&str]) -> String {
         let path = self.path(name);
-        let output = self.command(&[&["restore", path_text(&path)], more].concat());
+        let output = self.command(&Tune::default(), &[&["restore", path_text(&path)], more].concat());
         assert!(!output.status.success(), "it was restored");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
-
-    /// Moves the data folder away.
-    fn lose_data(&self, name: &str) {
-        fs::rename(self.gateway.data(), self.path(name)).expect("moved");
-    }
-}
-
-fn path_text(path: &Path) -> &str {
-    path.to_str().expect("a path")
 }
 
 /// What the client knew when a backup began.
@@ -215,7 +182,7 @@ async fn refusals() {
     assert!(said.contains("is not empty"), "{said}");
     starts_plainly(&bench.gateway);
     // Nor does a backup replace anything.
-    let output = bench.command(&["backup", path_text(&bench.path("backup"))]);
+    let output = bench.command(&Tune::default(), &["backup", path_text(&bench.path("backup"))]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is not empty"));
 
     bench.lose_data("lost");
@@ -269,7 +236,10 @@ async fn known_elsewhere() {
     bench.restore("backup", &before);
     fs::remove_dir_all(bench.gateway.data()).expect("removed");
     let path = bench.path("backup");
-    let output = bench.command(&["restore", path_text(&path), "--newest-known", &after, "--accept-rollback"]);
+    let output = bench.command(
+        &Tune::default(),
+        &["restore", path_text(&path), "--newest-known", &after, "--accept-rollback"],
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("cannot bring back") && said.contains("revocation"), "{said}");
