@@ -1,6 +1,6 @@
 //! A gateway with a fake key service that keeps a rotate waiting.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune};
 use claviger_testkit::control::{Client as Control, Request};
@@ -13,14 +13,20 @@ use tokio::task::JoinHandle;
 pub struct Held {
     pub gateway: Gateway,
     file: PathBuf,
+    tune: Tune,
 }
 
 impl Held {
     /// Starts it, with the key on this connection.
     pub async fn start(connection: &str) -> (Self, Started, Client) {
-        let gateway = Gateway::empty(crate::BINARY);
+        Self::start_in(&std::env::temp_dir(), Tune::default(), connection).await
+    }
+
+    /// As [`Held::start`], in a folder made under this one, and with these variables.
+    pub async fn start_in(parent: &Path, tune: Tune, connection: &str) -> (Self, Started, Client) {
+        let gateway = Gateway::empty_in(crate::BINARY, parent);
         let file = gateway.data().with_extension("control");
-        let held = Self { gateway, file };
+        let held = Self { gateway, file, tune };
         let started = held.again();
         let client = started.with_tenant("acme").await;
         let there = json!({"name": "there", "provider": "vault", "settings": {}});
@@ -32,7 +38,7 @@ impl Held {
 
     /// Starts it again.
     pub fn again(&self) -> Started {
-        self.gateway.dev(&Tune::default(), &self.file)
+        self.gateway.dev(&self.tune, &self.file)
     }
 
     /// The fake's control port.
