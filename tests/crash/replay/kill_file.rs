@@ -39,7 +39,7 @@ pub async fn pushed() {
     history.add(trace::read(&file, process));
 
     let answered = history.responses[&answer.request];
-    let mut states = states::all(&history, &[answered], Form::Long, seed("replay of a push"));
+    let mut states = states::all(&history, &[answered], Form::Short, seed("replay of a push"));
     states.retain(|state| state.answered == 1);
     assert!(!states.is_empty());
     for state in states {
