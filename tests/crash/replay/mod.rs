@@ -32,6 +32,10 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         Trial::test("replay::what_was_answered_survives_each_loss_of_power", || run(power::changes())),
         Trial::test("replay::a_sync_that_is_left_out_is_found", || run(power::without_syncs())),
+        Trial::test(
+            "replay::the_log_s_next_file_survives_each_loss_of_power",
+            || run(power::next_file()),
+        ),
         Trial::test("replay::what_was_answered_survives_a_failed_sync_and_a_loss_of_power", || {
             run(power::after_a_failed_sync())
         }),

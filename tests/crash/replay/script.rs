@@ -102,6 +102,12 @@ pub fn data_key(name: &str) -> Step {
     post(Caller::Acme, &format!("/v1/keys/{name}/data-keys"), Some(json!({})), 200, &[])
 }
 
+/// Makes a thousand data keys, whose records take half of the log's first file.
+pub fn data_keys(name: &str) -> Step {
+    let items = vec![json!({"key": name, "plaintext": false}); 1000];
+    post(Caller::Acme, "/v1/batch/data-keys", Some(json!({"items": items})), 200, &[])
+}
+
 fn key_state(name: &str, verb: &str, state: &str) -> Step {
     post(
         Caller::Acme,
