@@ -1,6 +1,7 @@
 //! `claviger backup` and `claviger restore`.
 
 use std::fs;
+use std::process::Command;
 
 use claviger_test_support::{Started, Tune, records};
 use libtest_mimic::Trial;
@@ -10,6 +11,7 @@ use crate::bench::{Bench, path_text};
 use crate::disagree::{refused, starts_plainly};
 use crate::load::{self, Shared, text, world};
 use crate::random::{Random, seed};
+use crate::replay::can_trace;
 use crate::run;
 use crate::verify::{self, Record};
 use crate::world::{Answered, Blob};
@@ -23,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             "backup::under_load_it_has_what_was_answered_before_and_starts",
             || run(under_load()),
         ),
+        Trial::test("backup::changes_between_its_steps_are_in_log_and_store", || run(between_steps())).with_ignored_flag(!can_trace()),
         Trial::test("backup::beside_the_newer_log_of_the_database_its_copy_is_refused", || {
             run(beside_newer_log())
         }),
@@ -148,6 +151,48 @@ async fn holds(bench: &Bench, started: &Started, before: &Before) {
     for name in &before.created {
         client.get(&format!("/v1/keys/{name}")).await.expect_status(200);
     }
+}
+
+/// The backup pauses at each of its syncs, also between its looks at the log and at the store.
+async fn between_steps() {
+    let bench = Bench::new();
+    let started = bench.gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let make = client.clone();
+    let making = tokio::spawn(async move {
+        for number in 0.. {
+            let key = json!({"name": format!("key-{number}"), "connection": "embedded"});
+            let request = make.request(reqwest::Method::POST, "/v1/keys").json(&key);
+            if make.try_send(request).await.is_none() {
+                return number;
+            }
+        }
+        0
+    });
+    let path = bench.path("backup");
+    let backup = bench.gateway.command(&Tune::default());
+    let mut paused = Command::new("strace");
+    paused
+        .args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fsync",
+            "-e",
+            "inject=fsync:delay_enter=300000",
+        ])
+        .arg(backup.get_program())
+        .args(["backup", path_text(&path)])
+        .env_clear()
+        .envs(backup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = tokio::task::block_in_place(|| paused.output().expect("strace runs"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    started.kill();
+    assert!(making.await.expect("the task ends") > 10, "too few changes");
+    bench.lose_data("lost");
+    bench.restore("backup", "none");
+    starts_plainly(&bench.gateway);
 }
 
 /// A gateway with a key, stopped.

@@ -2,6 +2,7 @@
 //! when there is room again. Runs on a small tmpfs; without the right to mount one the cases are
 //! reported as ignored.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -51,13 +52,18 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A mounted tmpfs of 48 MiB.
+/// A mounted tmpfs.
 struct Small(PathBuf);
 
 impl Small {
+    /// Of 48 MiB.
     fn mount() -> Option<Self> {
+        Self::mount_as(c"size=48m")
+    }
+
+    fn mount_as(options: &CStr) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder").keep();
-        let mounted = mount("tmpfs", &folder, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, c"size=48m");
+        let mounted = mount("tmpfs", &folder, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options);
         if mounted.is_err() {
             fs::remove_dir(&folder).expect("the folder is empty");
             return None;
@@ -354,8 +360,9 @@ async fn starts_on_a_full_disk() {
 /// Two changes overlap, and the outcome of the first one, which is the last record, is lost in a crash. A start
 /// that cannot record it must not forget that the store has the change.
 async fn outcome_follows() {
-    let small = Small::mount().expect("it was mounted before");
-    let (held, started, client) = Held::start_in(&small.0, tune(), "there").await;
+    // `dev` has a disk reserve of 64 MiB.
+    let small = Small::mount_as(c"size=160m").expect("a smaller one was mounted before");
+    let (held, started, client) = Held::start_in(&small.0, "there").await;
     let going = held.rotate(&client, "rotate", &json!({})).await;
     let later = json!({"name": "later", "connection": "embedded"});
     client.post("/v1/keys", &later).await.expect_status(201);
@@ -377,7 +384,7 @@ async fn outcome_follows() {
 
     fs::copy(held.gateway.data().join("admin.token"), held.gateway.token_file()).expect("the token");
     // More than the disk has.
-    let started = held.gateway.serve(&Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "64MiB"));
+    let started = held.gateway.serve(&Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "1TiB"));
     assert_eq!(outcome(), None);
     started.kill();
     let started = held.again();

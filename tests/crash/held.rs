@@ -13,20 +13,19 @@ use tokio::task::JoinHandle;
 pub struct Held {
     pub gateway: Gateway,
     file: PathBuf,
-    tune: Tune,
 }
 
 impl Held {
     /// Starts it, with the key on this connection.
     pub async fn start(connection: &str) -> (Self, Started, Client) {
-        Self::start_in(&std::env::temp_dir(), Tune::default(), connection).await
+        Self::start_in(&std::env::temp_dir(), connection).await
     }
 
-    /// As [`Held::start`], in a folder made under this one, and with these variables.
-    pub async fn start_in(parent: &Path, tune: Tune, connection: &str) -> (Self, Started, Client) {
+    /// As [`Held::start`], in a folder made under this one.
+    pub async fn start_in(parent: &Path, connection: &str) -> (Self, Started, Client) {
         let gateway = Gateway::empty_in(crate::BINARY, parent);
         let file = gateway.data().with_extension("control");
-        let held = Self { gateway, file, tune };
+        let held = Self { gateway, file };
         let started = held.again();
         let client = started.with_tenant("acme").await;
         let there = json!({"name": "there", "provider": "vault", "settings": {}});
@@ -38,7 +37,7 @@ impl Held {
 
     /// Starts it again.
     pub fn again(&self) -> Started {
-        self.gateway.dev(&self.tune, &self.file)
+        self.gateway.dev(&Tune::default(), &self.file)
     }
 
     /// The fake's control port.

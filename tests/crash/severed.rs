@@ -63,7 +63,7 @@ async fn unanswered() {
     let log = records(&held.gateway.data());
     let rotate = log
         .iter()
-        .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "rotate");
+        .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "rotate" && record["provider"] == "vault");
     let mut sever = rotate.expect("the intent").clone();
     let members = sever.as_object_mut().expect("a record");
     members.remove("key");

@@ -24,11 +24,12 @@ mod trace;
 use libtest_mimic::Trial;
 
 use loop_device::LoopDevice;
+pub use trace::can_trace;
 
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
-    let able = trace::can_trace();
+    let able = can_trace();
     let mut trials = vec![
         Trial::test("replay::what_was_answered_survives_each_loss_of_power", || run(power::changes())),
         Trial::test("replay::a_sync_that_is_left_out_is_found", || run(power::without_syncs())),

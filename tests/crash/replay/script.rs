@@ -247,6 +247,11 @@ pub fn disable(name: &str) -> Step {
 }
 
 impl Step {
+    /// Whether it has a record for each of its items, which the answer names in its body.
+    pub fn is_batch(&self) -> bool {
+        self.path.starts_with("/v1/batch/")
+    }
+
     /// A word for messages.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
