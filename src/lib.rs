@@ -17,6 +17,7 @@ mod io_reason;
 pub mod keys;
 pub mod listener;
 mod names;
+mod parent_folder;
 pub mod protocols;
 pub mod store;
 pub mod telemetry;

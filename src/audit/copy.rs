@@ -8,7 +8,7 @@ use std::sync::Arc;
 use claviger_provider::TenantId;
 
 use super::beginning;
-use super::file::{LogFile, RealDisk, sync_folder};
+use super::file::{LogFile, RealDisk};
 use super::frame::{Frames, Step, leading_zeros};
 use super::index::NAME as INDEX_NAME;
 use super::kill_file::NAME as KILL_FILE_NAME;
@@ -17,6 +17,7 @@ use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::scan::{FORKED, OpenError, replay};
 use super::segments::{self, Segments};
+use crate::parent_folder;
 
 /// A file of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Resu
         for (part, until) in parts.iter().zip(ends) {
             segments::copy_file(folder, to, &part.name, until - part.begin, until == end)?;
         }
-        sync_folder(&to.join(INDEX_NAME))
+        parent_folder::sync(&to.join(INDEX_NAME))
     });
     copied.map_err(OpenError::io("copied"))?;
     read_copy(to)

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::parent_folder;
+
 /// The log as readers see it: the contents of its files in a row.
 pub(super) trait LogFile {
     /// Reads at that position. Returns fewer bytes than asked for only at the end of the last
@@ -84,7 +86,7 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
-        sync_folder(to)
+        parent_folder::sync(to)
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -108,8 +110,8 @@ impl Disk for RealDisk {
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => sync_folder(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => sync_folder(path),
+            Ok(()) => parent_folder::sync(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => parent_folder::sync(path),
             Err(error) => Err(error),
         }
     }
@@ -152,12 +154,4 @@ pub(super) fn private() -> OpenOptions {
 pub(super) fn remove_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.remove(path)?;
     path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
-}
-
-/// Makes the directory entries of the folder of `path` durable.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }

@@ -25,11 +25,12 @@ use parking_lot::Mutex;
 
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, PrincipalId, TenantId, TokenId};
 
-use super::file::{private, sync_folder};
+use super::file::private;
 use super::index;
 use super::scalar::{Number, Timestamp};
 use super::segments;
 use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
+use crate::parent_folder;
 
 /// The most revocations in the file.
 pub const SLOTS: usize = 4096;
@@ -313,7 +314,7 @@ impl Inner {
     /// Makes a rename of the file durable, so that a crash does not bring an older file back.
     fn sync_name(&mut self, path: &Path) -> io::Result<()> {
         if self.renamed {
-            sync_folder(path)?;
+            parent_folder::sync(path)?;
             self.renamed = false;
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::node::{self, NodeNameError};
 use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
 use crate::audit::{self, Position};
 use crate::config::Config;
-use crate::store::sync_parent;
+use crate::parent_folder;
 
 /// Why a backup cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ fn prepare(to: &Path) -> Result<(), BackupError> {
         made => {
             made.map_err(at(to))?;
             // Without its name nothing in it is durable.
-            Ok(sync_parent(to).map_err(at(to))?)
+            Ok(parent_folder::sync(to).map_err(at(to))?)
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::access::{Caller, Credential};
 use crate::broker::{Code, Failure};
 use crate::listener::{Account, ByteRate, Each, Full, Held, Peer, Pool, Share, Sharing};
 
-/// The longest body, in bytes: one is taken at once, whatever the rate.
-const MAX_BODY: u64 = 16 << 20;
+/// The longest body of a request, in bytes: one is taken at once, whatever the rate.
+pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// What a request takes beside its head and body, in bytes: the state of its stream, and the future that
 /// answers it.
@@ -252,7 +252,7 @@ impl Division {
         let shared = || {
             let Each { bytes, places } = pools(self.bounds.tenant, sharing);
             let bytes = match self.bounds.body_rate {
-                Some(rate) => bytes.at_rate(ByteRate::new(rate, MAX_BODY)),
+                Some(rate) => bytes.at_rate(ByteRate::new(rate, MAX_BODY as u64)),
                 None => bytes,
             };
             Arc::new(Each { bytes, places })

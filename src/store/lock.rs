@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::sync_parent;
+use crate::parent_folder;
 
 /// The locked file. It is never removed: a lock on a removed file locks nothing.
 pub const LOCK_FILE: &str = "lock";
@@ -77,7 +77,7 @@ impl DataDir {
         })?;
         // What is answered later is lost with the folder if its name does not reach the disk.
         for folder in made {
-            sync_parent(folder).map_err(failed)?;
+            parent_folder::sync(folder).map_err(failed)?;
         }
         let metadata = std::fs::metadata(path).map_err(failed)?;
         let mode = metadata.mode() & 0o7777;

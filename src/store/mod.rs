@@ -41,6 +41,8 @@ use model::{
 };
 pub use urgent::{for_revocation, is_for_revocation};
 
+use crate::parent_folder;
+
 /// Why a read or a change failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -372,19 +374,6 @@ pub trait Store: Reads + SealedStore {
     async fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;
 }
 
-/// The folder that contains this path.
-fn parent(path: &std::path::Path) -> &std::path::Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => std::path::Path::new("."),
-    }
-}
-
-/// Makes the entries of the folder that contains this path durable.
-pub(crate) fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
-    std::fs::File::open(parent(path)).and_then(|folder| folder.sync_all())
-}
-
 /// Writes a new file of mode 0600 from these parts. It appears whole or not at all, is on stable
 /// storage when this returns, and never replaces another file.
 ///
@@ -393,11 +382,11 @@ pub(crate) fn sync_parent(path: &std::path::Path) -> std::io::Result<()> {
 pub fn write_new_file(path: &std::path::Path, parts: &[&[u8]]) -> std::io::Result<()> {
     use std::io::Write;
     // tempfile creates with O_EXCL and mode 0600; persist_noclobber never replaces.
-    let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(parent(path))?;
+    let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(parent_folder::of(path))?;
     for part in parts {
         file.write_all(part)?;
     }
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
-    sync_parent(path)
+    parent_folder::sync(path)
 }

@@ -280,3 +280,17 @@ async fn a_cut_that_no_medium_took_is_told_and_tried_again_until_one_has_it() {
     let again = gateway.serve(&Tune::default());
     again.tenant("acme").post("/v1/unwrap", &wrapped).await.expect_status(200);
 }
+
+#[tokio::test]
+async fn a_cut_that_the_store_could_not_take_is_stored_once_it_can() {
+    let full = FullDisk::new().await;
+    full.fail();
+    let disabled = full.client.post_empty("/v1/keys/orders/disable").await;
+    disabled.expect_problem(503, "effective_in_memory_only");
+    full.empty();
+    let begun = Instant::now();
+    while full.revocations().await.1 != "ok" {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", full.revocations().await);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

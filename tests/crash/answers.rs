@@ -124,13 +124,12 @@ async fn restarted() {
     }
 }
 
-async fn killed() {
-    let service = Service::start().await;
-    let (gateway, started, client) = world(&service).await;
+/// Kills the gateway while the service has the request.
+pub async fn kill_in(service: &Service, started: Started, client: Client, path: &'static str, body: Value) {
     service.lose(Some(Loss::Silent));
     let changes = service.changes();
     let going = tokio::spawn(async move {
-        let request = client.request(http::Method::POST, "/v1/keys/on-aws/rotate").body("{}");
+        let request = client.request(http::Method::POST, path).body(body.to_string());
         client.try_send(request.header("content-type", "application/json")).await
     });
     while service.changes() == changes {
@@ -139,6 +138,12 @@ async fn killed() {
     started.kill();
     assert!(going.await.expect("the request ends").is_none(), "nothing was answered");
     service.lose(None);
+}
+
+async fn killed() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
     let started = gateway.serve(&service.tune());
     let log = records(&gateway.data());
     let rotate = log

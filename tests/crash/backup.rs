@@ -1,16 +1,17 @@
 //! `claviger backup` and `claviger restore`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::Command;
 
-use claviger_test_support::{Gateway, Started, Tune, records};
+use claviger_test_support::{Started, Tune, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::bench::{Bench, path_text};
 use crate::disagree::{refused, starts_plainly};
 use crate::load::{self, Shared, text, world};
 use crate::random::{Random, seed};
+use crate::replay::can_trace;
 use crate::run;
 use crate::verify::{self, Record};
 use crate::world::{Answered, Blob};
@@ -24,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             "backup::under_load_it_has_what_was_answered_before_and_starts",
             || run(under_load()),
         ),
+        Trial::test("backup::changes_between_its_steps_are_in_log_and_store", || run(between_steps())).with_ignored_flag(!can_trace()),
         Trial::test("backup::beside_the_newer_log_of_the_database_its_copy_is_refused", || {
             run(beside_newer_log())
         }),
@@ -34,58 +36,26 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A gateway with the folders of its backups.
-struct Bench {
-    gateway: Gateway,
-    folder: tempfile::TempDir,
-}
-
 impl Bench {
-    fn new() -> Self {
-        Self {
-            gateway: Gateway::new(crate::BINARY),
-            folder: tempfile::tempdir().expect("a folder"),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Output {
-        let mut command = self.gateway.command(&Tune::default());
-        command.args(arguments).output().expect("the binary runs")
-    }
-
-    fn run(&self, arguments: &[&str]) -> Value {
-        let output = self.command(&[arguments, &["--output", "json"]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+    fn json(&self, arguments: &[&str]) -> Value {
+        let printed = self.run(&Tune::default(), &[arguments, &["--output", "json"]].concat());
+        serde_json::from_slice(&printed).expect("JSON")
     }
 
     fn backup(&self, name: &str) -> Value {
-        self.run(&["backup", path_text(&self.path(name))])
+        self.json(&["backup", path_text(&self.path(name))])
     }
 
     fn restore(&self, name: &str, known: &str) -> Value {
-        self.run(&["restore", path_text(&self.path(name)), "--newest-known", known])
+        self.json(&["restore", path_text(&self.path(name)), "--newest-known", known])
     }
 
     fn refused_restore(&self, name: &str, more: &[&str]) -> String {
         let path = self.path(name);
-        let output = self.command(&[&["restore", path_text(&path)], more].concat());
+        let output = self.command(&Tune::default(), &[&["restore", path_text(&path)], more].concat());
         assert!(!output.status.success(), "it was restored");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
-
-    /// Moves the data folder away.
-    fn lose_data(&self, name: &str) {
-        fs::rename(self.gateway.data(), self.path(name)).expect("moved");
-    }
-}
-
-fn path_text(path: &Path) -> &str {
-    path.to_str().expect("a path")
 }
 
 /// What the client knew when a backup began.
@@ -183,6 +153,48 @@ async fn holds(bench: &Bench, started: &Started, before: &Before) {
     }
 }
 
+/// The backup pauses at each of its syncs, also between its looks at the log and at the store.
+async fn between_steps() {
+    let bench = Bench::new();
+    let started = bench.gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let make = client.clone();
+    let making = tokio::spawn(async move {
+        for number in 0.. {
+            let key = json!({"name": format!("key-{number}"), "connection": "embedded"});
+            let request = make.request(reqwest::Method::POST, "/v1/keys").json(&key);
+            if make.try_send(request).await.is_none() {
+                return number;
+            }
+        }
+        0
+    });
+    let path = bench.path("backup");
+    let backup = bench.gateway.command(&Tune::default());
+    let mut paused = Command::new("strace");
+    paused
+        .args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fsync",
+            "-e",
+            "inject=fsync:delay_enter=300000",
+        ])
+        .arg(backup.get_program())
+        .args(["backup", path_text(&path)])
+        .env_clear()
+        .envs(backup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = tokio::task::block_in_place(|| paused.output().expect("strace runs"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    started.kill();
+    assert!(making.await.expect("the task ends") > 10, "too few changes");
+    bench.lose_data("lost");
+    bench.restore("backup", "none");
+    starts_plainly(&bench.gateway);
+}
+
 /// A gateway with a key, stopped.
 async fn furnished() -> Bench {
     let bench = Bench::new();
@@ -215,7 +227,7 @@ async fn refusals() {
     assert!(said.contains("is not empty"), "{said}");
     starts_plainly(&bench.gateway);
     // Nor does a backup replace anything.
-    let output = bench.command(&["backup", path_text(&bench.path("backup"))]);
+    let output = bench.command(&Tune::default(), &["backup", path_text(&bench.path("backup"))]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is not empty"));
 
     bench.lose_data("lost");
@@ -269,7 +281,10 @@ async fn known_elsewhere() {
     bench.restore("backup", &before);
     fs::remove_dir_all(bench.gateway.data()).expect("removed");
     let path = bench.path("backup");
-    let output = bench.command(&["restore", path_text(&path), "--newest-known", &after, "--accept-rollback"]);
+    let output = bench.command(
+        &Tune::default(),
+        &["restore", path_text(&path), "--newest-known", &after, "--accept-rollback"],
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("cannot bring back") && said.contains("revocation"), "{said}");

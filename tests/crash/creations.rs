@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, records};
+use claviger_test_support::{Client, Gateway, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::answers::{LOSSES, PATIENCE, once, outcome, world};
+use crate::answers::{LOSSES, PATIENCE, kill_in, once, outcome, world};
 use crate::media::store;
 use crate::run;
 use crate::service::{Loss, Service};
@@ -22,6 +22,10 @@ pub fn trials() -> Vec<Trial> {
             run(reported())
         }),
         Trial::test("creations::nothing_is_looked_for_through_a_severed_connection", || run(severed())),
+        Trial::test(
+            "creations::what_could_not_be_looked_for_is_looked_for_again",
+            || run(looked_again()),
+        ),
         Trial::test("creations::a_repetition_after_the_end_gets_the_same_key", || run(repeated())),
     ]
 }
@@ -135,22 +139,6 @@ async fn finished() {
     }
 }
 
-/// Kills the gateway while the service has the request.
-async fn kill_in(service: &Service, started: Started, client: Client, path: &'static str, body: Value) {
-    service.lose(Some(Loss::Silent));
-    let changes = service.changes();
-    let going = tokio::spawn(async move {
-        let request = client.request(http::Method::POST, path).body(body.to_string());
-        client.try_send(request.header("content-type", "application/json")).await
-    });
-    while service.changes() == changes {
-        tokio::task::yield_now().await;
-    }
-    started.kill();
-    assert!(going.await.expect("the request ends").is_none(), "nothing was answered");
-    service.lose(None);
-}
-
 async fn killed() {
     let service = Service::start().await;
     let (gateway, started, client) = world(&service).await;
@@ -244,17 +232,37 @@ async fn severed() {
     client.post_empty("/v1/connections/vault/sever").await.expect_status(200);
     let calls = service.calls();
     let_be_due(&gateway).await;
-    // It was looked at, and waits for another minute.
-    let until = Instant::now() + PATIENCE;
-    while due(&gateway).await == 0 {
-        assert!(Instant::now() < until, "never looked at");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    // It waits for another minute.
+    until_postponed(&gateway).await;
     assert_eq!(service.calls(), calls, "called through a severed connection");
     client.post_empty("/v1/connections/vault/restore").await.expect_status(200);
     let_be_due(&gateway).await;
     until_ended(&gateway).await;
     client.get("/v1/keys/new").await.expect_status(200);
+}
+
+async fn looked_again() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = world(&service).await;
+    service.lose(Some(Loss::Closed));
+    lose(&gateway, &client, "/v1/keys", &new_key("new", "vault"), "provider_unavailable").await;
+    service.lose(None);
+    service.set_down(true);
+    let_be_due(&gateway).await;
+    until_postponed(&gateway).await;
+    service.set_down(false);
+    let_be_due(&gateway).await;
+    until_ended(&gateway).await;
+    client.get("/v1/keys/new").await.expect_status(200);
+}
+
+/// Waits until the only creation was looked at, and is to be looked at again.
+async fn until_postponed(gateway: &Gateway) {
+    let until = Instant::now() + PATIENCE;
+    while due(gateway).await == 0 {
+        assert!(Instant::now() < until, "never looked at");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// When the only creation is due.

@@ -2,18 +2,23 @@
 //! when there is room again. Runs on a small tmpfs; without the right to mount one the cases are
 //! reported as ignored.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
+use claviger_test_support::{Answer, Client, Gateway, Started, Tune, last_log_file, log_end, records};
+use claviger_testkit::control::Request;
 use libtest_mimic::Trial;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::Connection;
 
+use crate::held::Held;
 use crate::load::text;
+use crate::media::store;
 use crate::ready::{log_state, until_sound, until_state};
 use crate::run;
 use crate::verify::Record;
@@ -37,19 +42,28 @@ pub fn trials() -> Vec<Trial> {
         trial("full::a_gateway_starts_on_a_full_disk_and_takes_revocations", || {
             run(starts_on_a_full_disk())
         }),
+        trial("full::an_outcome_that_a_start_could_not_record_is_recorded_by_the_next", || {
+            run(outcome_follows())
+        })
+        .with_ignored_flag(cannot || !cfg!(feature = "testkit")),
         trial("full::an_enable_holds_although_the_kill_file_keeps_its_revocation", || {
             run(enable_outlives_the_kill_file())
         }),
     ]
 }
 
-/// A mounted tmpfs of 48 MiB.
+/// A mounted tmpfs.
 struct Small(PathBuf);
 
 impl Small {
+    /// Of 48 MiB.
     fn mount() -> Option<Self> {
+        Self::mount_as(c"size=48m")
+    }
+
+    fn mount_as(options: &CStr) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder").keep();
-        let mounted = mount("tmpfs", &folder, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, c"size=48m");
+        let mounted = mount("tmpfs", &folder, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options);
         if mounted.is_err() {
             fs::remove_dir(&folder).expect("the folder is empty");
             return None;
@@ -341,6 +355,66 @@ async fn starts_on_a_full_disk() {
     let mut record = Record::default();
     record.read_on(&gateway.data());
     record.assert_nothing_open();
+}
+
+/// Two changes overlap, and the outcome of the first one, which is the last record, is lost in a crash. A start
+/// that cannot record it must not forget that the store has the change.
+async fn outcome_follows() {
+    // `dev` has a disk reserve of 64 MiB.
+    let small = Small::mount_as(c"size=160m").expect("a smaller one was mounted before");
+    let (held, started, client) = Held::start_in(&small.0, "there").await;
+    let going = held.rotate(&client, "rotate", &json!({})).await;
+    let later = json!({"name": "later", "connection": "embedded"});
+    client.post("/v1/keys", &later).await.expect_status(201);
+    let mut fake = held.control().await;
+    fake.tell(&Request::Clear).await.expect("the gate opens");
+    let rotated = going.await.expect("the request ends").expect("an answer");
+    assert_eq!(rotated.expect_status(200)["primary_version"], 2);
+    started.kill();
+    let lost = lose_last_record(&held.gateway.data()).await;
+    assert_eq!(
+        (&lost["kind"], &lost["change"]["verb"]),
+        (&json!("outcome"), &json!("rotate")),
+        "{lost}"
+    );
+    let outcome = || {
+        let mut all = records(&held.gateway.data()).into_iter();
+        all.find(|record| record["tenant"] == lost["tenant"] && record["intent"] == lost["intent"])
+    };
+
+    fs::copy(held.gateway.data().join("admin.token"), held.gateway.token_file()).expect("the token");
+    // More than the disk has.
+    let started = held.gateway.serve(&Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "1TiB"));
+    assert_eq!(outcome(), None);
+    started.kill();
+    let started = held.again();
+    assert_eq!(outcome().expect("an outcome")["result"], "success");
+    let key = started.tenant("acme").get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["primary_version"], 2);
+}
+
+/// Takes the last record off the log of a stopped gateway, which nothing else knows of then.
+async fn lose_last_record(data: &Path) -> Value {
+    let path = last_log_file(data);
+    let mut bytes = fs::read(&path).expect("the log");
+    let mut end = 1 + bytes.iter().position(|byte| *byte == b'\n').expect("a header line");
+    let mut last = end..end;
+    while let Some(length) = bytes[end..].first_chunk().map(|length| u32::from_be_bytes(*length) & 0x7fff_ffff)
+        && length > 0
+    {
+        last = end..end + 8 + length as usize;
+        end = last.end;
+    }
+    let record = serde_json::from_slice(&bytes[last.start + 8..last.end]).expect("a record");
+    bytes[last].fill(0);
+    fs::write(&path, bytes).expect("written");
+    let mut store = store(data).await;
+    sqlx::query("UPDATE nodes SET log_position = NULL, log_crc = NULL")
+        .execute(&mut store)
+        .await
+        .expect("the row changes");
+    store.close().await.expect("the store is closed");
+    record
 }
 
 /// A disable that only memory and kill file have is enabled by the same process. A kill file that

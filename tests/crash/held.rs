@@ -1,6 +1,6 @@
 //! A gateway with a fake key service that keeps a rotate waiting.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use claviger_test_support::{Answer, Client, Gateway, Started, Tune};
 use claviger_testkit::control::{Client as Control, Request};
@@ -18,7 +18,12 @@ pub struct Held {
 impl Held {
     /// Starts it, with the key on this connection.
     pub async fn start(connection: &str) -> (Self, Started, Client) {
-        let gateway = Gateway::empty(crate::BINARY);
+        Self::start_in(&std::env::temp_dir(), connection).await
+    }
+
+    /// As [`Held::start`], in a folder made under this one.
+    pub async fn start_in(parent: &Path, connection: &str) -> (Self, Started, Client) {
+        let gateway = Gateway::empty_in(crate::BINARY, parent);
         let file = gateway.data().with_extension("control");
         let held = Self { gateway, file };
         let started = held.again();

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use claviger_test_support::{Client, Gateway, Started, Tune, log_files, make_key, records};
+use claviger_test_support::{Client, Started, Tune, log_files, make_key, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::bench::{Bench, path_text};
 use crate::disagree::{Copy, DATABASE, accepting, refused};
 use crate::load::text;
 use crate::run;
@@ -28,24 +29,12 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A gateway with an archive.
-struct Bench {
-    gateway: Gateway,
-    folder: tempfile::TempDir,
-}
-
+/// The folder is the archive's.
 impl Bench {
-    fn new() -> Self {
-        Self {
-            gateway: Gateway::new(crate::BINARY),
-            folder: tempfile::tempdir().expect("a folder"),
-        }
-    }
-
     fn tune(&self) -> Tune {
         Tune::default()
             .set("CLAVIGER_AUDIT__KEEP__BYTES", "64KiB")
-            .set("CLAVIGER_AUDIT__ARCHIVE__FOLDER", self.folder.path().display().to_string())
+            .set("CLAVIGER_AUDIT__ARCHIVE__FOLDER", self.folder().display().to_string())
     }
 
     async fn begin(&self) -> (Started, Client) {
@@ -63,7 +52,7 @@ impl Bench {
     fn files(&self) -> PathBuf {
         let node = fs::read_to_string(self.gateway.data().join("node")).expect("a node");
         let first = &records(&self.gateway.data())[0];
-        self.folder.path().join(text(&first["installation"])).join(node.trim())
+        self.folder().join(text(&first["installation"])).join(node.trim())
     }
 
     /// Waits until the log begins after this position.
@@ -179,7 +168,7 @@ async fn archived() {
     }
     assert!(started.terminate());
     let (_, oldest) = log_files(&bench.gateway.data()).remove(0);
-    fs::rename(&oldest, bench.folder.path().join("moved")).expect("moved");
+    fs::rename(&oldest, bench.path("moved")).expect("moved");
     let said = refused(&bench.gateway, &bench.tune());
     assert!(said.contains("was removed or truncated"), "{said}");
 }
@@ -194,8 +183,8 @@ async fn killed() {
         let load = tokio::spawn(async move { while fill(&client).await {} });
         // At a different step each time: soon after a copy is begun, made, or the file is gone.
         let until = Instant::now() + LIMIT;
-        let before = (bench.starts()[0], count(bench.folder.path()));
-        while (bench.starts()[0], count(bench.folder.path())) == before {
+        let before = (bench.starts()[0], count(bench.folder()));
+        while (bench.starts()[0], count(bench.folder())) == before {
             assert!(Instant::now() < until, "nothing is archived:\n{}", started.output());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -258,20 +247,15 @@ async fn restored() {
         assert!(fill(&client).await);
         assert!(bench.starts().len() < 8, "the oldest file stays:\n{}", started.output());
     }
-    let copy = bench.folder.path().join("backup");
-    let run = |arguments: &[&str]| {
-        let mut command = bench.gateway.command(&bench.tune());
-        let output = command.args(arguments).output().expect("the binary runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
+    let copy = bench.path("backup");
     // While files go on being removed.
     let load = tokio::spawn(async move { while fill(&client).await {} });
-    run(&["backup", copy.to_str().expect("a path")]);
+    bench.run(&bench.tune(), &["backup", path_text(&copy)]);
     started.kill();
     load.await.expect("the load ends");
     assert!(log_files(&copy)[0].0 > 0, "the copy has what was removed");
-    fs::rename(bench.gateway.data(), bench.folder.path().join("lost")).expect("moved");
-    run(&["restore", copy.to_str().expect("a path"), "--newest-known", "none"]);
+    bench.lose_data("lost");
+    bench.run(&bench.tune(), &["restore", path_text(&copy), "--newest-known", "none"]);
     let started = bench.gateway.serve(&bench.tune());
     make_key(&started.tenant("acme"), "later").await;
     assert!(started.terminate());

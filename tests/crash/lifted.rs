@@ -14,7 +14,7 @@ use crate::load::text;
 use crate::run;
 
 /// The kinds of revocation in the kill file (`docs/audit-format.md`).
-const DISABLE: u8 = 1;
+pub const DISABLE: u8 = 1;
 const SEVER: u8 = 2;
 
 /// How the last run ends.
@@ -87,7 +87,7 @@ fn superseded(gateway: &Gateway) -> Vec<Value> {
 
 /// Writes a revocation of the record's object into a slot of the kill file. Slots of earlier builds
 /// have 0 for the number.
-fn write_slot(gateway: &Gateway, slot: u64, kind: u8, record: &Value, lifts: u64) {
+pub fn write_slot(gateway: &Gateway, slot: u64, kind: u8, record: &Value, lifts: u64) {
     let mut bytes = [0; 64];
     let id = |value: &Value| hex::decode(text(value)).expect("an id");
     bytes[0] = kind;

@@ -13,6 +13,7 @@
 
 mod answers;
 mod backup;
+mod bench;
 mod clock;
 mod creations;
 mod disagree;

@@ -43,7 +43,7 @@ pub async fn store(data: &Path) -> SqliteConnection {
 }
 
 /// The store of a running gateway, locked against its writes.
-async fn lock_store(data: &Path) -> SqliteConnection {
+pub async fn lock_store(data: &Path) -> SqliteConnection {
     let mut store = store(data).await;
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut store)

@@ -32,6 +32,8 @@ pub enum Loss {
 struct State {
     keys: BTreeMap<String, Key>,
     loss: Option<Loss>,
+    /// Whether it answers nothing at all.
+    down: bool,
     /// The calls that changed something, or would have.
     changes: usize,
     /// All calls.
@@ -101,6 +103,11 @@ impl Service {
         self.state.lock().loss = loss;
     }
 
+    /// From now on it answers no call, or those that do not get lost.
+    pub fn set_down(&self, down: bool) {
+        self.state.lock().down = down;
+    }
+
     /// How many keys it has.
     pub fn keys(&self) -> usize {
         self.state.lock().keys.len()
@@ -159,6 +166,9 @@ impl Service {
             let mut body = vec![0; length];
             read.read_exact(&mut body).await.ok()?;
             self.state.lock().calls += 1;
+            if self.state.lock().down {
+                return None;
+            }
             let (mut words, body) = (line.split(' '), serde_json::from_slice(&body).unwrap_or(Value::Null));
             let (method, path) = (words.next()?, words.next()?);
             let (changes, status, body) = match target.as_str() {

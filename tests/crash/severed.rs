@@ -6,11 +6,19 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::held::Held;
+use crate::lifted::append;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
     let absent = !cfg!(feature = "testkit");
-    vec![Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent)]
+    let tests = [
+        Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())),
+        Trial::test(
+            "severed::a_sever_that_recovery_applies_comes_before_its_calls",
+            || run(unanswered()),
+        ),
+    ];
+    tests.map(|test| test.with_ignored_flag(absent)).into()
 }
 
 async fn killed() {
@@ -41,6 +49,32 @@ async fn killed() {
     // The provider may have made a version that nobody knows of: it is neither done nor undone.
     assert_eq!(outcomes.len(), 1, "{outcomes:?}");
     assert_eq!(outcomes[0]["result"], "interrupted", "{outcomes:?}");
+    let calls = held.control().await.journal().await.expect("the journal").calls;
+    assert!(calls.is_empty(), "called through a severed connection: {calls:?}");
+}
+
+/// The kill comes between the intents of a rotate and a sever and their outcomes.
+async fn unanswered() {
+    let (held, started, client) = Held::start("there").await;
+    let connection = client.get("/v1/connections/there").await.expect_status(200)["id"].clone();
+    let going = held.rotate(&client, "rotate", &json!({})).await;
+    started.kill();
+    drop(going.await);
+    let log = records(&held.gateway.data());
+    let rotate = log
+        .iter()
+        .find(|record| record["kind"] == "intent" && record["change"]["verb"] == "rotate" && record["provider"] == "vault");
+    let mut sever = rotate.expect("the intent").clone();
+    let members = sever.as_object_mut().expect("a record");
+    members.remove("key");
+    members.insert("operation".to_owned(), json!("Sever"));
+    let change = json!({"id": connection, "lifts": 0, "object": "connection", "verb": "sever"});
+    members.insert("change".to_owned(), change);
+    append(&held.gateway, sever);
+
+    let started = held.again();
+    let there = started.tenant("acme").get("/v1/connections/there").await.expect_status(200);
+    assert_eq!(there["state"], "severed");
     let calls = held.control().await.journal().await.expect("the journal").calls;
     assert!(calls.is_empty(), "called through a severed connection: {calls:?}");
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use claviger_test_support::{Client, Gateway, Started, Tune, records};
+use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, records};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ pub fn trials() -> Vec<Trial> {
             run(stopped())
         }),
         Trial::test("unsynced::a_revocation_holds_although_no_sync_succeeds", || run(revoked())),
+        Trial::test(
+            "unsynced::a_revocation_that_the_log_could_not_take_has_its_record_after_a_kill",
+            || run(unrecorded()),
+        ),
         Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
             run(async { new_folder() })
         }),
@@ -29,16 +33,19 @@ pub fn trials() -> Vec<Trial> {
     tests.map(|test| test.with_ignored_flag(!able)).into()
 }
 
-/// Fails syncs of one file of a process.
+/// The system calls that sync.
+const SYNCS: &str = "fsync,fdatasync";
+
+/// Fails calls of a process on one file.
 struct Failing(Child);
 
 impl Failing {
-    /// `when` as in `strace(1)`: `1` for the first sync of each thread, `1+` for all.
-    fn begin(started: &Started, file: &Path, when: &str) -> Self {
+    /// `when` as in `strace(1)`: `1` for the first of these calls of each thread, `1+` for all.
+    fn begin(started: &Started, file: &Path, calls: &str, when: &str) -> Self {
         let mut strace = Command::new("strace")
-            .args(["-f", "-p", &started.pid().to_string(), "-e", "trace=fsync,fdatasync", "-P"])
+            .args(["-f", "-p", &started.pid().to_string(), "-e", &format!("trace={calls}"), "-P"])
             .arg(file)
-            .args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={when}")])
+            .args(["-e", &format!("inject={calls}:error=EIO:when={when}")])
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace runs");
@@ -72,7 +79,7 @@ async fn world(when: &str) -> (Gateway, Started, Client, Failing) {
     }
     client.post_empty("/v1/keys/off/disable").await.expect_status(200);
     let log = gateway.data().join("claviger.db-wal").canonicalize().expect("the store's log");
-    let failing = Failing::begin(&started, &log, when);
+    let failing = Failing::begin(&started, &log, SYNCS, when);
     (gateway, started, client, failing)
 }
 
@@ -134,6 +141,25 @@ async fn revoked() {
     started.kill();
     let started = gateway.serve(&Tune::default());
     assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
+}
+
+/// The store takes the revocation, and the log neither its intent nor its outcome.
+async fn unrecorded() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let body = json!({"name": "on", "connection": "embedded"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let log = last_log_file(&gateway.data()).canonicalize().expect("the log");
+    let failing = Failing::begin(&started, &log, "pwrite64", "1+");
+    let answer = client.post_empty("/v1/keys/on/disable").await;
+    answer.expect_problem(503, "effective_not_recorded");
+    started.kill();
+    failing.end();
+    assert!(!records(&gateway.data()).iter().any(|record| record["operation"] == "Disable"));
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
+    assert_eq!(result(&gateway, "disable"), "success");
 }
 
 fn new_folder() {

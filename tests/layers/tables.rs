@@ -7,9 +7,10 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("duration", &[]),
     ("io_reason", &[]),
     ("names", &[]),
+    ("parent_folder", &[]),
     ("envelope", &[]),
-    ("audit", &[]),
-    ("store", &[]),
+    ("audit", &[("parent_folder", "makes names durable")]),
+    ("store", &[("parent_folder", "makes names durable")]),
     (
         "config",
         &[
@@ -92,6 +93,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("broker", "creates it and recovers"),
             ("listener", "binds the sockets"),
             ("protocols", "serves"),
+            ("parent_folder", "makes the name of a backup durable"),
             ("io_reason", "words for a file that cannot be read"),
             ("telemetry::metrics", "types: the metrics that it hands to the service endpoints"),
             ("telemetry::jobs", "types: the state of background jobs"),

@@ -183,6 +183,38 @@ async fn a_missing_end_is_detected() {
 }
 
 #[tokio::test]
+async fn a_log_without_the_last_record_that_the_store_knows_is_refused() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    for _ in 0..3 {
+        unwrap_once(&log, tenant(1)).await.unwrap();
+    }
+    log.close().await;
+    let records = bench.records();
+    let (before, position) = (records[1].0, records[2].0);
+    let bytes = std::fs::read(bench.log_path()).unwrap();
+    let crc = crc32c::crc32c(frame::parse(&bytes[position.0 as usize..]).unwrap().0);
+    for (position, crc, expected) in [
+        (position, crc, true),
+        // Another record is at its place, or none.
+        (position, crc ^ 1, false),
+        (before, crc, false),
+        (Position(position.0 + 1), crc, false),
+        (Position(bench.end()), crc, false),
+    ] {
+        let options = Options {
+            last_record: Some(LastRecord { position, crc }),
+            ..Bench::options()
+        };
+        match bench.try_open(options) {
+            Ok(Recovered { log, .. }) if expected => log.close().await,
+            Err(OpenError::PutBack { at }) => assert!(!expected && at == position.0, "{position:?}"),
+            other => panic!("{position:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_removed_or_repeated_record_is_detected() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();

@@ -1,11 +1,15 @@
 //! A disk that can be made slow, full or broken, or ends with its process at any step.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::super::file::{Disk, read_full};
 use super::*;
+
+/// What a kernel writes as a whole, in bytes.
+const PAGE: u64 = 4096;
 
 /// The disk under a log: how it behaves, and what it was asked to do.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) struct DiskState {
     at_gate: bool,
     /// How many syncs fail before they succeed again.
     pub(super) failing_syncs: usize,
+    /// Whether what a failed sync did not write is read on from memory, as on ext4 and XFS.
+    pub(super) reads_on: bool,
     /// How many writes fail halfway, for another reason than a full disk.
     pub(super) failing_writes: usize,
     /// How many copies of a file of the log cannot be made.
@@ -47,6 +53,44 @@ pub(super) struct DiskState {
     pub(super) claimed: Option<u64>,
     /// What was written since the last sync, and what the disk has in its place.
     unsynced: Vec<(u64, Vec<u8>)>,
+    /// The pages of the log's only file that a failed sync left clean, and what the disk has of them: no later
+    /// sync writes them unless they are written to again.
+    lacking: BTreeMap<u64, Vec<u8>>,
+}
+
+impl DiskState {
+    /// How many pages are read that the disk lacks.
+    pub(super) fn lacking(&self) -> usize {
+        self.lacking.len()
+    }
+
+    /// A sync failed: the pages of what was written are clean now, and the disk does not have them.
+    fn leave_clean(&mut self, file: &File) {
+        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for (offset, before) in self.unsynced.drain(..).rev() {
+            for (at, byte) in (offset..).zip(before) {
+                let page = pages.entry(at / PAGE).or_insert_with(|| {
+                    let mut page = vec![0; PAGE as usize];
+                    read_full(file, at / PAGE * PAGE, &mut page).unwrap();
+                    page
+                });
+                page[(at % PAGE) as usize] = byte;
+            }
+        }
+        for (page, bytes) in pages {
+            self.lacking.entry(page).or_insert(bytes);
+        }
+    }
+
+    /// A sync succeeded: the disk has each page that was written to.
+    fn is_synced(&mut self) {
+        for (offset, before) in self.unsynced.drain(..) {
+            let end = offset + before.len() as u64;
+            for page in offset / PAGE..end.div_ceil(PAGE) {
+                self.lacking.remove(&page);
+            }
+        }
+    }
 }
 
 impl TestDisk {
@@ -92,6 +136,18 @@ impl TestDisk {
         let state = self.state.lock();
         let ranges = state.unsynced.iter().map(|(offset, before)| *offset..offset + before.len() as u64);
         ranges.collect()
+    }
+
+    /// Leaves the log's only file as the disk has it.
+    pub(super) fn lose_power(&self, log: &Path) {
+        let mut state = self.state.lock();
+        let file = File::options().write(true).open(log).unwrap();
+        for (offset, before) in state.unsynced.drain(..).rev() {
+            file.write_all_at(&before, offset).unwrap();
+        }
+        for (page, bytes) in std::mem::take(&mut state.lacking) {
+            file.write_all_at(&bytes, page * PAGE).unwrap();
+        }
     }
 
     /// Waits until a sync waits at the closed gate.
@@ -186,6 +242,10 @@ impl Disk for TestDisk {
         state.syncs += 1;
         if state.failing_syncs > 0 {
             state.failing_syncs -= 1;
+            if state.reads_on {
+                state.leave_clean(file);
+                return Err(io::Error::other("the disk did not write"));
+            }
             // As a kernel may do: it drops the unwritten data and marks its pages clean, so
             // that the next sync of the same data succeeds.
             for (offset, before) in state.unsynced.drain(..).rev() {
@@ -193,7 +253,7 @@ impl Disk for TestDisk {
             }
             return Err(io::Error::other("the disk did not write"));
         }
-        state.unsynced.clear();
+        state.is_synced();
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod keep;
 mod lost;
 mod numbers;
 mod observer;
+mod resync;
 mod segments;
 mod waiters;
 

@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::access::Action;
+use crate::protocols::admission::MAX_BODY;
 
 /// Maximum body of a single operation, in bytes.
 pub const DATA: usize = 64 << 10;
 /// Maximum body of a batch, in bytes.
-pub const BATCH: usize = 16 << 20;
+pub const BATCH: usize = MAX_BODY;
 /// What making the answer of a single operation takes, in bytes: two wrapped keys of 22 KiB at most.
 const ANSWER: usize = 48 << 10;
 /// What making the answer of a revocation takes, in bytes: one object. A key with 64 labels is 20 KiB.

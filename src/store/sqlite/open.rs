@@ -17,8 +17,9 @@ use super::run::{self, Run, StaleLog};
 use super::token_ids::TokenIds;
 use super::turns::Turns;
 use super::{SqliteStore, positions};
+use crate::parent_folder;
 use crate::store::sealing::{Place, RootKey, Sealer};
-use crate::store::{KnownNode, StoreError, parent, sync_parent};
+use crate::store::{KnownNode, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -99,14 +100,14 @@ impl SqliteStore {
         let io = |e| OpenError::Io(path.to_owned(), e);
         let unfinished = tempfile::Builder::new()
             .prefix(".claviger-")
-            .tempfile_in(parent(path))
+            .tempfile_in(parent_folder::of(path))
             .map_err(io)?;
         fill(unfinished.path(), &root, node).await.map_err(|e| e.at(path))?;
         let whole = unfinished.persist_noclobber(path).map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => OpenError::Exists(path.to_owned()),
             _ => io(e.error),
         })?;
-        whole.sync_all().and_then(|()| sync_parent(path)).map_err(io)?;
+        whole.sync_all().and_then(|()| parent_folder::sync(path)).map_err(io)?;
         // Closing it later would end the locks that SQLite then holds on the file (fcntl(2)).
         drop(whole);
         Self::open(path, root, node).await

@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::rand;
 use sqlx::{AssertSqlSafe, Row, SqlitePool, query, query_scalar};
 
-use crate::store::{StoreError, parent, sync_parent};
+use crate::parent_folder;
+use crate::store::StoreError;
 
 /// Name of the file in the data folder.
 pub(super) const FILE: &str = "store.run";
@@ -62,7 +63,7 @@ impl StaleLog {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        sync_parent(&self.database)
+        parent_folder::sync(&self.database)
     }
 }
 
@@ -114,11 +115,13 @@ impl Known {
     fn write(self, database: &Path) -> io::Result<()> {
         let Self { current, next, closed } = self;
         let state = if closed { "closed" } else { "open" };
-        let mut file = tempfile::Builder::new().prefix(".claviger-").tempfile_in(parent(database))?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".claviger-")
+            .tempfile_in(parent_folder::of(database))?;
         writeln!(file, "{MAGIC} {current} {next} {state}")?;
         file.as_file().sync_all()?;
         file.persist(self::file(database)).map_err(|error| error.error)?;
-        sync_parent(database)
+        parent_folder::sync(database)
     }
 
     /// As [`Known::write`]. Where that fails, as on a full disk, removes the file: without it, nothing is
@@ -134,7 +137,7 @@ impl Known {
 }
 
 fn file(database: &Path) -> PathBuf {
-    parent(database).join(FILE)
+    parent_folder::of(database).join(FILE)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -235,7 +238,7 @@ impl Run {
     /// Ends the run, once SQLite has removed its log.
     pub(super) fn close(&self) {
         // After a loss of power the log must not be back beside a file that says it is gone.
-        if matches!(has_log(&self.database), Ok(false)) && sync_parent(&self.database).is_ok() {
+        if matches!(has_log(&self.database), Ok(false)) && parent_folder::sync(&self.database).is_ok() {
             let closed = Known {
                 closed: true,
                 ..Known::open(self.number, self.number)

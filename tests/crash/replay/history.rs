@@ -171,6 +171,11 @@ impl History {
             self.note_response(table, call);
         }
         if call.result < 0 {
+            if let "fsync" | "fdatasync" = name
+                && let Some(node) = table.node(call.number(0))
+            {
+                self.leave_clean(node);
+            }
             return;
         }
         match name {
@@ -253,6 +258,13 @@ impl History {
             }
             _ => {}
         }
+    }
+
+    /// A sync failed: what it should have made durable is read on, and no later sync writes it.
+    fn leave_clean(&mut self, node: Node) {
+        let syncs = &self.syncs;
+        self.events
+            .retain(|event| event.change.node() != node || syncs.iter().any(|sync| sync.node == node && sync.begin > event.end));
     }
 
     fn note_response(&mut self, table: &Table, call: &Call) {

@@ -12,6 +12,7 @@ mod chosen;
 mod disk;
 mod history;
 mod inject;
+mod kill_file;
 mod loop_device;
 mod old;
 mod power;
@@ -23,14 +24,28 @@ mod trace;
 use libtest_mimic::Trial;
 
 use loop_device::LoopDevice;
+pub use trace::can_trace;
 
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
-    let able = trace::can_trace();
+    let able = can_trace();
     let mut trials = vec![
         Trial::test("replay::what_was_answered_survives_each_loss_of_power", || run(power::changes())),
         Trial::test("replay::a_sync_that_is_left_out_is_found", || run(power::without_syncs())),
+        Trial::test(
+            "replay::the_log_s_next_file_survives_each_loss_of_power",
+            || run(power::next_file()),
+        ),
+        Trial::test("replay::what_was_answered_survives_a_failed_sync_and_a_loss_of_power", || {
+            run(power::after_a_failed_sync())
+        }),
+        Trial::test("replay::a_revocation_in_the_kill_file_is_durable_when_it_is_answered", || {
+            run(kill_file::pushed())
+        }),
+        Trial::test("replay::a_start_that_applies_the_kill_file_survives_each_loss_of_power", || {
+            run(kill_file::applied())
+        }),
         Trial::test("replay::an_init_that_lost_power_can_be_repeated", || run(power::init())),
         Trial::test("replay::a_backup_that_was_finished_survives_a_loss_of_power", || {
             run(power::backup())

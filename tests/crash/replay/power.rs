@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use claviger_test_support::{Gateway, Tune};
+use claviger_test_support::{Gateway, Tune, log_files};
 use futures::FutureExt;
 
 use super::check::{holds, unpacked};
@@ -20,6 +20,8 @@ use crate::random::seed;
 const CHOSEN: usize = 100;
 /// How often a file or folder is synced whose syncs are left out.
 const OFTEN: usize = 3;
+/// From which sync on those of the log fail. No other thread has as many.
+const FAILING: usize = 40;
 /// Every so many states are started twice.
 const TWICE: usize = 8;
 
@@ -76,6 +78,44 @@ pub async fn without_syncs() {
         assert!(found, "the syncs of {name} make no difference");
         println!("without syncs of {name} a state is found that does not hold");
     }
+}
+
+/// The log goes on in its next file.
+pub async fn next_file() {
+    let mut recorder = Recorder::initialised();
+    let mut recorded = Recorded::of(&recorder);
+    recorded.serve(&mut recorder, script::furnish(), End::InOrder).await;
+    let steps = [vec![script::data_keys("steady"); 3], script::go_on()].concat();
+    recorded.serve(&mut recorder, steps, End::Killed).await;
+    assert!(log_files(&recorder.gateway.data()).len() > 1, "the records fit in one file");
+
+    let form = Form::of_environment();
+    let states = chosen(&recorded.history, &recorded.lines(), form, "replay of the next file", CHOSEN / 2);
+    let recorded = Arc::new(recorded);
+    check_all(states, |_, state| {
+        let recorded = Arc::clone(&recorded);
+        async move { holds(&unpacked(&state.disk), recorded.known(state.answered), false).await }
+    })
+    .await;
+}
+
+/// A sync of the log fails, and the process ends before it can write anew what it answered. The next one reads
+/// what no disk has.
+pub async fn after_a_failed_sync() {
+    let mut recorder = Recorder::initialised();
+    let mut recorded = Recorded::of(&recorder);
+    recorded.serve(&mut recorder, script::furnish(), End::InOrder).await;
+    recorded.serve_failing(&mut recorder, &script::data_key("steady"), FAILING).await;
+    recorded.serve(&mut recorder, script::go_on(), End::Killed).await;
+
+    let form = Form::of_environment();
+    let states = chosen(&recorded.history, &recorded.lines(), form, "replay of a failed sync", CHOSEN / 2);
+    let recorded = Arc::new(recorded);
+    check_all(states, |_, state| {
+        let recorded = Arc::clone(&recorded);
+        async move { holds(&unpacked(&state.disk), recorded.known(state.answered), false).await }
+    })
+    .await;
 }
 
 /// Nothing is promised before `init` has ended, but that it can be repeated. After it, the root key opens

@@ -1,6 +1,8 @@
 //! Gateways whose processes are recorded.
 
-use claviger_test_support::{Gateway, Tune};
+use std::path::{Path, PathBuf};
+
+use claviger_test_support::{Gateway, Started, Tune};
 
 use super::check::Known;
 use super::disk::Disk;
@@ -45,11 +47,23 @@ impl Recorder {
     }
 
     /// How the next process is recorded, and the file of its record.
-    pub fn next(&mut self) -> (Tune, std::path::PathBuf) {
-        self.records += 1;
-        let file = self.folder.path().join(format!("record-{}", self.records));
+    pub fn next(&mut self) -> (Tune, PathBuf) {
+        let file = self.next_file();
         let (name, value) = trace::recording(&file);
         (Tune::default().set(name, value), file)
+    }
+
+    /// As [`Recorder::next`], and from its n-th sync on each thread's syncs fail.
+    fn next_failing(&mut self, from: usize) -> (Tune, PathBuf) {
+        let file = self.next_file();
+        let (name, value) = trace::recording(&file);
+        let value = value + &format!(" -e inject=fsync,fdatasync:error=EIO:when={from}+");
+        (Tune::default().set(name, value), file)
+    }
+
+    fn next_file(&mut self) -> PathBuf {
+        self.records += 1;
+        self.folder.path().join(format!("record-{}", self.records))
     }
 
     /// Runs a command to its end, which must be a success, and records it.
@@ -103,18 +117,44 @@ impl Recorded {
     pub async fn serve(&mut self, recorder: &mut Recorder, steps: Vec<Step>, end: End) {
         let (tune, file) = recorder.next();
         let started = tokio::task::block_in_place(|| recorder.gateway.serve(&tune));
-        let process = started.pid();
         for step in steps {
-            let answer = step.send(self.answers.len(), &started, &mut self.given).await.expect("an answer");
-            assert_eq!(answer.status, step.status, "{}: {answer:?}", step.name());
-            self.steps.push(step);
-            self.answers.push(Some(answer));
+            let (name, expected) = (step.name(), step.status);
+            let status = self.send(step, &started).await;
+            assert_eq!(status, expected, "{name}: {:?}", self.answers.last());
         }
+        self.end(recorder, started, &file, end);
+    }
+
+    /// Runs the gateway, whose syncs fail on each thread from its n-th one on, and sends this request until it
+    /// is refused. Then the gateway is killed.
+    pub async fn serve_failing(&mut self, recorder: &mut Recorder, step: &Step, from: usize) {
+        let (tune, file) = recorder.next_failing(from);
+        let started = tokio::task::block_in_place(|| recorder.gateway.serve(&tune));
+        for _ in 0..2 * from {
+            if self.send(step.clone(), &started).await != step.status {
+                return self.end(recorder, started, &file, End::Killed);
+            }
+        }
+        panic!("no sync failed");
+    }
+
+    /// Sends a request. Returns the status of its answer.
+    async fn send(&mut self, step: Step, started: &Started) -> u16 {
+        let answer = step.send(self.answers.len(), started, &mut self.given).await.expect("an answer");
+        let status = answer.status;
+        self.steps.push(step);
+        self.answers.push(Some(answer));
+        status
+    }
+
+    /// Ends a process, and reads its record.
+    fn end(&mut self, recorder: &Recorder, started: Started, file: &Path, end: End) {
+        let process = started.pid();
         match end {
             End::Killed => started.kill(),
             End::InOrder => assert!(tokio::task::block_in_place(|| started.terminate()), "an end in order"),
         }
-        self.history.add(trace::read(&file, process));
+        self.history.add(trace::read(file, process));
         recorder.compare(&self.history);
     }
 

@@ -97,8 +97,15 @@ fn key(name: &str, connection: &str) -> Step {
     post(Caller::Acme, "/v1/keys", Some(body), 201, &[(&state, "enabled"), (&version, "1")])
 }
 
-fn data_key(name: &str) -> Step {
+/// Makes a data key.
+pub fn data_key(name: &str) -> Step {
     post(Caller::Acme, &format!("/v1/keys/{name}/data-keys"), Some(json!({})), 200, &[])
+}
+
+/// Makes a thousand data keys, whose records take half of the log's first file.
+pub fn data_keys(name: &str) -> Step {
+    let items = vec![json!({"key": name, "plaintext": false}); 1000];
+    post(Caller::Acme, "/v1/batch/data-keys", Some(json!({"items": items})), 200, &[])
 }
 
 fn key_state(name: &str, verb: &str, state: &str) -> Step {
@@ -240,6 +247,11 @@ pub fn disable(name: &str) -> Step {
 }
 
 impl Step {
+    /// Whether it has a record for each of its items, which the answer names in its body.
+    pub fn is_batch(&self) -> bool {
+        self.path.starts_with("/v1/batch/")
+    }
+
     /// A word for messages.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
