@@ -97,6 +97,7 @@ pub fn cases() -> Vec<LoginCase> {
         a_failing_renewal_is_reported_while_calls_work,
         a_file_is_read_at_a_login_and_when_it_changes,
         a_missing_file_is_told_until_it_exists,
+        a_check_tells_a_login_that_fails,
     ]
 }
 
@@ -338,4 +339,21 @@ async fn a_missing_file_is_told_until_it_exists(bench: Bench) -> Outcome {
     ensure(bench.service.used("SECONDSECRETINTHEFILE").await, || {
         "the login did not read the new file".into()
     })
+}
+
+async fn a_check_tells_a_login_that_fails(bench: Bench) -> Outcome {
+    let provider = bench.connected().await;
+    for (answer, expected) in [
+        (LoginAnswer::Unavailable, ErrorKind::UpstreamUnavailable),
+        (LoginAnswer::Refuse, ErrorKind::ProviderDenied),
+    ] {
+        bench.service.answer(answer);
+        let probe = provider.probe(&cx().checking(), &[]).await?;
+        let problem = probe.problem.map(|problem| problem.kind);
+        ensure(problem == Some(expected), || {
+            format!("{answer:?}: {problem:?}, expected {expected:?}")
+        })?;
+        ensure(probe.policy.is_some() && !probe.rights.is_empty(), || "nothing else is told".into())?;
+    }
+    Ok(())
 }
