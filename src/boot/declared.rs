@@ -61,7 +61,7 @@ fn resolved(connection: &Connection) -> impl Iterator<Item = DeclaredConnection>
 ///
 /// # Errors
 /// The first object that cannot be created. The start fails then, because the configuration is
-/// wrong and the operator is there to correct it. A connection that lacks a secret file does not keep
+/// wrong and the operator is there to correct it. A connection that lacks a usable secret file does not keep
 /// the others from being served: it is retried.
 pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) -> Result<DeclaredObjects, BootError> {
     let sources = declared.connections.clone();
@@ -75,7 +75,9 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
         differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
     let mut without_secret = Vec::new();
-    for connection in &declaration.connections {
+    let connections = declaration.connections.into_iter();
+    let connections: Vec<_> = connections.map(|declared| broker.with_usable_files(declared)).collect();
+    for connection in &connections {
         let found = match (broker.declare_connection(connection, How::Start).await, &connection.settings) {
             (Ok(Found::NewNetwork(_)), _) => {
                 networks.push(connection.clone());
@@ -108,7 +110,7 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
 fn log_missing_secret(connection: &DeclaredConnection, failure: &Failure, why: &str) {
     tracing::warn!(
         tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), why,
-        "a declared connection lacks a secret file; it is retried every 5 seconds"
+        "a declared connection lacks a usable secret file; it is retried every 5 seconds"
     );
 }
 
@@ -119,7 +121,7 @@ pub(super) struct DeclaredObjects {
     /// Connections with other network settings.
     networks: Mutex<Vec<DeclaredConnection>>,
     missing: Mutex<Vec<Key>>,
-    /// Tenants and names of the connections that lack a secret file.
+    /// Tenants and names of the connections that lack a usable secret file.
     without_secret: Mutex<Vec<(String, String)>>,
     /// All declared connections, to read their files again.
     connections: Vec<Connection>,
@@ -145,10 +147,10 @@ impl DeclaredObjects {
         metrics::gauge!(DRIFT).set(drift as f64);
     }
 
-    /// Reads the secret files of connections again that lacked one, and creates these connections.
+    /// Reads the secret files of connections again that lacked a usable one, and creates these connections.
     ///
     /// # Errors
-    /// If a connection still lacks a secret file, or cannot be created.
+    /// If a connection still lacks a usable secret file, or cannot be created.
     pub(super) async fn read_secrets_again(&self) -> Result<(), &'static str> {
         let lacking = self.without_secret.lock().clone();
         if lacking.is_empty() {
@@ -167,6 +169,7 @@ impl DeclaredObjects {
             .map_err(|_| "reading the files was aborted")?;
         let mut still = Vec::new();
         for connection in resolved {
+            let connection = self.broker.with_usable_files(connection);
             let id = (connection.tenant.clone(), connection.name.clone());
             if !lacking.contains(&id) {
                 continue;
@@ -192,7 +195,7 @@ impl DeclaredObjects {
         *self.without_secret.lock() = still;
         self.set_drift();
         if failed {
-            return Err("a declared connection lacks a secret file, see the log");
+            return Err("a declared connection lacks a usable secret file, see the log");
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         }),
     ];
     if !on.declared.has_all_secrets() {
-        // Creates declared connections whose secret files were missing at the start.
+        // Creates declared connections whose secret files were missing or unusable at the start.
         jobs.push(Job::new("declared_secrets", seconds(5), Finish, &on.declared, async |declared| {
             declared.read_secrets_again().await
         }));

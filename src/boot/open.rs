@@ -236,7 +236,7 @@ pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
         attempt_timeout: settings.attempt_timeout,
         retry: RetryConfig {
             max_retries: settings.retries,
-            ..RetryConfig::default()
+            ..RetryConfig::with_concurrency(settings.concurrency as usize)
         },
         breaker: BreakerConfig {
             consecutive_failures: settings.breaker.failures,

@@ -93,6 +93,7 @@ impl Broker {
             if walk.over() {
                 continue;
             }
+            let connection = self.with_usable_files(connection);
             let found = if missing_tenants.contains(&connection.tenant) {
                 self.could_be_made(&connection)
             } else {

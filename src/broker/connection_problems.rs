@@ -1,15 +1,45 @@
 //! What the gateway knows to be wrong with a connection without calling its provider.
 
-use claviger_provider::TenantId;
+use claviger_provider::{Secret, SettingsOrigin, TenantId};
 
-use super::declaration::DeclaredConnection;
+use super::declaration::{DeclaredConnection, MissingSecret};
 use super::{Broker, Code, Failure};
 use crate::store::model::Connection;
 
-const ADVICE: &str = "Ask the operator to provide the file, which the gateway's log names. The gateway looks for it every 5 seconds.";
+const ADVICE: &str =
+    "Ask the operator to provide or correct the file, which the gateway's log names. The gateway reads it every 5 seconds.";
 
 impl Broker {
-    /// Notes that a declared connection lacks a secret file, until it is declared with it.
+    /// The declared connection; without its settings where only the contents of files make them invalid. Then the
+    /// files have to change, and not the configuration.
+    #[must_use]
+    pub fn with_usable_files(&self, mut declared: DeclaredConnection) -> DeclaredConnection {
+        let unusable = declared
+            .settings
+            .as_ref()
+            .ok()
+            .and_then(|settings| self.unusable_files(&declared, settings));
+        if let Some(why) = unusable {
+            declared.settings = Err(MissingSecret(why));
+        }
+        declared
+    }
+
+    /// Which files contain what the provider cannot use, if nothing else is wrong with the settings.
+    fn unusable_files(&self, declared: &DeclaredConnection, settings: &Secret) -> Option<String> {
+        let factory = self.directory().factories().get(declared.provider)?;
+        let text = std::str::from_utf8(settings.expose()).ok()?;
+        let errors = factory.parse(text, SettingsOrigin::Operator).err()?;
+        let files = declared.source.files();
+        let unusable = errors.iter().map(|error| {
+            let (_, path) = files.iter().find(|(pointer, _)| *pointer == error.pointer)?;
+            Some(format!("the file {} does not contain {}", path.display(), error.expected)).filter(|_| !error.operator_only)
+        });
+        let unusable: Option<Vec<String>> = unusable.collect();
+        unusable.map(|unusable| unusable.join("; "))
+    }
+
+    /// Notes that a declared connection lacks a usable secret file, until it is declared with it.
     ///
     /// # Errors
     /// When its tenant does not exist, or the store fails.
@@ -19,7 +49,7 @@ impl Broker {
         Ok(())
     }
 
-    /// The number of declared connections that lack a secret file.
+    /// The number of declared connections that lack a usable secret file.
     pub fn degraded_connections(&self) -> usize {
         self.degraded.len()
     }
@@ -27,8 +57,8 @@ impl Broker {
     /// What is wrong with a connection, as far as the gateway knows without calling the provider.
     pub fn problem_of(&self, connection: &Connection) -> Option<Failure> {
         if self.degraded.contains(connection.tenant, &connection.name) {
-            let detail = "A secret file of the connection, which the operator's configuration names, cannot be read. The connection works \
-                          with the secrets that the gateway read before.";
+            let detail = "A secret file of the connection, which the operator's configuration names, cannot be read or used. The connection \
+                          works with the secrets that the gateway read before.";
             return Some(Failure::new(Code::ConnectionMisconfigured, detail).advice(ADVICE));
         }
         self.directory.unusable(connection.id).as_ref().map(Failure::from)
@@ -37,7 +67,7 @@ impl Broker {
     /// The failure for a connection that does not exist, or could not be made yet.
     pub(super) fn no_such_connection(&self, tenant: TenantId, name: &str) -> Option<Failure> {
         self.degraded.contains(tenant, name).then(|| {
-            let detail = "The connection is not usable yet: a secret file that the operator's configuration names cannot be read.";
+            let detail = "The connection is not usable yet: a secret file that the operator's configuration names cannot be read or used.";
             Failure::new(Code::ConnectionMisconfigured, detail).advice(ADVICE)
         })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use claviger_provider::kit::probe;
 use claviger_provider::{
     Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, Probe, SealedName, Secret, SettingsError,
     SettingsOrigin, fill_random,
@@ -113,7 +114,7 @@ impl CheckReport {
 
     /// Of a connection that cannot be used, with what the provider says of it.
     fn unusable(problem: &Error) -> Self {
-        let word = claviger_provider::kit::probe::word(problem);
+        let word = probe::word(problem);
         let failure = Failure::from(problem);
         Self {
             problem: Some(failure.code),
@@ -356,11 +357,18 @@ impl Broker {
             }
             keks.push(key.primary.kek(key.id));
         }
-        let report = match pipeline.probe(&cx.op_context().checking(), &keks).await {
+        let checking = cx.op_context().checking();
+        // The identity of a declared connection may be the operator's: only operators read what the provider says
+        // to it.
+        let checking = match before.managed_by.is_none() || cx.caller().is_operator() {
+            true => checking,
+            false => checking.without_quotations(),
+        };
+        let report = match pipeline.probe(&checking, &keks).await {
             Ok(probe) => CheckReport::of(probe),
             // Severed meanwhile: that says nothing of the provider.
             Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
-            Err(error) => CheckReport::unusable(&error),
+            Err(error) => CheckReport::unusable(&probe::shown(&checking, error)),
         };
         if report.problem.is_none() {
             self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;

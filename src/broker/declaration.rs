@@ -63,6 +63,7 @@ pub struct DeclaredConnection {
     pub source: Settings,
 }
 
-/// Why the settings of a declared connection lack a secret, for the operator: it names the file.
+/// Why the settings of a declared connection lack a secret that can be used, for the operator: it names the file, and
+/// nothing of what is in it.
 #[derive(Debug, Clone)]
 pub struct MissingSecret(pub String);

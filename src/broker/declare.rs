@@ -285,13 +285,13 @@ impl Broker {
     }
 }
 
-/// The failure of a connection that lacks a secret file. It names the file, for the operator alone.
+/// The failure of a connection that lacks a usable secret file. It names the file, for the operator alone.
 fn missing_secret(MissingSecret(why): &MissingSecret) -> Failure {
     Failure::new(
         Code::ConnectionMisconfigured,
-        format!("A secret of the connection is missing: {why}."),
+        format!("A secret file of the connection cannot be used: {why}."),
     )
-    .advice("Provide the file: the gateway looks for it every 5 seconds, and `claviger apply` does at once.")
+    .advice("Correct the file: the gateway reads it every 5 seconds, and `claviger apply` does at once.")
 }
 
 /// The failure of a key whose connection does not exist.

@@ -32,7 +32,7 @@ impl DeclaredFiles {
 
 impl SecretFiles for DeclaredFiles {
     fn paths(&self) -> Vec<PathBuf> {
-        self.settings.files()
+        self.settings.files().into_iter().map(|(_, path)| path).collect()
     }
 
     fn read(&self) -> Result<Vec<(String, Secret)>, String> {

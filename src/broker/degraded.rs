@@ -1,15 +1,15 @@
-//! Connections that the operator's configuration declares, and whose secret files cannot be read. Such
+//! Connections that the operator's configuration declares, and whose secret files cannot be read or used. Such
 //! a connection does not keep the gateway from serving everybody else.
 
 use claviger_provider::TenantId;
 use dashmap::DashSet;
 
-/// The connections that lack a secret file now, by tenant and name.
+/// The connections that lack a usable secret file now, by tenant and name.
 #[derive(Default)]
 pub(super) struct Degraded(DashSet<(TenantId, String)>);
 
 impl Degraded {
-    /// A connection lacks a secret file.
+    /// A connection lacks a usable secret file.
     pub(super) fn begin(&self, tenant: TenantId, name: &str) {
         self.0.insert((tenant, name.to_owned()));
     }
@@ -26,7 +26,7 @@ impl Degraded {
         }
     }
 
-    /// Whether a connection lacks a secret file.
+    /// Whether a connection lacks a usable secret file.
     pub(super) fn contains(&self, tenant: TenantId, name: &str) -> bool {
         !self.0.is_empty() && self.0.contains(&(tenant, name.to_owned()))
     }

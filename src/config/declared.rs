@@ -98,13 +98,14 @@ pub enum SettingsFileError {
 }
 
 impl Settings {
-    /// The paths of the files whose contents are part of the settings.
-    pub fn files(&self) -> Vec<PathBuf> {
+    /// The files whose contents are part of the settings: the JSON pointer of each member that names one, and its
+    /// path.
+    pub fn files(&self) -> Vec<(String, PathBuf)> {
         let value: Json = serde_json::from_slice(self.0.expose()).unwrap_or_default();
-        let mut paths = Vec::new();
-        add_files(&value, &mut paths);
+        let mut files = Vec::new();
+        add_files(&value, "", &mut files);
         wipe(value);
-        paths
+        files
     }
 
     /// Returns the settings with the contents of their files filled in, without one line break at
@@ -125,14 +126,22 @@ impl Settings {
     }
 }
 
-/// Adds the paths of all files that a value names.
-fn add_files(value: &Json, paths: &mut Vec<PathBuf>) {
+/// Adds all files that the value at this pointer names. The settings of a provider have no name with a `/` or `~`.
+fn add_files(value: &Json, pointer: &str, files: &mut Vec<(String, PathBuf)>) {
     match value {
         Json::Object(members) => match file(value) {
-            Some(path) => paths.push(path),
-            None => members.values().for_each(|member| add_files(member, paths)),
+            Some(path) => files.push((pointer.to_owned(), path)),
+            None => {
+                for (name, member) in members {
+                    add_files(member, &format!("{pointer}/{name}"), files);
+                }
+            }
         },
-        Json::Array(items) => items.iter().for_each(|item| add_files(item, paths)),
+        Json::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                add_files(item, &format!("{pointer}/{at}"), files);
+            }
+        }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
     }
 }

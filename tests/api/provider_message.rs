@@ -1,23 +1,23 @@
 //! A provider's own message about a tenant's own key: in the log, and in the answer to its owner.
 
-use claviger_test_support::Tune;
 use claviger_test_support::proxy::{Act, Fault, FaultProxy, Which};
+use claviger_test_support::{Gateway, Tune};
 use serde_json::json;
 
 use crate::support::Api;
+
+/// The server accepts any token.
+fn token_is_good() -> Fault {
+    let answer = Act::respond(200, r#"{"data": {"ttl": 0, "renewable": false}}"#);
+    Fault::on(Which::At("/auth/token/".to_owned()), answer)
+}
 
 #[tokio::test]
 async fn the_owner_reads_why_the_provider_rejects_a_value() {
     // It answers by itself, so there is nothing behind it.
     let server = FaultProxy::before("http://127.0.0.1:1");
     let reason = r#"{"errors": ["exportable keys need auto_rotate_period value 7h at least: \"hunter2\""]}"#;
-    server.set([
-        Fault::on(
-            Which::At("/auth/token/".to_owned()),
-            Act::respond(200, r#"{"data": {"ttl": 0, "renewable": false}}"#),
-        ),
-        Fault::always(Act::respond(400, reason)),
-    ]);
+    server.set([token_is_good(), Fault::always(Act::respond(400, reason))]);
     let tune = Tune::default()
         .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
         .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
@@ -36,4 +36,48 @@ async fn the_owner_reads_why_the_provider_rejects_a_value() {
     let log = api.started.output();
     assert!(log.contains("exportable keys need auto_rotate_period value [...]"), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// What the provider says of an identity that is the operator's.
+const SECRETIVE: &str = r#"{"errors": ["role ops-7 of the operator's account may not do this"]}"#;
+
+#[tokio::test]
+async fn a_check_quotes_the_provider_to_those_whose_identity_it_is() {
+    let server = FaultProxy::before("http://127.0.0.1:1");
+    server.set([token_is_good(), Fault::always(Act::respond(500, SECRETIVE))]);
+    let gateway = Gateway::new(crate::BINARY);
+    let config = gateway.token_file().with_extension("toml");
+    let declared = format!(
+        "[[tenants]]\nname = \"acme\"\n[[connections]]\ntenants = [\"acme\"]\nname = \"lent\"\nprovider = \"vault\"\n\
+         settings = {{ address = \"{}\", auth = {{ token = \"the-operators-token\" }} }}\n",
+        server.url()
+    );
+    std::fs::write(&config, declared).unwrap();
+    let mut tune = Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
+    tune.arguments = vec!["--config".to_owned(), config.to_str().unwrap().to_owned()];
+    let started = gateway.serve(&tune);
+    let client = started.tenant("acme");
+    let api = Api { gateway, started, client };
+    let settings = json!({"address": server.url(), "auth": {"token": "the-token-of-acme"}});
+    let body = json!({"name": "own", "provider": "vault", "settings": settings});
+    api.client.post("/v1/connections", &body).await.expect_status(201);
+    let (_, tenant) = api.token("ann", &["CheckConnection"], None).await;
+
+    for (client, connection, quoted) in [
+        (&api.client, "lent", true),
+        (&api.client, "own", true),
+        (&tenant, "own", true),
+        (&tenant, "lent", false),
+    ] {
+        let path = format!("/v1/connections/{connection}/check");
+        let report = client.post_empty(&path).await.expect_status(200);
+        let text = report.to_string();
+        assert_eq!(text.contains("ops-7"), quoted, "{connection}: {report}");
+        // What failed, and the provider's code, everybody learns who may check.
+        let rights = report["rights"].as_array().unwrap();
+        let failed = rights.iter().filter(|right| right["finding"] == "failed");
+        assert!(failed.count() > 5 && text.contains("500"), "{connection}: {report}");
+    }
 }

@@ -233,14 +233,14 @@ async fn a_missing_secret_file_of_one_tenant_stops_nobody_else_and_heals() {
 
     // It is told where it is looked for, with what to do; the path only in the operator's log.
     let told = part(&started, "declared_connections").await.unwrap();
-    assert!(told["state"].as_str().unwrap().starts_with("1 lack a secret file"), "{told}");
+    assert!(told["state"].as_str().unwrap().starts_with("1 lack a usable secret file"), "{told}");
     assert!(
         !told.to_string().contains("secret\"") && !told.to_string().contains("acme"),
         "{told}"
     );
     let log = started.output();
     assert!(
-        log.contains("lacks a secret file") && log.contains(secret.to_str().unwrap()),
+        log.contains("lacks a usable secret file") && log.contains(secret.to_str().unwrap()),
         "{log}"
     );
     let key = json!({"name": "orders", "connection": "bao"});

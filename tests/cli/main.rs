@@ -14,6 +14,7 @@ mod exits;
 mod members;
 mod providers;
 mod released;
+mod secret_files;
 mod secrets;
 mod start;
 mod support;

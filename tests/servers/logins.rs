@@ -274,6 +274,29 @@ async fn a_declared_secret_file_is_read_at_each_login() {
         login(&world.client).await["state"] == "renewal_failing"
     })
     .await;
+    // That is told while everything works still, with the time that is left.
+    let log = world.started.output();
+    let warning = log
+        .lines()
+        .find(|line| line.contains("the renewal of the connection's login failed"));
+    let warning: Value = serde_json::from_str(warning.unwrap_or_else(|| panic!("no warning in {log}"))).unwrap();
+    let left = warning["ends_in_seconds"].as_u64();
+    assert!(
+        warning["level"] == "WARN" && left.is_some_and(|left| (1..=3600).contains(&left)),
+        "{warning}"
+    );
+    let ready = world.started.watcher().get("/readyz").await.text;
+    assert!(ready.contains("1 whose login cannot be renewed"), "{ready}");
+    let metrics = world.started.operator().get("/metrics").await.text;
+    assert!(
+        metrics.contains("claviger_connection_logins{state=\"renewal_failing\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("claviger_connection_login_expires_seconds{connection=\""),
+        "{metrics}"
+    );
+    new_key(&world.client, "meanwhile").await.expect_status(201);
     std::fs::write(&secret, role.secret_id()).unwrap();
     until("a login with the mended file", async || login(&world.client).await["state"] == "ok").await;
     new_key(&world.client, "others").await.expect_status(201);

@@ -14,6 +14,7 @@
 mod adopting;
 mod audited;
 mod check;
+mod failover;
 mod front;
 mod leaving;
 mod logins;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         adopting::cases(),
         audited::cases(),
         check::cases(),
+        failover::cases(),
         leaving::cases(),
         logins::cases(),
         matrix::cases(),

@@ -1,18 +1,24 @@
 //! Other network settings of a connection: OpenBao whose authority is renewed, and servers of an attacker's.
 
+use claviger_fake::Tls;
+use claviger_test_support::proxy::Setup;
 use claviger_test_support::{Answer, Tune, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
 use crate::front::{Front, Manner};
 use crate::openbao::{DEV, Server, unique};
-use crate::world::{CONNECTION, World};
+use crate::world::{CONNECTION, World, variable};
 
+const MOTO: &[&str] = &["CLAVIGER_TEST_MOTO_ADDRESS"];
 const PATH: &str = "/v1/connections/kms";
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("trust::a_renewed_authority_is_taken_and_the_keys_stay", DEV, || Box::pin(renewed())),
+        Case::new("trust::a_renewed_authority_is_taken_by_an_aws_connection", MOTO, || {
+            Box::pin(renewed_before_aws())
+        }),
         Case::new("trust::stored_secrets_are_not_sent_elsewhere", DEV, || Box::pin(secrets_again())),
         Case::new("trust::it_needs_the_right_to_create_connections", DEV, || Box::pin(rights())),
         Case::new("trust::a_server_without_the_keys_gets_no_data_key", DEV, || Box::pin(stranger())),
@@ -106,6 +112,32 @@ async fn renewed() {
         assert_eq!(opened["plaintext"], made["plaintext"]);
     }
     assert!(started.terminate());
+}
+
+/// A proxy that inspects TLS stands between the gateway and AWS, and gets a certificate of another authority.
+async fn renewed_before_aws() {
+    let certificate = || Tls::new(&[]).unwrap();
+    let proxy = Setup::before(&variable(MOTO[0])).over_tls(certificate()).start();
+    let tune = Tune::default().set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", proxy.url());
+    let world = World::new(tune).await;
+    let key = json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "secret"});
+    let settings = json!({"region": "eu-central-1", "auth": {"static": key}, "ca": proxy.ca_pem()});
+    world.connect("aws", &settings).await;
+    world.key("orders", json!({})).await;
+    let made = data_key(&world).await.expect_status(200);
+    proxy.swap_certificate(certificate());
+    proxy.reset_open();
+    let refused = data_key(&world).await;
+    let advice = refused.expect_problem(424, "connection_misconfigured")["what_to_do"].clone();
+    assert!(advice.as_str().unwrap().contains("`ca`"), "{advice}");
+
+    let strange = json!({"settings": {"ca": certificate().ca_pem()}, "secrets": key});
+    patch(&world, &strange).await.expect_problem(400, "connection_refused_at_check");
+    let body = json!({"settings": {"ca": proxy.ca_pem()}, "secrets": key});
+    let after = patch(&world, &body).await.expect_status(200);
+    assert_eq!(after["settings"]["ca"], json!(proxy.ca_pem()));
+    unwraps(&world, &made).await;
+    data_key(&world).await.expect_status(200);
 }
 
 async fn secrets_again() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
-use claviger_provider::kit::probe::{Calls, NO_KEY_YET, Trial, word, worst};
+use claviger_provider::kit::probe::{Calls, NO_KEY_YET, Trial, shown, word, worst};
 use claviger_provider::{Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Probe, RightReport, TenantId};
 use futures::future::join_all;
 
@@ -58,7 +58,7 @@ fn trial<T>(result: &Result<T, Arc<Error>>) -> Trial {
         code => match Trial::of(result) {
             // Credentials that AWS does not accept show nothing about a right.
             Trial::Denied(word) if !code.is_some_and(|code| DENIED.contains(&code)) => Trial::Failed(word),
-            shown => shown,
+            other => other,
         },
     }
 }
@@ -92,7 +92,8 @@ pub(crate) async fn probe(kms: &Kms, proof: Proof, role: Option<&Role>, cx: &OpC
     // STS is another service: whether it responds says nothing about KMS.
     let (calls, of_sts) = (Calls::default(), Calls::default());
     let keys = join_all(keks.iter().map(|kek| trials(kms, &calls, proof, cx, kek)));
-    let (caller, find, by_key, external_id) = tokio::join!(caller(kms, &of_sts, cx), find_keys(kms, &calls, cx), keys, external_id(role));
+    let (caller, find, by_key, external_id) =
+        tokio::join!(caller(kms, &of_sts, cx), find_keys(kms, &calls, cx), keys, external_id(role, cx));
     let mut rights = vec![match &caller {
         Ok(_) => RightReport::new("identity", Finding::Granted, IDENTITY),
         Err(error) => RightReport::failed("identity", IDENTITY, error),
@@ -123,9 +124,9 @@ pub(crate) async fn probe(kms: &Kms, proof: Proof, role: Option<&Role>, cx: &OpC
         .filter(|error| !granted && error.kind == ErrorKind::ProviderDenied);
     let problem = unknown.map(Arc::clone).or_else(|| calls.problem());
     let caller = caller.ok().flatten();
-    let shown = caller.as_deref().unwrap_or("an identity that STS did not return");
+    let identity = caller.as_deref().unwrap_or("an identity that STS did not return");
     Probe {
-        detail: format!("AWS KMS in {} as {shown}", kms.region.as_str()),
+        detail: format!("AWS KMS in {} as {identity}", kms.region.as_str()),
         problem,
         rights,
         policy: Some(policy::printed(cx.tenant, &kms.region, caller.as_deref(), proof, role)),
@@ -273,14 +274,14 @@ fn over_keys(right: Right, operation: &'static str, action: &str, how: &str, by_
 
 /// Whether the role requires the connection's external id. Without it, anybody who knows the role's
 /// name could use it through a connection of another tenant.
-async fn external_id(role: Option<&Role>) -> Option<RightReport> {
+async fn external_id(role: Option<&Role>, cx: &OpContext) -> Option<RightReport> {
     let report =
         |finding, outcome: &str| RightReport::new("external_id", finding, format!("AssumeRole without the external id: {outcome}"));
     Some(match role?.assume_without_external_id().await {
         Ok(()) => report(Finding::Excessive, "allowed").advise("Require sts:ExternalId in the role's trust policy, as in the printed one."),
         Err(error) if role_denied(&error) => report(Finding::Granted, "denied, as it should be"),
         Err(error) => {
-            let word = word(&error.into_error("AssumeRole"));
+            let word = word(&shown(cx, error.into_error("AssumeRole")));
             report(Finding::Failed, &word)
         }
     })

@@ -22,6 +22,7 @@ pub struct OpContext {
     pub deadline: Instant,
     trace: Arc<CallTrace>,
     login: LoginWait,
+    quotes: bool,
 }
 
 impl OpContext {
@@ -34,6 +35,7 @@ impl OpContext {
             deadline,
             trace: Arc::default(),
             login: LoginWait::default(),
+            quotes: true,
         }
     }
 
@@ -56,6 +58,18 @@ impl OpContext {
     pub fn checking(self) -> Self {
         self.login.0.trial.store(true, Ordering::Relaxed);
         self
+    }
+
+    /// The same context for a check whose report repeats no message of the provider's: the identity that the provider
+    /// speaks of is not the caller's to know.
+    #[must_use]
+    pub fn without_quotations(self) -> Self {
+        Self { quotes: false, ..self }
+    }
+
+    /// Whether the report of a check may repeat the provider's own messages.
+    pub const fn quotes(&self) -> bool {
+        self.quotes
     }
 
     /// The operation's waits for logins.

@@ -22,6 +22,8 @@ pub(crate) struct Library {
     session: Session,
     health: Arc<PoolHealth>,
     current: Mutex<(u64, KeyManagementService)>,
+    /// Held while another client is made.
+    making: tokio::sync::Mutex<()>,
 }
 
 impl Library {
@@ -36,6 +38,7 @@ impl Library {
             session,
             health: PoolHealth::with_idle_limit(ProviderKind::Gcp),
             current: Mutex::new((0, first)),
+            making: tokio::sync::Mutex::new(()),
         })
     }
 
@@ -49,18 +52,22 @@ impl Library {
             Connections::New => make(self.endpoint.as_deref(), &self.session).await?,
             Connections::Pooled(generation) => match self.of(generation) {
                 Some(client) => client,
-                None => {
-                    let made = make(self.endpoint.as_deref(), &self.session).await?;
-                    let mut current = self.current.lock();
-                    // Others may have made one meanwhile.
-                    if current.0 < generation {
-                        *current = (generation, made);
-                    }
-                    current.1.clone()
-                }
+                None => self.renewed(generation).await?,
             },
         };
         Ok((attempt, client))
+    }
+
+    /// The client of a generation that has none yet. After a failover, all calls ask for it at once: one makes it,
+    /// which takes a while, and the others wait.
+    async fn renewed(&self, generation: u64) -> Result<KeyManagementService, CallError> {
+        let _one_at_a_time = self.making.lock().await;
+        if let Some(client) = self.of(generation) {
+            return Ok(client);
+        }
+        let made = make(self.endpoint.as_deref(), &self.session).await?;
+        *self.current.lock() = (generation, made.clone());
+        Ok(made)
     }
 
     fn of(&self, generation: u64) -> Option<KeyManagementService> {

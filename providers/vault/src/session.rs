@@ -129,11 +129,16 @@ impl CredentialSource for TokenSource {
     }
 
     fn refusal_pause(&self, refusals: u32) -> Duration {
-        match &self.auth {
-            Auth::Approle { .. } if refusals > REFUSALS_OF_A_ROLE => PAUSE_OF_A_ROLE,
-            Auth::Token {} | Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
-                session::refusal_pause(refusals)
-            }
+        pause_of(&self.auth, refusals)
+    }
+}
+
+/// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1.
+fn pause_of(auth: &Auth, refusals: u32) -> Duration {
+    match auth {
+        Auth::Approle { .. } if refusals > REFUSALS_OF_A_ROLE => PAUSE_OF_A_ROLE,
+        Auth::Token {} | Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
+            session::refusal_pause(refusals)
         }
     }
 }
@@ -347,5 +352,24 @@ impl Session {
         self.has_its_namespace(cx).await?;
         let lease = self.inner.current(cx.login()).await?;
         knows(CallSink::from(cx), &lease).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Auth, Duration, pause_of};
+
+    /// OpenBao and Vault lock a role after five refusals, each within fifteen minutes of the one before.
+    #[test]
+    fn a_role_is_never_refused_often_enough_to_be_locked() {
+        let role = Auth::Approle {
+            role_id: "r".to_owned(),
+            mount: "approle".to_owned(),
+        };
+        let soon = (1..=20).take_while(|refusals| pause_of(&role, *refusals) <= Duration::from_secs(15 * 60));
+        assert_eq!(soon.count() + 1, 4, "refusals within the time that the server counts");
+        // The others are not locked.
+        let pauses = [1, 2, 3, 4, 20].map(|refusals| pause_of(&Auth::Token {}, refusals).as_secs());
+        assert_eq!(pauses, [15, 30, 60, 60, 60]);
     }
 }

@@ -167,7 +167,7 @@ impl Readiness {
             parts.push(part(
                 "declared_connections",
                 true,
-                format!("{lacking} lack a secret file that the configuration names: the log has its path"),
+                format!("{lacking} lack a usable secret file, which the configuration names: the log has its path"),
             ));
         }
         // Always ready, because an expiring certificate must not take the gateway out of service.

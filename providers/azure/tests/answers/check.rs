@@ -104,6 +104,18 @@ async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
 }
 
 #[tokio::test]
+async fn a_vault_that_does_not_exist_is_named() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    drop(bench);
+    let probe = provider.probe(&cx(), &[]).await.unwrap();
+    let problem = probe.problem.unwrap();
+    assert_eq!(problem.kind, ErrorKind::UpstreamUnavailable, "{problem}");
+    assert!(problem.advice.unwrap().contains("vaultUri"), "{problem}");
+    assert!(probe.policy.is_some());
+}
+
+#[tokio::test]
 async fn one_key_that_fails_takes_nothing_from_the_others() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Hsm);

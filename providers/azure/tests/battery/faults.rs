@@ -6,7 +6,7 @@ use std::time::Duration;
 use claviger_fake::Tls;
 use claviger_provider::{BoundContext, Call, KeySpec, OpContext, Provider, Secret, SettingsOrigin, TenantId};
 use claviger_provider_azure::Installation;
-use claviger_test_support::fault_battery::{Case, MakeSubject, Subject, cases};
+use claviger_test_support::fault_battery::{Case, MakeSubject, Subject, cases, tls_cases};
 use claviger_test_support::proxy::{FaultProxy, Setup};
 use claviger_testkit::connection::new_key;
 use futures::FutureExt;
@@ -22,7 +22,7 @@ pub fn trials() -> Vec<Trial> {
             runtime()?.block_on(case.run(&make)).map_err(Failed::from)
         })
     };
-    let mut trials: Vec<Trial> = cases().into_iter().map(trial).collect();
+    let mut trials: Vec<Trial> = cases().into_iter().chain(tls_cases()).map(trial).collect();
     trials.push(Trial::test("faults::a_token_that_ended_by_azures_clock_is_replaced", || {
         runtime()?.block_on(a_token_that_ended_by_azures_clock_is_replaced());
         Ok(())

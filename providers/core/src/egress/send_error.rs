@@ -86,8 +86,8 @@ impl Distrust {
     const fn advice(self) -> &'static str {
         match self {
             Self::Authority => {
-                "The server's certificate is not trusted: make a connection whose setting `ca` contains the certificate of its authority \
-                 (the server's own if it is self-signed)."
+                "The server's certificate is not trusted: add the certificate of its authority (the server's own if it is self-signed) to \
+                 the connection's setting `ca`."
             }
             Self::Name => "The server's certificate is for another host: make a connection whose address has a name from the certificate.",
             Self::Time => "The server's certificate has expired or is not valid yet: renew it, or set this machine's clock.",

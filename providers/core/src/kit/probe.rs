@@ -40,7 +40,7 @@ struct Seen {
 }
 
 impl Calls {
-    /// Makes one call, for at most 3 s.
+    /// Makes one call, for at most 3 s. Its error is [`shown`].
     ///
     /// # Errors
     /// The call's; `UpstreamTimeout`.
@@ -48,7 +48,7 @@ impl Calls {
         let limit = PATIENCE.min(cx.remaining().saturating_sub(REST));
         let result = tokio::time::timeout(limit, call).await;
         let result = result.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "a call of the check").retry(Retry::Backoff)));
-        let result = result.map_err(Arc::new);
+        let result = result.map_err(|error| Arc::new(shown(cx, error)));
         let mut seen = self.0.lock();
         match &result {
             Err(error) if unanswered(error) => {
@@ -72,6 +72,15 @@ const fn unanswered(error: &Error) -> bool {
         (Concerns::Connection, _) | (_, ErrorKind::UpstreamTimeout) => true,
         (Concerns::Call, ErrorKind::UpstreamUnavailable | ErrorKind::Misconfigured) => error.upstream_code.is_none(),
         (Concerns::Call, _) => false,
+    }
+}
+
+/// An error as a check reports it: without the provider's own message where the caller may not read that.
+#[must_use]
+pub fn shown(cx: &OpContext, error: Error) -> Error {
+    match cx.quotes() {
+        true => error,
+        false => Error { message: None, ..error },
     }
 }
 
@@ -257,7 +266,7 @@ pub fn worst<'k>(
 mod tests {
     use std::time::Duration;
 
-    use super::{Calls, MalformedResponse, Trial, canary, word, worst};
+    use super::{Calls, MalformedResponse, Trial, canary, shown, word, worst};
     use crate::egress::SendError;
     use crate::{
         Concerns, Error, ErrorKind, Finding, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, ProviderKind, RightReport, Secret, TenantId,
@@ -320,6 +329,9 @@ mod tests {
             .message(format!("not\nauthorized{}", "!".repeat(400)));
         let told = word(&refused);
         assert!(told.starts_with("AccessDenied: not?authorized!") && told.len() == 240, "{told}");
+        // Whoever may not read the message learns the code.
+        let unquoted = shown(&cx(Duration::from_secs(1)).without_quotations(), refused);
+        assert_eq!(word(&unquoted), "AccessDenied");
         // A message without a response of the provider's is the gateway's own cause, for the log alone.
         let local = Error::new(ErrorKind::Misconfigured, "x").source(UpstreamMessage("/etc/the-path".to_owned()));
         assert!(!word(&local).contains("path"));

@@ -17,6 +17,8 @@ const COST: u32 = 5;
 const COST_AFTER_TIMEOUT: u32 = 10;
 /// The tokens that a success at the first attempt returns.
 const REFILL: u32 = 1;
+/// The budget of the AWS SDKs.
+const LEAST_BUDGET: u32 = 500;
 
 /// When and how often to retry.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,15 +35,25 @@ pub struct RetryConfig {
     pub budget: u32,
 }
 
-impl Default for RetryConfig {
-    /// 2 retries, pauses up to 50 ms and 100 ms, and the budget of the AWS SDKs (500).
-    fn default() -> Self {
+impl RetryConfig {
+    /// 2 retries, pauses up to 50 ms and 100 ms, and a budget of at least 500 (that of the AWS SDKs), from which each of
+    /// `concurrency` operations can be retried after a timeout at once: when a load balancer fails over, all that are
+    /// in progress time out together, and the circuit would open for those without a retry.
+    pub fn with_concurrency(concurrency: usize) -> Self {
+        let operations = u32::try_from(concurrency).unwrap_or(u32::MAX);
         Self {
             max_retries: 2,
             base: Duration::from_millis(50),
             cap: Duration::from_secs(1),
-            budget: 500,
+            budget: operations.saturating_mul(COST_AFTER_TIMEOUT).max(LEAST_BUDGET),
         }
+    }
+}
+
+impl Default for RetryConfig {
+    /// [`RetryConfig::with_concurrency`] of 64.
+    fn default() -> Self {
+        Self::with_concurrency(64)
     }
 }
 

@@ -96,6 +96,8 @@ pub fn cases() -> Vec<LoginCase> {
         a_renewal_is_not_waited_for,
         a_failing_renewal_is_reported_while_calls_work,
         a_file_is_read_at_a_login_and_when_it_changes,
+        a_missing_file_is_told_until_it_exists,
+        a_check_tells_a_login_that_fails,
     ]
 }
 
@@ -242,6 +244,20 @@ impl SecretFiles for OneFile {
     }
 }
 
+impl OneFile {
+    /// One that does not exist yet.
+    fn of(bench: &Bench) -> Arc<Self> {
+        Arc::new(Self {
+            path: std::env::temp_dir().join(format!("claviger-battery-{}", ConnectionId::random())),
+            service: Arc::clone(&bench.service),
+        })
+    }
+
+    fn write(&self, word: &str) -> Outcome {
+        std::fs::write(&self.path, word).map_err(|error| Failure(error.to_string()))
+    }
+}
+
 impl Drop for OneFile {
     fn drop(&mut self) {
         drop(std::fs::remove_file(&self.path));
@@ -249,12 +265,8 @@ impl Drop for OneFile {
 }
 
 async fn a_file_is_read_at_a_login_and_when_it_changes(bench: Bench) -> Outcome {
-    let file = Arc::new(OneFile {
-        path: std::env::temp_dir().join(format!("claviger-battery-{}", ConnectionId::random())),
-        service: Arc::clone(&bench.service),
-    });
-    let write = |word: &str| std::fs::write(&file.path, word).map_err(|error| Failure(error.to_string()));
-    write("FIRSTSECRETINTHEFILE")?;
+    let file = OneFile::of(&bench);
+    file.write("FIRSTSECRETINTHEFILE")?;
     let files = Arc::clone(&file) as Arc<dyn SecretFiles>;
     let provider = bench.service.connect(RIGHT, Some(files), bench.report.clone()).await;
     bench.service.answer(LoginAnswer::Accept(LONG));
@@ -262,7 +274,7 @@ async fn a_file_is_read_at_a_login_and_when_it_changes(bench: Bench) -> Outcome 
     ensure(bench.service.used("FIRSTSECRETINTHEFILE").await, || {
         "the login did not read the file".into()
     })?;
-    write("SECONDSECRETINTHEFILE")?;
+    file.write("SECONDSECRETINTHEFILE")?;
     calling_until!(
         bench,
         provider,
@@ -273,7 +285,7 @@ async fn a_file_is_read_at_a_login_and_when_it_changes(bench: Bench) -> Outcome 
     // A refusal is remembered until the file changes.
     bench.service.answer(LoginAnswer::Refuse);
     let before = bench.service.logins().await;
-    write("WRONGSECRETINTHEFILE")?;
+    file.write("WRONGSECRETINTHEFILE")?;
     calling_until!(
         bench,
         provider,
@@ -281,7 +293,7 @@ async fn a_file_is_read_at_a_login_and_when_it_changes(bench: Bench) -> Outcome 
         bench.service.logins().await > before
     );
     bench.service.answer(LoginAnswer::Accept(LONG));
-    write("THIRDSECRETINTHEFILE")?;
+    file.write("THIRDSECRETINTHEFILE")?;
     calling_until!(
         bench,
         provider,
@@ -290,4 +302,58 @@ async fn a_file_is_read_at_a_login_and_when_it_changes(bench: Bench) -> Outcome 
     );
     bench.call(&provider).await?;
     bench.state(LoginState::Ok, "after it was mended")
+}
+
+async fn a_missing_file_is_told_until_it_exists(bench: Bench) -> Outcome {
+    let file = OneFile::of(&bench);
+    let files = Arc::clone(&file) as Arc<dyn SecretFiles>;
+    let provider = bench.service.connect(RIGHT, Some(files), bench.report.clone()).await;
+    bench.service.answer(LoginAnswer::Accept(LONG));
+    let Err(error) = bench.call(&provider).await else {
+        return Err(Failure("a call without a secret succeeded".into()));
+    };
+    ensure(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), || {
+        format!("a missing file: {error}")
+    })?;
+    bench.logins(0, "without a secret").await?;
+    bench.state(LoginState::Failing, "without a secret")?;
+
+    // No pause: the next call finds it.
+    file.write("FIRSTSECRETINTHEFILE")?;
+    bench.call(&provider).await?;
+    bench.logins(1, "once the file exists").await?;
+    bench.state(LoginState::Ok, "once the file exists")?;
+
+    // Where it is lost later, the credential serves on.
+    std::fs::remove_file(&file.path).map_err(|error| Failure(error.to_string()))?;
+    let state = || bench.report.status().map(|status| status.state);
+    calling_until!(
+        bench,
+        provider,
+        "the lost file is told",
+        state() == Some(LoginState::RenewalFailing)
+    );
+    bench.logins(1, "after the file was lost").await?;
+    file.write("SECONDSECRETINTHEFILE")?;
+    calling_until!(bench, provider, "a login with the new file", state() == Some(LoginState::Ok));
+    ensure(bench.service.used("SECONDSECRETINTHEFILE").await, || {
+        "the login did not read the new file".into()
+    })
+}
+
+async fn a_check_tells_a_login_that_fails(bench: Bench) -> Outcome {
+    let provider = bench.connected().await;
+    for (answer, expected) in [
+        (LoginAnswer::Unavailable, ErrorKind::UpstreamUnavailable),
+        (LoginAnswer::Refuse, ErrorKind::ProviderDenied),
+    ] {
+        bench.service.answer(answer);
+        let probe = provider.probe(&cx().checking(), &[]).await?;
+        let problem = probe.problem.map(|problem| problem.kind);
+        ensure(problem == Some(expected), || {
+            format!("{answer:?}: {problem:?}, expected {expected:?}")
+        })?;
+        ensure(probe.policy.is_some() && !probe.rights.is_empty(), || "nothing else is told".into())?;
+    }
+    Ok(())
 }

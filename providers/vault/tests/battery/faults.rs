@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_fake::Tls;
 use claviger_provider::{Call, KeySpec};
-use claviger_test_support::fault_battery::{MakeSubject, Subject, cases};
+use claviger_test_support::fault_battery::{MakeSubject, Subject, cases, tls_cases};
 use claviger_test_support::proxy::{FaultProxy, Setup};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
@@ -23,7 +23,8 @@ pub fn trials(name: &str, server: &Arc<Server>) -> Vec<Trial> {
             run(async move { case.run(&make).await.map_err(Failed::from) })
         })
     };
-    cases().into_iter().map(trial).collect()
+    let of_tls = if server.is_encrypted() { tls_cases() } else { Vec::new() };
+    cases().into_iter().chain(of_tls).map(trial).collect()
 }
 
 fn subject(server: &Arc<Server>) -> Subject {

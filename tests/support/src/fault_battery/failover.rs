@@ -1,9 +1,13 @@
 //! A load balancer fails over without a word: the open sockets swallow what is sent, and new ones work.
 
+use claviger_provider::layers::{BreakerConfig, BreakerState};
+
 use super::{Bench, Outcome, Subject, equal};
 
 /// Sockets that are open when the failover happens.
 const SOCKETS: usize = 24;
+/// As many operations as a connection has under way at most.
+const CALLERS: usize = 64;
 
 /// The first attempt after it takes a dead socket and times out; the second has a new one, and so have all
 /// later calls. So the first success comes within two attempt times.
@@ -41,6 +45,18 @@ pub(super) async fn many_callers_survive_a_failover(subject: Subject) -> Outcome
         return Err(format!("{touched} dead sockets were used, and {open} were open"));
     }
     equal("calls that were answered", bench.proxy.calls().len(), SOCKETS)
+}
+
+/// As many callers as a connection serves at once meet dead sockets, with one key and the breaker's own limits: each
+/// is served by its second attempt, and no circuit opens.
+pub(super) async fn no_circuit_opens_in_a_failover(subject: Subject) -> Outcome {
+    let bench = Bench::with(subject, BreakerConfig::default()).await?;
+    bench.warm_up(CALLERS).await?;
+    bench.proxy.swallow_open();
+    bench.all_work(CALLERS).await?;
+    equal("calls that were answered", bench.proxy.calls().len(), CALLERS)?;
+    equal("the connection's circuit", bench.pipeline.breaker(), BreakerState::Closed)?;
+    equal("circuits of keys that are open", bench.pipeline.open_keys(), 0)
 }
 
 /// A server that says that a connection takes no more requests (GOAWAY in HTTP/2) refuses none.

@@ -3,6 +3,7 @@
 //!
 //! A case says what calls there are, never how long they take.
 
+mod circuits;
 mod failover;
 mod kinds;
 mod restarts;
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::layers::{BreakerConfig, Pipeline, PipelineConfig, RetryConfig};
-use claviger_provider::{BoundContext, Call, Error, KeySpec, OpContext, Secret, SeverSwitch, TenantId, Wrapped};
+use claviger_provider::layers::{BreakerConfig, BreakerState, Pipeline, PipelineConfig, RetryConfig};
+use claviger_provider::{BoundContext, Call, Error, ErrorKind, Finding, Kek, KeySpec, OpContext, Secret, SeverSwitch, TenantId, Wrapped};
 use claviger_testkit::connection::new_key;
 use futures::future::{BoxFuture, join_all};
 
@@ -70,28 +71,80 @@ pub fn cases() -> Vec<Case> {
         failover::swallowed_sockets_cost_one_timeout,
         failover::a_second_failover_within_ten_seconds_costs_one_timeout_a_call,
         failover::many_callers_survive_a_failover,
+        failover::no_circuit_opens_in_a_failover,
         failover::a_closing_connection_is_no_failure,
         kinds::a_truncated_answer_is_asked_for_again,
         kinds::each_fault_has_the_same_kind_on_every_provider,
         restarts::a_service_that_was_restarted_is_called_again,
         restarts::a_service_with_ipv6_alone_is_reached,
+        circuits::one_bad_key_stops_no_other,
+        circuits::a_half_open_circuit_lets_one_call_through,
+        circuits::a_check_passes_an_open_circuit,
+        circuits::a_check_says_that_the_service_is_down,
+        circuits::a_check_reports_one_bad_key_by_itself,
     ]
+}
+
+/// The cases for a subject whose proxy speaks TLS, and whose connections trust the authority that the proxy has then.
+pub fn tls_cases() -> Vec<Case> {
+    cases![restarts::a_renewed_authority_is_named_and_then_trusted]
 }
 
 /// A connection through the proxy, with a key and a wrapped data key.
 struct Bench {
     proxy: FaultProxy,
     pipeline: Pipeline,
+    /// The same connection for what takes its time.
+    patient: Pipeline,
+    config: PipelineConfig,
+    spec: KeySpec,
     tenant: TenantId,
+    kek: Kek,
     dek: Secret,
     wrapped: Wrapped,
-    /// A service that was started for the case ends with it.
-    _service: Connect,
+    /// Makes another connection. A service that was started for the case ends with it.
+    connect: Connect,
 }
 
+/// Another key of the connection, with a wrapped data key.
+struct OtherKey {
+    kek: Kek,
+    wrapped: Wrapped,
+}
+
+impl OtherKey {
+    fn name(&self) -> &str {
+        name_of(&self.kek)
+    }
+
+    /// The calls about it.
+    fn calls(&self) -> Which {
+        Which::About(self.name().to_owned())
+    }
+}
+
+/// The last part of a key's id, which every call about the key has.
+fn name_of(kek: &Kek) -> &str {
+    kek.key.id.rsplit('/').next().unwrap_or(&kek.key.id)
+}
+
+/// What a check found: the problem of the connection, its tests, each with whether it failed and how it was made, and
+/// whether it has a policy.
+type Checked = (Option<ErrorKind>, Vec<(bool, String)>, bool);
+
 impl Bench {
-    /// Connects, and wraps a data key.
+    /// Connects, and wraps a data key. No circuit opens: what the circuit does is not asked here.
     async fn of(subject: Subject) -> Result<Self, String> {
+        let breaker = BreakerConfig {
+            consecutive_failures: u32::MAX,
+            least_calls: u32::MAX,
+            ..BreakerConfig::default()
+        };
+        Self::with(subject, breaker).await
+    }
+
+    /// Connects with this circuit breaker, and wraps a data key.
+    async fn with(subject: Subject, breaker: BreakerConfig) -> Result<Self, String> {
         let proxy = subject.proxy.start();
         let provider = (subject.connect)(&proxy).await;
         let config = PipelineConfig {
@@ -99,12 +152,7 @@ impl Bench {
                 base: Duration::from_millis(1),
                 ..RetryConfig::default()
             },
-            // What the circuit does is not asked here.
-            breaker: BreakerConfig {
-                consecutive_failures: u32::MAX,
-                least_calls: u32::MAX,
-                ..BreakerConfig::default()
-            },
+            breaker,
             ..PipelineConfig::default()
         };
         // A fake draws an RSA key for it, which may take longer than an attempt.
@@ -115,17 +163,19 @@ impl Bench {
         let patient = Pipeline::new(Arc::clone(&provider), &patient, SeverSwitch::default());
         let pipeline = Pipeline::new(provider, &config, SeverSwitch::default());
         let (tenant, dek) = (TenantId::random(), Secret::random(32));
-        let request = new_key(subject.spec, None);
-        let made = patient.create_key(&cx(tenant), &request).await.map_err(|error| error.to_string())?;
-        let kek = made.kek(request.key_id).ok_or("the new key has no primary version")?;
+        let kek = made(&patient, tenant, subject.spec).await?;
         let wrapped = pipeline.wrap_key(&cx(tenant), &kek, &dek, &context()).await;
         let bench = Self {
             wrapped: wrapped.map_err(|error| error.to_string())?,
             proxy,
             pipeline,
+            patient,
+            config,
+            spec: subject.spec,
             tenant,
+            kek,
             dek,
-            _service: subject.connect,
+            connect: subject.connect,
         };
         // What a connection does once, such as to log in, it has done now.
         bench.works().await?;
@@ -133,9 +183,52 @@ impl Bench {
         Ok(bench)
     }
 
+    /// Makes another key, and wraps the data key with it.
+    async fn another_key(&self) -> Result<OtherKey, String> {
+        let kek = made(&self.patient, self.tenant, self.spec).await?;
+        let wrapped = self.pipeline.wrap_key(&cx(self.tenant), &kek, &self.dek, &context()).await;
+        let wrapped = wrapped.map_err(|error| error.to_string())?;
+        Ok(OtherKey { kek, wrapped })
+    }
+
+    /// Connects anew, as after a change of settings.
+    async fn connect_again(&mut self) {
+        let provider = (self.connect)(&self.proxy).await;
+        self.pipeline = Pipeline::new(provider, &self.config, SeverSwitch::default());
+    }
+
+    /// The service goes down, until the connection's circuit is open.
+    async fn open_the_circuit(&self) -> Outcome {
+        self.proxy.go_down();
+        for _ in 0..5 {
+            let down = self.unwrap().await.map_err(|error| error.kind);
+            equal("while it is down", down, Err(ErrorKind::UpstreamUnavailable))?;
+        }
+        equal("the circuit then", self.pipeline.breaker(), BreakerState::Open)
+    }
+
+    /// Checks the connection with these keys.
+    async fn check(&self, keks: &[&Kek]) -> Result<Checked, String> {
+        let keks: Vec<Kek> = keks.iter().copied().cloned().collect();
+        let probe = self.pipeline.probe(&cx(self.tenant).checking(), &keks).await;
+        let probe = probe.map_err(|error| error.to_string())?;
+        let rights = probe.rights.into_iter();
+        let rights = rights.map(|right| (right.finding != Finding::Granted, right.how)).collect();
+        Ok((probe.problem.map(|problem| problem.kind), rights, probe.policy.is_some()))
+    }
+
     /// Unwraps the data key: one call of the service.
     async fn unwrap(&self) -> Result<(), Error> {
-        let dek = self.pipeline.unwrap_key(&cx(self.tenant), &self.wrapped, &context()).await?;
+        self.open(&self.wrapped).await
+    }
+
+    /// Unwraps it with the other key.
+    async fn unwrap_with(&self, key: &OtherKey) -> Result<(), Error> {
+        self.open(&key.wrapped).await
+    }
+
+    async fn open(&self, wrapped: &Wrapped) -> Result<(), Error> {
+        let dek = self.pipeline.unwrap_key(&cx(self.tenant), wrapped, &context()).await?;
         assert_eq!(dek.expose(), self.dek.expose(), "another data key");
         Ok(())
     }
@@ -160,6 +253,14 @@ impl Bench {
         self.proxy.forget_calls();
         worked
     }
+}
+
+/// Makes a key.
+async fn made(patient: &Pipeline, tenant: TenantId, spec: KeySpec) -> Result<Kek, String> {
+    let request = new_key(spec, None);
+    let made = patient.create_key(&cx(tenant), &request).await.map_err(|error| error.to_string())?;
+    made.kek(request.key_id)
+        .ok_or_else(|| "the new key has no primary version".to_owned())
 }
 
 fn cx(tenant: TenantId) -> OpContext {

@@ -102,15 +102,18 @@ pub enum Which {
     Named(String),
     /// Those whose path, as sent, contains this.
     At(String),
+    /// Those whose path or body contains this, such as a key's id.
+    About(String),
 }
 
 impl Which {
-    fn matches(&self, call: &Call) -> bool {
+    fn matches(&self, call: &Call, body: &[u8]) -> bool {
         match self {
             Self::Any => true,
             Self::Of(kind) => call.kind == *kind,
             Self::Named(name) => call.operation == *name,
             Self::At(part) => call.path.contains(part),
+            Self::About(part) => call.path.contains(part) || String::from_utf8_lossy(body).contains(part),
         }
     }
 }
@@ -201,8 +204,8 @@ impl Fault {
     }
 
     /// What this call meets; `None` where it passes.
-    fn meet(&mut self, call: &Call) -> Option<Act> {
-        if !self.which.matches(call) {
+    fn meet(&mut self, call: &Call, body: &[u8]) -> Option<Act> {
+        if !self.which.matches(call, body) {
             return None;
         }
         if self.after > 0 {
@@ -225,9 +228,9 @@ impl Fault {
     }
 }
 
-/// The fault that a call meets: the first one that applies.
-pub(super) fn meet(faults: &mut [Fault], call: &Call) -> Option<Act> {
-    faults.iter_mut().find_map(|fault| fault.meet(call))
+/// The fault that a call with this body meets: the first one that applies.
+pub(super) fn meet(faults: &mut [Fault], call: &Call, body: &[u8]) -> Option<Act> {
+    faults.iter_mut().find_map(|fault| fault.meet(call, body))
 }
 
 #[cfg(test)]
@@ -291,9 +294,12 @@ mod tests {
             Fault::on(Which::Of(Kind::Login), Act::Hang).after(1).times(2),
             Fault::on(Which::Named("Decrypt".to_owned()), Act::Reset).share(1, 3),
         ];
-        let met: Vec<bool> = (0..5).map(|_| meet(&mut faults, &login).is_some()).collect();
+        let met: Vec<bool> = (0..5).map(|_| meet(&mut faults, &login, b"").is_some()).collect();
         assert_eq!(met, [false, true, true, false, false]);
-        let met: Vec<bool> = (0..6).map(|_| meet(&mut faults, &decrypt) == Some(Act::Reset)).collect();
+        let met: Vec<bool> = (0..6).map(|_| meet(&mut faults, &decrypt, b"") == Some(Act::Reset)).collect();
         assert_eq!(met, [true, false, false, true, false, false]);
+        let mut faults = [Fault::on(Which::About("key/1".to_owned()), Act::Hang)];
+        let met = [&b"{\"KeyId\": \"key/1\"}"[..], b"{\"KeyId\": \"key/2\"}"].map(|body| meet(&mut faults, &decrypt, body).is_some());
+        assert_eq!(met, [true, false]);
     }
 }

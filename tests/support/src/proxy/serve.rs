@@ -158,7 +158,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, client: reqwest
     };
     let (number, act) = {
         let mut state = shared.state();
-        let act = meet(&mut state.faults, &call);
+        let act = meet(&mut state.faults, &call, &body);
         state.calls.push(call.clone());
         (state.calls.len() - 1, act)
     };
