@@ -3,7 +3,7 @@
 use aws_sdk_kms::types::{
     EncryptionAlgorithmSpec, KeyManagerType, KeyMetadata, KeySpec as KmsSpec, KeyState as KmsState, KeyUsageType, RotationsListEntry,
 };
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
 
 use crate::errors::{CallError, fault};
 use crate::names::KeyArn;
@@ -40,7 +40,13 @@ impl Key {
         let operation = "DescribeKey";
         let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
         let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| malformed("ARN"))?;
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice));
+        let unfit = |advice| {
+            let error = fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice);
+            Err(match metadata.key_spec() {
+                Some(spec) => error.found(spec.as_str()),
+                None => error,
+            })
+        };
         if metadata.key_manager() == Some(&KeyManagerType::Aws) {
             return unfit("The key is managed by AWS for its own services, and only they may use it. Adopt a key that you manage.");
         }
@@ -116,6 +122,8 @@ impl Key {
             spec: self.spec,
             state: self.state,
             primary: versions.len() - 1,
+            // KMS exports no key material.
+            exposure: Exposure::NONE,
             versions,
         }
     }

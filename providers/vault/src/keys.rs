@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::fault;
@@ -80,6 +80,10 @@ pub(crate) struct Key {
     #[serde(default)]
     soft_deleted: bool,
     #[serde(default)]
+    exportable: bool,
+    #[serde(default)]
+    allow_plaintext_backup: bool,
+    #[serde(default)]
     imported_key: bool,
     #[serde(default)]
     imported_key_allow_rotation: bool,
@@ -118,7 +122,10 @@ impl Key {
     /// # Errors
     /// `InvalidInput`, with advice.
     pub(crate) fn usable(&self, wanted: KeyType) -> Result<(), Error> {
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a Transit key that does not fit").advice(advice));
+        let unfit = |advice| {
+            let error = fault(ErrorKind::InvalidInput, "a Transit key that does not fit").advice(advice);
+            Err(error.found(self.key_type.as_str()))
+        };
         if self.derived || self.convergent_encryption {
             return unfit(
                 "The Transit key is derived or convergent: derived keys need a derivation context that Claviger does not send, and \
@@ -179,8 +186,17 @@ impl Key {
             spec: kind.spec(),
             state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
             primary: versions.len() - 1,
+            exposure: self.exposure(),
             versions,
         })
+    }
+
+    /// How the key's material can leave the server. Neither setting can be taken back.
+    pub(crate) const fn exposure(&self) -> Exposure {
+        Exposure {
+            exportable: self.exportable,
+            plaintext_backup: self.allow_plaintext_backup,
+        }
     }
 
     fn state(&self, version: u64) -> KeyState {
@@ -223,7 +239,7 @@ pub(crate) fn version(text: &str) -> Option<u64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use claviger_provider::{ErrorKind, KeyState};
+    use claviger_provider::{ErrorKind, Exposure, KeyState};
     use serde_json::{Value, json};
 
     use super::{Ciphertext, Engine, Key, KeyName};
@@ -264,6 +280,7 @@ mod tests {
             ]
         );
         assert_eq!((described.id.as_str(), described.primary), ("transit/k", 3));
+        assert_eq!(described.exposure, Exposure::NONE);
     }
 
     #[test]
@@ -279,7 +296,10 @@ mod tests {
             ] {
                 match key(&json!({"type": found})).usable(wanted) {
                     Ok(()) => assert_eq!(found, wanted.as_str()),
-                    Err(error) => assert!(found != wanted.as_str() && error.kind == ErrorKind::InvalidInput && error.advice.is_some()),
+                    Err(error) => {
+                        assert!(found != wanted.as_str() && error.kind == ErrorKind::InvalidInput && error.advice.is_some());
+                        assert_eq!(error.found.unwrap().to_string(), found);
+                    }
                 }
             }
         }
