@@ -19,6 +19,7 @@ use crate::checksum::crc32c;
 use crate::errors::{CallError, call_error, fault, token_refused};
 use crate::library::Library;
 use crate::names::{KeyName, KeyRing, VersionNumber};
+use crate::refused_decryption::VersionStates;
 use crate::session::Session;
 
 /// The page size of a list of versions.
@@ -50,6 +51,7 @@ pub(crate) struct Client {
     /// Whether data keys come from the HSM's random generator.
     pub(crate) random: bool,
     pub(crate) public_keys: PublicKeys<(KeyName, VersionNumber)>,
+    pub(crate) version_states: VersionStates,
     /// How long to wait for the material of a new version.
     pub(crate) patience: Duration,
 }

@@ -104,6 +104,7 @@ impl GcpFactory {
             level: settings.protection_level.google(),
             random: settings.hsm_random,
             public_keys: PublicKeys::default(),
+            version_states: VersionStates::default(),
             patience: self.patience,
         }))
     }

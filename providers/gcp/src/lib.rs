@@ -16,6 +16,7 @@ mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
+mod refused_decryption;
 mod session;
 mod settings;
 mod wrapping;
