@@ -90,16 +90,22 @@ fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, (Str
         KeyType::Rsa | KeyType::RsaHsm => {
             let bits = modulus.map(|modulus| modulus.iter().skip_while(|byte| **byte == 0).count() * 8);
             let found = bits.map_or_else(|| named.clone(), |bits| format!("{named} of {bits} bits"));
-            KeySpec::ALL.into_iter().find(|spec| bits.is_some() && oaep::bits(*spec) == bits).ok_or((
-                found,
-                "The RSA key has an unsupported size. Adopt one of 3072 or 4096 bits with the specification rsa-3072 or rsa-4096.",
-            ))
+            KeySpec::ALL
+                .into_iter()
+                .find(|spec| bits.is_some() && oaep::bits(*spec) == bits)
+                .ok_or((
+                    found,
+                    "The RSA key has an unsupported size. Adopt one of 3072 or 4096 bits with the specification rsa-3072 or rsa-4096.",
+                ))
         }
         KeyType::Ec | KeyType::EcHsm => Err((
             named,
             "The key is on an elliptic curve and can only sign. Adopt an RSA key, or an AES key of a Managed HSM.",
         )),
-        KeyType::Oct | KeyType::UnknownValue(_) => Err((named, "The key has an unknown type. Adopt an RSA key, or an AES key of a Managed HSM.")),
+        KeyType::Oct | KeyType::UnknownValue(_) => Err((
+            named,
+            "The key has an unknown type. Adopt an RSA key, or an AES key of a Managed HSM.",
+        )),
     }
 }
 
@@ -143,7 +149,11 @@ impl Key {
             name,
             spec,
             validity: Validity::of(described.attributes.as_ref()),
-            exportable: described.attributes.as_ref().and_then(|attributes| attributes.exportable).unwrap_or_default(),
+            exportable: described
+                .attributes
+                .as_ref()
+                .and_then(|attributes| attributes.exportable)
+                .unwrap_or_default(),
             current: KeyVersion::of(version, described.attributes.as_ref(), described.tags),
         })
     }

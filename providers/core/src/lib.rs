@@ -47,7 +47,8 @@ pub use op::{Call, Op, Output};
 pub use op_context::{LoginWait, OpContext};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
-    Algorithm, Exposure, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription, Wrapped,
+    Algorithm, Exposure, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription,
+    Wrapped,
 };
 pub use public_keys::PublicKeys;
 pub use sealed::{SealedName, SealedStore};

@@ -19,8 +19,8 @@ use crate::checksum::crc32c;
 use crate::errors::{CallError, call_error, fault, token_refused};
 use crate::library::Library;
 use crate::names::{KeyName, KeyRing, VersionNumber};
-use crate::refused_decryption::VersionStates;
 use crate::session::Session;
+use crate::version_states::VersionStates;
 
 /// The page size of a list of versions.
 const PAGE: i32 = 1000;

@@ -145,7 +145,11 @@ impl Key {
 /// `ProviderDenied`; it does not reveal whether the label is missing or names another tenant.
 pub(crate) fn belongs_to(key: &CryptoKey, tenant: TenantId) -> Result<(), Error> {
     let named = key.labels.get(TENANT_LABEL).map(String::as_str);
-    if named == Some(tenant.to_string().as_str()) { Ok(()) } else { Err(unproven()) }
+    if named == Some(tenant.to_string().as_str()) {
+        Ok(())
+    } else {
+        Err(unproven())
+    }
 }
 
 /// The error of an adoption whose owner is not proven by the key's label.

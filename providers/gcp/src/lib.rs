@@ -19,6 +19,7 @@ mod provider;
 mod refused_decryption;
 mod session;
 mod settings;
+mod version_states;
 mod wrapping;
 
 pub use factory::{Endpoints, GcpFactory};

@@ -1,43 +1,13 @@
 //! Refused decryptions. Google may refuse one without a reason, for the ciphertext's sake or for the
 //! version's: the version's state is looked up before the refusal is called the caller's mistake.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use claviger_provider::{Error, OpContext};
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionState as State;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::codes::of_reason;
 use crate::errors::{CallError, is_unexplained, rejects_ciphertext};
 use crate::names::{KeyName, VersionNumber};
-
-/// How long a state that was looked up is used again. Otherwise whoever sends ciphertexts that do not open
-/// would double the calls to Google.
-const MAX_AGE: Duration = Duration::from_secs(1);
-/// Maximum number of versions whose states are kept.
-const CAPACITY: usize = 1024;
-
-/// A state that was looked up at this time; `None` if Google did not return it.
-type LookedUp = Option<(Instant, Option<State>)>;
-
-/// The states of versions that were looked up: one call at a time for each version.
-#[derive(Default)]
-pub(crate) struct VersionStates(Mutex<HashMap<(KeyName, VersionNumber), Arc<tokio::sync::Mutex<LookedUp>>>>);
-
-impl VersionStates {
-    fn of(&self, name: &KeyName, version: VersionNumber) -> Arc<tokio::sync::Mutex<LookedUp>> {
-        let mut kept = self.0.lock();
-        if kept.len() >= CAPACITY {
-            // Those in use stay, at most as many as there are calls under way.
-            kept.retain(|_, state| Arc::strong_count(state) > 1);
-        }
-        Arc::clone(kept.entry((name.clone(), version)).or_default())
-    }
-}
 
 impl Client {
     /// The error of a refused decryption with a version.
@@ -72,18 +42,10 @@ impl Client {
         }
     }
 
+    /// A version's state, looked up at most once a second; `None` if Google did not return it.
     async fn state_of(&self, cx: &OpContext, name: &KeyName, version: VersionNumber) -> Option<State> {
-        let kept = self.version_states.of(name, version);
-        let mut kept = kept.lock().await;
-        match &*kept {
-            Some((at, state)) if at.elapsed() < MAX_AGE => state.clone(),
-            Some(_) | None => {
-                let described = self.api.get_version(cx, name, version).await;
-                let state = described.ok().map(|described| described.state);
-                *kept = Some((Instant::now(), state.clone()));
-                state
-            }
-        }
+        let look_up = async { self.api.get_version(cx, name, version).await.ok().map(|version| version.state) };
+        self.version_states.get_or(name, version, look_up).await
     }
 }
 

@@ -447,7 +447,9 @@ impl Provider for FakeProvider {
         let tried = |kek: &Kek| {
             let result = self.usable(&kek.key.id).map(drop).map_err(Arc::new);
             let exposure = self.server.keys.lock().get(&kek.key.id).map_or(Exposure::NONE, |key| key.exposure);
-            RightReport::exposed(kek, exposure).into_iter().chain([RightReport::canary(kek, result)])
+            RightReport::exposed(kek, exposure)
+                .into_iter()
+                .chain([RightReport::canary(kek, result)])
         };
         self.serve(cx, "probe", |_| {
             Ok(Probe {

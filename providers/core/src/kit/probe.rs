@@ -149,7 +149,8 @@ impl RightReport {
             (true, true) => "is exportable and allows a plaintext backup",
         };
         let how = format!("{} {ways}: whoever has that right at the provider gets its material", kek.key.id);
-        let advice = "Make a key that is not exportable and allows no plaintext backup, and move there: `claviger keys rotate --provider-key`.";
+        let advice =
+            "Make a key that is not exportable and allows no plaintext backup, and move there: `claviger keys rotate --provider-key`.";
         Some(Self::new("export_key", Finding::Excessive, how).advise(advice))
     }
 
