@@ -53,3 +53,44 @@ impl VersionStates {
         Arc::clone(kept.entry((name.clone(), version)).or_default())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use std::cell::Cell;
+
+    use futures::future::join_all;
+
+    use super::{CAPACITY, Duration, State, VersionStates};
+    use crate::names::{KeyRing, VersionNumber};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_looked_up_once_a_second_however_many_ask() {
+        let ring = KeyRing::parse("projects/p/locations/global/keyRings/r").unwrap();
+        let (key, version) = (ring.key("k").unwrap(), VersionNumber::parse("1").unwrap());
+        let (states, calls) = (VersionStates::default(), Cell::new(0));
+        let look_up = async || {
+            calls.set(calls.get() + 1);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            (calls.get() > 1).then_some(State::Disabled)
+        };
+        // One that failed is not made again for each caller, either.
+        for (expected, made) in [(None, 1), (Some(State::Disabled), 2)] {
+            let asked = join_all((0..8).map(|_| states.get_or(&key, version, look_up()))).await;
+            assert!(asked.iter().all(|state| *state == expected));
+            assert_eq!(calls.get(), made);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_states_of_many_versions_take_no_more_room() {
+        let ring = KeyRing::parse("projects/p/locations/global/keyRings/r").unwrap();
+        let states = VersionStates::default();
+        for number in 1..=3 * CAPACITY {
+            let key = ring.key(&format!("k{number}")).unwrap();
+            states.get_or(&key, VersionNumber::parse("1").unwrap(), async { None }).await;
+        }
+        assert!(states.0.lock().len() <= CAPACITY);
+    }
+}
