@@ -219,14 +219,19 @@ impl Key {
 /// A ciphertext of Transit: `vault:vN:` and base64, in canonical form.
 pub(crate) struct Ciphertext {
     pub(crate) version: u64,
+    /// The length in bytes of what follows the version.
+    pub(crate) length: usize,
 }
 
 impl Ciphertext {
     /// `None` for a text that Transit would not write.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, sealed) = text.strip_prefix("vault:v")?.split_once(':')?;
-        let fits = text.len() <= MAX_CIPHERTEXT && !sealed.is_empty() && STANDARD.decode(sealed).is_ok();
-        fits.then_some(Self { version: version(number)? })
+        let length = STANDARD.decode(sealed).ok()?.len();
+        (text.len() <= MAX_CIPHERTEXT && length > 0).then_some(Self {
+            version: version(number)?,
+            length,
+        })
     }
 }
 
@@ -346,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_ciphertext_has_one_spelling() {
-        assert_eq!(Ciphertext::parse("vault:v12:AAAA").unwrap().version, 12);
+        let parsed = Ciphertext::parse("vault:v12:AAAA").unwrap();
+        assert_eq!((parsed.version, parsed.length), (12, 3));
         for text in [
             "",
             "vault:v1:",

@@ -262,7 +262,6 @@ pub struct Key {
     /// What weakens the primary version's provider key, as its provider described it when the version was stored. Absent
     /// if nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
     pub warnings: Vec<KeyWarning>,
 }
 
