@@ -1,11 +1,11 @@
 //! The check of a connection, and the policy that it prints.
 
 use claviger_fake_azure::Application;
-use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider};
+use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider, Secret, SettingsOrigin};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CLIENT, Place, SECRET};
-use crate::fixture::{cx, fault, made, owner, requests};
+use crate::fixture::{context, cx, fault, made, owner, requests};
 
 fn finding(probe: &Probe, operation: &str) -> Finding {
     let found = probe.rights.iter().find(|right| right.operation == operation);
@@ -161,4 +161,27 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
         }
     }
     assert!(requests(&bench, "POST", "oauth2") > 0);
+}
+
+#[tokio::test]
+async fn a_right_is_missed_and_used_again_at_the_next_call() {
+    let bench = Bench::start().await;
+    let kek = made(&bench.connect(Place::Hsm), KeySpec::Aes256).await;
+    let settings = bench.settings(Place::Hsm, json!({"static": {"token": "of-the-gateway"}}));
+    let grant = |permissions: &[&str]| bench.fake.access().permit("of-the-gateway", permissions);
+    grant(&["wrapKey", "unwrapKey"]);
+    let provider = bench.connect_as(&bench.installation(), &settings, SettingsOrigin::Tenant);
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    grant(&[]);
+    for _ in 0..2 {
+        let wrap = provider.wrap_key(&cx(), &kek, &dek, &context()).await.map(drop);
+        let unwrap = provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop);
+        for error in [wrap.unwrap_err(), unwrap.unwrap_err()] {
+            assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
+        }
+    }
+    grant(&["wrapKey", "unwrapKey"]);
+    provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
 }
