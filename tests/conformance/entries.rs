@@ -73,7 +73,7 @@ impl Entry {
             (Start::Aws(_), _) => matches!(act, Act::SoftDelete | Act::MoveAlias),
             // The cases share the fake, whose permissions are those of all.
             (Start::Azure, _) => matches!(act, Act::SoftDelete | Act::Delete),
-            // A key ring keeps its keys, and their names, for ever.
+            // A version ends after a day at the earliest, and the name of a deleted key is never given again.
             (Start::Google, _) => act == Act::SoftDelete,
         }
     }
