@@ -18,10 +18,12 @@ const CAPACITY: usize = 1024;
 
 /// A state that was looked up at this time; `None` if Google did not return it.
 type LookedUp = Option<(Instant, Option<State>)>;
+/// One version's, held while it is looked up.
+type Slot = Arc<tokio::sync::Mutex<LookedUp>>;
 
 /// The states of versions that were looked up: one call at a time for each version.
 #[derive(Default)]
-pub(crate) struct VersionStates(Mutex<HashMap<(KeyName, VersionNumber), Arc<tokio::sync::Mutex<LookedUp>>>>);
+pub(crate) struct VersionStates(Mutex<HashMap<(KeyName, VersionNumber), Slot>>);
 
 impl VersionStates {
     /// The version's state as it was looked up within the last second, or as `look_up` returns it. Concurrent
@@ -44,7 +46,7 @@ impl VersionStates {
         }
     }
 
-    fn slot(&self, name: &KeyName, version: VersionNumber) -> Arc<tokio::sync::Mutex<LookedUp>> {
+    fn slot(&self, name: &KeyName, version: VersionNumber) -> Slot {
         let mut kept = self.0.lock();
         if kept.len() >= CAPACITY {
             // Those in use stay, at most as many as there are calls under way.

@@ -122,21 +122,25 @@ impl Key {
     /// # Errors
     /// `InvalidInput`, with advice.
     pub(crate) fn usable(&self, wanted: KeyType) -> Result<(), Error> {
-        let unfit = |advice| {
+        let unfit = |more: &str, advice| {
             let error = fault(ErrorKind::InvalidInput, "a Transit key that does not fit").advice(advice);
-            Err(error.found(self.key_type.as_str()))
+            Err(error.found(format!("{}{more}", self.key_type)))
         };
         if self.derived || self.convergent_encryption {
             return unfit(
+                ", derived",
                 "The Transit key is derived or convergent: derived keys need a derivation context that Claviger does not send, and \
                  convergent ones reveal which data keys are equal. Make a key with derived=false.",
             );
         }
         if !(self.supports_encryption && self.supports_decryption) {
-            return unfit("The Transit key is not for encryption. Adopt a key of type aes256-gcm96, rsa-3072 or rsa-4096.");
+            return unfit(
+                "",
+                "The Transit key is not for encryption. Adopt a key of type aes256-gcm96, rsa-3072 or rsa-4096.",
+            );
         }
         if self.key_type != wanted.as_str() {
-            return unfit(wanted.advice());
+            return unfit("", wanted.advice());
         }
         Ok(())
     }
