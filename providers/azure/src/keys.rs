@@ -180,6 +180,14 @@ impl Key {
         }
     }
 
+    /// How the key's material can leave the vault. A backup is encrypted, and restored in the same region alone.
+    pub(crate) const fn exposure(&self) -> Exposure {
+        Exposure {
+            exportable: self.exportable,
+            plaintext_backup: false,
+        }
+    }
+
     /// The gateway's description of it, with all versions.
     pub(crate) fn describe(&self, vault: &Vault, versions: Vec<KeyVersion>) -> KeyDescription {
         let id = vault.id(&self.name);
@@ -211,11 +219,7 @@ impl Key {
             state: self.current.state(),
             versions: versions.iter().map(version).collect(),
             primary,
-            // A backup is encrypted, and restored in the same region alone.
-            exposure: Exposure {
-                exportable: self.exportable,
-                plaintext_backup: false,
-            },
+            exposure: self.exposure(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The check of a connection, and the policy that it prints.
 
+use claviger_fake::Act;
 use claviger_fake_azure::Application;
-use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider, Secret, SettingsOrigin};
+use claviger_provider::{ErrorKind, Exposure, Finding, KeySpec, Probe, Provider, Secret, SettingsOrigin};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CLIENT, Place, SECRET};
@@ -184,4 +185,26 @@ async fn a_right_is_missed_and_used_again_at_the_next_call() {
     grant(&["wrapKey", "unwrapKey"]);
     provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+}
+
+#[tokio::test]
+async fn a_key_that_the_vault_releases_is_told() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let kek = made(&provider, KeySpec::Aes256).await;
+    let told = async || {
+        let probe = provider.probe(&cx(), std::slice::from_ref(&kek)).await.unwrap();
+        probe.rights.into_iter().find(|right| right.operation == "export_key")
+    };
+    assert_eq!(told().await, None);
+    assert_eq!(provider.describe(&cx(), &kek).await.unwrap().exposure, Exposure::NONE);
+    let path = kek.key.id.rsplit('/').next().unwrap();
+    let patch = json!({"attributes": {"exportable": true}});
+    fault(&bench, &format!("/keys/{path}"), Act::Change { patch });
+    let right = told().await.unwrap();
+    assert!(
+        right.finding == Finding::Excessive && right.how.contains("is exportable"),
+        "{right:?}"
+    );
+    assert!(provider.describe(&cx(), &kek).await.unwrap().exposure.exportable);
 }
