@@ -88,7 +88,7 @@ async fn a_check_says_when_the_key_lost_its_tag_or_is_gone() {
 async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Vault);
-    fault(&bench, "/keys/", claviger_fake::Act::Unavailable);
+    fault(&bench, "/keys/", Act::Unavailable);
     let probe = provider.probe(&cx(), &[]).await.unwrap();
     assert!(probe.policy.is_some());
     for operation in ["describe", "list_versions"] {
@@ -110,7 +110,7 @@ async fn one_key_that_fails_takes_nothing_from_the_others() {
     let provider = bench.connect(Place::Hsm);
     let (good, bad) = (made(&provider, KeySpec::Aes256).await, made(&provider, KeySpec::Aes256).await);
     let name = bad.key.id.rsplit('/').next().unwrap();
-    fault(&bench, &format!("/keys/{name}"), claviger_fake::Act::Unavailable);
+    fault(&bench, &format!("/keys/{name}"), Act::Unavailable);
     let probe = provider.probe(&cx(), &[bad.clone(), good.clone()]).await.unwrap();
     assert!(probe.problem.is_none() && probe.policy.is_some());
     assert_eq!(finding(&probe, "describe"), Finding::Granted);
@@ -150,9 +150,9 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
             provider.rotate(&cx(), &kek).await?;
             provider.set_state(&cx(), &kek, false).await?;
             provider.set_state(&cx(), &kek, true).await?;
-            let dek = claviger_provider::Secret::random(32);
-            let wrapped = provider.wrap_key(&cx(), &kek, &dek, &crate::fixture::context()).await?;
-            provider.unwrap_key(&cx(), &wrapped, &crate::fixture::context()).await.map(drop)
+            let dek = Secret::random(32);
+            let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await?;
+            provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop)
         };
         used(&all).await.unwrap();
         for left_out in &all {
