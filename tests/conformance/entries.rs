@@ -335,6 +335,11 @@ pub const ENTRIES: &[Entry] = &[
                 says: "pending",
                 reason: "moto's DisableKey takes a key id, but no ARN",
             },
+            Difference {
+                case: "owner::a_key_that_was_deleted_softly_works_again_once_recovered",
+                says: "\"plaintext\"",
+                reason: "moto goes on using a key that is to be deleted, where AWS answers KMSInvalidStateException",
+            },
         ],
     },
     Entry {
