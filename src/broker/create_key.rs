@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
 
 use super::connections::MANAGED_BY;
 use super::export::{Destination, may_leave};
@@ -11,7 +11,9 @@ use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::store::model::{CacheSettings, Connection, Custody, Key, KeyState, KeyVersion, Labels, Resource, Wanted, WantedKey};
+use crate::store::model::{
+    CacheSettings, Connection, Custody, DetachedFilter, Key, KeyState, KeyVersion, Labels, Page, Resource, Wanted, WantedKey,
+};
 use crate::store::{Change, StoreError, rules};
 
 /// The longest name of a provider key that is adopted, in bytes.
@@ -77,6 +79,7 @@ impl Broker {
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
+        let new = self.with_own_name(cx, &reach, new).await?;
         let id = self.id_of(cx, view.provider, &new, keep.drawn()).await?;
         authorized.creates(id);
         // A key in external custody must not get out of it by a detach and an adoption.
@@ -164,13 +167,14 @@ impl Broker {
     ) -> Result<(Change, KeyDescription), Failure> {
         if request.adopt.is_some() {
             let change = self.announce(cx, change).await?;
-            return Ok((change, through.pipeline.create_key(&cx.op_context(), request).await?));
+            let adopted = through.pipeline.create_key(&cx.op_context(), request).await;
+            return Ok((change, adopted.map_err(refused_adoption)?));
         }
         self.begin_creation(cx, keep, request, through, wanted).await?;
         let created = async {
             let change = self.announce(cx, change).await?;
-            let described = through.pipeline.create_key(&cx.op_context(), request).await?;
-            Ok((change.ending(request.made_as), described))
+            let created = through.pipeline.create_key(&cx.op_context(), request).await;
+            Ok((change.ending(request.made_as), created.map_err(refused_creation)?))
         };
         match created.await {
             Ok(created) => Ok(created),
@@ -209,6 +213,7 @@ impl Broker {
                 // `rules::follow` selects.
                 let version = KeyVersion {
                     connection: Some(view.into()),
+                    exposure: described.exposure,
                     ..version.clone()
                 };
                 versions.push(version.clone());
@@ -252,6 +257,42 @@ impl Broker {
             (StoreError::ClaimedElsewhere, Some(factory)) => factory.unproven(&through.settings).into(),
             (_, _) => error.into(),
         }
+    }
+
+    /// The request with the provider's own id of the key to adopt, if the tenant may have had that key before
+    /// and the request names it otherwise, as by an alias or a short name: the store finds the key's old id only
+    /// by the provider's own one. Reads at the provider, and changes nothing there.
+    ///
+    /// # Errors
+    /// What the provider reports.
+    async fn with_own_name(&self, cx: &RequestContext, through: &Reach, new: NewKey) -> Result<NewKey, Failure> {
+        let Some(name) = &new.adopt else { return Ok(new) };
+        let holder = self.store.provider_key_holder(cx.tenant(), through.row.provider, name).await?;
+        if holder.is_some() || !self.has_detached_keys(cx.tenant()).await? {
+            return Ok(new);
+        }
+        let id = new.id.unwrap_or_else(KeyId::random);
+        let request = KeyRequest {
+            key_id: id,
+            made_as: id,
+            repeated: false,
+            spec: new.spec,
+            adopt: Some(name.clone()),
+        };
+        let described = through.pipeline.create_key(&cx.op_context(), &request).await;
+        Ok(NewKey {
+            adopt: Some(described.map_err(refused_adoption)?.id),
+            ..new
+        })
+    }
+
+    async fn has_detached_keys(&self, tenant: TenantId) -> Result<bool, Failure> {
+        let any = DetachedFilter {
+            connection: None,
+            only: None,
+        };
+        let first = Page { after: None, size: 1 };
+        Ok(!self.store.detached_keys(tenant, &any, &first).await?.items.is_empty())
     }
 
     /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider
@@ -336,9 +377,12 @@ pub(super) fn can_be_made(reach: &Reach, spec: KeySpec, adopt: Option<&str>) -> 
 /// `key_state` when it is of another specification, or not enabled.
 pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescription, Failure> {
     if described.spec != spec {
-        return Err(
-            Failure::new(Code::KeyState, "The provider's key is of another specification.").at("/spec", "that of the provider's key")
+        let found = described.spec.as_str();
+        let detail = format!(
+            "The provider's key is of the specification {found}, and {} was asked for.",
+            spec.as_str()
         );
+        return Err(Failure::new(Code::KeyState, detail).at("/spec", found));
     }
     if described.state != claviger_provider::KeyState::Enabled {
         return Err(
@@ -346,6 +390,29 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
         );
     }
     Ok(described)
+}
+
+/// The failure of an adoption. A name that the provider does not know is told apart from a key that is not
+/// there any more, which [`Failure`] reports of a key in use.
+fn refused_adoption(error: Error) -> Failure {
+    let is_unknown = error.kind == ErrorKind::KeyNotFound;
+    let mut failure = Failure::from(error);
+    if is_unknown {
+        failure.detail = "The provider has no key of that name, or hides it from the connection's identity.".into();
+        failure = failure.at("/provider_key", "a key that exists at the provider");
+    }
+    failure
+}
+
+/// The failure of a creation: what the provider does not find is the place for the key.
+fn refused_creation(error: Error) -> Failure {
+    let is_nowhere = error.kind == ErrorKind::KeyNotFound;
+    let mut failure = Failure::from(error);
+    if is_nowhere {
+        failure.detail =
+            "The provider has no such place for keys as the connection's settings name, or hides it from the connection's identity.".into();
+    }
+    failure
 }
 
 pub(super) fn taken_name() -> Failure {

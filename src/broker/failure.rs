@@ -394,13 +394,14 @@ impl From<&Error> for Failure {
         let mut failure = match error.kind {
             ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request.")
                 .advice("Its reason is in `provider_message` or, where that is absent, in the gateway's log under this request id."),
+            // An adoption and a creation have their own words for what the provider never had.
             ErrorKind::KeyNotFound => Self::new(
                 Code::KeyState,
-                "The provider has no such key, or hides it from the connection's identity.",
+                "The key, or the version in use, is not at the provider any more, or the provider hides it from the connection's identity.",
             )
             .advice(
-                "Check the provider key's id, that it is where the connection points (account and region, vault, key ring, mount), \
-                 and that it was not deleted.",
+                "Ask the key's owner: a key that was deleted may be recovered, and rights that were taken away given back. If the key is \
+                 lost, move to another one: `claviger keys rotate`.",
             ),
             ErrorKind::Conflict => Self::new(Code::InProgress, "Another change of this key is under way at the provider."),
             ErrorKind::KeyState => Self::new(Code::KeyState, "The key's state at the provider forbids this."),
@@ -440,6 +441,9 @@ impl From<&Error> for Failure {
                 ),
             ErrorKind::Internal => Self::internal(error),
         };
+        if let Some(found) = &error.found {
+            failure.detail = format!("The provider's key is of the kind `{found}`, which cannot be used here.").into();
+        }
         failure.rejected_by_provider = failure.code == Code::CiphertextRejected;
         // Every rejected ciphertext has the same message, and the provider is not named either.
         if failure.code != Code::CiphertextRejected {

@@ -399,6 +399,7 @@ pub(super) fn number_versions(
                     material: Material::of(through.provider),
                     expires: None,
                     compromised_since: None,
+                    exposure: described.exposure,
                     created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
                 });
                 next
@@ -414,7 +415,7 @@ pub(super) fn number_versions(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use claviger_provider::{KeySpec, KeyState as AtProvider};
+    use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider};
 
     use super::*;
     use crate::keys::fixture::{connection, row};
@@ -434,6 +435,7 @@ mod tests {
             state,
             versions: numbers.map(version).collect(),
             primary,
+            exposure: Exposure::NONE,
         }
     }
 

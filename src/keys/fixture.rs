@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, Factory, KeyId, KeySpec, Node, ParsedSettings, ProviderKind,
-    SettingsError, SettingsOrigin, TenantId,
+    Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, Exposure, Factory, KeyId, KeySpec, Node, ParsedSettings,
+    ProviderKind, SettingsError, SettingsOrigin, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
@@ -173,6 +173,7 @@ pub(crate) fn row(connection: &Connection, name: &str) -> (Key, KeyVersion) {
         material: Material::of(connection.provider),
         expires: None,
         compromised_since: None,
+        exposure: Exposure::NONE,
         created: 1,
     };
     let key = Key {

@@ -171,7 +171,7 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 12] = [
     ("DataKeyResponse", &["plaintext"]),
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),
-    ("Key", &["at_provider", "detached_at", "reattach"]),
+    ("Key", &["at_provider", "detached_at", "reattach", "warnings"]),
     ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.

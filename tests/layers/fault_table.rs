@@ -7,25 +7,25 @@ use std::process::Command;
 use serde::Deserialize;
 
 /// The least length of a reason, in characters: a word alone is none.
-const REASON: usize = 12;
+pub const REASON: usize = 12;
 /// The suite that every provider's battery runs whole.
 const SHARED: &str = "fault_battery";
 
 #[derive(Deserialize)]
-struct Table {
-    providers: BTreeMap<String, String>,
-    fault: Vec<Row>,
+pub struct Table {
+    pub providers: BTreeMap<String, String>,
+    pub fault: Vec<Row>,
 }
 
 #[derive(Deserialize)]
-struct Row {
-    name: String,
+pub struct Row {
+    pub name: String,
     #[serde(flatten)]
-    cells: BTreeMap<String, String>,
+    pub cells: BTreeMap<String, String>,
 }
 
 /// A source, by its path.
-type Sources = BTreeMap<String, String>;
+pub type Sources = BTreeMap<String, String>;
 
 #[test]
 fn every_fault_has_an_answer_on_every_provider() {
@@ -39,7 +39,8 @@ fn every_fault_has_an_answer_on_every_provider() {
 /// The crates below `providers` that are no provider.
 const OTHERS: [&str; 2] = ["core", "testkit"];
 
-fn mistakes(table: &Table, sources: &Sources) -> Vec<String> {
+/// The cells of a table that name neither a test that exists nor a reason.
+pub fn mistakes(table: &Table, sources: &Sources) -> Vec<String> {
     let mut wrong = Vec::new();
     let providers: BTreeSet<&str> = table.providers.keys().map(String::as_str).collect();
     let folders = sources.keys().filter_map(|path| path.strip_prefix("providers/")?.split('/').next());
@@ -85,7 +86,8 @@ fn is_test(sources: &Sources, provider: &str, suite: &str, test: &str) -> bool {
     })
 }
 
-fn sources(root: &Path) -> Sources {
+/// All Rust sources of the repository.
+pub fn sources(root: &Path) -> Sources {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
         .current_dir(root)

@@ -7,6 +7,7 @@ mod circles;
 mod fault_table;
 mod lengths;
 mod modules;
+mod owner_table;
 mod reading;
 mod rooms;
 mod tables;

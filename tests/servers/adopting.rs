@@ -1,4 +1,4 @@
-//! Adopting by a name that is not the provider's own one.
+//! Adopting by a name that is not the provider's own one, and keys that cannot be used or should not be.
 
 use claviger_test_support::Tune;
 use serde_json::json;
@@ -8,29 +8,73 @@ use crate::openbao::{DEV, Server, unique};
 use crate::world::{CONNECTION, World};
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new(
-        "adopting::a_short_name_of_a_detached_key_tells_the_name_that_brings_it_back",
-        DEV,
-        || Box::pin(short_name()),
-    )]
+    vec![
+        Case::new("adopting::a_short_name_brings_a_detached_key_back", DEV, || Box::pin(short_name())),
+        Case::new("adopting::a_key_of_another_kind_is_named", DEV, || Box::pin(another_kind())),
+        Case::new(
+            "adopting::a_key_whose_material_can_leave_has_a_warning",
+            DEV,
+            || Box::pin(exposed()),
+        ),
+    ]
+}
+
+/// A world with a connection to the dev server.
+async fn connected() -> World {
+    let world = World::new(Tune::default()).await;
+    world
+        .connect("vault", &Server::Dev.settings(&json!({"token": Server::Dev.token()})))
+        .await;
+    world
 }
 
 async fn short_name() {
     let name = unique("theirs");
     Server::Dev.bao(&["write", "-f", &format!("transit/keys/{name}")], "");
-    let world = World::new(Tune::default()).await;
-    world
-        .connect("vault", &Server::Dev.settings(&json!({"token": Server::Dev.token()})))
-        .await;
+    let world = connected().await;
     let key = world.key("orders", json!({"provider_key": name})).await;
     let full = key["provider_key"].as_str().unwrap();
     assert_ne!(full, name);
-    world.client.delete("/v1/keys/orders").await.expect_status(204);
+    let made = world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    for given in [name.as_str(), full] {
+        world.client.delete("/v1/keys/orders").await.expect_status(204);
+        let adopt = json!({"name": "orders", "connection": CONNECTION, "provider_key": given});
+        let back = world.client.post("/v1/keys", &adopt).await.expect_status(201);
+        assert_eq!((&back["id"], &back["provider_key"]), (&key["id"], &key["provider_key"]));
+        let unwrap = json!({"wrapped": made["wrapped"]});
+        let opened = world.client.post("/v1/unwrap", &unwrap).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+}
 
-    let adopt = |provider_key: &str| json!({"name": "orders", "connection": CONNECTION, "provider_key": provider_key});
-    let refused = world.client.post("/v1/keys", &adopt(&name)).await;
-    let problem = refused.expect_problem(409, "provider_key_taken");
-    assert!(problem["detail"].as_str().unwrap().contains(full), "{problem}");
-    let back = world.client.post("/v1/keys", &adopt(full)).await.expect_status(201);
-    assert_eq!(back["id"], key["id"]);
+async fn another_kind() {
+    let world = connected().await;
+    for (kind, spec) in [("rsa-3072", "aes-256"), ("rsa-2048", "rsa-3072"), ("ed25519", "aes-256")] {
+        let name = unique("other");
+        Server::Dev.bao(&["write", &format!("transit/keys/{name}"), &format!("type={kind}")], "");
+        let adopt = json!({"name": "orders", "connection": CONNECTION, "spec": spec, "provider_key": name});
+        let problem = world.client.post("/v1/keys", &adopt).await.expect_problem(400, "invalid_request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("`{kind}`")), "{problem}");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("rsa-3072"), "{problem}");
+    }
+}
+
+async fn exposed() {
+    let name = unique("exposed");
+    Server::Dev.bao(&["write", &format!("transit/keys/{name}"), "exportable=true"], "");
+    let world = connected().await;
+    let key = world.key("orders", json!({"provider_key": name})).await;
+    assert_eq!(key["warnings"], json!(["exportable"]));
+    let plain = world.key("plain", json!({})).await;
+    assert!(plain.get("warnings").is_none(), "{plain}");
+    let report = world.claviger(&["--output", "json", "connections", "check", CONNECTION]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let told = report["rights"].as_array().unwrap().iter();
+    let told: Vec<_> = told.filter(|right| right["operation"] == "export_key").collect();
+    assert_eq!(told.len(), 1, "{report}");
+    assert!(
+        told[0]["how"].as_str().unwrap().contains(&name) && told[0]["what_to_do"].is_string(),
+        "{report}"
+    );
 }

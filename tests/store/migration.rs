@@ -23,13 +23,14 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 6] = [
+const MIGRATIONS: [(u32, &str); 7] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
     (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
     (7, include_str!("../../src/store/migrations/0007_last_record.sql")),
     (8, include_str!("../../src/store/migrations/0008_creations.sql")),
     (9, include_str!("../../src/store/migrations/0009_declared_rows.sql")),
+    (10, include_str!("../../src/store/migrations/0010_exposure.sql")),
 ];
 
 cases! { alone:
@@ -74,7 +75,14 @@ async fn copy_before(migration: u32, folder: &Path) -> PathBuf {
         let store = SqliteStore::open(&database, root_key(folder), &node()).await.unwrap();
         Store::close(&store).await;
         let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
-        let undo: [(u32, &[&'static str]); 5] = [
+        let undo: [(u32, &[&'static str]); 6] = [
+            (
+                10,
+                &[
+                    "ALTER TABLE key_versions DROP COLUMN exportable",
+                    "ALTER TABLE key_versions DROP COLUMN plaintext_backup",
+                ],
+            ),
             (9, &["DROP INDEX connections_declared", "DROP INDEX keys_declared"]),
             (8, &["DROP TABLE creations"]),
             (

@@ -10,7 +10,9 @@ use claviger::store::model::{
 };
 use claviger::store::sealing::RootKey;
 use claviger::store::{Change, Store};
-use claviger_provider::{ClaimSpan, ConnectionId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId};
+use claviger_provider::{
+    ClaimSpan, ConnectionId, Exposure, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, Secret, TenantId, TokenId,
+};
 
 /// A module's cases, each under its own name: of every implementation with one node or with two,
 /// or on their own.
@@ -213,6 +215,7 @@ pub fn through(connection: &Connection, number: u32, provider_key: &str, provide
         material: Material::of(connection.provider),
         expires: None,
         compromised_since: None,
+        exposure: Exposure::NONE,
         created: now(),
     }
 }

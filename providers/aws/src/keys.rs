@@ -3,7 +3,7 @@
 use aws_sdk_kms::types::{
     EncryptionAlgorithmSpec, KeyManagerType, KeyMetadata, KeySpec as KmsSpec, KeyState as KmsState, KeyUsageType, RotationsListEntry,
 };
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription};
 
 use crate::errors::{CallError, fault};
 use crate::names::KeyArn;
@@ -40,30 +40,34 @@ impl Key {
         let operation = "DescribeKey";
         let malformed = |part| CallError::MalformedResponse(part).into_error(operation);
         let arn = metadata.arn().and_then(KeyArn::parse).ok_or_else(|| malformed("ARN"))?;
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice));
+        let unfit = |advice| fault(ErrorKind::InvalidInput, "a KMS key that does not fit").advice(advice);
         if metadata.key_manager() == Some(&KeyManagerType::Aws) {
-            return unfit("The key is managed by AWS for its own services, and only they may use it. Adopt a key that you manage.");
+            return Err(unfit(
+                "The key is managed by AWS for its own services, and only they may use it. Adopt a key that you manage.",
+            ));
         }
-        match metadata.key_usage() {
-            Some(KeyUsageType::EncryptDecrypt) => {}
-            Some(KeyUsageType::GenerateVerifyMac) => {
-                return unfit("The key is for HMACs. Adopt a key of usage ENCRYPT_DECRYPT.");
-            }
-            Some(KeyUsageType::SignVerify) => {
-                return unfit("The key is for signatures. Adopt a key of usage ENCRYPT_DECRYPT.");
-            }
-            Some(_) => return unfit("The key is not for encryption. Adopt a key of usage ENCRYPT_DECRYPT."),
-            None => return Err(malformed("key usage")),
+        let named = metadata.key_spec().ok_or_else(|| malformed("key specification"))?;
+        let usage = metadata.key_usage().ok_or_else(|| malformed("key usage"))?;
+        let another = match usage {
+            KeyUsageType::EncryptDecrypt => None,
+            KeyUsageType::GenerateVerifyMac => Some("The key is for HMACs. Adopt a key of usage ENCRYPT_DECRYPT."),
+            KeyUsageType::SignVerify => Some("The key is for signatures. Adopt a key of usage ENCRYPT_DECRYPT."),
+            _ => Some("The key is not for encryption. Adopt a key of usage ENCRYPT_DECRYPT."),
+        };
+        if let Some(advice) = another {
+            return Err(unfit(advice).found(format!("{} for {}", named.as_str(), usage.as_str())));
         }
-        let Some(spec) = our_spec(metadata.key_spec().ok_or_else(|| malformed("key specification"))?) else {
-            return unfit("The key has another specification. Adopt one of SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.");
+        let Some(spec) = our_spec(named) else {
+            let advice = "The key has another specification. Adopt one of SYMMETRIC_DEFAULT, RSA_3072 or RSA_4096.";
+            return Err(unfit(advice).found(named.as_str()));
         };
         let wanted = match spec {
             KeySpec::Aes256 => EncryptionAlgorithmSpec::SymmetricDefault,
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => EncryptionAlgorithmSpec::RsaesOaepSha256,
         };
         if !metadata.encryption_algorithms().contains(&wanted) {
-            return unfit("The key supports neither SYMMETRIC_DEFAULT nor RSAES_OAEP_SHA_256. Adopt a key that does.");
+            let advice = "The key supports neither SYMMETRIC_DEFAULT nor RSAES_OAEP_SHA_256. Adopt a key that does.";
+            return Err(unfit(advice));
         }
         Ok(Self {
             arn,
@@ -116,6 +120,8 @@ impl Key {
             spec: self.spec,
             state: self.state,
             primary: versions.len() - 1,
+            // KMS exports no key material.
+            exposure: Exposure::NONE,
             versions,
         }
     }

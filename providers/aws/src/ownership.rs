@@ -99,6 +99,8 @@ pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, i
     let name = AdoptedName::parse(name, &kms.region).map_err(|hint| fault(ErrorKind::InvalidInput, "adopt a key").advice(hint.0))?;
     let key = kms.described(cx, name.as_str()).await.map_err(|error| match error.kind {
         ErrorKind::KeyNotFound => error.advice("The connection's region has no such key or alias, or the identity may not see it."),
+        // Of a key that may be another tenant's, nothing is said.
+        ErrorKind::InvalidInput if proof == Proof::KeyPolicy => Error { found: None, ..error },
         _ => error,
     })?;
     if let AdoptedName::Arn(arn) = &name {

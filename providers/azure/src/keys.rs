@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use azure_security_keyvault_keys::models::{Key as AzureKey, KeyAttributes, KeyOperation, KeyProperties, KeyType};
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription, oaep};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKeyRef, VersionDescription, oaep};
 
 use crate::errors::{CallError, fault};
 use crate::names::{KeyName, Vault, Version};
@@ -54,6 +54,8 @@ pub(crate) struct Key {
     pub(crate) current: KeyVersion,
     /// Whether the dates of the current version permit wrapping.
     validity: Validity,
+    /// Whether the vault releases the private key to an environment that its policy names.
+    exportable: bool,
 }
 
 /// The validity of a version by its dates.
@@ -80,21 +82,30 @@ impl Validity {
 /// The specification of a key by its type and modulus.
 ///
 /// # Errors
-/// What to do about a key that no logical key can use.
-fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, &'static str> {
+/// What a key is that no logical key can use, and what to do about it.
+fn specification(kind: &KeyType, modulus: Option<&[u8]>) -> Result<KeySpec, (String, &'static str)> {
+    let named = kind.as_ref().to_owned();
     match kind {
         KeyType::OctHsm => Ok(KeySpec::Aes256),
         KeyType::Rsa | KeyType::RsaHsm => {
             let bits = modulus.map(|modulus| modulus.iter().skip_while(|byte| **byte == 0).count() * 8);
+            let found = bits.map_or_else(|| named.clone(), |bits| format!("{named} of {bits} bits"));
             KeySpec::ALL
                 .into_iter()
                 .find(|spec| bits.is_some() && oaep::bits(*spec) == bits)
-                .ok_or("The RSA key has an unsupported size. Adopt one of 3072 or 4096 bits with the specification rsa-3072 or rsa-4096.")
+                .ok_or((
+                    found,
+                    "The RSA key has an unsupported size. Adopt one of 3072 or 4096 bits with the specification rsa-3072 or rsa-4096.",
+                ))
         }
-        KeyType::Ec | KeyType::EcHsm => {
-            Err("The key is on an elliptic curve and can only sign. Adopt an RSA key, or an AES key of a Managed HSM.")
-        }
-        KeyType::Oct | KeyType::UnknownValue(_) => Err("The key has an unknown type. Adopt an RSA key, or an AES key of a Managed HSM."),
+        KeyType::Ec | KeyType::EcHsm => Err((
+            named,
+            "The key is on an elliptic curve and can only sign. Adopt an RSA key, or an AES key of a Managed HSM.",
+        )),
+        KeyType::Oct | KeyType::UnknownValue(_) => Err((
+            named,
+            "The key has an unknown type. Adopt an RSA key, or an AES key of a Managed HSM.",
+        )),
     }
 }
 
@@ -119,7 +130,7 @@ impl Key {
             ));
         }
         let kind = key.kty.ok_or_else(|| malformed("key type"))?;
-        let spec = specification(&kind, key.n.as_deref()).map_err(unusable)?;
+        let spec = specification(&kind, key.n.as_deref()).map_err(|(found, advice)| unusable(advice).found(found))?;
         let operations = key.key_ops.unwrap_or_default();
         let lacks = |needed: &KeyOperation| !operations.iter().any(|permitted| permitted == needed.as_ref());
         if key_operations(spec, aes).iter().any(lacks) {
@@ -138,6 +149,11 @@ impl Key {
             name,
             spec,
             validity: Validity::of(described.attributes.as_ref()),
+            exportable: described
+                .attributes
+                .as_ref()
+                .and_then(|attributes| attributes.exportable)
+                .unwrap_or_default(),
             current: KeyVersion::of(version, described.attributes.as_ref(), described.tags),
         })
     }
@@ -161,6 +177,14 @@ impl Key {
                  --expires`).",
             ),
             (true, Validity::Valid) => Ok(()),
+        }
+    }
+
+    /// How the key's material can leave the vault. A backup is encrypted, and restored in the same region alone.
+    pub(crate) const fn exposure(&self) -> Exposure {
+        Exposure {
+            exportable: self.exportable,
+            plaintext_backup: false,
         }
     }
 
@@ -195,6 +219,7 @@ impl Key {
             state: self.current.state(),
             versions: versions.iter().map(version).collect(),
             primary,
+            exposure: self.exposure(),
         }
     }
 }

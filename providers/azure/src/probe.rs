@@ -22,11 +22,11 @@ const UNTRIED: [(&str, &str); 3] = [
 /// the others.
 pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Probe {
     let calls = Calls::default();
-    let (get, list, canaries, tags) = tokio::join!(
+    let (get, list, canaries, described) = tokio::join!(
         get(client, &calls, cx),
         list(client, &calls, cx),
         join_all(keks.iter().map(|kek| canary(client, &calls, cx, kek))),
-        join_all(keks.iter().map(|kek| tag(client, cx, kek)))
+        join_all(keks.iter().map(|kek| described(client, cx, kek)))
     );
     let mut rights = vec![get, list];
     if keks.is_empty() {
@@ -39,7 +39,7 @@ pub(crate) async fn probe(client: &Client, cx: &OpContext, keks: &[Kek]) -> Prob
         let how = format!("Azure has no dry run for this operation, which requires {permission}");
         RightReport::new(operation, Finding::NotTestable, how)
     }));
-    rights.extend(tags.into_iter().flatten());
+    rights.extend(described.into_iter().flatten());
     Probe {
         detail: format!("{} {} as {}", client.vault.service.name(), client.vault.base(), client.identity),
         problem: calls.problem(),
@@ -111,13 +111,17 @@ async fn canary(client: &Client, calls: &Calls, cx: &OpContext, kek: &Kek) -> Ri
     RightReport::canary(kek, calls.make(cx, round_trip).await)
 }
 
-/// Reports a key that lost the tag with its tenant, without which it cannot be adopted again.
-async fn tag(client: &Client, cx: &OpContext, kek: &Kek) -> Option<RightReport> {
-    let name = client.name(&kek.key).ok()?;
-    let key = Calls::default().make(cx, client.key(cx, &name, "check")).await.ok()?;
+/// Reports a key that lost the tag with its tenant, without which it cannot be adopted again, and one whose material
+/// can leave the vault.
+async fn described(client: &Client, cx: &OpContext, kek: &Kek) -> Vec<RightReport> {
+    let Ok(name) = client.name(&kek.key) else { return Vec::new() };
+    let Ok(key) = Calls::default().make(cx, client.key(cx, &name, "check")).await else {
+        return Vec::new();
+    };
     let tagged = key.current.tags.get(TENANT_TAG).map(String::as_str) == Some(cx.tenant.to_string().as_str());
-    (!tagged).then(|| {
+    let untagged = (!tagged).then(|| {
         RightReport::new("tenant_tag", Finding::Denied, format!("the tags of {}", kek.key.id))
             .advise("Restore the tag claviger-tenant with the printed command: without it the key cannot be adopted again.")
-    })
+    });
+    untagged.into_iter().chain(RightReport::exposed(kek, key.exposure())).collect()
 }

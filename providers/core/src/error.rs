@@ -110,6 +110,9 @@ pub struct Error {
     pub advice: Option<&'static str>,
     /// The provider's own message. It never has a secret in it. Boxed to keep the error small.
     pub message: Option<Box<UpstreamMessage>>,
+    /// What the key is, in the provider's own word, where it is of a kind that the request cannot use: a
+    /// caller is told. Boxed to keep the error small.
+    pub found: Option<Box<Found>>,
     /// Whether the message may be shown to callers: the provider sent it to the tenant's own
     /// identity, about the tenant's own keys.
     pub owner_may_read: bool,
@@ -131,6 +134,7 @@ impl Error {
             context: context.into(),
             advice: None,
             message: None,
+            found: None,
             owner_may_read: false,
             source: None,
             repeated: false,
@@ -190,6 +194,13 @@ impl Error {
         self
     }
 
+    /// Adds what the key was found to be, in the provider's own word.
+    #[must_use]
+    pub fn found(mut self, what: impl Into<String>) -> Self {
+        self.found = Some(Box::new(Found(what.into())));
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -219,6 +230,18 @@ impl fmt::Display for UpstreamMessage {
 }
 
 impl StdError for UpstreamMessage {}
+
+/// A provider's word for a kind of key, such as `RSA_2048`. Displayed as printable ASCII, truncated to 64
+/// characters.
+#[derive(Debug)]
+pub struct Found(String);
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        self.0.chars().take(64).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
+    }
+}
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,7 +36,7 @@ pub use call_trace::{
 };
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
 pub use context::{AddedPairs, BoundContext};
-pub use error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage, innermost};
+pub use error::{Concerns, Error, ErrorKind, Found, Retry, UpstreamMessage, innermost};
 pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
@@ -47,7 +47,8 @@ pub use op::{Call, Op, Output};
 pub use op_context::{LoginWait, OpContext};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
-    Algorithm, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription, Wrapped,
+    Algorithm, Exposure, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription,
+    Wrapped,
 };
 pub use public_keys::PublicKeys;
 pub use sealed::{SealedName, SealedStore};

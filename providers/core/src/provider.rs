@@ -142,6 +142,23 @@ pub enum KeyState {
     Unknown,
 }
 
+/// The ways in which a provider would give a key's material to whoever has the right there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exposure {
+    /// The material can be exported.
+    pub exportable: bool,
+    /// A backup contains the material in plaintext.
+    pub plaintext_backup: bool,
+}
+
+impl Exposure {
+    /// The material stays inside the provider, as far as the provider says.
+    pub const NONE: Self = Self {
+        exportable: false,
+        plaintext_backup: false,
+    };
+}
+
 /// One version of a provider's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionDescription {
@@ -166,6 +183,8 @@ pub struct KeyDescription {
     pub versions: Vec<VersionDescription>,
     /// The index in `versions` of the primary version, the one that wraps.
     pub primary: usize,
+    /// How the key's material can leave the provider.
+    pub exposure: Exposure,
 }
 
 impl KeyDescription {

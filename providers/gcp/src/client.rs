@@ -20,6 +20,7 @@ use crate::errors::{CallError, call_error, fault, token_refused};
 use crate::library::Library;
 use crate::names::{KeyName, KeyRing, VersionNumber};
 use crate::session::Session;
+use crate::version_states::VersionStates;
 
 /// The page size of a list of versions.
 const PAGE: i32 = 1000;
@@ -50,6 +51,7 @@ pub(crate) struct Client {
     /// Whether data keys come from the HSM's random generator.
     pub(crate) random: bool,
     pub(crate) public_keys: PublicKeys<(KeyName, VersionNumber)>,
+    pub(crate) version_states: VersionStates,
     /// How long to wait for the material of a new version.
     pub(crate) patience: Duration,
 }

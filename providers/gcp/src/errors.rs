@@ -192,15 +192,20 @@ pub(crate) fn token_refused(error: &CallError) -> bool {
     service_error(error).is_some_and(|error| error.code == Code::Unauthenticated)
 }
 
-/// Whether a refused decryption means that the ciphertext, its key or its context is not right.
+/// Whether a refused decryption can mean that the ciphertext, its key or its context is not right.
 /// Google reports a ciphertext of another algorithm as a failed precondition without a known
-/// type.
+/// type, like a state that does not permit the call.
 pub(crate) fn rejects_ciphertext(error: &CallError) -> bool {
     service_error(error).is_some_and(|error| match error.code {
         Code::InvalidArgument => true,
         Code::FailedPrecondition => error.reasons.iter().all(|reason| of_reason(reason).is_none()),
         _ => false,
     })
+}
+
+/// Whether Google says only that the state of something does not permit the call.
+pub(crate) fn is_unexplained(error: &CallError) -> bool {
+    service_error(error).is_some_and(|error| error.code == Code::FailedPrecondition)
 }
 
 /// An error that no response caused.

@@ -23,6 +23,7 @@ use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{GcpProvider, capabilities};
 use crate::session::{Session, TokenSource};
 use crate::settings::{self, Settings};
+use crate::version_states::VersionStates;
 
 /// Google's Security Token Service.
 const STS: &str = "https://sts.googleapis.com/";
@@ -104,6 +105,7 @@ impl GcpFactory {
             level: settings.protection_level.google(),
             random: settings.hsm_random,
             public_keys: PublicKeys::default(),
+            version_states: VersionStates::default(),
             patience: self.patience,
         }))
     }

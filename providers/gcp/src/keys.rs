@@ -1,6 +1,6 @@
 //! Keys as Google describes them, and what the gateway reads from that.
 
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeySpec, KeyState, ProviderKeyRef, TenantId, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKeyRef, TenantId, VersionDescription};
 use google_cloud_kms_v1::model::crypto_key::CryptoKeyPurpose;
 use google_cloud_kms_v1::model::crypto_key_version::{CryptoKeyVersionAlgorithm as Algorithm, CryptoKeyVersionState as State};
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, ProtectionLevel};
@@ -21,7 +21,6 @@ pub(crate) struct Key {
     pub(crate) level: ProtectionLevel,
     /// The version that Google encrypts with; symmetric keys only.
     primary: Option<VersionNumber>,
-    tenant: Option<String>,
 }
 
 /// Google's purpose and algorithm of a specification.
@@ -45,8 +44,15 @@ impl Key {
         if key.name != name.as_str() {
             return Err(malformed("key"));
         }
-        let unusable = |advice| Err(fault(ErrorKind::InvalidInput, "a key that cannot be used").advice(advice));
         let template = key.version_template.as_ref().ok_or_else(|| malformed("version template"))?;
+        let unusable = |advice| {
+            let error = fault(ErrorKind::InvalidInput, "a key that cannot be used").advice(advice);
+            // Google's client has no name for an algorithm that is newer than it.
+            Err(match template.algorithm.name() {
+                Some(algorithm) => error.found(algorithm),
+                None => error,
+            })
+        };
         let spec = match (&key.purpose, &template.algorithm) {
             (CryptoKeyPurpose::EncryptDecrypt, Algorithm::GoogleSymmetricEncryption | Algorithm::ExternalSymmetricEncryption) => {
                 KeySpec::Aes256
@@ -77,19 +83,7 @@ impl Key {
             spec,
             level: template.protection_level.clone(),
             primary,
-            tenant: key.labels.get(TENANT_LABEL).cloned(),
         })
-    }
-
-    /// Fails unless the key has the label with this tenant.
-    ///
-    /// # Errors
-    /// `ProviderDenied`; it does not reveal whether the label is missing or names another tenant.
-    pub(crate) fn belongs_to(&self, tenant: TenantId) -> Result<(), Error> {
-        if self.tenant.as_deref() == Some(tenant.to_string().as_str()) {
-            return Ok(());
-        }
-        Err(unproven())
     }
 
     /// The gateway's description of the key. Versions whose material is still generated are
@@ -131,6 +125,8 @@ impl Key {
             spec: self.spec,
             state,
             primary,
+            // Cloud KMS exports no key material.
+            exposure: Exposure::NONE,
             versions: all
                 .into_iter()
                 .map(|(number, state, created)| VersionDescription {
@@ -140,6 +136,19 @@ impl Key {
                 })
                 .collect(),
         })
+    }
+}
+
+/// Fails unless the key has the label with this tenant.
+///
+/// # Errors
+/// `ProviderDenied`; it does not reveal whether the label is missing or names another tenant.
+pub(crate) fn belongs_to(key: &CryptoKey, tenant: TenantId) -> Result<(), Error> {
+    let named = key.labels.get(TENANT_LABEL).map(String::as_str);
+    if named == Some(tenant.to_string().as_str()) {
+        Ok(())
+    } else {
+        Err(unproven())
     }
 }
 

@@ -16,8 +16,10 @@ mod offline_decrypt;
 mod policy;
 mod probe;
 mod provider;
+mod refused_decryption;
 mod session;
 mod settings;
+mod version_states;
 mod wrapping;
 
 pub use factory::{Endpoints, GcpFactory};

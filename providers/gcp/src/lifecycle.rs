@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::errors::{CallError, fault};
-use crate::keys::{KEY_LABEL, Key, TENANT_LABEL, purpose};
+use crate::keys::{KEY_LABEL, Key, TENANT_LABEL, belongs_to, purpose};
 use crate::names::{KeyName, VersionNumber};
 
 /// The pause between two polls for the material of a new version.
@@ -158,10 +158,12 @@ impl Client {
         let operation = "adopt a key";
         let name = self.ring.adoptable(name);
         let name = name.map_err(|hint| fault(ErrorKind::InvalidInput, operation).advice(hint.0))?;
-        let key = self.key(cx, &name, operation).await?;
+        let described = self.api.get_key(cx, &name).await.map_err(|error| error.into_error(operation))?;
+        // Before this check nothing is said of the key but that there is one.
         if let Some(tenant) = cx.claimant() {
-            key.belongs_to(tenant)?;
+            belongs_to(&described, tenant)?;
         }
+        let key = Key::of(&described, &name)?;
         let description = key.describe(&self.versions(cx, &name, operation).await?)?;
         usable(&description)?;
         Ok(description)

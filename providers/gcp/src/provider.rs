@@ -72,7 +72,7 @@ impl Provider for GcpProvider {
         let name = self.0.name(&wrapped.key)?;
         let version = Client::version(&wrapped.key)?;
         match wrapped.algorithm {
-            Algorithm::ProviderOpaque => self.0.decrypt(cx, &name, &wrapped.ciphertext, context.bytes()).await,
+            Algorithm::ProviderOpaque => self.0.decrypt(cx, &name, version, &wrapped.ciphertext, context.bytes()).await,
             Algorithm::RsaOaep256 => self.0.asymmetric_decrypt(cx, &name, version, &wrapped.ciphertext).await,
             Algorithm::A256Kw
             | Algorithm::A256Kwp

@@ -8,7 +8,7 @@ use claviger_provider::{Algorithm, Error, ErrorKind, Kek, KeySpec, OpContext, Pr
 
 use crate::checksum::{verified, verify};
 use crate::client::Client;
-use crate::errors::{CallError, fault, rejects_ciphertext};
+use crate::errors::{CallError, fault};
 use crate::keys::{purpose, version_ref};
 use crate::names::{KeyName, VersionNumber};
 
@@ -23,14 +23,6 @@ const MAX_RANDOM: usize = 1024;
 /// The most bytes of one wrap under a key of this specification.
 pub(crate) const fn max_plaintext(spec: KeySpec) -> usize {
     lengths::max_plaintext(spec, MAX_SYMMETRIC)
-}
-
-/// The error of a failed decryption.
-fn decryption_error(error: CallError, operation: &'static str) -> Error {
-    if rejects_ciphertext(&error) {
-        return error.into_rejection(operation);
-    }
-    error.into_error(operation)
 }
 
 impl Client {
@@ -66,14 +58,26 @@ impl Client {
         encrypted.await.map_err(|error: CallError| error.into_error("encrypt"))
     }
 
-    /// Decrypts a symmetric ciphertext, which names its version.
-    pub(crate) async fn decrypt(&self, cx: &OpContext, name: &KeyName, ciphertext: &[u8], aad: &[u8]) -> Result<Secret, Error> {
+    /// Decrypts a symmetric ciphertext. It names its version itself; `version` is the one that the envelope names.
+    pub(crate) async fn decrypt(
+        &self,
+        cx: &OpContext,
+        name: &KeyName,
+        version: VersionNumber,
+        ciphertext: &[u8],
+        aad: &[u8],
+    ) -> Result<Secret, Error> {
+        let operation = "decrypt";
         let decrypted = async {
             let response = self.api.decrypt(cx, name, ciphertext, aad).await?;
             verify(&response.plaintext, response.plaintext_crc32c)?;
             lengths::unwrapped(response.plaintext.into())
         };
-        decrypted.await.map_err(|error| decryption_error(error, "decrypt"))
+        match decrypted.await {
+            Ok(dek) => Ok(dek),
+            // Boxed, since it is rare and would be part of every unwrap's future.
+            Err(error) => Err(Box::pin(self.refused_decryption(cx, name, version, error, operation)).await),
+        }
     }
 
     /// Decrypts an RSA-OAEP ciphertext with the private key of a version.
@@ -84,15 +88,17 @@ impl Client {
         version: VersionNumber,
         ciphertext: &[u8],
     ) -> Result<Secret, Error> {
+        let operation = "decrypt with the private key";
         let decrypted = async {
             let response = self.api.asymmetric_decrypt(cx, &name.version(version), ciphertext).await?;
             verified(&[response.verified_ciphertext_crc32c])?;
             verify(&response.plaintext, response.plaintext_crc32c)?;
             lengths::unwrapped(response.plaintext.into())
         };
-        decrypted
-            .await
-            .map_err(|error| decryption_error(error, "decrypt with the private key"))
+        match decrypted.await {
+            Ok(dek) => Ok(dek),
+            Err(error) => Err(Box::pin(self.refused_decryption(cx, name, version, error, operation)).await),
+        }
     }
 
     /// The public key of a version, from the cache or from Google.
@@ -165,7 +171,7 @@ impl Client {
             KeySpec::Aes256 => {
                 let aad = format!("claviger canary of {}", cx.tenant).into_bytes();
                 let wrapped = self.encrypt(cx, &name, Some(version), dek, &aad).await?;
-                self.decrypt(cx, &name, &wrapped.ciphertext, &aad).await
+                self.decrypt(cx, &name, version, &wrapped.ciphertext, &aad).await
             }
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
                 let wrapped = self.wrap_with_public_key(cx, &name, kek, dek).await?;

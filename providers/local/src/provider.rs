@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use claviger_provider::kit::lengths::{self, MAX_DATA_KEY};
 use claviger_provider::oaep;
 use claviger_provider::{
-    BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec,
-    KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId, VersionDescription,
-    Wrapped,
+    BoundContext, Capabilities, ContextBinding, Error, ErrorKind, Exposure, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest,
+    KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Rotation, SealedStore, Secret, TenantId,
+    VersionDescription, Wrapped,
 };
 
 use crate::errors::{error, fault, missing};
@@ -124,6 +124,7 @@ impl LocalProvider {
                 })
                 .collect(),
             primary: stored.versions.len() - 1,
+            exposure: Exposure::NONE,
         }
     }
 }

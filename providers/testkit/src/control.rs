@@ -57,6 +57,11 @@ pub enum Request {
         /// The key's id at the server.
         id: String,
     },
+    /// Makes a key exportable and allows its backup in plaintext.
+    ExposeKey {
+        /// The key's id at the server.
+        id: String,
+    },
     /// Lets the server fail whenever it is to use a key, or use it again.
     BreakKey {
         /// The key's id at the server.
@@ -204,6 +209,11 @@ fn execute(server: &FakeServer, request: Request) -> Response {
         Request::RemoveKey { id } => server.remove_key(&id),
         Request::RotateKey { id } => {
             if !server.rotate_key(&id) {
+                return refused("no such key".into());
+            }
+        }
+        Request::ExposeKey { id } => {
+            if !server.expose_key(&id) {
                 return refused("no such key".into());
             }
         }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_provider::xaes::XaesKey;
 use claviger_provider::{
-    Algorithm, BoundContext, CallResult, CallSink, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Generated, How, Kek,
+    Algorithm, BoundContext, CallResult, CallSink, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Exposure, Generated, How, Kek,
     KeyCapabilities, KeyDescription, KeyRequest, KeySpec, KeyState, OpContext, Probe, Provider, ProviderKeyRef, ProviderKind, Retry,
     Rewrapped, RightReport, Rotation, Secret, VersionDescription, Wrapped,
 };
 
 use crate::server::{FakeKey, random_key};
 use crate::{FakeConfig, FakeServer, Fault, Faults};
+
+/// How the ids of the keys begin that the fake makes.
+const MADE: &str = "fake/";
 
 /// One connection to a [`FakeServer`].
 pub struct FakeProvider {
@@ -236,8 +239,17 @@ impl FakeProvider {
             spec: KeySpec::Aes256,
             state: key.state,
             primary: versions.len().saturating_sub(1),
+            exposure: key.exposure,
             versions,
         })
+    }
+
+    /// The key that a caller names to adopt: by its id, or by what follows `fake/` in it.
+    fn adopted(&self, name: &str) -> Result<KeyDescription, Error> {
+        match self.description(name) {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => self.description(&format!("{MADE}{name}")),
+            described => described,
+        }
     }
 
     fn rotated(&self, id: &str, rotation: Rotation) -> Result<KeyDescription, Error> {
@@ -280,7 +292,7 @@ fn named(wrapped: Wrapped, request_id: String) -> Wrapped {
 }
 
 fn name_of_made_key(request: &KeyRequest) -> String {
-    format!("fake/{}", request.made_as)
+    format!("{MADE}{}", request.made_as)
 }
 
 /// Other bytes of the same length.
@@ -359,7 +371,7 @@ impl Provider for FakeProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         self.can(request.spec)?;
         let act = |_| match &request.adopt {
-            Some(id) => self.description(id),
+            Some(name) => self.adopted(name),
             None => {
                 self.declared(self.config.capabilities.create_key)?;
                 let id = name_of_made_key(request);
@@ -434,13 +446,16 @@ impl Provider for FakeProvider {
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
         let tried = |kek: &Kek| {
             let result = self.usable(&kek.key.id).map(drop).map_err(Arc::new);
-            RightReport::canary(kek, result)
+            let exposure = self.server.keys.lock().get(&kek.key.id).map_or(Exposure::NONE, |key| key.exposure);
+            RightReport::exposed(kek, exposure)
+                .into_iter()
+                .chain([RightReport::canary(kek, result)])
         };
         self.serve(cx, "probe", |_| {
             Ok(Probe {
                 detail: "fake".into(),
                 problem: None,
-                rights: keks.iter().map(tried).collect(),
+                rights: keks.iter().flat_map(tried).collect(),
                 policy: None,
             })
         })

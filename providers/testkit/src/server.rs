@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
-use claviger_provider::{KeyState, Secret};
+use claviger_provider::{Exposure, KeyState, Secret};
 use parking_lot::Mutex;
 
 use crate::Faults;
@@ -26,6 +26,8 @@ pub(crate) struct FakeKey {
     pub(crate) broken: bool,
     /// Whether every wrap uses the newest version, whichever is named.
     pub(crate) newest_only: bool,
+    /// How the material can leave the service.
+    pub(crate) exposure: Exposure,
     /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
     /// and so on.
     pub(crate) origin: String,
@@ -68,6 +70,15 @@ impl FakeServer {
         true
     }
 
+    /// Makes a key exportable and allows its backup in plaintext, as its owner may. Returns whether the key exists.
+    pub fn expose_key(&self, id: &str) -> bool {
+        let exposure = Exposure {
+            exportable: true,
+            plaintext_backup: true,
+        };
+        self.keys.lock().get_mut(id).map(|key| key.exposure = exposure).is_some()
+    }
+
     /// Lets the service fail whenever it is to use a key, or use it again. Returns whether the key exists.
     pub fn break_key(&self, id: &str, broken: bool) -> bool {
         self.keys.lock().get_mut(id).map(|key| key.broken = broken).is_some()
@@ -86,6 +97,7 @@ impl FakeKey {
             state: KeyState::Enabled,
             broken: false,
             newest_only: false,
+            exposure: Exposure::NONE,
             origin: origin.to_owned(),
         }
     }

@@ -73,6 +73,15 @@ impl KeyType {
         }
     }
 
+    /// The length of each ciphertext in bytes; `None` where it depends on the plaintext's.
+    pub(crate) const fn ciphertext_length(self) -> Option<usize> {
+        match self {
+            Self::Symmetric(_) => None,
+            Self::Rsa3072 => Some(384),
+            Self::Rsa4096 => Some(512),
+        }
+    }
+
     /// The advice for a key that must be of this type and is of another.
     pub(crate) const fn advice(self) -> &'static str {
         match self {

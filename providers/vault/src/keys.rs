@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::fault;
@@ -80,6 +80,10 @@ pub(crate) struct Key {
     #[serde(default)]
     soft_deleted: bool,
     #[serde(default)]
+    exportable: bool,
+    #[serde(default)]
+    allow_plaintext_backup: bool,
+    #[serde(default)]
     imported_key: bool,
     #[serde(default)]
     imported_key_allow_rotation: bool,
@@ -118,18 +122,25 @@ impl Key {
     /// # Errors
     /// `InvalidInput`, with advice.
     pub(crate) fn usable(&self, wanted: KeyType) -> Result<(), Error> {
-        let unfit = |advice| Err(fault(ErrorKind::InvalidInput, "a Transit key that does not fit").advice(advice));
+        let unfit = |more: &str, advice| {
+            let error = fault(ErrorKind::InvalidInput, "a Transit key that does not fit").advice(advice);
+            Err(error.found(format!("{}{more}", self.key_type)))
+        };
         if self.derived || self.convergent_encryption {
             return unfit(
+                ", derived",
                 "The Transit key is derived or convergent: derived keys need a derivation context that Claviger does not send, and \
                  convergent ones reveal which data keys are equal. Make a key with derived=false.",
             );
         }
         if !(self.supports_encryption && self.supports_decryption) {
-            return unfit("The Transit key is not for encryption. Adopt a key of type aes256-gcm96, rsa-3072 or rsa-4096.");
+            return unfit(
+                "",
+                "The Transit key is not for encryption. Adopt a key of type aes256-gcm96, rsa-3072 or rsa-4096.",
+            );
         }
         if self.key_type != wanted.as_str() {
-            return unfit(wanted.advice());
+            return unfit("", wanted.advice());
         }
         Ok(())
     }
@@ -179,8 +190,17 @@ impl Key {
             spec: kind.spec(),
             state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
             primary: versions.len() - 1,
+            exposure: self.exposure(),
             versions,
         })
+    }
+
+    /// How the key's material can leave the server. Neither setting can be taken back.
+    pub(crate) const fn exposure(&self) -> Exposure {
+        Exposure {
+            exportable: self.exportable,
+            plaintext_backup: self.allow_plaintext_backup,
+        }
     }
 
     fn state(&self, version: u64) -> KeyState {
@@ -203,14 +223,19 @@ impl Key {
 /// A ciphertext of Transit: `vault:vN:` and base64, in canonical form.
 pub(crate) struct Ciphertext {
     pub(crate) version: u64,
+    /// The length in bytes of what follows the version.
+    pub(crate) length: usize,
 }
 
 impl Ciphertext {
     /// `None` for a text that Transit would not write.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (number, sealed) = text.strip_prefix("vault:v")?.split_once(':')?;
-        let fits = text.len() <= MAX_CIPHERTEXT && !sealed.is_empty() && STANDARD.decode(sealed).is_ok();
-        fits.then_some(Self { version: version(number)? })
+        let length = STANDARD.decode(sealed).ok()?.len();
+        (text.len() <= MAX_CIPHERTEXT && length > 0).then_some(Self {
+            version: version(number)?,
+            length,
+        })
     }
 }
 
@@ -223,7 +248,7 @@ pub(crate) fn version(text: &str) -> Option<u64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use claviger_provider::{ErrorKind, KeyState};
+    use claviger_provider::{ErrorKind, Exposure, KeyState};
     use serde_json::{Value, json};
 
     use super::{Ciphertext, Engine, Key, KeyName};
@@ -264,6 +289,7 @@ mod tests {
             ]
         );
         assert_eq!((described.id.as_str(), described.primary), ("transit/k", 3));
+        assert_eq!(described.exposure, Exposure::NONE);
     }
 
     #[test]
@@ -279,7 +305,10 @@ mod tests {
             ] {
                 match key(&json!({"type": found})).usable(wanted) {
                     Ok(()) => assert_eq!(found, wanted.as_str()),
-                    Err(error) => assert!(found != wanted.as_str() && error.kind == ErrorKind::InvalidInput && error.advice.is_some()),
+                    Err(error) => {
+                        assert!(found != wanted.as_str() && error.kind == ErrorKind::InvalidInput && error.advice.is_some());
+                        assert_eq!(error.found.unwrap().to_string(), found);
+                    }
                 }
             }
         }
@@ -326,7 +355,8 @@ mod tests {
 
     #[test]
     fn a_ciphertext_has_one_spelling() {
-        assert_eq!(Ciphertext::parse("vault:v12:AAAA").unwrap().version, 12);
+        let parsed = Ciphertext::parse("vault:v12:AAAA").unwrap();
+        assert_eq!((parsed.version, parsed.length), (12, 3));
         for text in [
             "",
             "vault:v1:",

@@ -68,7 +68,10 @@ pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Pr
         Ok(report) => found.extend(report),
         Err(error) => found.push(RightReport::failed("keep_token", LOOK_UP, &error)),
     }
-    found.extend(canaries);
+    for (canary, exposed) in canaries {
+        found.extend(exposed);
+        found.push(canary);
+    }
     let sealed = health.as_ref().err().filter(|error| error.advice.is_some());
     Probe {
         problem: sealed.map(Arc::clone).or_else(|| calls.problem()).or(problem),
@@ -113,20 +116,25 @@ async fn final_token(transit: &Transit, cx: &OpContext) -> Result<Option<RightRe
     }))
 }
 
-/// Wraps and unwraps random bytes with a key of the connection. Never creates one.
-async fn canary(transit: &Transit, calls: &Calls, cx: &OpContext, kek: &Kek) -> RightReport {
+/// Wraps and unwraps random bytes with a key of the connection. Never creates one. Also reports how the
+/// key's material can leave the server, if it can.
+async fn canary(transit: &Transit, calls: &Calls, cx: &OpContext, kek: &Kek) -> (RightReport, Option<RightReport>) {
     // The empty map: no context of the gateway's is empty.
     let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
+    let mut exposed = None;
     let round_trip = async {
         let kind = transit.type_of(kek.spec);
-        transit.existing(cx, &transit.name(&kek.key)?).await?.usable(kind)?;
+        let key = transit.existing(cx, &transit.name(&kek.key)?).await?;
+        exposed = RightReport::exposed(kek, key.exposure());
+        key.usable(kind)?;
         probe::canary(ProviderKind::Vault, async |canary| {
             let wrapped = transit.wrap(cx, &kek.key, kind, canary, &context).await?;
             transit.unwrap(cx, &wrapped, &context).await
         })
         .await
     };
-    RightReport::canary(kek, calls.make(cx, round_trip).await)
+    let result = calls.make(cx, round_trip).await;
+    (RightReport::canary(kek, result), exposed)
 }
 
 /// Describes the server in one line. Refuses one that would ignore the connection's namespace.

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::client::{ApiResponse, Request};
-use crate::codes::NO_UPSERT;
+use crate::codes::{NO_UPSERT, REPLACED};
 use crate::errors::{CallError, binds_no_context, denied, fault};
 use crate::key_type::{KeyType, Symmetric};
 use crate::keys::{Ciphertext, Decrypt, Decrypted, Encrypt, Encrypted, Key, version};
@@ -117,8 +117,14 @@ impl Transit {
         };
         let upstream_request_id = response.request_id();
         let ciphertext = response.data().map_err(|error| error.into_error(operation))?.ciphertext;
-        let used = Ciphertext::parse(&ciphertext).map(|parsed| parsed.version);
-        match used {
+        let parsed = Ciphertext::parse(&ciphertext);
+        // The server wraps with whatever key has the name now; of what type that is, its answer does not say.
+        if let (Some(parsed), Some(length)) = (&parsed, kind.ciphertext_length())
+            && parsed.length != length
+        {
+            return Err(fault(ErrorKind::KeyState, operation).advice(REPLACED));
+        }
+        match parsed.map(|parsed| parsed.version) {
             Some(used) if wanted.is_none_or(|wanted| wanted == used) => Ok(Wrapped {
                 key: ProviderKeyRef {
                     id: self.engine.id(&name),

@@ -100,6 +100,8 @@ fn own(server: &Arc<Server>) -> Vec<Trial> {
         keys::rsa_keys_stand_behind_their_own_specification,
         keys::chacha20_poly1305_stands_behind_aes_256_where_the_connection_says_so,
         keys::versions_that_are_switched_off_are_told_and_do_nothing,
+        keys::keys_whose_material_can_leave_are_told,
+        keys::a_key_of_another_type_under_the_same_name_wraps_nothing,
         keys::a_wrap_never_makes_a_key,
         keys::namespaces_part_keys,
         keys::the_servers_own_client_opens_what_was_wrapped,

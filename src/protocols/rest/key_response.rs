@@ -1,6 +1,6 @@
 //! Keys and their versions in responses.
 
-use claviger_provider::KeySpec;
+use claviger_provider::{Exposure, KeySpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -259,6 +259,31 @@ pub struct Key {
     /// Of an enable or a disable with `at_provider`: what became of it there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_provider: Option<AtProvider>,
+    /// What weakens the primary version's provider key, as its provider described it when the version was stored. Absent
+    /// if nothing does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<KeyWarning>,
+}
+
+/// What weakens a key at its provider. To end it, move the key to another provider key.
+///
+/// - `exportable`: whoever has the right to export keys at the provider gets the key material
+/// - `plaintext_backup`: whoever has the right to back up keys at the provider gets the key material
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
+pub enum KeyWarning {
+    Exportable,
+    PlaintextBackup,
+}
+
+fn warnings(exposure: Exposure) -> Vec<KeyWarning> {
+    let exportable = exposure.exportable.then_some(KeyWarning::Exportable);
+    let plaintext_backup = exposure.plaintext_backup.then_some(KeyWarning::PlaintextBackup);
+    exportable.into_iter().chain(plaintext_backup).collect()
 }
 
 /// What became of a change of the key's state at the providers of its versions.
@@ -393,6 +418,7 @@ pub fn response(key: &model::Key) -> Key {
         detached_at: None,
         reattach: None,
         at_provider: None,
+        warnings: warnings(primary.exposure),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{ConnectionId, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, Secret, TenantId};
+use claviger_provider::{ConnectionId, Exposure, Kek, KeyId, KeySpec, ProviderKeyRef, ProviderKind, Secret, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::states::{Custody, KeyState, Material, ProviderState};
@@ -145,6 +145,8 @@ pub struct KeyVersion {
     pub expires: Option<i64>,
     /// The time since which the material counts as compromised; `None` while it does not.
     pub compromised_since: Option<i64>,
+    /// How the material can leave the provider, as the provider described it when the version was stored.
+    pub exposure: Exposure,
     /// The time of creation.
     pub created: i64,
 }

@@ -28,6 +28,6 @@ macro_rules! version_columns {
     () => {
         "v.number, v.connection, c.name AS connection_name, v.provider, v.provider_key, v.provider_version, v.spec, v.custody, \
          v.state AS version_state, v.provider_state, v.material, v.expires, v.compromised_since AS version_compromised_since, \
-         v.created AS version_created"
+         v.exportable, v.plaintext_backup, v.created AS version_created"
     };
 }

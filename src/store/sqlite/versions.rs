@@ -1,6 +1,6 @@
 //! A key's versions.
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{Exposure, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query};
 
@@ -34,6 +34,10 @@ pub(super) fn read(row: &SqliteRow) -> Result<KeyVersion, StoreError> {
         material: Material::parse(row.value("material")?),
         expires: row.value("expires")?,
         compromised_since: row.value("version_compromised_since")?,
+        exposure: Exposure {
+            exportable: row.value("exportable")?,
+            plaintext_backup: row.value("plaintext_backup")?,
+        },
         created: row.value("version_created")?,
     })
 }
@@ -59,7 +63,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version
     for piece in versions.chunks(PIECE) {
         let mut statement = QueryBuilder::<Sqlite>::new(
             "INSERT INTO key_versions (tenant, key, number, connection, provider, provider_key, provider_version, spec, custody, state, \
-             provider_state, material, expires, compromised_since, created) ",
+             provider_state, material, expires, compromised_since, exportable, plaintext_backup, created) ",
         );
         statement.push_values(piece, |mut row, version| {
             row.push_bind(bytes(&key.tenant).to_vec())
@@ -76,6 +80,8 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version
                 .push_bind(version.material.as_str())
                 .push_bind(version.expires)
                 .push_bind(version.compromised_since)
+                .push_bind(version.exposure.exportable)
+                .push_bind(version.exposure.plaintext_backup)
                 .push_bind(version.created);
         });
         statement.build().persistent(is_common(piece)).execute(&mut *connection).await?;
@@ -83,22 +89,27 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version
     Ok(())
 }
 
-/// Writes the columns of versions that can change: their connections, their states and their times.
+/// Writes the columns of versions that can change: their connections, their states, their times and how their
+/// material can leave the provider.
 pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
     for piece in versions.chunks(PIECE) {
-        let mut statement =
-            QueryBuilder::<Sqlite>::new("WITH given (number, connection, state, provider_state, expires, compromised_since) AS (");
+        let mut statement = QueryBuilder::<Sqlite>::new(
+            "WITH given (number, connection, state, provider_state, expires, compromised_since, exportable, plaintext_backup) AS (",
+        );
         statement.push_values(piece, |mut row, version| {
             row.push_bind(version.number)
                 .push_bind(version.connection_id().map(|id| bytes(&id).to_vec()))
                 .push_bind(version.state.as_str())
                 .push_bind(version.provider_state.as_str())
                 .push_bind(version.expires)
-                .push_bind(version.compromised_since);
+                .push_bind(version.compromised_since)
+                .push_bind(version.exposure.exportable)
+                .push_bind(version.exposure.plaintext_backup);
         });
         statement.push(
             ") UPDATE key_versions AS v SET connection = given.connection, state = given.state, provider_state = given.provider_state, \
-             expires = given.expires, compromised_since = given.compromised_since FROM given WHERE v.tenant = ",
+             expires = given.expires, compromised_since = given.compromised_since, exportable = given.exportable, \
+             plaintext_backup = given.plaintext_backup FROM given WHERE v.tenant = ",
         );
         statement.push_bind(bytes(&key.tenant).to_vec()).push(" AND v.key = ");
         statement.push_bind(bytes(&key.id).to_vec()).push(" AND v.number = given.number");

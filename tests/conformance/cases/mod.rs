@@ -10,6 +10,7 @@ mod faults;
 mod forged;
 mod moves;
 mod outage;
+mod owner;
 mod provider_calls;
 mod rewrap;
 mod rotate;
@@ -30,6 +31,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("moves", moves::CASES),
     ("states", states::CASES),
     ("adopt", adopt::CASES),
+    ("owner", owner::CASES),
     ("capabilities", capabilities::CASES),
     ("check", check::CASES),
     ("cache", cache::CASES),

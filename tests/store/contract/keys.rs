@@ -62,6 +62,8 @@ async fn a_key_comes_back_as_it_was_made(store: Arc<dyn Store>) {
         old.provider_state = ProviderState::PendingDeletion;
         old.material = Material::Imported;
         old.compromised_since = Some(7);
+        old.exposure.exportable = true;
+        made.primary.exposure.plaintext_backup = true;
         let versions = [old, made.primary.clone()];
         assert_eq!(store.create_key(&made, &versions, &NONE).await.unwrap(), made);
         assert_eq!(store.key(ours, made.id).await.unwrap(), made);

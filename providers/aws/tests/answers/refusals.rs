@@ -224,3 +224,23 @@ async fn a_server_that_is_away_can_be_tried_again() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_right_is_missed_and_used_again_at_the_next_call() {
+    let server = MockServer::start().await;
+    let provider = connect(&server, access_key()).await;
+    let good = answer(json!({"KeyId": ARN, "Plaintext": b64([7; 32]), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}));
+    for granted in [true, false, false, true] {
+        server.reset().await;
+        let response = if granted { good.clone() } else { refusal("AccessDeniedException") };
+        Mock::given(any()).respond_with(response).mount(&server).await;
+        match provider.unwrap_key(&cx(), &wrapped(), &context()).await {
+            Ok(dek) => assert!(granted && dek.expose() == [7; 32]),
+            Err(error) => assert!(
+                !granted && error.kind == ErrorKind::ProviderDenied && error.advice.is_some(),
+                "{error}"
+            ),
+        }
+        assert_eq!(calls(&server, "Decrypt").await.len(), 1);
+    }
+}

@@ -51,6 +51,8 @@ pub async fn keys_of_another_kind_are_refused(server: Server) {
             error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains(says),
             "{unfit}: {error}"
         );
+        let found = error.found.unwrap().to_string();
+        assert!(found.starts_with(unfit["KeySpec"].as_str().unwrap()), "{found}");
     }
 }
 

@@ -1,11 +1,12 @@
 //! The check of a connection, and the policy that it prints.
 
+use claviger_fake::Act;
 use claviger_fake_azure::Application;
-use claviger_provider::{ErrorKind, Finding, KeySpec, Probe, Provider};
+use claviger_provider::{ErrorKind, Exposure, Finding, KeySpec, Probe, Provider, Secret, SettingsOrigin};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CLIENT, Place, SECRET};
-use crate::fixture::{cx, fault, made, owner, requests};
+use crate::fixture::{context, cx, fault, made, owner, requests};
 
 fn finding(probe: &Probe, operation: &str) -> Finding {
     let found = probe.rights.iter().find(|right| right.operation == operation);
@@ -87,7 +88,7 @@ async fn a_check_says_when_the_key_lost_its_tag_or_is_gone() {
 async fn a_check_fails_where_the_vault_is_out_of_order_or_takes_no_token() {
     let bench = Bench::start().await;
     let provider = bench.connect(Place::Vault);
-    fault(&bench, "/keys/", claviger_fake::Act::Unavailable);
+    fault(&bench, "/keys/", Act::Unavailable);
     let probe = provider.probe(&cx(), &[]).await.unwrap();
     assert!(probe.policy.is_some());
     for operation in ["describe", "list_versions"] {
@@ -121,7 +122,7 @@ async fn one_key_that_fails_takes_nothing_from_the_others() {
     let provider = bench.connect(Place::Hsm);
     let (good, bad) = (made(&provider, KeySpec::Aes256).await, made(&provider, KeySpec::Aes256).await);
     let name = bad.key.id.rsplit('/').next().unwrap();
-    fault(&bench, &format!("/keys/{name}"), claviger_fake::Act::Unavailable);
+    fault(&bench, &format!("/keys/{name}"), Act::Unavailable);
     let probe = provider.probe(&cx(), &[bad.clone(), good.clone()]).await.unwrap();
     assert!(probe.problem.is_none() && probe.policy.is_some());
     assert_eq!(finding(&probe, "describe"), Finding::Granted);
@@ -161,9 +162,9 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
             provider.rotate(&cx(), &kek).await?;
             provider.set_state(&cx(), &kek, false).await?;
             provider.set_state(&cx(), &kek, true).await?;
-            let dek = claviger_provider::Secret::random(32);
-            let wrapped = provider.wrap_key(&cx(), &kek, &dek, &crate::fixture::context()).await?;
-            provider.unwrap_key(&cx(), &wrapped, &crate::fixture::context()).await.map(drop)
+            let dek = Secret::random(32);
+            let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await?;
+            provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop)
         };
         used(&all).await.unwrap();
         for left_out in &all {
@@ -173,4 +174,49 @@ async fn the_printed_access_policy_is_enough_and_not_too_much() {
         }
     }
     assert!(requests(&bench, "POST", "oauth2") > 0);
+}
+
+#[tokio::test]
+async fn a_right_is_missed_and_used_again_at_the_next_call() {
+    let bench = Bench::start().await;
+    let kek = made(&bench.connect(Place::Hsm), KeySpec::Aes256).await;
+    let settings = bench.settings(Place::Hsm, json!({"static": {"token": "of-the-gateway"}}));
+    let grant = |permissions: &[&str]| bench.fake.access().permit("of-the-gateway", permissions);
+    grant(&["wrapKey", "unwrapKey"]);
+    let provider = bench.connect_as(&bench.installation(), &settings, SettingsOrigin::Tenant);
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    grant(&[]);
+    for _ in 0..2 {
+        let wrap = provider.wrap_key(&cx(), &kek, &dek, &context()).await.map(drop);
+        let unwrap = provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop);
+        for error in [wrap.unwrap_err(), unwrap.unwrap_err()] {
+            assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
+        }
+    }
+    grant(&["wrapKey", "unwrapKey"]);
+    provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+}
+
+#[tokio::test]
+async fn a_key_that_the_vault_releases_is_told() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let kek = made(&provider, KeySpec::Aes256).await;
+    let told = async || {
+        let probe = provider.probe(&cx(), std::slice::from_ref(&kek)).await.unwrap();
+        probe.rights.into_iter().find(|right| right.operation == "export_key")
+    };
+    assert_eq!(told().await, None);
+    assert_eq!(provider.describe(&cx(), &kek).await.unwrap().exposure, Exposure::NONE);
+    let path = kek.key.id.rsplit('/').next().unwrap();
+    let patch = json!({"attributes": {"exportable": true}});
+    fault(&bench, &format!("/keys/{path}"), Act::Change { patch });
+    let right = told().await.unwrap();
+    assert!(
+        right.finding == Finding::Excessive && right.how.contains("is exportable"),
+        "{right:?}"
+    );
+    assert!(provider.describe(&cx(), &kek).await.unwrap().exposure.exportable);
 }

@@ -129,6 +129,12 @@ async fn what_cannot_be_adopted_says_why() {
             .unwrap_err();
         assert_eq!(error.kind, kind, "{more}: {error}");
         assert!(error.advice.unwrap().contains(says), "{more}: {:?}", error.advice);
+        let found = match (more["key_size"].as_i64(), more["kty"].as_str()) {
+            (Some(2048), _) => Some("RSA of 2048 bits"),
+            (_, Some("EC")) => Some("EC"),
+            (_, _) => None,
+        };
+        assert_eq!(error.found.map(|found| found.to_string()).as_deref(), found);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Concerns, Error, ErrorKind, Retry};
 use crate::ids::ProviderKind;
 use crate::op_context::OpContext;
 use crate::probe::{Finding, RightReport};
-use crate::provider::Kek;
+use crate::provider::{Exposure, Kek};
 use crate::secret::Secret;
 
 /// Why a right that is granted key by key cannot be tried yet.
@@ -147,6 +147,20 @@ impl RightReport {
             Some(advice) => report.advise(advice),
             None => report,
         }
+    }
+
+    /// The report on a key whose material can leave the provider; `None` if it cannot.
+    pub fn exposed(kek: &Kek, exposure: Exposure) -> Option<Self> {
+        let ways = match (exposure.exportable, exposure.plaintext_backup) {
+            (false, false) => return None,
+            (true, false) => "is exportable",
+            (false, true) => "allows a plaintext backup",
+            (true, true) => "is exportable and allows a plaintext backup",
+        };
+        let how = format!("{} {ways}: whoever has that right at the provider gets its material", kek.key.id);
+        let advice =
+            "Make a key that is not exportable and allows no plaintext backup, and move there: `claviger keys rotate --provider-key`.";
+        Some(Self::new("export_key", Finding::Excessive, how).advise(advice))
     }
 
     /// The report on a canary through a key.

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::{
-    Algorithm, BoundContext, Call, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Generated, How, Kek, KeyCapabilities,
-    KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind, Retry, Rewrapped,
-    Rotation, Secret, TenantId, VersionDescription, Wrapped,
+    Algorithm, BoundContext, Call, Capabilities, Concerns, ContextBinding, Error, ErrorKind, Exposure, Generated, How, Kek,
+    KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, Op, OpContext, Output, Probe, ProviderKeyRef, ProviderKind,
+    Retry, Rewrapped, Rotation, Secret, TenantId, VersionDescription, Wrapped,
 };
 
 /// What the provider does with one call.
@@ -181,6 +181,7 @@ pub(super) fn description() -> KeyDescription {
             created: None,
         }],
         primary: 0,
+        exposure: Exposure::NONE,
     }
 }
 

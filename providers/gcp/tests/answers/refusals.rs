@@ -1,10 +1,10 @@
 //! Refusals, proxies, redirects, and token services that fail.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_provider::{Algorithm, Error, ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::{Value, json};
-use wiremock::matchers::path;
+use wiremock::matchers::{path, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::fixture::{always, b64, connect, connect_with, context, crc, cx, kek, reason, refusal, violations, wrapped};
@@ -27,13 +27,6 @@ async fn a_refusal_means_what_google_says() {
     let none = Value::Null;
     for (status, code, details, kind, retry) in [
         (400, "INVALID_ARGUMENT", none.clone(), ErrorKind::CiphertextRejected, Retry::Never),
-        (
-            400,
-            "FAILED_PRECONDITION",
-            none.clone(),
-            ErrorKind::CiphertextRejected,
-            Retry::Never,
-        ),
         (
             400,
             "FAILED_PRECONDITION",
@@ -94,6 +87,75 @@ async fn a_refusal_means_what_google_says() {
     ] {
         let error = refused(refusal(status, code, details.clone())).await;
         assert_eq!((error.kind, error.retry), (kind, retry), "{code} {details}: {error}");
+    }
+}
+
+/// A server that refuses each decryption without a reason, and describes version 1 as `described`.
+async fn refusing(described: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    for method in [":decrypt$", ":asymmetricDecrypt$"] {
+        Mock::given(path_regex(method))
+            .respond_with(refusal(400, "FAILED_PRECONDITION", Value::Null))
+            .mount(&server)
+            .await;
+    }
+    Mock::given(path(format!("/v1/{}/cryptoKeyVersions/1", crate::fixture::KEY)))
+        .respond_with(described)
+        .mount(&server)
+        .await;
+    server
+}
+
+fn version_in(state: u8) -> ResponseTemplate {
+    let version = json!({"name": format!("{}/cryptoKeyVersions/1", crate::fixture::KEY), "state": state});
+    ResponseTemplate::new(200).set_body_json(version)
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_reason_is_the_callers_mistake_only_under_a_usable_version() {
+    let denied = || refusal(403, "PERMISSION_DENIED", Value::Null);
+    for (described, kind, says) in [
+        // CryptoKeyVersionState by its numbers: enabled, disabled, destroyed, scheduled, pending, failed.
+        (version_in(1), ErrorKind::CiphertextRejected, None),
+        (version_in(2), ErrorKind::KeyState, Some("gcloud kms keys versions enable")),
+        (version_in(3), ErrorKind::KeyState, Some("destroyed or scheduled")),
+        (version_in(4), ErrorKind::KeyState, Some("gcloud kms keys versions restore")),
+        (version_in(5), ErrorKind::KeyState, Some("still generating")),
+        (version_in(6), ErrorKind::KeyState, Some("import")),
+        (version_in(8), ErrorKind::KeyState, Some("state or purpose")),
+        (denied(), ErrorKind::KeyState, Some("state or purpose")),
+    ] {
+        for algorithm in [Algorithm::ProviderOpaque, Algorithm::RsaOaep256] {
+            let server = refusing(described.clone()).await;
+            let provider = connect(&server).await;
+            let error = provider.unwrap_key(&cx(), &wrapped(algorithm), &context()).await.unwrap_err();
+            assert_eq!(error.kind, kind, "{error}");
+            match says {
+                Some(says) => assert!(error.advice.unwrap().contains(says), "{:?}", error.advice),
+                None => assert_eq!(error.advice, None),
+            }
+            let asked = server.received_requests().await.unwrap();
+            assert_eq!(asked.len(), 2, "the decryption, and the version: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_without_a_reason_look_the_version_up_once_a_second() {
+    // A caller who sends ciphertexts that do not open, and an identity that may not look.
+    for described in [version_in(1), refusal(403, "PERMISSION_DENIED", Value::Null)] {
+        let server = refusing(described.set_delay(Duration::from_millis(200))).await;
+        let provider = connect(&server).await;
+        let (cx, wrapped, context) = (cx(), wrapped(Algorithm::ProviderOpaque), context());
+        let begun = Instant::now();
+        let unwraps = (0..32).map(|_| provider.unwrap_key(&cx, &wrapped, &context));
+        let kinds = futures::future::join_all(unwraps).await;
+        assert!(kinds.iter().all(Result::is_err));
+        let asked = server.received_requests().await.unwrap();
+        let looked = asked.iter().filter(|request| request.method == "GET").count();
+        assert_eq!(asked.len() - looked, 32);
+        let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+        assert!((1..=1 + seconds).contains(&looked), "{looked} in {seconds} s");
     }
 }
 

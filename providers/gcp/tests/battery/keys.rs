@@ -79,7 +79,23 @@ pub async fn keys_that_do_not_fit_are_refused_with_what_does() {
             "{name}: {:?}",
             error.advice
         );
+        let named = [
+            ("signs", "EC_SIGN_P256_SHA256"),
+            ("macs", "HMAC_SHA256"),
+            ("small", "RSA_DECRYPT_OAEP_2048_SHA256"),
+            ("sha1", "RSA_DECRYPT_OAEP_3072_SHA1"),
+        ];
+        let named = named.iter().find(|(key, _)| *key == name).map(|(_, algorithm)| *algorithm);
+        assert_eq!(error.found.map(|found| found.to_string()).as_deref(), named);
     }
+    // Nothing is said of a key without the tenant's label.
+    let bare = json!({"purpose": "MAC", "versionTemplate": {"algorithm": "HMAC_SHA256"}});
+    server.owner("POST", &format!("{RING}/cryptoKeys?cryptoKeyId=bare-mac"), bare).await;
+    let error = provider
+        .create_key(&cx(), &new_key(KeySpec::Aes256, Some("bare-mac")))
+        .await
+        .unwrap_err();
+    assert!(error.kind == ErrorKind::ProviderDenied && error.found.is_none(), "{error}");
     // A location and a key ring that do not exist.
     for ring in [
         "projects/acme-1/locations/mars-1/keyRings/claviger",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use claviger_fake_google::{Access, Account};
-use claviger_provider::{Finding, Kek, KeySpec, Probe, Provider, Secret};
+use claviger_provider::{ErrorKind, Finding, Kek, KeySpec, Probe, Provider, Secret};
 use claviger_provider_gcp::GcpProvider;
 use serde_json::json;
 
@@ -148,4 +148,24 @@ pub async fn a_check_says_which_key_fails_and_that_a_ring_does_not_exist() {
         failed.contains(ring) && failed.contains("does not exist") && failed.contains("NOT_FOUND"),
         "{failed}"
     );
+}
+
+pub async fn a_right_is_missed_and_used_again_at_the_next_call() {
+    let server = Server::start().await;
+    let [kek, _] = keys(&server).await;
+    let all = ["cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt"];
+    let provider = with(&server, &all).await;
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    with(&server, &[]).await;
+    for _ in 0..2 {
+        let wrap = provider.wrap_key(&cx(), &kek, &dek, &context()).await.map(drop);
+        let unwrap = provider.unwrap_key(&cx(), &wrapped, &context()).await.map(drop);
+        for error in [wrap.unwrap_err(), unwrap.unwrap_err()] {
+            assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
+        }
+    }
+    with(&server, &all).await;
+    provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
 }

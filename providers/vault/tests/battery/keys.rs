@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::{ErrorKind, Kek, KeyId, KeyRequest, KeySpec, KeyState, Provider, ProviderKeyRef, Secret};
+use claviger_provider::{ErrorKind, Exposure, Finding, Kek, KeyId, KeyRequest, KeySpec, KeyState, Provider, ProviderKeyRef, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{Server, context, cx, new_key, primary, unique};
@@ -30,6 +30,8 @@ pub async fn existing_keys_are_adopted_and_unfit_ones_are_not(server: &Server) {
         server.done("POST", &format!("transit/keys/{name}"), unfit.clone()).await;
         let error = provider.create_key(&cx(), &new_key(Some(&name))).await.unwrap_err();
         assert!(error.kind == ErrorKind::InvalidInput && error.advice.is_some(), "{unfit}: {error}");
+        let named = unfit["type"].as_str().unwrap_or("aes256-gcm96, derived");
+        assert_eq!(error.found.unwrap().to_string(), named);
     }
     for (given, kind) in [
         (unique("missing").as_str(), ErrorKind::KeyNotFound),
@@ -127,6 +129,65 @@ pub async fn versions_that_are_switched_off_are_told_and_do_nothing(server: &Ser
     }
     server.done("POST", &format!("{path}/soft-delete-restore"), json!({})).await;
     provider.wrap_key(&cx(), &second, &Secret::random(32), &context()).await.unwrap();
+}
+
+pub async fn keys_whose_material_can_leave_are_told(server: &Server) {
+    let provider = server.connect(&server.token);
+    for (exportable, plaintext_backup) in [(false, false), (true, false), (false, true), (true, true)] {
+        let name = unique("exposed");
+        let body = json!({"exportable": exportable, "allow_plaintext_backup": plaintext_backup});
+        server.done("POST", &format!("transit/keys/{name}"), body).await;
+        let key = provider.create_key(&cx(), &new_key(Some(&name))).await.unwrap();
+        let exposure = Exposure {
+            exportable,
+            plaintext_backup,
+        };
+        assert_eq!(key.exposure, exposure);
+        assert_eq!(provider.describe(&cx(), &primary(&key)).await.unwrap().exposure, exposure);
+        let probe = provider.probe(&cx(), &[primary(&key)]).await.unwrap();
+        let told: Vec<_> = probe.rights.iter().filter(|right| right.operation == "export_key").collect();
+        assert_eq!(told.len(), usize::from(exportable || plaintext_backup), "{told:?}");
+        for right in told {
+            assert!(right.finding == Finding::Excessive && right.how.contains(&name) && right.advice.is_some());
+            assert_eq!(right.how.contains("is exportable"), exportable, "{}", right.how);
+            assert_eq!(right.how.contains("plaintext backup"), plaintext_backup, "{}", right.how);
+        }
+    }
+    // The owner can turn both on later, and never off.
+    let made = provider.create_key(&cx(), &new_key(None)).await.unwrap();
+    assert_eq!(made.exposure, Exposure::NONE);
+    let path = format!("transit/keys/{}/config", name_of(&primary(&made)));
+    server.done("POST", &path, json!({"exportable": true})).await;
+    assert!(provider.describe(&cx(), &primary(&made)).await.unwrap().exposure.exportable);
+}
+
+pub async fn a_key_of_another_type_under_the_same_name_wraps_nothing(server: &Server) {
+    let provider = server.connect(&server.token);
+    for (spec, mine, theirs) in [
+        (KeySpec::Aes256, "aes256-gcm96", "rsa-3072"),
+        (KeySpec::Rsa3072, "rsa-3072", "aes256-gcm96"),
+        (KeySpec::Rsa3072, "rsa-3072", "rsa-4096"),
+    ] {
+        let name = unique("replaced");
+        let path = format!("transit/keys/{name}");
+        server.done("POST", &path, json!({"type": mine})).await;
+        let request = KeyRequest {
+            spec,
+            ..new_key(Some(&name))
+        };
+        let kek = primary(&provider.create_key(&cx(), &request).await.unwrap());
+        provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap();
+        server
+            .done("POST", &format!("{path}/config"), json!({"deletion_allowed": true}))
+            .await;
+        server.done("DELETE", &path, Value::Null).await;
+        server.done("POST", &path, json!({"type": theirs})).await;
+        let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::KeyState, "{mine} by {theirs}: {error}");
+        assert!(error.advice.unwrap().contains("replaced it under the same name"));
+        let error = provider.describe(&cx(), &kek).await.unwrap_err();
+        assert_eq!(error.found.unwrap().to_string(), theirs);
+    }
 }
 
 pub async fn a_wrap_never_makes_a_key(server: &Server) {

@@ -1,0 +1,260 @@
+//! The owner of the keys at a key service, who changes them there without asking the gateway.
+
+use reqwest::{Certificate, Client, Method};
+use serde_json::{Value, json};
+
+use crate::entries::{Entry, Start, aws, google, openbao};
+
+/// The owner at the service of an entry.
+pub enum Owner {
+    /// OpenBao's administrator.
+    Vault(Service),
+    /// The owner of an AWS account.
+    Aws(Service),
+    /// The owner of a vault of Azure.
+    Azure(Service),
+    /// The owner of a key ring of Google's.
+    Google(Service),
+}
+
+/// A service's address, its owner's credential, and a client that trusts it.
+pub struct Service {
+    address: String,
+    token: String,
+    client: Client,
+}
+
+impl Service {
+    fn new(address: String, token: String, ca: Option<&str>) -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let authorities = ca.map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a certificate"));
+        let client = Client::builder().no_proxy().tls_certs_only(authorities).build();
+        Self {
+            address,
+            token,
+            client: client.expect("a client"),
+        }
+    }
+
+    /// A call that must succeed, with these headers.
+    async fn call(&self, method: Method, url: &str, headers: &[(&str, &str)], body: Value) -> Value {
+        let mut request = self.client.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_null() {
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.expect("a response");
+        let status = response.status();
+        let text = response.text().await.expect("a text");
+        assert!(status.is_success(), "{url}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    async fn vault(&self, method: Method, path: &str, body: Value) -> Value {
+        let url = format!("{}/v1/{path}", self.address);
+        self.call(method, &url, &[("x-vault-token", &self.token)], body).await
+    }
+
+    /// A call of the account's owner. The stand-ins check no signature.
+    async fn aws(&self, operation: &str, body: Value) -> Value {
+        let target = format!("TrentService.{operation}");
+        let scope = "Credential=AKIAIOSFODNN7EXAMPLE/20260101/eu-central-1/kms/aws4_request";
+        let signed = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0");
+        let headers = [
+            ("x-amz-target", target.as_str()),
+            ("authorization", signed.as_str()),
+            ("content-type", "application/x-amz-json-1.1"),
+        ];
+        self.call(Method::POST, &self.address, &headers, body).await
+    }
+
+    async fn azure(&self, method: Method, url: &str, body: Value) -> Value {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.call(method, &format!("{url}?api-version=7.4"), &headers, body).await
+    }
+
+    async fn google(&self, method: Method, path: &str, body: Value) -> Value {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.call(method, &format!("{}/v1/{path}", self.address), &headers, body).await
+    }
+
+    /// The names of a Google key's versions.
+    async fn versions(&self, key: &str) -> Vec<String> {
+        let listed = self.google(Method::GET, &format!("{key}/cryptoKeyVersions"), Value::Null).await;
+        let versions = listed["cryptoKeyVersions"].as_array().expect("a list").iter();
+        versions.map(|version| text(&version["name"])).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+/// The URL of a deleted key of Azure's.
+fn deleted(key: &str) -> String {
+    key.replacen("/keys/", "/deletedkeys/", 1)
+}
+
+impl Owner {
+    /// The owner at this entry's service.
+    pub fn of(entry: &Entry) -> Self {
+        let settings = (entry.settings)();
+        let address = |name: &str| settings[name].as_str().unwrap_or_default().to_owned();
+        let anyone = || "the-owner".to_owned();
+        match entry.start {
+            Start::Aws(server) => Self::Aws(Service::new(aws(server).unwrap_or_default(), String::new(), None)),
+            Start::Azure => Self::Azure(Service::new(address("vault"), anyone(), settings["ca"].as_str())),
+            Start::Google => Self::Google(Service::new(google(), anyone(), None)),
+            Start::Serve | Start::Fake(_) => {
+                let ca = settings["ca"].as_str();
+                let token = openbao(if ca.is_some() { "TLS_TOKEN" } else { "TOKEN" });
+                Self::Vault(Service::new(address("address"), token.expect("the root token"), ca))
+            }
+        }
+    }
+
+    /// Deletes a key so that it can be recovered.
+    pub async fn soft_delete(&self, key: &str) {
+        match self {
+            Self::Vault(service) => drop(
+                service
+                    .vault(Method::DELETE, &format!("{}/soft-delete", path(key)), Value::Null)
+                    .await,
+            ),
+            Self::Aws(service) => {
+                let body = json!({"KeyId": id_of(key), "PendingWindowInDays": 7});
+                service.aws("ScheduleKeyDeletion", body).await;
+            }
+            Self::Azure(service) => drop(service.azure(Method::DELETE, key, Value::Null).await),
+            Self::Google(service) => {
+                for version in service.versions(key).await {
+                    service.google(Method::POST, &format!("{version}:destroy"), json!({})).await;
+                }
+            }
+        }
+    }
+
+    /// Recovers a key that was deleted softly, and enables it where that takes a call of its own.
+    pub async fn recover(&self, key: &str) {
+        match self {
+            Self::Vault(service) => drop(
+                service
+                    .vault(Method::POST, &format!("{}/soft-delete-restore", path(key)), json!({}))
+                    .await,
+            ),
+            Self::Aws(service) => {
+                for operation in ["CancelKeyDeletion", "EnableKey"] {
+                    service.aws(operation, json!({"KeyId": id_of(key)})).await;
+                }
+            }
+            Self::Azure(service) => drop(service.azure(Method::POST, &format!("{}/recover", deleted(key)), json!({})).await),
+            Self::Google(service) => {
+                for version in service.versions(key).await {
+                    service.google(Method::POST, &format!("{version}:restore"), json!({})).await;
+                    let enabled = json!({"state": "ENABLED"});
+                    service.google(Method::PATCH, &format!("{version}?updateMask=state"), enabled).await;
+                }
+            }
+        }
+    }
+
+    /// Deletes a key for good.
+    pub async fn delete(&self, key: &str) {
+        match self {
+            Self::Vault(service) => {
+                let deletable = json!({"deletion_allowed": true});
+                service.vault(Method::POST, &format!("{}/config", path(key)), deletable).await;
+                service.vault(Method::DELETE, &path(key), Value::Null).await;
+            }
+            Self::Azure(service) => {
+                service.azure(Method::DELETE, key, Value::Null).await;
+                service.azure(Method::DELETE, &deleted(key), Value::Null).await;
+            }
+            Self::Aws(_) | Self::Google(_) => panic!("no key of this service ends at once"),
+        }
+    }
+
+    /// Makes a key of another type under the name of one that was deleted.
+    pub async fn replace(&self, key: &str, spec: &str) {
+        match self {
+            Self::Vault(service) => {
+                let other = if spec == "aes-256" { "rsa-3072" } else { "aes256-gcm96" };
+                service.vault(Method::POST, &path(key), json!({"type": other})).await;
+            }
+            Self::Azure(service) => {
+                let kind = if key.starts_with("https://localhost") { "EC-HSM" } else { "EC" };
+                let other = json!({"kty": kind, "crv": "P-256"});
+                service.azure(Method::POST, &format!("{key}/create"), other).await;
+            }
+            Self::Aws(_) | Self::Google(_) => panic!("no name of this service is given twice"),
+        }
+    }
+
+    /// A new key that an alias names; returns the alias.
+    pub async fn aliased(&self, name: &str) -> String {
+        let (service, alias) = (self.account(), format!("alias/{name}"));
+        let key = Self::new_key(service).await;
+        service.aws("CreateAlias", json!({"AliasName": alias, "TargetKeyId": key})).await;
+        alias
+    }
+
+    /// Moves an alias to another new key.
+    pub async fn move_alias(&self, alias: &str) {
+        let service = self.account();
+        let key = Self::new_key(service).await;
+        service.aws("UpdateAlias", json!({"AliasName": alias, "TargetKeyId": key})).await;
+    }
+
+    fn account(&self) -> &Service {
+        match self {
+            Self::Aws(service) => service,
+            Self::Vault(_) | Self::Azure(_) | Self::Google(_) => panic!("the service has no aliases"),
+        }
+    }
+
+    async fn new_key(service: &Service) -> String {
+        let made = service.aws("CreateKey", json!({"KeyUsage": "ENCRYPT_DECRYPT"})).await;
+        text(&made["KeyMetadata"]["KeyId"])
+    }
+
+    /// Makes or replaces a policy that grants everything on the paths of Transit, or nothing.
+    pub async fn set_policy(&self, name: &str, granted: bool) {
+        let capability = if granted {
+            "[\"create\", \"read\", \"update\"]"
+        } else {
+            "[\"deny\"]"
+        };
+        let own = "path \"auth/token/*\" { capabilities = [\"read\", \"update\"] }";
+        let policy = format!("path \"transit/*\" {{ capabilities = {capability} }}\n{own}");
+        let path = format!("sys/policies/acl/{name}");
+        self.server().vault(Method::POST, &path, json!({"policy": policy})).await;
+    }
+
+    /// A token with this policy alone.
+    pub async fn token_of(&self, policy: &str) -> String {
+        let body = json!({"policies": [policy], "no_default_policy": true, "no_parent": true});
+        let made = self.server().vault(Method::POST, "auth/token/create", body).await;
+        text(&made["auth"]["client_token"])
+    }
+
+    fn server(&self) -> &Service {
+        match self {
+            Self::Vault(service) => service,
+            Self::Aws(_) | Self::Azure(_) | Self::Google(_) => panic!("the service has no such policies"),
+        }
+    }
+}
+
+/// The path of a key of the engine that the tests use.
+fn path(key: &str) -> String {
+    key.replacen("transit/", "transit/keys/", 1)
+}
+
+/// The id in a key's ARN: moto takes no ARN everywhere.
+fn id_of(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
