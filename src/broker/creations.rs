@@ -125,6 +125,10 @@ impl Broker {
 
     /// Finishes a creation, unless it has ended since. `described` is what the provider answered too late.
     async fn finish_begun(&self, tenant: TenantId, made_as: KeyId, described: Option<KeyDescription>) -> Result<(), Failure> {
+        // A late answer is looked for again, as every creation is, after the tenant's resume.
+        if self.is_suspended(tenant).await? {
+            return Ok(());
+        }
         match self.store.creation(tenant, made_as).await {
             Ok(creation) => self.finish_creation(&creation, described).await,
             Err(StoreError::NotFound) => Ok(()),

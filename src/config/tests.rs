@@ -335,7 +335,7 @@ fn contradictions_between_settings_are_mistakes() {
         &format!("{MINIMAL}providers.attempt_timeout = \"3s\"\nproviders.creation_timeout = \"2s\"\n"),
         &[],
     );
-    assert!(line.starts_with("3:1: `providers.creation_timeout` is shorter"), "{line}");
+    assert!(line.starts_with("2:1: `providers.creation_timeout` is shorter"), "{line}");
 }
 
 #[test]

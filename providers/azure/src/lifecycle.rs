@@ -114,7 +114,7 @@ impl Client {
         };
         let created = self.api.create_key(cx, &name, parameters).await;
         let key = self.parse(created, &name, operation)?;
-        let described = async || self.api.get_key(cx, &name, None).await.map_err(|error| error.into_error(operation));
+        let described = || async { self.api.get_key(cx, &name, None).await.map_err(|error| error.into_error(operation)) };
         // The response has all that is needed, so a vault whose servers do not all know the key yet fails nothing.
         let _shown = until_found(cx, described).await;
         let versions = self.versions(cx, &name, operation).await?;
