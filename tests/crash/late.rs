@@ -138,13 +138,13 @@ async fn switched() {
     for (action, state, call) in [("disable", "disabled", "DisableKey"), ("enable", "enabled", "EnableKey")] {
         // Transit has no switch: known without asking. AWS has one, and is asked.
         for key in ["orders", "alone"] {
-            let (calls, path) = (service.calls(), format!("/v1/keys/{key}/{action}"));
+            let (asked, path) = (service.switches().len(), format!("/v1/keys/{key}/{action}"));
             let key = client.post(&path, &json!({"at_provider": true})).await.expect_status(200);
             let told = &key["at_provider"];
             assert_eq!((&key["state"], &told["result"]), (&json!(state), &json!("unsupported")), "{key}");
             let detail = told["detail"].as_str().expect("why");
             assert!(detail.contains("vault: ") && !detail.contains("aws: "), "{detail}");
-            assert_eq!(service.calls() - calls, usize::from(key["name"] == "orders"), "{path}");
+            assert_eq!(service.switches().len() - asked, usize::from(key["name"] == "orders"), "{path}");
         }
         assert_eq!(service.switches().last().map(String::as_str), Some(call));
     }
