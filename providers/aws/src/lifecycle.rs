@@ -52,12 +52,14 @@ impl Kms {
         if key.spec != spec {
             return Err(CallError::MalformedResponse("key").into_error("CreateKey"));
         }
-        match until_found(cx, || self.look_up(cx, &key.arn)).await {
-            Ok(shown) => Ok(shown),
-            // The response has all that is needed, whether or not the identity may describe keys, and whether or not
-            // every server of KMS knows the key yet.
-            Err(_) => Ok(key),
-        }
+        Ok(key)
+    }
+
+    /// A key that was just created, once KMS finds it. The response to the creation has all that is needed, so it is
+    /// not decisive whether the identity may describe keys, or whether the key is found in time.
+    pub(crate) async fn found(&self, cx: &OpContext, created: Key) -> Key {
+        let found = until_found(cx, || self.look_up(cx, &created.arn)).await;
+        found.unwrap_or(created)
     }
 
     /// As [`Self::find_made`], of a request that may have been sent a moment ago.
