@@ -104,18 +104,15 @@ impl Broker {
             spec: new.spec,
             adopt: new.adopt,
         };
+        let goes_on = match view.provider {
+            // It works in this process, and not for callers who are gone.
+            ProviderKind::Local => None,
+            _ => Some(Arc::clone(&reserved)),
+        };
         let verb = if request.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = audit::StateChange::new(verb, Object::Key, &id).at_provider();
         let (change, described) = self
-            .create_at_provider(
-                cx,
-                &keep,
-                &reach,
-                &request,
-                Wanted::Key(wanted.clone()),
-                change,
-                Some(Arc::clone(&reserved)),
-            )
+            .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change, goes_on)
             .await?;
         let described = made(described, request.spec)?;
         let complete = |key: &Key| {
