@@ -14,6 +14,7 @@ mod conclude;
 mod connection_problems;
 mod connections;
 mod context;
+mod create_at_provider;
 mod create_key;
 mod creations;
 mod cursor;
