@@ -208,7 +208,7 @@ impl BackgroundLog {
     }
 
     /// Keeps the calls of one operation.
-    fn add(&self, tenant: TenantId, connection: ConnectionId, traced: TracedCalls) {
+    pub fn add(&self, tenant: TenantId, connection: ConnectionId, traced: TracedCalls) {
         let TracedCalls { calls, omitted } = traced;
         // The omitted calls followed the last one that was traced: count them with it.
         let last = calls.last().map(|call| Series {

@@ -234,6 +234,7 @@ pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
     PipelineConfig {
         concurrency: settings.concurrency as usize,
         attempt_timeout: settings.attempt_timeout,
+        creation_timeout: settings.creation_timeout,
         retry: RetryConfig {
             max_retries: settings.retries,
             ..RetryConfig::with_concurrency(settings.concurrency as usize)

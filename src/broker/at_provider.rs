@@ -55,7 +55,7 @@ impl AtProviderResult {
 
 impl AtProvider {
     /// Every provider key was changed.
-    pub(super) const DONE: Self = Self {
+    const DONE: Self = Self {
         result: AtProviderResult::Done,
         detail: None,
     };
@@ -97,20 +97,22 @@ impl Switch {
 
 impl Broker {
     /// The way to each provider key of a key's versions, through its own connection, the newest
-    /// first. A provider key whose connection was deleted is left out, because the gateway cannot
-    /// use it either.
+    /// first; and what is told of the others, where a provider does not enable or disable keys. A provider key
+    /// whose connection was deleted is left out, because the gateway cannot use it either.
     ///
     /// # Errors
-    /// `connection_severed`, and `unsupported` where a provider does not enable or disable keys.
-    pub(super) async fn switches(&self, key: &Arc<KeyEntry>) -> Result<Vec<Switch>, Failure> {
+    /// `connection_severed`.
+    pub(super) async fn switches(&self, key: &Arc<KeyEntry>) -> Result<(Vec<Switch>, AtProvider), Failure> {
         let view = key.view()?;
-        let mut switches = Vec::new();
-        for version in view.provider_keys() {
-            if version.connection.is_some() {
-                switches.push(self.switch(key, version).await?);
+        let (mut switches, mut unsupported) = (Vec::new(), Vec::new());
+        for version in view.provider_keys().into_iter().filter(|version| version.connection.is_some()) {
+            match self.switch(key, version).await {
+                Ok(switch) => switches.push(switch),
+                Err(failure) if failure.code == Code::Unsupported => unsupported.push((connection_of(version), failure)),
+                Err(failure) => return Err(failure),
             }
         }
-        Ok(switches)
+        Ok((switches, AtProvider::of(&unsupported).0))
     }
 
     async fn switch(&self, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<Switch, Failure> {

@@ -104,7 +104,7 @@ pub(super) async fn open_canary(cx: &RequestContext, pipeline: &Pipeline, canary
     let envelope = Envelope::parse(text).map_err(|_| damaged())?;
     let recipient = envelope.recipients().first().ok_or_else(damaged)?;
     let bound = Context::default().bind(envelope.header());
-    open_one(cx, pipeline, recipient, &envelope, &bound).await.map(drop)
+    open_one(cx, pipeline, recipient, &envelope, &bound, None).await.map(drop)
 }
 
 /// How a message names a version.

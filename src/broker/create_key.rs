@@ -62,16 +62,24 @@ impl Broker {
         let view = &reach.row;
         can_be_made(&reach, new.spec, new.adopt.as_deref())?;
         // Of two requests for the same name, the second must fail before it creates a key at the
-        // provider.
-        let _reserved = self
-            .directory()
-            .reserve_name(cx.tenant(), &new.name)
-            .ok_or_else(|| match keep.drawn() {
-                None => taken_name(),
-                // Reserved while the gateway finishes what an earlier attempt began.
-                Some(_) => Failure::new(Code::InProgress, "Another request makes a key of that name."),
-            })?;
-        if let Some(finished) = self.finished_before(&authorized, &keep).await? {
+        // provider. A creation keeps the name also after its request ran out of time.
+        let reserved = self.directory().reserve_name(cx.tenant(), &new.name);
+        let reserved = Arc::new(reserved.ok_or_else(|| {
+            Failure::new(Code::InProgress, "A key of that name is being made.").advice("Repeat the request in a moment.")
+        })?);
+        let wanted = WantedKey {
+            name: new.name.clone(),
+            labels: new.labels.clone(),
+            cache: new.cache,
+            declared: new.declared,
+        };
+        let drawn = match keep.drawn() {
+            Some(drawn) => Some(drawn),
+            None => self.begun_before(cx, &new, &wanted, view).await?,
+        };
+        if let Some(drawn) = drawn
+            && let Some(finished) = self.finished_before(&authorized, &keep, drawn).await?
+        {
             return Ok(finished);
         }
         match self.store.key_by_name(cx.tenant(), &new.name).await {
@@ -80,7 +88,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let new = self.with_own_name(cx, &reach, new).await?;
-        let id = self.id_of(cx, view.provider, &new, keep.drawn()).await?;
+        let id = self.id_of(cx, view.provider, &new, drawn).await?;
         authorized.creates(id);
         // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
@@ -95,20 +103,19 @@ impl Broker {
         let request = KeyRequest {
             key_id: id,
             made_as: id,
-            repeated: new.adopt.is_none() && keep.drawn() == Some(id),
+            repeated: new.adopt.is_none() && drawn == Some(id),
             spec: new.spec,
             adopt: new.adopt,
         };
-        let wanted = WantedKey {
-            name: new.name,
-            labels: new.labels,
-            cache: new.cache,
-            declared: new.declared,
+        let goes_on = match view.provider {
+            // It works in this process, and not for callers who are gone.
+            ProviderKind::Local => None,
+            _ => Some(Arc::clone(&reserved)),
         };
         let verb = if request.adopt.is_some() { Verb::Adopt } else { Verb::Create };
         let change = audit::StateChange::new(verb, Object::Key, &id).at_provider();
         let (change, described) = self
-            .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change)
+            .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change, goes_on)
             .await?;
         let described = made(described, request.spec)?;
         let complete = |key: &Key| {
@@ -122,15 +129,43 @@ impl Broker {
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
 
+    /// The id that was drawn for a key of this name through the same connection, whose creation has not ended,
+    /// or whose caller has not been told that it has. `None` if that key is another one by now.
+    async fn begun_before(
+        &self,
+        cx: &RequestContext,
+        new: &NewKey,
+        wanted: &WantedKey,
+        through: &Connection,
+    ) -> Result<Option<KeyId>, Failure> {
+        if new.adopt.is_some() {
+            return Ok(None);
+        }
+        let begun = self.store.creation_of_key(cx.tenant(), &new.name, through.id, new.spec).await;
+        let begun = match begun {
+            Ok(begun) if new.id.is_none_or(|asked| asked == begun.key) => begun,
+            Ok(_) | Err(StoreError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if self.store.holder(cx.tenant(), begun.key).await?.is_none() {
+            return Ok(Some(begun.key));
+        }
+        match self.store.key(cx.tenant(), begun.key).await {
+            // Only the same request is answered with a key that exists.
+            Ok(key) if key.name == new.name && begun.wanted == Wanted::Key(wanted.clone()) => Ok(Some(begun.key)),
+            Ok(_) | Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The answer to a repetition whose first attempt the gateway finished after its answer was lost.
     async fn finished_before(
         &self,
         authorized: &Authorized<op::CreateKey>,
         keep: &Keep<Key>,
+        id: KeyId,
     ) -> Result<Option<Guarded<Completed<Key>>>, Failure> {
-        let (cx, Some(id)) = (authorized.cx(), keep.drawn()) else {
-            return Ok(None);
-        };
+        let cx = authorized.cx();
         let key = match self.store.key(cx.tenant(), id).await {
             Ok(key) => key,
             Err(StoreError::NotFound) => return Ok(None),
@@ -139,7 +174,8 @@ impl Broker {
         authorized.creates(id);
         cx.note(|fields| fields.key_version = Some(key.primary.number));
         let kept = keep.row(Completion::Created, &key, Some(key.revision))?;
-        self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+        let told = Change::unannounced().keeping(kept).ending(id);
+        self.store.mark_applied(cx.tenant(), &told).await?;
         self.keep_first_canary(cx, id).await;
         Ok(Some(Guarded::free(changed(Completion::Created, key))))
     }
@@ -148,40 +184,6 @@ impl Broker {
     async fn keep_first_canary(&self, cx: &RequestContext, id: KeyId) {
         if let Ok(Some(entry)) = self.directory().key(cx.tenant(), id).await {
             Box::pin(self.keep_canary(cx, &entry)).await;
-        }
-    }
-
-    /// Announces a change that begins with a provider key, and has the provider create or adopt it. Returns the
-    /// change to commit, which ends the creation.
-    ///
-    /// # Errors
-    /// Those of [`Broker::announce`], and what the provider reports.
-    pub(super) async fn create_at_provider(
-        &self,
-        cx: &RequestContext,
-        keep: &Keep<Key>,
-        through: &Reach,
-        request: &KeyRequest,
-        wanted: Wanted,
-        change: audit::StateChange,
-    ) -> Result<(Change, KeyDescription), Failure> {
-        if request.adopt.is_some() {
-            let change = self.announce(cx, change).await?;
-            let adopted = through.pipeline.create_key(&cx.op_context(), request).await;
-            return Ok((change, adopted.map_err(refused_adoption)?));
-        }
-        self.begin_creation(cx, keep, request, through, wanted).await?;
-        let created = async {
-            let change = self.announce(cx, change).await?;
-            let created = through.pipeline.create_key(&cx.op_context(), request).await;
-            Ok((change.ending(request.made_as), created.map_err(refused_creation)?))
-        };
-        match created.await {
-            Ok(created) => Ok(created),
-            Err(failure) => {
-                self.forget_creation(cx, keep, request).await;
-                Err(failure)
-            }
         }
     }
 
@@ -394,7 +396,7 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
 
 /// The failure of an adoption. A name that the provider does not know is told apart from a key that is not
 /// there any more, which [`Failure`] reports of a key in use.
-fn refused_adoption(error: Error) -> Failure {
+pub(super) fn refused_adoption(error: Error) -> Failure {
     let is_unknown = error.kind == ErrorKind::KeyNotFound;
     let mut failure = Failure::from(error);
     if is_unknown {
@@ -405,7 +407,7 @@ fn refused_adoption(error: Error) -> Failure {
 }
 
 /// The failure of a creation: what the provider does not find is the place for the key.
-fn refused_creation(error: Error) -> Failure {
+pub(super) fn refused_creation(error: Error) -> Failure {
     let is_nowhere = error.kind == ErrorKind::KeyNotFound;
     let mut failure = Failure::from(error);
     if is_nowhere {

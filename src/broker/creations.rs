@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ErrorKind, KeyDescription, KeyRequest};
+use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyRequest, TenantId};
 
 use super::create_key::{made, taken_name};
 use super::idempotency::Begun;
@@ -22,6 +22,8 @@ use crate::store::{Change, StoreError};
 /// How long after its begin a creation is looked for: the request may still be under way to the provider,
 /// its caller may repeat it, and not every provider lists a new key at once.
 const LOST: Duration = Duration::from_secs(60);
+/// How long the caller whose request it was can learn by repeating it that a creation is finished.
+const UNTOLD: Duration = Duration::from_secs(24 * 3600);
 /// The pause after a look that failed.
 const AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How long a provider is asked that cannot answer.
@@ -108,25 +110,45 @@ impl Broker {
                 tracing::warn!(%error, "the store cannot list the creations whose answers were lost");
                 Failure::from(error).code
             })?;
-        check_all(due.into_iter().map(async |creation| {
-            let finished = self.finish_creation(&creation).await;
+        let late = self.late_answers.take().into_iter();
+        let late = late.map(|((tenant, made_as), described)| (tenant, made_as, Some(described)));
+        let looks = late.chain(due.into_iter().map(|creation| (creation.tenant, creation.made_as, None)));
+        check_all(looks.map(async |(tenant, made_as, described)| {
+            let finished = self.finish_begun(tenant, made_as, described).await;
             finished.map_err(|failure| {
-                let Creation { tenant, key, made_as, .. } = creation;
-                tracing::warn!(%tenant, %key, %made_as, code = failure.code.as_str(), "a provider key whose creation was not answered could not be looked for");
+                tracing::warn!(%tenant, %made_as, code = failure.code.as_str(), "a provider key whose creation was not answered could not be looked for");
                 failure.code
             })
         }))
         .await
     }
 
+    /// Finishes a creation, unless it has ended since. `described` is what the provider answered too late.
+    async fn finish_begun(&self, tenant: TenantId, made_as: KeyId, described: Option<KeyDescription>) -> Result<(), Failure> {
+        // A late answer is looked for again, as every creation is, after the tenant's resume.
+        if self.is_suspended(tenant).await? {
+            return Ok(());
+        }
+        match self.store.creation(tenant, made_as).await {
+            Ok(creation) => self.finish_creation(&creation, described).await,
+            Err(StoreError::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Takes the lock that a request for the same takes, and looks.
-    async fn finish_creation(&self, creation: &Creation) -> Result<(), Failure> {
+    async fn finish_creation(&self, creation: &Creation, described: Option<KeyDescription>) -> Result<(), Failure> {
         match &creation.wanted {
             Wanted::Key(wanted) => {
                 let Some(_reserved) = self.directory().reserve_name(creation.tenant, &wanted.name) else {
                     return Ok(());
                 };
-                self.look_for(creation, async |reach, described| {
+                if self.has_finished(creation).await? {
+                    // Nobody has asked for it since.
+                    let told = Change::unannounced().ending(creation.made_as);
+                    return Ok(self.store.mark_applied(creation.tenant, &told).await?);
+                }
+                self.look_for(creation, described, async |reach, described| {
                     self.finish_key(creation, wanted, reach, described).await
                 })
                 .await
@@ -134,12 +156,14 @@ impl Broker {
             Wanted::VersionAfter(from) => {
                 let Some(key) = self.directory().key(creation.tenant, creation.key).await? else {
                     let detached = || Failure::new(Code::NotFound, "The key was detached.");
-                    return self.look_for(creation, async |_: &Reach, _: KeyDescription| Err(detached())).await;
+                    return self
+                        .look_for(creation, described, async |_: &Reach, _: KeyDescription| Err(detached()))
+                        .await;
                 };
                 let Ok(_one_at_a_time) = key.at_provider().try_lock() else {
                     return Ok(());
                 };
-                self.look_for(creation, async |reach, described| {
+                self.look_for(creation, described, async |reach, described| {
                     self.finish_move(creation, &key, *from, reach, described).await
                 })
                 .await
@@ -147,17 +171,28 @@ impl Broker {
         }
     }
 
-    /// Asks the provider for the key, and runs `finish` on it. The caller holds the lock that a request for the
-    /// same takes.
+    /// Whether the key of a creation has the provider key already.
+    async fn has_finished(&self, creation: &Creation) -> Result<bool, Failure> {
+        let versions = match self.store.key_versions(creation.tenant, creation.key).await {
+            Ok(versions) => versions,
+            Err(StoreError::NotFound) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(versions.iter().any(|version| version.connection_id() == Some(creation.connection)))
+    }
+
+    /// Asks the provider for the key, unless it has answered too late, and runs `finish` on it. The caller holds
+    /// the lock that a request for the same takes.
     async fn look_for(
         &self,
         creation: &Creation,
+        late: Option<KeyDescription>,
         finish: impl AsyncFnOnce(&Reach, KeyDescription) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let (tenant, now) = (creation.tenant, self.now());
         // A request may have ended it, or begun it again, since it was listed.
         match self.store.creation(tenant, creation.made_as).await {
-            Ok(creation) if creation.due <= now => {}
+            Ok(creation) if late.is_some() || creation.due <= now => {}
             Ok(_) | Err(StoreError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -175,7 +210,9 @@ impl Broker {
             spec: creation.spec,
             adopt: None,
         };
-        let found = {
+        let found = if late.is_some() {
+            Ok(late)
+        } else {
             let cx = self.background.operation("creation", tenant, reach.row.id, PATIENCE);
             reach.pipeline.find_made(&cx, &request).await
         };
@@ -223,7 +260,11 @@ impl Broker {
                 Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
-            let change = change.ending(creation.made_as);
+            // The caller does not know yet.
+            let change = change.beginning(Creation {
+                due: later(self.now(), UNTOLD),
+                ..creation.clone()
+            });
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }

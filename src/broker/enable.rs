@@ -1,6 +1,6 @@
 //! Enable: undoes a disable.
 
-use super::at_provider::{AtProvider, Switched, turn_at_provider};
+use super::at_provider::{Switched, turn_at_provider};
 use super::disable::switched;
 use super::{Authorized, Broker, Code, Completed, Failure, Guarded, Keep, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
@@ -20,10 +20,10 @@ impl Broker {
     }
 
     /// Enables a key. With `at_provider` the provider comes first: if it refuses, nothing changes
-    /// here.
+    /// here. One that does not enable keys is not asked, and the answer says so.
     ///
     /// # Errors
-    /// `unsupported`, and the provider's errors; `key_disabled` when a disable arrived meanwhile.
+    /// The provider's errors; `key_disabled` when a disable arrived meanwhile.
     pub async fn enable(
         &self,
         authorized: Authorized<op::Enable>,
@@ -33,14 +33,15 @@ impl Broker {
         let (cx, key) = (authorized.cx(), authorized.object());
         let revocations = key.revocations().seen();
         let change = audit::StateChange::new(Verb::Enable, Object::Key, &key.id());
-        let (_turn, change) = if at_provider {
+        let (_turn, told, change) = if at_provider {
             let turn = turn_at_provider(cx, key).await?;
-            let switches = self.switches(key).await?;
-            let change = self.announce(cx, change.at_provider()).await?;
+            let (switches, told) = self.switches(key).await?;
+            let change = if switches.is_empty() { change } else { change.at_provider() };
+            let change = self.announce(cx, change).await?;
             self.enable_all(cx, key, &switches).await?;
-            (Some(turn), change)
+            (Some(turn), Some(told), change)
         } else {
-            (None, self.announce(cx, change).await?)
+            (None, None, self.announce(cx, change).await?)
         };
         let _one_at_a_time = key.change().lock().await;
         // A disable that came after this request began wins.
@@ -62,7 +63,7 @@ impl Broker {
             },
             None,
         );
-        let (at, told) = (after.updated, at_provider.then_some(AtProvider::DONE));
+        let at = after.updated;
         let after = switched(after, told.clone());
         let change = change.keeping(keep.row(after.completion, &after.object, after.revision)?);
         let row = self.store.set_key_disabled(key.tenant(), key.id(), false, at, &change).await?;

@@ -14,6 +14,7 @@ mod conclude;
 mod connection_problems;
 mod connections;
 mod context;
+mod create_at_provider;
 mod create_key;
 mod creations;
 mod cursor;
@@ -34,6 +35,7 @@ mod in_flight;
 mod in_force;
 mod inspect;
 mod keep_log;
+mod late_answers;
 mod learn;
 mod move_key;
 mod network;
@@ -65,6 +67,7 @@ mod wrap_limit;
 mod wrap_warnings;
 mod wrapping;
 mod write_ahead;
+mod young;
 
 pub use admit::{
     Authorized, ConnectionUpdateNamed, KeyNamed, Names, NewPrimary, NewTokenNamed, Operation, PairNamed, RotateNamed, TokenNamed,

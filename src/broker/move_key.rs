@@ -69,7 +69,7 @@ impl Broker {
             adopt: new.provider_key.map(str::to_owned),
         };
         let wanted = Wanted::VersionAfter(from.number);
-        let (change, described) = self.create_at_provider(cx, keep, &reach, &request, wanted, change).await?;
+        let (change, described) = self.create_at_provider(cx, keep, &reach, &request, wanted, change, None).await?;
         let described = made(described, spec)?;
         if request.repeated
             && let Some(there) = described.kek(key.id())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
 use super::reach::permitted;
+use super::young::while_young;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
@@ -71,7 +72,7 @@ fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v
     matching.find(|version| version.state.unwraps() && !version.provider_state.permits())
 }
 
-/// Opens one recipient's wrapping at the provider of its version.
+/// Opens one recipient's wrapping at the provider of its version. `version` may be young.
 ///
 /// # Errors
 /// What the provider reports, and `ciphertext_rejected`.
@@ -81,10 +82,16 @@ pub(super) async fn open_one<'e>(
     recipient: &Recipient,
     envelope: &'e Envelope,
     bound: &BoundContext,
+    version: Option<&KeyVersion>,
 ) -> Result<Opened<'e>, Failure> {
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
-    let k = pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await?;
+    let call = async || pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await;
+    let k = match call().await {
+        Ok(k) => k,
+        // Boxed, since it is rare and would be part of every unwrap's future.
+        Err(error) => Box::pin(while_young(cx, version, error, call)).await?,
+    };
     // A wrong data key or a wrong length gets the same error as every other fault.
     envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())
 }
@@ -167,7 +174,7 @@ impl Broker {
             let tried = async {
                 admits(version)?;
                 let reach = self.reach(entry, version).await?;
-                let opened = open_one(cx, &reach.pipeline, recipient, envelope, bound).await?;
+                let opened = open_one(cx, &reach.pipeline, recipient, envelope, bound, Some(version)).await?;
                 Ok((opened, reach.epoch_guard(entry, view)))
             };
             match tried.await {

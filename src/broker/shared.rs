@@ -19,6 +19,7 @@ use super::declaration::Declarations;
 use super::degraded::Degraded;
 use super::failure::Failure;
 use super::in_flight::InFlight;
+use super::late_answers::LateAnswers;
 use super::suspensions::Suspensions;
 use super::unstored::Unstored;
 use super::wrap_warnings::WrapWarnings;
@@ -36,6 +37,8 @@ pub struct Broker {
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) in_flight: Arc<InFlight>,
+    /// Keys that providers created after the requests for them had ended.
+    pub(super) late_answers: Arc<LateAnswers>,
     pub(super) idempotency_key: aws_lc_rs::hmac::Key,
     pub(super) cursor_key: XaesKey,
     pub(super) accepted: TaskTracker,
@@ -96,6 +99,7 @@ impl Broker {
             cache_defaults: parts.cache_defaults,
             quotas: parts.quotas,
             in_flight: Arc::default(),
+            late_answers: Arc::default(),
             idempotency_key: parts.idempotency_key,
             cursor_key: parts.cursor_key,
             accepted: TaskTracker::new(),

@@ -55,7 +55,7 @@ impl Broker {
                     deadline: cx.info().deadline,
                 };
                 let load_one = async || {
-                    let opened = opening::open_one(cx, &reach.pipeline, recipient, envelope, &accepted.bound).await;
+                    let opened = opening::open_one(cx, &reach.pipeline, recipient, envelope, &accepted.bound, Some(version)).await;
                     let opened = opened.map_err(|mut failure| {
                         // Anybody can make envelopes without a valid seal, so their rejections are
                         // not cached.

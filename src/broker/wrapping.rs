@@ -9,6 +9,7 @@ use claviger_provider::{
 use super::at_provider::turn_at_provider;
 use super::opening::forbidden_at_provider;
 use super::reach::permitted;
+use super::young::while_young;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -148,20 +149,29 @@ impl ReadyKey {
         cx: &RequestContext,
         broker: &Broker,
         call: &OpContext,
-        sends: impl AsyncFnOnce() -> Result<T, Error>,
+        sends: impl AsyncFn() -> Result<T, Error>,
     ) -> Result<T, Failure> {
         if !self.can()?.random_nonce_bound {
-            return Ok(sends().await?);
+            return self.sent(cx, sends).await;
         }
         let version = self.view.key.primary.number;
         broker.count_wrap(cx, &self.entry, version).await?;
         let before = call.trace().made();
-        let sent = sends().await;
+        let sent = self.sent(cx, sends).await;
         let retries = call.trace().made().saturating_sub(before + 1);
         if retries > 0 {
             self.entry.wraps().take_retries(version, retries);
         }
-        Ok(sent?)
+        sent
+    }
+
+    /// Sends a wrap, again while the key may be too young for its provider to know it.
+    async fn sent<T>(&self, cx: &RequestContext, sends: impl AsyncFn() -> Result<T, Error>) -> Result<T, Failure> {
+        match sends().await {
+            Ok(sent) => Ok(sent),
+            // Boxed, since it is rare and would be part of every wrap's future.
+            Err(error) => Box::pin(while_young(cx, Some(&self.view.key.primary), error, sends)).await,
+        }
     }
 
     /// Wraps the draft's data key at the provider and finishes the envelope.

@@ -204,9 +204,12 @@ impl Command {
             Self::Update(update) => update.call(client).await?,
             Self::Delete(one) => Call::new(Method::DELETE, &["keys", &one.key]),
             Self::Rotate(rotate) => rotate.call()?,
-            Self::Enable(enable) => enable.once.apply(enable.switch.call("enable"))?,
+            Self::Enable(enable) => {
+                let call = enable.once.apply(enable.switch.call("enable"))?;
+                return show_switched(&client.send(call).await?.body, "enable", terminal);
+            }
             // A revocation is carried out each time, so it takes no idempotency key.
-            Self::Disable(switch) => return switch.disable(client, terminal).await,
+            Self::Disable(switch) => return show_switched(&client.send(switch.call("disable")).await?.body, "disable", terminal),
         };
         terminal.show(&client.send(call).await?.body)
     }
@@ -281,25 +284,24 @@ impl Update {
     }
 }
 
-impl Switch {
-    /// Shows the disabled key. If a provider was asked to disable it too and did not, the command fails.
-    async fn disable(&self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-        let key = client.send(self.call("disable")).await?.body;
-        terminal.show(&key)?;
-        let at_provider = &key["at_provider"];
-        match at_provider["result"].as_str() {
-            None | Some("done") => Ok(()),
-            Some(result) => Err(Failure::Partly {
-                result: result.to_owned(),
-                text: format!(
-                    "the key is disabled in Claviger, but not at every provider of its versions ({result}): {}\n  \
-                     what to do: repeat the command if the result is pending; otherwise disable the key with the provider's own tools",
-                    at_provider["detail"].as_str().unwrap_or_default()
-                ),
-            }),
-        }
+/// Shows a key that was enabled or disabled. If a provider was asked to do it too and did not, the command fails.
+fn show_switched(key: &Value, action: &str, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    terminal.show(key)?;
+    let at_provider = &key["at_provider"];
+    match at_provider["result"].as_str() {
+        None | Some("done") => Ok(()),
+        Some(result) => Err(Failure::Partly {
+            result: result.to_owned(),
+            text: format!(
+                "the key is {action}d in Claviger, but not at every provider of its versions ({result}): {}\n  \
+                 what to do: repeat the command if the result is pending; otherwise {action} the key with the provider's own tools",
+                at_provider["detail"].as_str().unwrap_or_default()
+            ),
+        }),
     }
+}
 
+impl Switch {
     fn call(&self, action: &str) -> Call {
         let call = Call::new(Method::POST, &["keys", &self.key, action]);
         if self.at_provider {

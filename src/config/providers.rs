@@ -12,6 +12,9 @@ pub struct Providers {
     /// Timeout of one attempt; at most the request deadline. Default: 3 s, or the request deadline
     /// if that is shorter.
     pub attempt_timeout: Duration,
+    /// Timeout of a key's creation at a provider; at least that of an attempt. A request waits for it until its
+    /// own deadline only.
+    pub creation_timeout: Duration,
     /// Number of retries, of idempotent operations only.
     pub retries: u32,
     /// Maximum number of concurrent calls of one connection.
@@ -85,6 +88,7 @@ impl Default for Providers {
     fn default() -> Self {
         Self {
             attempt_timeout: Duration::from_secs(3),
+            creation_timeout: Duration::from_secs(30),
             retries: 2,
             concurrency: 64,
             breaker: Breaker {
@@ -111,8 +115,19 @@ impl Providers {
             "`providers.attempt_timeout` is longer than `server.request_deadline`",
             "an attempt that fits into the request",
         );
+        let creation = Period {
+            min: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+        };
+        let creation_timeout = section.setting_or("creation_timeout", &creation, defaults.creation_timeout);
+        section.require(
+            attempt_timeout <= creation_timeout,
+            "`providers.creation_timeout` is shorter than `providers.attempt_timeout`",
+            "the time of an attempt or more",
+        );
         Self {
             attempt_timeout,
+            creation_timeout,
             retries: section.setting_or("retries", &Count { min: 0, max: 2 }, defaults.retries),
             concurrency: section.setting_or("concurrency", &Count { min: 1, max: 4096 }, defaults.concurrency),
             breaker: section.table("breaker", |breaker| {

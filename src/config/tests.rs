@@ -153,6 +153,7 @@ fn defaults_are_the_contracts() {
     assert_eq!(config.server.transport, Transport::Plain);
     assert_eq!(config.server.request_deadline, Duration::from_secs(10));
     assert_eq!(config.providers.attempt_timeout, Duration::from_secs(3));
+    assert_eq!(config.providers.creation_timeout, Duration::from_secs(30));
     assert_eq!(config.providers.retries, 2);
     assert_eq!(config.providers.aws, Default::default());
     assert_eq!(config.providers.azure, Default::default());
@@ -330,6 +331,11 @@ fn contradictions_between_settings_are_mistakes() {
         &[],
     );
     assert!(line.starts_with("3:1: `providers.attempt_timeout` is longer"), "{line}");
+    let line = only_mistake(
+        &format!("{MINIMAL}providers.attempt_timeout = \"3s\"\nproviders.creation_timeout = \"2s\"\n"),
+        &[],
+    );
+    assert!(line.starts_with("2:1: `providers.creation_timeout` is shorter"), "{line}");
 }
 
 #[test]

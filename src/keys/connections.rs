@@ -160,8 +160,10 @@ impl Factories {
     /// The installation's limits, with the connection's own timeouts where it sets them.
     fn limits(&self, timeouts: Timeouts) -> PipelineConfig {
         let own = timeouts.attempt_ms.map(|millis| Duration::from_millis(millis.into()));
+        let attempt_timeout = own.unwrap_or(self.pipeline.attempt_timeout);
         PipelineConfig {
-            attempt_timeout: own.unwrap_or(self.pipeline.attempt_timeout),
+            attempt_timeout,
+            creation_timeout: self.pipeline.creation_timeout.max(attempt_timeout),
             ..self.pipeline.clone()
         }
     }

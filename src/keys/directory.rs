@@ -56,18 +56,18 @@ pub struct Directory {
     names: Names,
     connections: LoadingCache<ConnectionId, Arc<ConnectionEntry>>,
     secrets: LoadingCache<TenantId, Arc<TenantSecrets>>,
-    reserved: DashSet<(TenantId, String)>,
+    reserved: Arc<DashSet<(TenantId, String)>>,
     unstored_disables: Unstored<Key>,
     unstored_severs: Unstored<Connection>,
 }
 
 /// A name that a key is being made under; free again when dropped.
-pub struct Reserved<'a> {
-    names: &'a DashSet<(TenantId, String)>,
+pub struct Reserved {
+    names: Arc<DashSet<(TenantId, String)>>,
     name: (TenantId, String),
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reserved {
     fn drop(&mut self) {
         self.names.remove(&self.name);
     }
@@ -83,7 +83,7 @@ impl Directory {
             names: Names::new(capacity.names),
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
-            reserved: DashSet::new(),
+            reserved: Arc::default(),
             unstored_disables: Unstored::default(),
             unstored_severs: Unstored::default(),
         }
@@ -180,10 +180,10 @@ impl Directory {
     }
 
     /// Reserves a name while a key is made under it; `None` when another request has reserved it.
-    pub fn reserve_name(&self, tenant: TenantId, name: &str) -> Option<Reserved<'_>> {
+    pub fn reserve_name(&self, tenant: TenantId, name: &str) -> Option<Reserved> {
         let name = (tenant, name.to_owned());
         self.reserved.insert(name.clone()).then(|| Reserved {
-            names: &self.reserved,
+            names: Arc::clone(&self.reserved),
             name,
         })
     }

@@ -22,7 +22,7 @@ mod view;
 mod wraps;
 
 pub use connections::Factories;
-pub use directory::{Capacity, Directory};
+pub use directory::{Capacity, Directory, Reserved};
 pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry};
 pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};

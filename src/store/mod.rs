@@ -30,7 +30,7 @@ mod urgent;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    ConnectionId, InstallationId, KeyId, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
+    ConnectionId, InstallationId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
 pub use change_context::{Change, CreationMark, CredentialRef};
@@ -221,6 +221,8 @@ pub trait Reads: Send + Sync {
     async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
     /// A creation that has begun.
     async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError>;
+    /// The latest creation that has begun of a key of this name and specification through a connection.
+    async fn creation_of_key(&self, tenant: TenantId, name: &str, connection: ConnectionId, spec: KeySpec) -> Result<Creation, StoreError>;
     /// Creations that are due at `now` (Unix microseconds), of each tenant the earliest due; otherwise as
     /// [`Reads::rotating_keys`].
     async fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError>;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::{
-    ConnectionId, Error, InstallationId, KeyId, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
+    ConnectionId, Error, InstallationId, KeyId, KeySpec, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -147,6 +147,7 @@ forward! {
     fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError>;
     fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
     fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError>;
+    fn creation_of_key(&self, tenant: TenantId, name: &str, connection: ConnectionId, spec: KeySpec) -> Result<Creation, StoreError>;
     fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError>;
 }
 

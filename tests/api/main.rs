@@ -63,6 +63,8 @@ mod under_way;
 mod way;
 #[cfg(feature = "testkit")]
 mod wrap_limit;
+#[cfg(feature = "testkit")]
+mod young;
 
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");

@@ -27,11 +27,15 @@ pub fn trials() -> Vec<Trial> {
             || run(looked_again()),
         ),
         Trial::test("creations::a_repetition_after_the_end_gets_the_same_key", || run(repeated())),
+        Trial::test("creations::the_next_try_of_the_same_name_takes_up_what_the_first_one_made", || {
+            run(next_try())
+        }),
+        Trial::test("creations::the_next_try_after_the_end_is_told_once", || run(told_once())),
     ]
 }
 
 /// Makes every creation due, as it is a minute after its begin.
-async fn let_be_due(gateway: &Gateway) {
+pub async fn let_be_due(gateway: &Gateway) {
     let mut store = store(&gateway.data()).await;
     sqlx::query("UPDATE creations SET due = 0")
         .execute(&mut store)
@@ -41,9 +45,10 @@ async fn let_be_due(gateway: &Gateway) {
 }
 
 /// The ids under which creations were begun that have not ended.
-async fn begun(gateway: &Gateway) -> Vec<String> {
+pub async fn begun(gateway: &Gateway) -> Vec<String> {
     let mut store = store(&gateway.data()).await;
-    let begun = sqlx::query_scalar("SELECT lower(hex(made_as)) FROM creations ORDER BY begun")
+    // What is finished and not told yet is due in a day.
+    let begun = sqlx::query_scalar("SELECT lower(hex(made_as)) FROM creations WHERE due < begun + 3600000000 ORDER BY begun")
         .fetch_all(&mut store)
         .await
         .expect("the rows");
@@ -52,7 +57,7 @@ async fn begun(gateway: &Gateway) -> Vec<String> {
 }
 
 /// Waits until every creation has ended.
-async fn until_ended(gateway: &Gateway) {
+pub async fn until_ended(gateway: &Gateway) {
     let until = Instant::now() + PATIENCE;
     loop {
         let left = begun(gateway).await;
@@ -65,7 +70,7 @@ async fn until_ended(gateway: &Gateway) {
 }
 
 /// Sends a request whose answer gets lost, and checks what is recorded. Returns the outcome's record.
-async fn lose(gateway: &Gateway, client: &Client, path: &str, body: &Value, code: &str) -> Value {
+pub async fn lose(gateway: &Gateway, client: &Client, path: &str, body: &Value, code: &str) -> Value {
     let answer = client.post(path, body).await;
     assert_eq!(answer.body["code"], code, "{}", answer.text);
     let outcome = outcome(gateway, &answer);
@@ -80,7 +85,7 @@ fn found_out(gateway: &Gateway, key: &Value) -> Value {
     all.iter().rfind(own).cloned().unwrap_or(Value::Null)
 }
 
-fn new_key(name: &str, connection: &str) -> Value {
+pub fn new_key(name: &str, connection: &str) -> Value {
     json!({"name": name, "connection": connection})
 }
 
@@ -197,13 +202,14 @@ async fn reported() {
     let (gateway, started, client) = world(&service).await;
     for (connection, from) in [("vault", "on-aws"), ("aws", "on-vault")] {
         let (name, moved) = (format!("new-{connection}"), format!("/v1/keys/{from}/rotate"));
+        let elsewhere = if connection == "vault" { "aws" } else { "vault" };
         let (create, to) = (new_key(&name, connection), json!({"connection": connection}));
         service.lose(Some(Loss::Closed));
         let lost = lose(&gateway, &client, "/v1/keys", &create, "provider_unavailable").await;
         let lost_move = lose(&gateway, &client, &moved, &to, "provider_unavailable").await;
         service.lose(None);
-        // Without an idempotency key, the same requests are others.
-        let other = client.post("/v1/keys", &create).await.expect_status(201);
+        // Through another connection, and without an idempotency key, the requests are others.
+        let other = client.post("/v1/keys", &new_key(&name, elsewhere)).await.expect_status(201);
         client.post(&moved, &to).await.expect_status(200);
         let_be_due(&gateway).await;
         until_ended(&gateway).await;
@@ -298,5 +304,66 @@ async fn repeated() {
         }
         assert_eq!(service.keys(), made, "{connection}: the repetition made another key");
         assert!(begun(&gateway).await.is_empty());
+    }
+}
+
+/// Repetitions without an idempotency key: tenant and name say that they are the same.
+async fn next_try() {
+    for (loss, code) in LOSSES {
+        for restart in [false, true] {
+            let service = Service::start().await;
+            let (gateway, mut started, mut client) = world(&service).await;
+            let made = service.keys();
+            for (at, connection) in (1..).zip(["vault", "aws"]) {
+                let name = format!("new-{connection}");
+                service.lose(Some(loss));
+                let lost = lose(&gateway, &client, "/v1/keys", &new_key(&name, connection), code).await;
+                service.lose(None);
+                if restart {
+                    started.kill();
+                    started = gateway.serve(&service.tune());
+                    client = started.tenant("acme");
+                }
+                let key = client.post("/v1/keys", &new_key(&name, connection)).await.expect_status(201);
+                assert_eq!(key["id"], lost["change"]["id"], "the id was drawn once");
+                assert_eq!(service.keys(), made + at, "{connection}: the next try made another key");
+                assert!(begun(&gateway).await.is_empty(), "the creation has ended");
+                let again = client.post("/v1/keys", &new_key(&name, connection)).await;
+                again.expect_problem(409, "already_exists");
+            }
+        }
+    }
+}
+
+async fn told_once() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = world(&service).await;
+    for connection in ["vault", "aws"] {
+        let name = format!("new-{connection}");
+        let create = new_key(&name, connection);
+        service.lose(Some(Loss::Closed));
+        let lost = lose(&gateway, &client, "/v1/keys", &create, "provider_unavailable").await;
+        service.lose(None);
+        let_be_due(&gateway).await;
+        until_ended(&gateway).await;
+        let made = service.keys();
+        // Another request of that name is none of it.
+        let mut labelled = create.clone();
+        labelled["labels"] = json!({"team": "other"});
+        client.post("/v1/keys", &labelled).await.expect_problem(409, "already_exists");
+        let key = client.post("/v1/keys", &create).await.expect_status(201);
+        assert_eq!(key["id"], lost["change"]["id"]);
+        client.post("/v1/keys", &create).await.expect_problem(409, "already_exists");
+        // A key that was detached since is not taken up.
+        service.lose(Some(Loss::Closed));
+        let second = new_key(&format!("{name}-2"), connection);
+        let lost = lose(&gateway, &client, "/v1/keys", &second, "provider_unavailable").await;
+        service.lose(None);
+        let_be_due(&gateway).await;
+        until_ended(&gateway).await;
+        assert_eq!(client.delete(&format!("/v1/keys/{name}-2")).await.status, 204);
+        let other = client.post("/v1/keys", &second).await.expect_status(201);
+        assert_ne!(other["id"], lost["change"]["id"]);
+        assert_eq!(service.keys(), made + 2);
     }
 }

@@ -23,6 +23,7 @@ mod full;
 mod held;
 mod keep;
 mod kill;
+mod late;
 mod lifted;
 mod load;
 mod media;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(answers::trials());
     trials.extend(creations::trials());
+    trials.extend(late::trials());
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());
     trials.extend(disagree::trials());

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use claviger_test_support::Tune;
 use parking_lot::Mutex;
@@ -11,6 +12,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+/// 32 zero bytes.
+const ZEROS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const ACCOUNT: &str = "arn:aws:kms:eu-central-1:111122223333:key";
 
 /// How the answers to changes get lost.
@@ -38,6 +41,14 @@ struct State {
     changes: usize,
     /// All calls.
     calls: usize,
+    /// How long the service takes for a change.
+    slow: Duration,
+    /// For how many reads a new key is not found.
+    hides: usize,
+    /// The reads that did not find a new key.
+    hidden: usize,
+    /// The calls that enabled or disabled a key.
+    switches: Vec<String>,
 }
 
 struct Key {
@@ -45,6 +56,10 @@ struct Key {
     /// How many of them the service shows.
     shown: usize,
     description: String,
+    /// Unix seconds.
+    created: u64,
+    /// How many reads do not find it yet.
+    hidden: usize,
 }
 
 /// The service, at an address on loopback.
@@ -80,6 +95,8 @@ impl Service {
             .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
             .set("CLAVIGER_PROVIDERS__AWS__KMS_ENDPOINT", &url)
             .set("CLAVIGER_PROVIDERS__AWS__STS_ENDPOINT", url)
+            // As long as an attempt.
+            .set("CLAVIGER_PROVIDERS__CREATION_TIMEOUT", "3s")
     }
 
     /// The bodies of connections to it, by provider.
@@ -106,6 +123,26 @@ impl Service {
     /// From now on it answers no call, or those that do not get lost.
     pub fn set_down(&self, down: bool) {
         self.state.lock().down = down;
+    }
+
+    /// From now on, changes are answered after so long.
+    pub fn slow(&self, by: Duration) {
+        self.state.lock().slow = by;
+    }
+
+    /// From now on, the first `reads` of each new key do not find it.
+    pub fn hide_new_keys(&self, reads: usize) {
+        self.state.lock().hides = reads;
+    }
+
+    /// How many reads did not find a new key.
+    pub fn hidden(&self) -> usize {
+        self.state.lock().hidden
+    }
+
+    /// The calls that enabled or disabled a key, in their order.
+    pub fn switches(&self) -> Vec<String> {
+        self.state.lock().switches.clone()
     }
 
     /// How many keys it has.
@@ -175,6 +212,10 @@ impl Service {
                 "" => self.vault(method, path),
                 target => self.aws(target, &body),
             };
+            let slow = self.state.lock().slow;
+            if changes && !slow.is_zero() {
+                tokio::time::sleep(slow).await;
+            }
             let loss = self.state.lock().loss.filter(|_| changes);
             let (status, body) = match loss {
                 None => (status, body),
@@ -200,6 +241,9 @@ impl Service {
                 _ => (false, 400, json!({"errors": ["wrapping token is not valid or does not exist"]})),
             };
         };
+        if method == "GET" && self.hides_key(name) {
+            return (false, 404, json!({"errors": []}));
+        }
         match (method, name.strip_suffix("/rotate")) {
             ("GET", _) => match self.state.lock().keys.get(name) {
                 Some(key) => (false, 200, json!({"data": transit(key.versions)})),
@@ -213,6 +257,9 @@ impl Service {
     /// As [`Service::vault`], of AWS's. A rotation shows later.
     fn aws(&self, target: &str, body: &Value) -> (bool, u16, Value) {
         let id = body["KeyId"].as_str().and_then(|id| id.rsplit('/').next()).unwrap_or_default();
+        if self.hides_key(id) {
+            return (false, 400, json!({"__type": "NotFoundException", "message": "Key does not exist"}));
+        }
         match target {
             "CreateKey" => {
                 let id = format!("00000000-0000-4000-8000-{:012}", self.keys());
@@ -221,7 +268,15 @@ impl Service {
                 (changes, status, self.metadata(&id))
             }
             "RotateKeyOnDemand" => self.change(id, "", 1),
+            "DisableKey" | "EnableKey" => {
+                self.state.lock().switches.push(target.to_owned());
+                (true, 200, json!({}))
+            }
             "DescribeKey" => (false, 200, self.metadata(id)),
+            "GenerateDataKey" => {
+                let body = json!({"KeyId": format!("{ACCOUNT}/{id}"), "CiphertextBlob": "QUFBQQ==", "Plaintext": ZEROS});
+                (false, 200, body)
+            }
             "ListKeys" => {
                 let ids: Vec<String> = self.state.lock().keys.keys().cloned().collect();
                 let keys: Vec<Value> = ids
@@ -241,12 +296,25 @@ impl Service {
     }
 
     fn metadata(&self, id: &str) -> Value {
-        let description = self.state.lock().keys.get(id).map(|key| key.description.clone());
+        let key = self.state.lock().keys.get(id).map(|key| (key.description.clone(), key.created));
+        let (description, created) = key.unwrap_or_default();
         json!({"KeyMetadata": {
-            "KeyId": id, "Arn": format!("{ACCOUNT}/{id}"), "CreationDate": 1_700_000_000, "Enabled": true, "Description": description,
+            "KeyId": id, "Arn": format!("{ACCOUNT}/{id}"), "CreationDate": created, "Enabled": true, "Description": description,
             "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": "Enabled", "KeyManager": "CUSTOMER", "KeySpec": "SYMMETRIC_DEFAULT",
             "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
         }})
+    }
+
+    /// Whether a read does not find a new key yet. Counts it.
+    fn hides_key(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        let hides = state.keys.get_mut(name).is_some_and(|key| {
+            let hides = key.hidden > 0;
+            key.hidden = key.hidden.saturating_sub(1);
+            hides
+        });
+        state.hidden += usize::from(hides);
+        hides
     }
 
     /// Makes a key, or adds versions to it, unless it refuses.
@@ -258,6 +326,8 @@ impl Service {
                 versions: 1,
                 shown: 1,
                 description: description.to_owned(),
+                created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                hidden: state.hides,
             };
             state.keys.entry(name.to_owned()).or_insert(new).versions += more;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_kms::types::{KeyMetadata, KeyUsageType, Tag};
+use claviger_provider::kit::appearance::until_found;
 use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
@@ -22,6 +23,8 @@ const MAX_PAGES: usize = 10;
 /// of the pipeline's; a rotation that takes longer is seen at the next description.
 const ROTATION_WAIT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long after a key's creation a list may lack it.
+const LISTED_WITHIN: Duration = Duration::from_secs(2);
 /// How many keys are asked for at once when one is searched.
 const AT_ONCE: usize = 16;
 const FIND: &str = "An earlier attempt of this request may have created a KMS key. To find it, the connection's identity needs kms:ListKeys; or look for \
@@ -33,7 +36,7 @@ impl Kms {
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<Key, Error> {
         let spec = request.spec;
         if request.repeated
-            && let Some(key) = self.find_made(cx, request).await?
+            && let Some(key) = self.find_made_lately(cx, request).await?
         {
             return Ok(key);
         }
@@ -50,6 +53,22 @@ impl Kms {
             return Err(CallError::MalformedResponse("key").into_error("CreateKey"));
         }
         Ok(key)
+    }
+
+    /// A key that was just created, once KMS finds it. The response to the creation has all that is needed, so it is
+    /// not decisive whether the identity may describe keys, or whether the key is found in time.
+    pub(crate) async fn found(&self, cx: &OpContext, created: Key) -> Key {
+        let found = until_found(cx, || self.look_up(cx, &created.arn)).await;
+        found.unwrap_or(created)
+    }
+
+    /// As [`Self::find_made`], of a request that may have been sent a moment ago.
+    async fn find_made_lately(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<Key>, Error> {
+        if let Some(key) = self.find_made(cx, request).await? {
+            return Ok(Some(key));
+        }
+        sleep(LISTED_WITHIN).await;
+        self.find_made(cx, request).await
     }
 
     /// The key that was created for this request, if there is one.

@@ -282,7 +282,10 @@ impl Provider for AwsProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match &request.adopt {
             Some(name) => adopt(&self.kms, self.proof, cx, name, request.key_id).await,
-            None => Ok(self.kms.create(cx, request).await?.describe(&[])),
+            None => {
+                let created = self.kms.create(cx, request).await?;
+                Ok(self.kms.found(cx, created).await.describe(&[]))
+            }
         }
     }
 

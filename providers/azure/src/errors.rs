@@ -102,6 +102,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether the key's version is disabled, and the call not permitted for it.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.code == "KeyDisabled"
+    }
+}
+
 impl call_error::Refusal for Refusal {
     const PROVIDER: ProviderKind = ProviderKind::Azure;
     const LOGIN: &'static str = "get a token";

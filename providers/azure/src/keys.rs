@@ -190,36 +190,57 @@ impl Key {
 
     /// The gateway's description of it, with all versions.
     pub(crate) fn describe(&self, vault: &Vault, versions: Vec<KeyVersion>) -> KeyDescription {
-        let id = vault.id(&self.name);
-        let is_current = |version: &KeyVersion| version.version == self.current.version;
-        let mut versions = versions;
-        // The list is eventually consistent.
-        if !versions.iter().any(is_current) {
-            versions.push(self.current.clone());
-        }
-        // Azure's list has no order, and its times are whole seconds.
-        versions.sort_by(|one, other| {
-            let rank = |version: &KeyVersion| (version.created, is_current(version));
-            rank(one)
-                .cmp(&rank(other))
-                .then_with(|| one.version.as_str().cmp(other.version.as_str()))
-        });
-        let primary = versions.iter().position(is_current).unwrap_or_default();
-        let version = |version: &KeyVersion| VersionDescription {
-            key: ProviderKeyRef {
-                id: id.clone(),
-                version: version.version.as_str().to_owned(),
-            },
-            state: version.state(),
-            created: version.created,
-        };
-        KeyDescription {
+        describe(vault, &self.name, self.spec, self.exposure(), &self.current, versions)
+    }
+}
+
+/// The description of a key that the vault does not describe, because its current version is disabled: that is the
+/// newest one. `None` if there is no version.
+pub(crate) fn describe_disabled(vault: &Vault, name: &KeyName, spec: KeySpec, versions: Vec<KeyVersion>) -> Option<KeyDescription> {
+    let newest = versions
+        .iter()
+        .filter(|version| !version.enabled)
+        .max_by(|one, other| (one.created, one.version.as_str()).cmp(&(other.created, other.version.as_str())))?
+        .clone();
+    Some(describe(vault, name, spec, Exposure::NONE, &newest, versions))
+}
+
+fn describe(
+    vault: &Vault,
+    name: &KeyName,
+    spec: KeySpec,
+    exposure: Exposure,
+    current: &KeyVersion,
+    mut versions: Vec<KeyVersion>,
+) -> KeyDescription {
+    let id = vault.id(name);
+    let is_current = |version: &KeyVersion| version.version == current.version;
+    // The list is eventually consistent.
+    if !versions.iter().any(is_current) {
+        versions.push(current.clone());
+    }
+    // Azure's list has no order, and its times are whole seconds.
+    versions.sort_by(|one, other| {
+        let rank = |version: &KeyVersion| (version.created, is_current(version));
+        rank(one)
+            .cmp(&rank(other))
+            .then_with(|| one.version.as_str().cmp(other.version.as_str()))
+    });
+    let primary = versions.iter().position(is_current).unwrap_or_default();
+    let version = |version: &KeyVersion| VersionDescription {
+        key: ProviderKeyRef {
             id: id.clone(),
-            spec: self.spec,
-            state: self.current.state(),
-            versions: versions.iter().map(version).collect(),
-            primary,
-            exposure: self.exposure(),
-        }
+            version: version.version.as_str().to_owned(),
+        },
+        state: version.state(),
+        created: version.created,
+    };
+    KeyDescription {
+        id: id.clone(),
+        spec,
+        state: current.state(),
+        versions: versions.iter().map(version).collect(),
+        primary,
+        exposure,
     }
 }

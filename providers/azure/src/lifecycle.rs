@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use azure_security_keyvault_keys::models::{CreateKeyParameters, Key as AzureKey, KeyType};
+use claviger_provider::kit::appearance::until_found;
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId, oaep};
 
 use crate::client::{Client, enabled_attributes};
 use crate::cloud::Service;
 use crate::errors::{CallError, fault};
-use crate::keys::{Key, KeyVersion};
+use crate::keys::{Key, KeyVersion, describe_disabled};
 use crate::names::{KeyName, TENANT_TAG};
 use crate::wrap_algorithm::key_operations;
 
@@ -52,11 +53,21 @@ impl Client {
         Ok(versions)
     }
 
-    /// Describes a key with all its versions.
-    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName) -> Result<KeyDescription, Error> {
-        let key = self.key(cx, name, "describe").await?;
-        let versions = self.versions(cx, &key.name, "describe").await?;
-        Ok(key.describe(&self.vault, versions))
+    /// Describes a key of this specification with all its versions.
+    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, spec: KeySpec) -> Result<KeyDescription, Error> {
+        let operation = "describe";
+        match self.api.get_key(cx, name, None).await {
+            Ok(described) => {
+                let key = self.parse(Ok(described), name, operation)?;
+                let versions = self.versions(cx, &key.name, operation).await?;
+                Ok(key.describe(&self.vault, versions))
+            }
+            Err(refused) if is_disabled(&refused) => {
+                let versions = self.versions(cx, name, operation).await?;
+                describe_disabled(&self.vault, name, spec, versions).ok_or_else(|| refused.into_error(operation))
+            }
+            Err(error) => Err(self.key_error(cx, error, name, operation).await),
+        }
     }
 
     const fn key_type(&self, spec: KeySpec) -> KeyType {
@@ -103,9 +114,12 @@ impl Client {
         };
         let created = self.api.create_key(cx, &name, parameters).await;
         let key = self.parse(created, &name, operation)?;
+        let described = || async { self.api.get_key(cx, &name, None).await.map_err(|error| error.into_error(operation)) };
+        // The response has all that is needed, so a vault whose servers do not all know the key yet fails nothing.
+        let _shown = until_found(cx, described).await;
         let versions = self.versions(cx, &name, operation).await?;
         // Another caller created it between the two calls.
-        if versions.len() > 1 {
+        if versions.len() > 1 && !request.repeated {
             return Err(fault(ErrorKind::Conflict, operation));
         }
         if key.spec != spec {
@@ -197,35 +211,89 @@ impl Client {
     /// Enables or disables a key. Azure does so by version: disabling marks and disables all
     /// enabled versions; enabling enables the marked ones and the current one.
     pub(crate) async fn set_enabled(&self, cx: &OpContext, name: &KeyName, enabled: bool) -> Result<(), Error> {
-        let operation = if enabled { "enable a key" } else { "disable a key" };
-        let key = self.key(cx, name, operation).await?;
+        match enabled {
+            true => self.enable(cx, name).await,
+            false => self.disable(cx, name).await,
+        }
+    }
+
+    async fn disable(&self, cx: &OpContext, name: &KeyName) -> Result<(), Error> {
+        let operation = "disable a key";
         let mut versions = self.versions(cx, name, operation).await?;
-        let is_current = |version: &KeyVersion| version.version == key.current.version;
+        let current = match self.api.get_key(cx, name, None).await {
+            Ok(described) => self.parse(Ok(described), name, operation)?.current,
+            // It is disabled already; older versions may not be.
+            Err(refused) if is_disabled(&refused) => match versions.iter().max_by_key(|version| version.created) {
+                Some(newest) => newest.clone(),
+                None => return Err(refused.into_error(operation)),
+            },
+            Err(error) => return Err(self.key_error(cx, error, name, operation).await),
+        };
+        let is_current = |version: &KeyVersion| version.version == current.version;
         if !versions.iter().any(is_current) {
-            versions.push(key.current.clone());
+            versions.push(current.clone());
         }
         // The version that wraps is first, in case another one fails.
         versions.sort_by_key(|version| !is_current(version));
-        for mut version in versions {
-            let marked = version.tags.contains_key(DISABLED_TAG);
-            let change = match enabled {
-                true => !version.enabled && (marked || is_current(&version)),
-                false => version.enabled,
-            };
-            if !change {
-                continue;
-            }
-            match enabled {
-                true => drop(version.tags.remove(DISABLED_TAG)),
-                false => drop(version.tags.insert(DISABLED_TAG.to_owned(), "true".to_owned())),
-            }
-            let changed = self.api.set_enabled(cx, name, &version.version, enabled, version.tags).await;
-            if let Err(error) = changed {
-                return Err(self.key_error(cx, error, name, operation).await);
-            }
+        for version in versions.into_iter().filter(|version| version.enabled) {
+            self.switch(cx, name, version, false).await?;
         }
         Ok(())
     }
+
+    /// The versions are listed first, because a vault may refuse to describe a disabled key.
+    async fn enable(&self, cx: &OpContext, name: &KeyName) -> Result<(), Error> {
+        let operation = "enable a key";
+        let (mut marked, mut others): (Vec<_>, Vec<_>) = self
+            .versions(cx, name, operation)
+            .await?
+            .into_iter()
+            .filter(|version| !version.enabled)
+            .partition(|version| version.tags.contains_key(DISABLED_TAG));
+        // The newest first: it is the one that wraps.
+        for versions in [&mut marked, &mut others] {
+            versions.sort_by_key(|version| std::cmp::Reverse(version.created));
+        }
+        for version in marked {
+            self.switch(cx, name, version, true).await?;
+        }
+        let mut others = others.into_iter();
+        loop {
+            match self.api.get_key(cx, name, None).await {
+                Ok(described) => {
+                    let current = self.parse(Ok(described), name, operation)?.current;
+                    return match current.enabled {
+                        true => Ok(()),
+                        false => self.switch(cx, name, current, true).await,
+                    };
+                }
+                // The current version is disabled, and the answer does not say which it is: the newest. Azure's
+                // times are whole seconds, so there may be several.
+                Err(refused) if is_disabled(&refused) => match others.next() {
+                    Some(newest) => self.switch(cx, name, newest, true).await?,
+                    None => return Err(refused.into_error(operation)),
+                },
+                Err(error) => return Err(self.key_error(cx, error, name, operation).await),
+            }
+        }
+    }
+
+    async fn switch(&self, cx: &OpContext, name: &KeyName, mut version: KeyVersion, enabled: bool) -> Result<(), Error> {
+        let operation = if enabled { "enable a key" } else { "disable a key" };
+        match enabled {
+            true => drop(version.tags.remove(DISABLED_TAG)),
+            false => drop(version.tags.insert(DISABLED_TAG.to_owned(), "true".to_owned())),
+        }
+        match self.api.set_enabled(cx, name, &version.version, enabled, version.tags).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.key_error(cx, error, name, operation).await),
+        }
+    }
+}
+
+/// Whether a vault refuses a call because the key's version is disabled.
+fn is_disabled(error: &CallError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.is_disabled())
 }
 
 /// The error of an adoption whose owner is not proven by the key's tag.

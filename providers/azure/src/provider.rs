@@ -85,7 +85,7 @@ impl Provider for AzureProvider {
     }
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.0.described(cx, &self.0.name(&kek.key)?).await
+        self.0.described(cx, &self.0.name(&kek.key)?, kek.spec).await
     }
 
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use claviger_provider::kit::appearance::until_found;
 use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, KeyState, OpContext, TenantId};
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionState as State;
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, CryptoKeyVersionTemplate};
@@ -75,7 +76,7 @@ impl Client {
             return Err(CallError::MalformedResponse("key").into_error(operation));
         }
         loop {
-            let versions = self.versions(cx, &name, operation).await?;
+            let versions = until_found(cx, || self.versions(cx, &name, operation)).await?;
             let pending = versions.iter().all(|version| version.state == State::PendingGeneration);
             if !pending || Instant::now() >= until {
                 return created.describe(&versions);

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         keys::a_key_is_adopted_by_its_label_alone,
         keys::keys_that_do_not_fit_are_refused_with_what_does,
         keys::keys_of_every_protection_level_are_taken,
+        keys::a_new_key_is_waited_for_until_it_is_found,
         keys::a_rotation_at_google_is_seen,
         keys::a_version_that_google_still_makes_is_no_version,
         keys::a_disable_that_takes_its_time_is_a_disable,

@@ -52,6 +52,11 @@ pub enum Request {
         /// The key's id at the server.
         id: String,
     },
+    /// Hides each key that connections create from now on from the next calls with it.
+    HideNewKeys {
+        /// The number of calls that do not find it.
+        calls: u32,
+    },
     /// Adds a version to a key, as its owner may; older versions then no longer wrap.
     RotateKey {
         /// The key's id at the server.
@@ -207,6 +212,7 @@ fn execute(server: &FakeServer, request: Request) -> Response {
         Request::ResetJournal => server.faults().reset_journal(),
         Request::MakeKey { id } => server.make_key(&id),
         Request::RemoveKey { id } => server.remove_key(&id),
+        Request::HideNewKeys { calls } => server.hide_new_keys(calls),
         Request::RotateKey { id } => {
             if !server.rotate_key(&id) {
                 return refused("no such key".into());

@@ -143,6 +143,7 @@ impl FakeProvider {
     /// # Errors
     /// `KeyNotFound` or `KeyState` for a key that cannot be used.
     fn usable(&self, id: &str) -> Result<(Vec<Arc<XaesKey>>, String), Error> {
+        self.found(id)?;
         let keys = self.server.keys.lock();
         let key = keys.get(id).ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such key"))?;
         if key.broken {
@@ -155,6 +156,14 @@ impl FakeProvider {
                 Err(self.error(ErrorKind::KeyState, "the key is not enabled"))
             }
             KeyState::Destroyed => Err(self.error(ErrorKind::KeyNotFound, "the key is gone")),
+        }
+    }
+
+    /// Fails with `KeyNotFound` for a new key that this call does not find yet.
+    fn found(&self, id: &str) -> Result<(), Error> {
+        match self.server.hides(id) {
+            true => Err(self.error(ErrorKind::KeyNotFound, "no such key yet")),
+            false => Ok(()),
         }
     }
 
@@ -231,7 +240,7 @@ impl FakeProvider {
                     version: if self.unnamed() { String::new() } else { version.to_string() },
                 },
                 state: key.state,
-                created: Some(1_700_000_000),
+                created: Some(key.created),
             })
             .collect();
         Ok(KeyDescription {
@@ -380,7 +389,7 @@ impl Provider for FakeProvider {
                     match (keys.contains_key(&id), request.repeated) {
                         (true, true) => {}
                         (true, false) => return Err(self.error(ErrorKind::Conflict, "the key exists")),
-                        (false, _) => drop(keys.insert(id.clone(), FakeKey::new(&id))),
+                        (false, _) => drop(keys.insert(id.clone(), self.server.new_key(&id))),
                     }
                 }
                 self.description(&id)
@@ -391,7 +400,8 @@ impl Provider for FakeProvider {
 
     async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         self.declared(self.config.capabilities.create_key)?;
-        let act = |_| match self.description(&name_of_made_key(request)) {
+        let name = name_of_made_key(request);
+        let act = |_| match self.found(&name).and_then(|()| self.description(&name)) {
             Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
             described => described.map(Some),
         };
@@ -411,7 +421,10 @@ impl Provider for FakeProvider {
     }
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.serve(cx, "describe", |_| self.description(&kek.key.id)).await
+        self.serve(cx, "describe", |_| {
+            self.found(&kek.key.id).and_then(|()| self.description(&kek.key.id))
+        })
+        .await
     }
 
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use claviger_provider::xaes::{KEY_LEN, XaesKey};
 use claviger_provider::{Exposure, KeyState, Secret};
 use parking_lot::Mutex;
 
 use crate::Faults;
+
+/// When keys were created, in Unix seconds.
+const LONG_AGO: i64 = 1_700_000_000;
 
 /// The remote side: keys and faults. It stays when its connections end, as a real service does. Its
 /// keys live in memory.
@@ -16,6 +21,8 @@ pub struct FakeServer {
     faults: Arc<Faults>,
     pub(crate) keys: Mutex<HashMap<String, FakeKey>>,
     named: Mutex<HashMap<String, Arc<FakeServer>>>,
+    /// For how many calls a key that a connection creates is not found.
+    hides_new_keys: AtomicU32,
 }
 
 /// A key of the server.
@@ -31,6 +38,10 @@ pub(crate) struct FakeKey {
     /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
     /// and so on.
     pub(crate) origin: String,
+    /// Its creation in Unix seconds.
+    pub(crate) created: i64,
+    /// How many calls do not find it yet.
+    pub(crate) hidden: u32,
 }
 
 impl FakeServer {
@@ -58,6 +69,37 @@ impl FakeServer {
     /// Removes a key, as its owner may.
     pub fn remove_key(&self, id: &str) {
         self.keys.lock().remove(id);
+    }
+
+    /// The next `calls` with each key that connections create from now on do not find it, as at an eventually
+    /// consistent service. Such keys tell when they were created.
+    pub fn hide_new_keys(&self, calls: u32) {
+        self.hides_new_keys.store(calls, Ordering::SeqCst);
+    }
+
+    /// A key that a connection creates.
+    pub(crate) fn new_key(&self, origin: &str) -> FakeKey {
+        let (new, hidden) = (FakeKey::new(origin), self.hides_new_keys.load(Ordering::SeqCst));
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        match hidden {
+            0 => new,
+            _ => FakeKey {
+                created: i64::try_from(since).unwrap_or(i64::MAX),
+                hidden,
+                ..new
+            },
+        }
+    }
+
+    /// Whether a call does not find a key yet. Counts it.
+    pub(crate) fn hides(&self, id: &str) -> bool {
+        match self.keys.lock().get_mut(id) {
+            Some(key) if key.hidden > 0 => {
+                key.hidden -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Adds a version to a key, as its owner may; older versions then no longer wrap. Returns
@@ -99,6 +141,8 @@ impl FakeKey {
             newest_only: false,
             exposure: Exposure::NONE,
             origin: origin.to_owned(),
+            created: LONG_AGO,
+            hidden: 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Creates, adopts, describes and rotates keys.
 
+use claviger_provider::kit::appearance::until_found;
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, OpContext};
 
 use crate::client::{ApiResponse, Ignored, Request};
@@ -48,7 +49,8 @@ impl Transit {
         if existed && !request.repeated {
             return Err(fault(ErrorKind::Conflict, operation));
         }
-        self.described(cx, &name, kind).await
+        // A standby that serves reads, or another server behind the same address, has the key a moment later.
+        until_found(cx, || self.described(cx, &name, kind)).await
     }
 
     /// The key that is named after the request's id, if there is one.

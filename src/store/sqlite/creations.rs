@@ -1,6 +1,6 @@
 //! Creations of provider keys that have begun.
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{ConnectionId, KeyId, KeySpec, TenantId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, query};
 
@@ -51,6 +51,26 @@ pub(super) async fn one(store: &SqliteStore, tenant: TenantId, made_as: KeyId) -
         .bind(bytes(&made_as))
         .fetch_one(&mut *store.reader(tenant).await?)
         .await?;
+    read(&row)
+}
+
+pub(super) async fn of_key(
+    store: &SqliteStore,
+    tenant: TenantId,
+    name: &str,
+    connection: ConnectionId,
+    spec: KeySpec,
+) -> Result<Creation, StoreError> {
+    let row = query(
+        "SELECT * FROM creations WHERE tenant = ?1 AND json_extract(wanted, '$.key.name') = ?2 AND connection = ?3 AND spec = ?4 \
+         ORDER BY begun DESC LIMIT 1",
+    )
+    .bind(bytes(&tenant))
+    .bind(name)
+    .bind(bytes(&connection))
+    .bind(spec.as_str())
+    .fetch_one(&mut *store.reader(tenant).await?)
+    .await?;
     read(&row)
 }
 

@@ -1,7 +1,7 @@
 //! The reads, each forwarded to the statements of its table.
 
 use async_trait::async_trait;
-use claviger_provider::{ConnectionId, InstallationId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
+use claviger_provider::{ConnectionId, InstallationId, KeyId, KeySpec, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 
 use super::{
     SqliteStore, canaries, claims, connections, creations, declared, keys, positions, principals, sealed, tenants, tokens, transaction,
@@ -173,6 +173,10 @@ impl Reads for SqliteStore {
 
     async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError> {
         creations::one(self, tenant, made_as).await
+    }
+
+    async fn creation_of_key(&self, tenant: TenantId, name: &str, connection: ConnectionId, spec: KeySpec) -> Result<Creation, StoreError> {
+        creations::of_key(self, tenant, name, connection, spec).await
     }
 
     async fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError> {

@@ -10,6 +10,7 @@ use crate::support::{NONE, cases, connection, intent, key, labels, new_connectio
 
 cases! { contract:
     a_creation_lasts_until_a_change_ends_it,
+    a_key_s_creation_is_found_by_name_and_connection,
     those_that_are_due_are_listed_by_tenant,
     beyond_the_most_the_oldest_are_forgotten,
 }
@@ -71,6 +72,30 @@ async fn a_creation_lasts_until_a_change_ends_it(store: Arc<dyn Store>) {
             .unwrap();
         refused!(store.creation(ours, begun.made_as).await, StoreError::NotFound);
     }
+}
+
+async fn a_key_s_creation_is_found_by_name_and_connection(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let first = creation(ours, 5, wanted_key("k"));
+    let later = Creation {
+        connection: first.connection,
+        ..creation(ours, 6, wanted_key("k"))
+    };
+    let others = [
+        creation(ours, 7, wanted_key("other")),
+        creation(ours, 7, wanted_key("k")),
+        creation(ours, 7, Wanted::VersionAfter(1)),
+        creation(theirs, 7, wanted_key("k")),
+    ];
+    for begun in others.iter().chain([&first, &later]) {
+        store.mark_applied(begun.tenant, &NONE.beginning(begun.clone())).await.unwrap();
+    }
+    let found = async |name, spec| store.creation_of_key(ours, name, first.connection, spec).await;
+    assert_eq!(found("k", KeySpec::Aes256).await.unwrap(), later);
+    refused!(found("k", KeySpec::Rsa3072).await, StoreError::NotFound);
+    refused!(found("other", KeySpec::Aes256).await, StoreError::NotFound);
+    store.mark_applied(ours, &NONE.ending(later.made_as)).await.unwrap();
+    assert_eq!(found("k", KeySpec::Aes256).await.unwrap(), first);
 }
 
 async fn those_that_are_due_are_listed_by_tenant(store: Arc<dyn Store>) {

@@ -1,6 +1,8 @@
 //! Keys that are created, adopted, described and rotated.
 
-use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, Provider};
+use std::time::Duration;
+
+use claviger_provider::{ErrorKind, KeyId, KeyRequest, KeySpec, KeyState, OpContext, Provider};
 use serde_json::{Value, json};
 use wiremock::MockServer;
 
@@ -52,6 +54,7 @@ async fn a_key_is_made_with_the_tenants_tags() {
         .respond_with(answer(metadata(ARN, &json!({}))))
         .mount(&server)
         .await;
+    describe_key(&server).await;
     let key = connect(&server, access_key())
         .await
         .create_key(&cx(), &request(KeySpec::Aes256, None))
@@ -69,6 +72,73 @@ async fn a_key_is_made_with_the_tenants_tags() {
             "Tags": [{"TagKey": "claviger:tenant", "TagValue": TENANT.to_string()}, {"TagKey": "claviger:key", "TagValue": id}],
         })]
     );
+}
+
+/// KMS is eventually consistent: for some seconds, a server may not know a new key.
+#[tokio::test]
+async fn a_new_key_is_waited_for_until_it_is_found() {
+    let server = MockServer::start().await;
+    kms("CreateKey")
+        .respond_with(answer(metadata(ARN, &json!({}))))
+        .expect(1)
+        .mount(&server)
+        .await;
+    kms("DescribeKey")
+        .respond_with(refusal("NotFoundException"))
+        .up_to_n_times(3)
+        .mount(&server)
+        .await;
+    describe_key(&server).await;
+    let provider = connect(&server, access_key()).await;
+    let key = provider.create_key(&cx(), &request(KeySpec::Aes256, None)).await.unwrap();
+    assert_eq!(key.id, ARN);
+    assert_eq!(calls(&server, "DescribeKey").await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_new_key_that_is_not_found_in_time_or_not_to_be_described_is_created_all_the_same() {
+    for (code, least) in [("NotFoundException", 3), ("AccessDeniedException", 1)] {
+        let server = MockServer::start().await;
+        kms("CreateKey")
+            .respond_with(answer(metadata(ARN, &json!({}))))
+            .expect(1)
+            .mount(&server)
+            .await;
+        kms("DescribeKey").respond_with(refusal(code)).mount(&server).await;
+        let provider = connect(&server, access_key()).await;
+        let hasty = OpContext::for_system("test", TENANT, Duration::from_secs(2));
+        let key = provider.create_key(&hasty, &request(KeySpec::Aes256, None)).await.unwrap();
+        assert_eq!(key.id, ARN);
+        assert!(calls(&server, "DescribeKey").await.len() >= least, "{code}");
+    }
+}
+
+/// So is its list of keys: the next try must not make a second one.
+#[tokio::test]
+async fn a_repeated_creation_looks_twice_before_it_makes_another_key() {
+    let server = MockServer::start().await;
+    kms("ListKeys")
+        .respond_with(answer(json!({"Keys": [], "Truncated": false})))
+        .up_to_n_times(1)
+        .mount(&server)
+        .await;
+    let listed = json!({"KeyId": ARN.rsplit('/').next(), "KeyArn": ARN});
+    kms("ListKeys")
+        .respond_with(answer(json!({"Keys": [listed], "Truncated": false})))
+        .mount(&server)
+        .await;
+    let described = json!({"Description": format!("Claviger key {}", "05".repeat(16))});
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &described)))
+        .mount(&server)
+        .await;
+    let repeated = KeyRequest {
+        repeated: true,
+        ..request(KeySpec::Aes256, None)
+    };
+    let key = connect(&server, access_key()).await.create_key(&cx(), &repeated).await.unwrap();
+    assert_eq!(key.id, ARN);
+    assert!(calls(&server, "CreateKey").await.is_empty());
 }
 
 #[tokio::test]

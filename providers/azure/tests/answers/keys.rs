@@ -199,6 +199,53 @@ async fn enabling_leaves_alone_what_its_owner_disabled() {
     );
 }
 
+/// A vault may refuse to describe a disabled key. Its list of versions says enough.
+#[tokio::test]
+async fn a_key_is_enabled_where_a_disabled_one_is_not_described() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    bench.fake.access().hide_disabled(true);
+    let first = made(&provider, KeySpec::Aes256).await;
+    let second = kek(&provider.rotate(&cx(), &first).await.unwrap());
+    let dek = Secret::random(32);
+    let wrapped = [
+        provider.wrap_key(&cx(), &first, &dek, &context()).await.unwrap(),
+        provider.wrap_key(&cx(), &second, &dek, &context()).await.unwrap(),
+    ];
+    let state = || async { provider.describe(&cx(), &second).await.unwrap().state };
+    for _ in 0..2 {
+        provider.set_state(&cx(), &second, false).await.unwrap();
+        provider.set_state(&cx(), &second, false).await.unwrap();
+        assert_eq!(state().await, KeyState::Disabled);
+        provider.set_state(&cx(), &second, true).await.unwrap();
+        provider.set_state(&cx(), &second, true).await.unwrap();
+        assert_eq!(state().await, KeyState::Enabled);
+        for wrapped in &wrapped {
+            assert_eq!(provider.unwrap_key(&cx(), wrapped, &context()).await.unwrap(), dek);
+        }
+    }
+    // Disabled by its owner, without our mark.
+    let url = format!("{}/{}", second.key.id, second.key.version);
+    owner(&bench, "PATCH", &url, json!({"attributes": {"enabled": false}})).await;
+    provider.set_state(&cx(), &second, true).await.unwrap();
+    assert_eq!(state().await, KeyState::Enabled);
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped[1], &context()).await.unwrap(), dek);
+}
+
+#[tokio::test]
+async fn a_new_key_is_waited_for_until_it_is_found() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    bench.fake.switches().appearance.hide_new_keys(3);
+    let request = request(KeySpec::Aes256, None);
+    let key = kek(&provider.create_key(&cx(), &request).await.unwrap());
+    provider
+        .wrap_key(&cx(), &key, &Secret::random(32), &context())
+        .await
+        .expect("every server has it");
+    assert_eq!(requests(&bench, "POST", "/create"), 1);
+}
+
 /// Azure disables the versions of a key one by one, and each call may hang.
 #[tokio::test]
 async fn a_disable_that_takes_too_long_is_finished_by_the_next() {

@@ -9,9 +9,10 @@
 //! | `session` | where credentials come from | [`session`], [`secrets`] |
 //! | `client` | the one place that sends a call | [`session::Session::call`], [`crate::CallSink`], [`http`] |
 //! | `codes`, `errors` | what the service's codes mean; from a response to an error | [`meaning`], [`call_error`] |
-//! | `provider`, `lifecycle` | the operations | [`lengths`] |
+//! | `provider`, `lifecycle` | the operations | [`lengths`], [`appearance`] |
 //! | `probe`, `policy` | the check of a connection | [`probe`] |
 
+pub mod appearance;
 pub mod call_error;
 pub mod http;
 pub mod lengths;

@@ -31,6 +31,8 @@ pub struct PipelineConfig {
     pub concurrency: usize,
     /// The longest time of one attempt.
     pub attempt_timeout: Duration,
+    /// The longest time of a key's creation, which has one attempt.
+    pub creation_timeout: Duration,
     /// When and how often to retry.
     pub retry: RetryConfig,
     /// When to stop calling the provider.
@@ -41,11 +43,12 @@ pub struct PipelineConfig {
 }
 
 impl Default for PipelineConfig {
-    /// 64 operations at once, 3 s for an attempt, and the layers' own defaults.
+    /// 64 operations at once, 3 s for an attempt, 30 s for a creation, and the layers' own defaults.
     fn default() -> Self {
         Self {
             concurrency: 64,
             attempt_timeout: Duration::from_secs(3),
+            creation_timeout: Duration::from_secs(30),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
             owner_reads_messages: false,
@@ -65,6 +68,7 @@ pub struct Pipeline {
     gate: Arc<sever_gate::SeverGate>,
     login: Option<LoginReport>,
     owner_reads_messages: bool,
+    creation_timeout: Duration,
 }
 
 impl Pipeline {
@@ -79,7 +83,7 @@ impl Pipeline {
 
         // 7. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
         //    and the layers above see the timeout.
-        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout);
+        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout, config.creation_timeout);
 
         // 6. Inside the breaker, which counts a call and its retries as one. It asks the circuits before
         //    each retry, so that an open one also ends retries in progress.
@@ -111,6 +115,7 @@ impl Pipeline {
             gate,
             login: None,
             owner_reads_messages: config.owner_reads_messages,
+            creation_timeout: config.creation_timeout,
         }
     }
 
@@ -134,6 +139,11 @@ impl Pipeline {
     /// The supported operations and kinds of keys.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The longest time of a key's creation. A caller who waits less can let it go on.
+    pub const fn creation_timeout(&self) -> Duration {
+        self.creation_timeout
     }
 
     /// The state of the connection's circuit, for readiness and metrics; closed for a severed

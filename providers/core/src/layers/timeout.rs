@@ -13,15 +13,18 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The timeout of an attempt: the time until the deadline, at most `attempt`. The time for which it waits for
 /// the connection's login does not count: that is shared, and may take longer than one call. A check has
-/// all the time until the deadline, because it makes many calls, each with a limit of its own.
+/// all the time until the deadline, because it makes many calls, each with a limit of its own. The creation of
+/// a key, and the search for what one has made, have `creation`: a creation is not repeated, so one that is
+/// ended early is lost.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
+    creation: Duration,
 }
 
 impl AttemptTimeout {
-    pub(super) fn new(inner: Arc<dyn Call>, attempt: Duration) -> Self {
-        Self { inner, attempt }
+    pub(super) fn new(inner: Arc<dyn Call>, attempt: Duration, creation: Duration) -> Self {
+        Self { inner, attempt, creation }
     }
 }
 
@@ -38,6 +41,7 @@ impl Call for AttemptTimeout {
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let limit = match op {
             Op::Probe { .. } => cx.remaining(),
+            Op::CreateKey { .. } | Op::FindMade { .. } => self.creation.min(cx.remaining()),
             _ => self.attempt.min(cx.remaining()),
         };
         let timeout = || {
@@ -84,14 +88,16 @@ mod tests {
     use tokio::time::Instant;
 
     use super::AttemptTimeout;
-    use crate::layers::scripted::{Scripted, Step, cx, kek};
+
+    const CREATION: Duration = Duration::from_secs(30);
+    use crate::layers::scripted::{OwnedOp, Scripted, Step, all_ops, cx, kek};
     use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind};
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
         for (deadline, expected) in [(10, 3), (2, 2)] {
             let scripted = Arc::new(Scripted::new([Step::Hang]));
-            let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
+            let layer = AttemptTimeout::new(scripted, Duration::from_secs(3), CREATION);
             let start = Instant::now();
             let error = layer
                 .call(&cx(Duration::from_secs(deadline)), Op::Describe { kek: &kek() })
@@ -126,7 +132,7 @@ mod tests {
     async fn the_wait_for_a_login_ends_at_the_deadline_only() {
         let seconds = Duration::from_secs;
         for (login, response, ends) in [(5, 2, Ok(7)), (5, 4, Err(8)), (20, 0, Err(10))] {
-            let layer = AttemptTimeout::new(Arc::new(Waits(seconds(login), seconds(response))), seconds(3));
+            let layer = AttemptTimeout::new(Arc::new(Waits(seconds(login), seconds(response))), seconds(3), CREATION);
             let start = Instant::now();
             let result = layer.call(&cx(seconds(10)), Op::Describe { kek: &kek() }).await;
             let took = start.elapsed().as_secs();
@@ -137,14 +143,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_check_has_all_the_time_until_the_deadline() {
         let scripted = Arc::new(Scripted::new([Step::Take(Duration::from_secs(8))]));
-        let layer = AttemptTimeout::new(scripted, Duration::from_secs(3));
+        let layer = AttemptTimeout::new(scripted, Duration::from_secs(3), CREATION);
         layer.call(&cx(Duration::from_secs(9)), Op::Probe { keks: &[] }).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_creation_has_a_time_of_its_own() {
+        let all = all_ops();
+        for op in all.iter().map(OwnedOp::op) {
+            if !matches!(op, Op::CreateKey { .. } | Op::FindMade { .. }) {
+                continue;
+            }
+            for (deadline, expected) in [(60, 30), (10, 10)] {
+                let scripted = Arc::new(Scripted::new([Step::Hang]));
+                let layer = AttemptTimeout::new(scripted, Duration::from_secs(3), CREATION);
+                let start = Instant::now();
+                let error = layer.call(&cx(Duration::from_secs(deadline)), op).await.unwrap_err();
+                assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, expected));
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_after_the_deadline() {
         let scripted = Arc::new(Scripted::new([]));
-        let layer = AttemptTimeout::new(Arc::clone(&scripted) as Arc<dyn Call>, Duration::from_secs(3));
+        let layer = AttemptTimeout::new(Arc::clone(&scripted) as Arc<dyn Call>, Duration::from_secs(3), CREATION);
         let error = layer.call(&cx(Duration::ZERO), Op::Probe { keks: &[] }).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
         assert_eq!(scripted.calls(), 0);

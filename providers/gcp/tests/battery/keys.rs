@@ -158,6 +158,16 @@ pub async fn keys_of_every_protection_level_are_taken() {
     );
 }
 
+pub async fn a_new_key_is_waited_for_until_it_is_found() {
+    let server = Server::start().await;
+    let provider = server.connect().await;
+    server.fake.switches().appearance.hide_new_keys(3);
+    let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
+    let wrapped = provider.wrap_key(&cx(), &primary(&key), &Secret::random(32), &context()).await;
+    wrapped.expect("every server has it");
+    assert_eq!(server.fake.switches().journal.count("GET", "/cryptoKeyVersions"), 4);
+}
+
 pub async fn a_rotation_at_google_is_seen() {
     let server = Server::start().await;
     let provider = server.connect().await;

@@ -50,6 +50,8 @@ struct AccessState {
     strict: bool,
     /// Whether refusals carry the inner code of access policies instead of role assignments.
     by_policy: bool,
+    /// Whether a disabled version is not described.
+    hides_disabled: bool,
     /// The resource that challenges name, instead of the public cloud's.
     resource: Option<String>,
     issued: usize,
@@ -74,6 +76,8 @@ pub(crate) struct Setup {
     strict: Option<bool>,
     #[serde(default)]
     by_policy: Option<bool>,
+    #[serde(default)]
+    hide_disabled: Option<bool>,
     #[serde(default)]
     resource: Option<String>,
 }
@@ -116,6 +120,15 @@ impl Access {
         self.0.lock().by_policy = by_policy;
     }
 
+    /// Whether to refuse the description of a disabled version, which lists still have.
+    pub fn hide_disabled(&self, hide: bool) {
+        self.0.lock().hides_disabled = hide;
+    }
+
+    pub(crate) fn hides_disabled(&self) -> bool {
+        self.0.lock().hides_disabled
+    }
+
     /// Makes both services ask for tokens for this resource, as those of a private cloud do.
     pub fn ask_for(&self, resource: &str) {
         self.0.lock().resource = Some(resource.to_owned());
@@ -152,6 +165,9 @@ impl Access {
         }
         if let Some(by_policy) = setup.by_policy {
             self.by_policy(by_policy);
+        }
+        if let Some(hide) = setup.hide_disabled {
+            self.hide_disabled(hide);
         }
         if let Some(resource) = &setup.resource {
             self.ask_for(resource);

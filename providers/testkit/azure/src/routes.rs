@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::put;
 use axum::{Json, Router};
-use claviger_fake::Caller;
+use claviger_fake::{Caller, Hidden};
 use serde_json::{Map, Value, json};
 
 use crate::access::{DIRECTORY, Setup, permission_of, text};
@@ -185,6 +185,9 @@ async fn dispatch(fake: &Service, method: &Method, segments: &[&str], request: &
             let vaults = fake.vaults.lock();
             let key = vaults.key(&request.host, name)?;
             let version = key.version(segments.get(2).copied().unwrap_or_default())?;
+            if !version.enabled && fake.access.hides_disabled() {
+                return Err(Refusal::disabled("get"));
+            }
             Ok(ok(version.bundle(kid(&request.host, &key.name, &version.id))))
         }
         ("POST", ["keys", name, "create"]) => {
@@ -267,6 +270,7 @@ fn snapshot(key: &Key) -> Key {
         versions: key.versions.clone(),
         deleted: key.deleted,
         policy: None,
+        hidden: Hidden::default(),
     }
 }
 
@@ -396,7 +400,7 @@ async fn generate(kind: &str, size: Option<u64>, hsm: bool) -> Result<Material> 
 fn add(fake: &Service, request: &ApiRequest<'_>, name: &str, version: Version) -> Result<Response> {
     let id = version.id.clone();
     let mut vaults = fake.vaults.lock();
-    let key = vaults.add(&request.host, name, version, request.now)?;
+    let key = vaults.add(&request.host, name, version, request.now, &fake.switches.appearance)?;
     let version = key.version(&id)?;
     Ok(ok(version.bundle(kid(&request.host, &key.name, &id))))
 }

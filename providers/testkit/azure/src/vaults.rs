@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use claviger_fake::{Appearance, Hidden};
 use serde_json::{Map, Value, json};
 
 use crate::crypto::{Material, random_hex};
@@ -100,6 +101,8 @@ pub(crate) struct Key {
     pub(crate) deleted: Option<i64>,
     /// Its rotation policy, as the caller sent it.
     pub(crate) policy: Option<Value>,
+    /// The reads that do not find it yet.
+    pub(crate) hidden: Hidden,
 }
 
 impl Key {
@@ -158,7 +161,8 @@ impl Vaults {
     /// A key that is not deleted.
     pub(crate) fn key(&self, host: &str, name: &str) -> Result<&Key> {
         let key = self.0.get(&Self::at(host, name));
-        key.filter(|key| key.deleted.is_none()).ok_or_else(|| Refusal::not_found(name))
+        key.filter(|key| key.deleted.is_none() && !key.hidden.hides())
+            .ok_or_else(|| Refusal::not_found(name))
     }
 
     pub(crate) fn key_mut(&mut self, host: &str, name: &str) -> Result<&mut Key> {
@@ -184,13 +188,14 @@ impl Vaults {
     }
 
     /// Adds a version; creates the key with its first version.
-    pub(crate) fn add(&mut self, host: &str, name: &str, version: Version, now: i64) -> Result<&Key> {
+    pub(crate) fn add(&mut self, host: &str, name: &str, version: Version, now: i64, appearance: &Appearance) -> Result<&Key> {
         self.purge_due(now);
         let key = self.0.entry(Self::at(host, name)).or_insert_with(|| Key {
             name: name.to_owned(),
             versions: Vec::new(),
             deleted: None,
             policy: None,
+            hidden: appearance.of_new_key(),
         });
         if key.deleted.is_some() {
             return Err(Refusal::deleted(name));

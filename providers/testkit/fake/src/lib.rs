@@ -3,6 +3,7 @@
 //! on loopback over HTTP or HTTPS. For tests only; nothing here protects a secret. The crate's
 //! `README.md` describes the control endpoints.
 
+mod appearance;
 mod clock;
 mod faults;
 mod journal;
@@ -12,6 +13,7 @@ mod server;
 mod switches;
 mod tls;
 
+pub use appearance::{Appearance, Hidden};
 pub use clock::Clock;
 pub use faults::{Act, Fault, Faults};
 pub use journal::{Caller, Journal, RecordedRequest};

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream;
@@ -44,6 +44,7 @@ pub(crate) fn control(switches: Switches) -> Router {
         .route("/_fake/journal", get(journal).delete(clear_journal))
         .route("/_fake/faults", get(faults).put(set_faults))
         .route("/_fake/clock", post(advance))
+        .route("/_fake/appearance", put(hide_new_keys))
         .with_state(switches)
 }
 
@@ -73,6 +74,17 @@ struct Advance {
 
 async fn advance(State(switches): State<Switches>, Json(Advance { seconds }): Json<Advance>) -> StatusCode {
     switches.clock.advance(Duration::from_secs(seconds));
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HideNewKeys {
+    reads: u32,
+}
+
+async fn hide_new_keys(State(switches): State<Switches>, Json(HideNewKeys { reads }): Json<HideNewKeys>) -> StatusCode {
+    switches.appearance.hide_new_keys(reads);
     StatusCode::NO_CONTENT
 }
 

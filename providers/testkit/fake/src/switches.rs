@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Clock, Faults, Journal};
+use crate::{Appearance, Clock, Faults, Journal};
 
 /// The controls of a fake, shared between a test and the running fake.
 #[derive(Debug, Clone, Default)]
@@ -13,4 +13,6 @@ pub struct Switches {
     pub faults: Arc<Faults>,
     /// The fake's time.
     pub clock: Arc<Clock>,
+    /// When its new keys are found.
+    pub appearance: Arc<Appearance>,
 }

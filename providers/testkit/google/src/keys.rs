@@ -122,6 +122,7 @@ pub(crate) fn create(call: &Call<'_>, ring: &str) -> Result<Value, Refusal> {
         destroy_after: destroy_after(&body)?,
         import_only: body.switch("importOnly")?,
         versions: BTreeMap::new(),
+        hidden: call.service.appearance.of_new_key(),
     };
     let empty = call.query.get("skipInitialVersionCreation").is_some_and(|text| text == "true");
     if matches!(level, Level::External | Level::ExternalVpc) && !empty {

@@ -105,6 +105,7 @@ fn parts() -> (Switches, Arc<Service>) {
     let switches = Switches::default();
     let service = Service {
         clock: Arc::clone(&switches.clock),
+        appearance: Arc::clone(&switches.appearance),
         ..Service::default()
     };
     (switches, Arc::new(service))

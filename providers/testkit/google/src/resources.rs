@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use claviger_fake::Hidden;
 use serde_json::{Map, Value, json};
 
 use crate::json::{Algorithm, EnumStyle, ImportMethod, JobState, Level, Purpose, State, time};
@@ -99,6 +100,8 @@ pub(crate) struct Key {
     pub(crate) destroy_after: i64,
     pub(crate) import_only: bool,
     pub(crate) versions: BTreeMap<u32, Version>,
+    /// The reads that do not find it yet.
+    pub(crate) hidden: Hidden,
 }
 
 impl Key {
@@ -234,7 +237,7 @@ impl Resources {
     }
 
     pub(crate) fn key(&self, name: &KeyName) -> Result<&Key, Refusal> {
-        let found = self.ring(&name.ring)?.keys.get(&name.id);
+        let found = self.ring(&name.ring)?.keys.get(&name.id).filter(|key| !key.hidden.hides());
         found.ok_or_else(|| Refusal::not_found("CryptoKey", &name.full()))
     }
 

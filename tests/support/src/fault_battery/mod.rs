@@ -155,9 +155,9 @@ impl Bench {
             breaker,
             ..PipelineConfig::default()
         };
-        // A fake draws an RSA key for it, which may take longer than an attempt.
+        // A fake draws an RSA key for it, which may take longer than a creation usually does.
         let patient = PipelineConfig {
-            attempt_timeout: Duration::from_secs(60),
+            creation_timeout: Duration::from_secs(60),
             ..config.clone()
         };
         let patient = Pipeline::new(Arc::clone(&provider), &patient, SeverSwitch::default());

@@ -1,0 +1,82 @@
+//! Keys that were made a moment ago, which a provider may not find yet.
+
+use std::time::{Duration, Instant};
+
+use claviger_testkit::Fault;
+use claviger_testkit::control::Request;
+use serde_json::{Value, json};
+
+use crate::fake_world::{FakeWorld, adopt, connect};
+
+const DATA_KEYS: &str = "/v1/keys/orders/data-keys";
+const WRAP: &str = "/v1/keys/orders/wrap";
+const UNWRAP: &str = "/v1/unwrap";
+
+/// A world in which bank has made a key `orders` a moment ago, which the next `calls` do not find.
+async fn start(calls: u32) -> FakeWorld {
+    let world = FakeWorld::start().await;
+    connect(&world.bank, "first", "here", false).await;
+    world.at("here", Request::HideNewKeys { calls }).await;
+    let key = json!({"name": "orders", "connection": "first"});
+    world.bank.post("/v1/keys", &key).await.expect_status(201);
+    world
+}
+
+async fn data_key(world: &FakeWorld) -> Value {
+    world.bank.post(DATA_KEYS, &json!({})).await.expect_status(200)
+}
+
+#[tokio::test]
+async fn a_young_key_that_is_not_found_at_first_is_waited_for() {
+    let world = start(4).await;
+    let wraps = world.calls("here", "wrap_key").await;
+    let made = data_key(&world).await;
+    assert!(world.calls("here", "wrap_key").await > wraps + 1, "it was asked for again");
+    world.fault("here", "unwrap_key", Fault::KeyMissing, 3).await;
+    let opened = world
+        .bank
+        .post(UNWRAP, &json!({"wrapped": made["wrapped"]}))
+        .await
+        .expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+}
+
+#[tokio::test]
+async fn a_young_key_that_does_not_come_is_unavailable_and_not_gone() {
+    let world = start(1).await;
+    let made = data_key(&world).await;
+    let hasty = world.bank.clone().with_header("claviger-timeout", "2s");
+    for (op, path, body) in [
+        ("wrap_key", DATA_KEYS, json!({})),
+        ("wrap_key", WRAP, json!({"plaintext": "AAAA"})),
+        ("unwrap_key", UNWRAP, json!({"wrapped": made["wrapped"]})),
+    ] {
+        world.fault("here", op, Fault::KeyMissing, 1000).await;
+        let begin = Instant::now();
+        let answer = hasty.post(path, &body).await;
+        assert!(begin.elapsed() < Duration::from_secs(2), "{path}: an answer before the deadline");
+        assert_eq!(answer.header("retry-after"), "1");
+        let problem = answer.expect_problem(503, "provider_unavailable");
+        assert_eq!(problem["retryable"], true, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("a moment ago"), "{problem}");
+        world.at("here", Request::Clear).await;
+    }
+    // Its owner's disable is none of that, and is answered at once.
+    world.fault("here", "unwrap_key", Fault::KeyDisabled, 1).await;
+    let calls = world.calls("here", "unwrap_key").await;
+    let refused = world.bank.post(UNWRAP, &json!({"wrapped": made["wrapped"]})).await;
+    refused.expect_problem(409, "key_state");
+    assert_eq!(world.calls("here", "unwrap_key").await, calls + 1);
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_long_ago_is_gone_when_it_is_not_found() {
+    let world = start(0).await;
+    world.made("here", "theirs").await;
+    adopt(&world.bank, "old", "first", "theirs").await.expect_status(201);
+    world.at("here", Request::RemoveKey { id: "theirs".to_owned() }).await;
+    let calls = world.calls("here", "wrap_key").await;
+    let refused = world.bank.post("/v1/keys/old/data-keys", &json!({})).await;
+    refused.expect_problem(409, "key_state");
+    assert_eq!(world.calls("here", "wrap_key").await, calls + 1);
+}
