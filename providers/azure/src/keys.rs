@@ -142,6 +142,18 @@ impl Key {
         })
     }
 
+    /// A key by the list of its versions, for a vault that does not show a disabled version itself; the newest
+    /// one is the current one. `None` for an empty list.
+    pub(crate) fn listed(name: &KeyName, spec: KeySpec, versions: &[KeyVersion]) -> Option<Self> {
+        let current = versions.iter().max_by_key(|version| version.created)?;
+        Some(Self {
+            name: name.clone(),
+            spec,
+            current: current.clone(),
+            validity: Validity::Valid,
+        })
+    }
+
     /// Fails unless the current version can be used now.
     ///
     /// # Errors

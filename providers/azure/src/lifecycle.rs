@@ -52,11 +52,22 @@ impl Client {
         Ok(versions)
     }
 
-    /// Describes a key with all its versions.
-    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName) -> Result<KeyDescription, Error> {
-        let key = self.key(cx, name, "describe").await?;
-        let versions = self.versions(cx, &key.name, "describe").await?;
-        Ok(key.describe(&self.vault, versions))
+    /// Describes a key of this specification with all its versions. If the current one is disabled, the vault may
+    /// show it in the list alone.
+    pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, spec: KeySpec) -> Result<KeyDescription, Error> {
+        let operation = "describe";
+        match self.key(cx, name, operation).await {
+            Ok(key) => {
+                let versions = self.versions(cx, &key.name, operation).await?;
+                Ok(key.describe(&self.vault, versions))
+            }
+            Err(error) if error.kind == ErrorKind::KeyState => {
+                let versions = self.versions(cx, name, operation).await.unwrap_or_default();
+                let key = Key::listed(name, spec, &versions).ok_or(error)?;
+                Ok(key.describe(&self.vault, versions))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     const fn key_type(&self, spec: KeySpec) -> KeyType {

@@ -28,6 +28,7 @@ pub(crate) fn capabilities(service: Service, aes: AesAlgorithm) -> Capabilities 
         rotation: Some(Rotation::InPlace),
         max_plaintext: max_plaintext(spec),
         random_nonce_bound: matches!((spec, aes), (KeySpec::Aes256, AesAlgorithm::Gcm)),
+        chooses_version: true,
     };
     Capabilities {
         keys: KeySpec::ALL.into_iter().filter(|spec| service.has(*spec)).map(of).collect(),
@@ -85,7 +86,7 @@ impl Provider for AzureProvider {
     }
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
-        self.0.described(cx, &self.0.name(&kek.key)?).await
+        self.0.described(cx, &self.0.name(&kek.key)?, kek.spec).await
     }
 
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {

@@ -203,6 +203,11 @@ pub(crate) fn rejects_ciphertext(error: &CallError) -> bool {
     })
 }
 
+/// Whether a refusal is a failed precondition without a reason.
+pub(crate) fn names_no_cause(error: &Error) -> bool {
+    error.upstream_code.as_deref() == Some(Code::FailedPrecondition.name())
+}
+
 /// An error that no response caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Gcp)

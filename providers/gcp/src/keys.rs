@@ -81,6 +81,11 @@ impl Key {
         })
     }
 
+    /// Whether Google has a version to encrypt with.
+    pub(crate) const fn has_primary(&self) -> bool {
+        self.primary.is_some()
+    }
+
     /// Fails unless the key has the label with this tenant.
     ///
     /// # Errors
