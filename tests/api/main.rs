@@ -40,6 +40,8 @@ mod moves;
 mod names;
 mod network;
 mod operator_listener;
+#[cfg(feature = "testkit")]
+mod owners_acts;
 mod paging;
 mod principals;
 mod provider_message;

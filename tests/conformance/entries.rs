@@ -60,6 +60,8 @@ impl Entry {
             Needs::Keys => true,
             Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
+            // Nobody else has the keys of the embedded provider, and AWS names no versions.
+            Needs::Owner => !matches!(self.provider, "local" | "aws"),
         }
     }
 
@@ -98,7 +100,7 @@ fn fake_absent() -> Option<&'static str> {
 }
 
 /// The server that `tests/backends/openbao/start` started; with `TLS_`, that of `start --tls`.
-fn openbao(variable: &str) -> Option<String> {
+pub fn openbao(variable: &str) -> Option<String> {
     std::env::var(format!("CLAVIGER_TEST_OPENBAO_{variable}")).ok()
 }
 
@@ -189,7 +191,7 @@ const RING: &str = "projects/claviger-test/locations/europe-west3/keyRings/confo
 
 /// The fake of Google: one for all cases, on a thread of its own, since each case has a runtime
 /// that ends with it.
-fn google() -> String {
+pub fn google() -> String {
     static ADDRESS: OnceLock<String> = OnceLock::new();
     let start = || {
         let (told, tell) = std::sync::mpsc::channel();
@@ -436,7 +438,11 @@ pub const ENTRIES: &[Entry] = &[
         settings: google_settings,
         spec: "rsa-3072",
         inside: false,
-        differences: &[],
+        differences: &[Difference {
+            case: "owners_acts::a_rotation_is_followed_by_the_next_wrap",
+            says: "the wrap after the rotation",
+            reason: "as Google: an asymmetric key has no primary version, so the gateway uses the one that it knows until it looks again",
+        }],
     },
     Entry {
         name: "fake",

@@ -17,6 +17,7 @@ mod blob;
 mod cases;
 mod cutoff;
 mod entries;
+mod owner;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Needs {
     FaultsInside,
     /// That it can be told to misbehave, and a gateway for this case alone.
     FaultsAlone,
+    /// That the case can act at the provider as the owner of its keys, by versions.
+    Owner,
 }
 
 /// One case of the battery: its name, what it needs, and what it does with a fresh tenant.
@@ -81,7 +84,7 @@ fn trial(entry: &'static Entry, host: &Arc<Host>, module: &str, case: &Case) -> 
     let name = format!("{}::{path}", entry.name);
     let host = match needs {
         Needs::FaultsAlone => Arc::new(Host::new(entry)),
-        Needs::Keys | Needs::Faults | Needs::FaultsInside => Arc::clone(host),
+        Needs::Keys | Needs::Faults | Needs::FaultsInside | Needs::Owner => Arc::clone(host),
     };
     let test = move || expect(known, AssertUnwindSafe(|| run_case(entry, host, &path, run))).map_err(Failed::from);
     Trial::test(name, test).with_ignored_flag((entry.absent)().is_some())

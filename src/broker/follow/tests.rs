@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{KeyState as AtProvider, TenantId};
+use claviger_provider::TenantId;
 use claviger_test_support::records;
 
 use super::{ROUND, ROUND_OF_TENANT, fairly};
@@ -94,12 +94,6 @@ async fn a_key_in_use_is_described_once_in_5_minutes_and_what_changed_is_stored(
 #[tokio::test]
 async fn a_provider_that_fails_is_not_asked_more_often() {
     let scene = Scene::new().await;
-    assert!(
-        scene
-            .world
-            .server
-            .change_state(&scene.key.primary.provider_key, AtProvider::Enabled)
-    );
     scene.world.server.remove_key(&scene.key.primary.provider_key);
     let due = scene.begin + LOOK_EVERY;
     for _ in 0..3 {
@@ -122,7 +116,7 @@ async fn a_key_that_must_not_be_used_is_not_looked_at() {
             }
             "severed" => {
                 let connection = scene.world.connection.id;
-                let row = store.set_severed(tenant, connection, true, 2, &PLAIN).await.unwrap();
+                let row = store.set_connection_severed(tenant, connection, true, 2, &PLAIN).await.unwrap();
                 let entry = scene.broker.directory().connection(tenant, connection).await.unwrap().unwrap();
                 entry.put(row);
                 None

@@ -10,6 +10,7 @@ mod faults;
 mod forged;
 mod moves;
 mod outage;
+mod owners_acts;
 mod provider_calls;
 mod rewrap;
 mod rotate;
@@ -29,6 +30,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("rewrap", rewrap::CASES),
     ("moves", moves::CASES),
     ("states", states::CASES),
+    ("owners_acts", owners_acts::CASES),
     ("adopt", adopt::CASES),
     ("capabilities", capabilities::CASES),
     ("check", check::CASES),
