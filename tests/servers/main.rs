@@ -21,6 +21,7 @@ mod matrix;
 mod moves;
 mod namespaces;
 mod openbao;
+mod owners_acts;
 mod root_key;
 mod secrets;
 mod trust;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         matrix::cases(),
         moves::cases(),
         namespaces::cases(),
+        owners_acts::cases(),
         root_key::cases(),
         secrets::cases(),
         trust::cases(),

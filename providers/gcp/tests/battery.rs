@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         keys::keys_that_do_not_fit_are_refused_with_what_does,
         keys::keys_of_every_protection_level_are_taken,
         keys::a_rotation_at_google_is_seen,
+        keys::a_key_without_a_primary_version_wraps_with_the_newest,
         keys::a_version_that_google_still_makes_is_no_version,
         keys::a_disable_that_takes_its_time_is_a_disable,
         keys::data_keys_come_from_the_hsm_where_asked,
