@@ -288,7 +288,7 @@ impl ReadyKey {
         }
         if self.entry.view()?.key.primary.number != number {
             // The provider's current version is an older one again.
-            self.entry.in_use().look_soon(Instant::now());
+            self.entry.in_use().look_soon();
         }
         Ok(())
     }

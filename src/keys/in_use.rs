@@ -11,6 +11,8 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
 /// most, so a key that was asked for in the last 10 minutes had a call in the last 15. Cached unwraps, the
 /// most frequent requests, therefore note nothing.
 const IN_USE: Duration = Duration::from_secs(15 * 60);
+/// The least time between two looks.
+const LEAST: Duration = Duration::from_secs(60);
 
 /// The use of one key.
 #[derive(Default)]
@@ -19,6 +21,8 @@ pub struct KeyUse(Mutex<Option<Times>>);
 /// Of a key that is in use.
 struct Times {
     called: Instant,
+    /// The last look, or the first call.
+    looked: Instant,
     next_look: Instant,
 }
 
@@ -29,8 +33,11 @@ impl KeyUse {
         match times.as_mut() {
             Some(times) => times.called = now,
             None => {
-                let next_look = now + pause();
-                *times = Some(Times { called: now, next_look });
+                *times = Some(Times {
+                    called: now,
+                    looked: now,
+                    next_look: now + pause(),
+                });
             }
         }
     }
@@ -50,14 +57,14 @@ impl KeyUse {
     /// Notes that the key was looked at, or could not be.
     pub fn looked(&self, now: Instant) {
         if let Some(times) = self.0.lock().as_mut() {
-            times.next_look = now + pause();
+            (times.looked, times.next_look) = (now, now + pause());
         }
     }
 
-    /// Has a key that is in use looked at in the next round.
-    pub fn look_soon(&self, now: Instant) {
+    /// Has a key that is in use looked at a minute after the last look.
+    pub fn look_soon(&self) {
         if let Some(times) = self.0.lock().as_mut() {
-            times.next_look = times.next_look.min(now);
+            times.next_look = times.next_look.min(times.looked + LEAST);
         }
     }
 }
@@ -148,13 +155,16 @@ mod tests {
     #[test]
     fn a_look_can_be_brought_forward() {
         let (key, begin) = (KeyUse::default(), Instant::now());
-        key.look_soon(begin);
+        key.look_soon();
         assert_eq!(key.overdue(begin), None, "not in use");
         key.note(begin);
-        key.look_soon(begin);
-        assert_eq!(key.overdue(begin + MINUTE), Some(MINUTE));
-        key.looked(begin);
-        assert_eq!(key.overdue(begin + 2 * MINUTE), None);
+        for now in [begin, begin + MINUTE] {
+            key.look_soon();
+            assert_eq!(key.overdue(now + MINUTE - Duration::from_millis(1)), None);
+            assert_eq!(key.overdue(now + MINUTE), Some(Duration::ZERO));
+            key.looked(now + MINUTE);
+        }
+        assert_eq!(key.overdue(begin + 4 * MINUTE), None);
     }
 
     #[test]
