@@ -40,7 +40,7 @@ async fn switched(world: &FakeWorld, version: usize, enabled: bool) {
 /// Number, own state and state at the provider of each version.
 async fn versions(world: &FakeWorld) -> Value {
     let versions = world.bank.list(&format!("{ORDERS}/versions")).await;
-    let shown = |version: &Value| json!([version["version"], version["state"], version["provider_state"]]);
+    let shown = |version: &Value| json!([version["number"], version["state"], version["provider_state"]]);
     versions.iter().map(shown).collect()
 }
 

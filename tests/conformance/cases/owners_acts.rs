@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
 /// Number and state at the provider of each version.
 async fn versions(bench: &Bench) -> Value {
     let versions = bench.client.list("/v1/keys/orders/versions").await;
-    let shown = |version: &Value| json!([version["version"], version["provider_state"]]);
+    let shown = |version: &Value| json!([version["number"], version["provider_state"]]);
     versions.iter().map(shown).collect()
 }
 
