@@ -12,8 +12,8 @@ use crate::broker::Broker;
 use crate::broker::fixture::broker;
 use crate::keys::fixture::{PLAIN, World};
 use crate::keys::{KeyEntry, LOOK_EVERY};
-use crate::store::Store;
 use crate::store::model::{Key, ProviderState};
+use crate::store::{Reads, Store};
 
 /// A key at the server, which was just used.
 struct Scene {
