@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -110,6 +110,11 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
         // Asks providers about rotations that they have not finished.
         Job::new("rotations", seconds(2), Abort, &on.broker, async |broker| {
             broker.finish_rotations().await.map_err(|code| code.as_str())
+        }),
+        // Looks at the providers what became of keys that are in use.
+        Job::new("keys_in_use", seconds(5), Abort, &on.broker, async |broker| {
+            broker.look_at_keys_in_use(Instant::now()).await;
+            Ok(())
         }),
     ];
     if !on.declared.has_all_secrets() {

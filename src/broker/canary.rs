@@ -49,7 +49,7 @@ impl Broker {
         let pending = Pending::new(ready.origin(None, self.now()), DataKeyLength::B32, &Context::default());
         let length = DataKeyLength::B32.bytes();
         let draft = pending.commit(Secret::random(length)).map_err(|error| Failure::internal(&error))?;
-        let wrapped = ready.wrap_key(cx, self, draft.data_key(), draft.context()).await?;
+        let wrapped = ready.wrap_key_once(cx, self, draft.data_key(), draft.context()).await?;
         let view = key.view()?;
         let version = view.matching_through(ready.connection.id, ready.provider(), &wrapped.key);
         // A version that came meanwhile gets its row, and then its canary, by whoever finds it.

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{ConnectionId, KeyDescription, KeyId, OpContext, ProviderKeyRef, TenantId, VersionDescription};
 
-use super::at_provider::turn_at_provider;
 use super::reach::Reach;
-use super::{Broker, Code, Failure, RequestContext};
+use super::{Broker, Code, Failure};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
 use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState};
@@ -18,8 +17,6 @@ use crate::store::{Change, rules};
 /// The most versions that the gateway stores of one key description: the primary one and the newest
 /// others.
 const MAX_TAKEN: usize = 1000;
-/// The least time between two calls that ask for the state of the same provider key.
-const ASK_EVERY: Duration = Duration::from_secs(10);
 /// The least time that a record may take, as in [`super::conclude`].
 const RECORD_TIME: Duration = Duration::from_secs(3);
 
@@ -104,7 +101,7 @@ impl Broker {
 
     /// As [`Broker::take_versions`], through the connection of the primary version of these rows.
     /// `announced` is the change that a recovered intent announced; only new versions belong to it.
-    async fn take_versions_through(
+    pub(super) async fn take_versions_through(
         &self,
         cx: &OpContext,
         key: &KeyEntry,
@@ -125,20 +122,14 @@ impl Broker {
         Ok(self.learn(key, through, cx.deadline, store).await?.versions)
     }
 
-    /// Asks the provider again for the state of a version that is stored as unusable at the
-    /// provider, and stores the new state. It asks at most once in [`ASK_EVERY`] for a provider
-    /// key. Concurrent callers wait for the call under way.
+    /// Asks the provider of a version to describe its key, and stores the states that changed. The caller holds
+    /// the turn at the provider.
     ///
     /// # Errors
-    /// `connection_severed`, `deadline_exceeded`, and what the provider, the log or the store reports.
-    pub(super) async fn ask_anew(&self, cx: &RequestContext, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<(), Failure> {
-        let _one_at_a_time = turn_at_provider(cx, key).await?;
-        let reach = self.reach(key, version).await?;
+    /// What the provider, the log or the store reports.
+    pub(super) async fn take_states(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
         let through = &reach.row;
-        if !key.may_ask(through.id, &version.provider_key, ASK_EVERY) {
-            return Ok(());
-        }
-        let described = reach.pipeline.describe(&cx.op_context(), &version.whole_kek(key.id())).await?;
+        let described = reach.pipeline.describe(cx, &version.whole_kek(key.id())).await?;
         if known_states(&key.view()?.versions, &described, through).is_empty() {
             return Ok(());
         }
@@ -152,7 +143,7 @@ impl Broker {
                 states: !states.is_empty(),
             })
         };
-        self.learn(key, through, cx.info().deadline, store).await.map(drop)
+        self.learn(key, through, cx.deadline, store).await.map(drop)
     }
 
     /// Records an intent, runs `store`, and records the outcome, with the primary version that the key has

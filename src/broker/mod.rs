@@ -30,6 +30,7 @@ mod export;
 mod failure;
 #[cfg(test)]
 mod fixture;
+mod follow;
 mod idempotency;
 mod in_flight;
 mod in_force;

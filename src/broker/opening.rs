@@ -2,10 +2,11 @@
 //! recipient's wrapping the provider opens.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
-use super::reach::permitted;
+use super::reach::{Reach, permitted};
 use super::young::while_young;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
@@ -86,7 +87,8 @@ pub(super) async fn open_one<'e>(
 ) -> Result<Opened<'e>, Failure> {
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
-    let call = async || pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await;
+    let op = cx.op_context();
+    let call = || pipeline.unwrap_key(&op, &wrapped, bound);
     let k = match call().await {
         Ok(k) => k,
         // Boxed, since it is rare and would be part of every unwrap's future.
@@ -94,6 +96,16 @@ pub(super) async fn open_one<'e>(
     };
     // A wrong data key or a wrong length gets the same error as every other fault.
     envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())
+}
+
+/// A version, with the way to it.
+pub(super) struct Through<'a> {
+    /// The key.
+    pub entry: &'a Arc<KeyEntry>,
+    /// The version.
+    pub version: &'a KeyVersion,
+    /// The way.
+    pub reach: &'a Reach,
 }
 
 /// The failure of an envelope none of whose recipients opened.
@@ -156,6 +168,39 @@ impl Broker {
         Ok(now)
     }
 
+    /// As [`open_one`]. If it is refused for the state of key or version, opens it once more after a look at what
+    /// became of them.
+    pub(super) async fn open_through<'e>(
+        &self,
+        cx: &RequestContext,
+        through: &Through<'_>,
+        recipient: &Recipient,
+        envelope: &'e Envelope,
+        bound: &BoundContext,
+    ) -> Result<Opened<'e>, Failure> {
+        through.entry.in_use().note(Instant::now());
+        match open_one(cx, &through.reach.pipeline, recipient, envelope, bound, Some(through.version)).await {
+            // Boxed, since it is rare and would be part of every unwrap's future.
+            Err(refused) if refused.code == Code::KeyState => {
+                Box::pin(async {
+                    if !self.look_into(cx, through.entry, through.version).await {
+                        return Err(refused);
+                    }
+                    let view = through.entry.view()?;
+                    permitted(&view, KeyState::unwraps)?;
+                    let mut versions = view.versions.iter();
+                    let now = versions.find(|version| version.number == through.version.number);
+                    if !now.is_some_and(KeyVersion::unwraps) {
+                        return Err(refused);
+                    }
+                    open_one(cx, &through.reach.pipeline, recipient, envelope, bound, Some(through.version)).await
+                })
+                .await
+            }
+            opened => opened,
+        }
+    }
+
     /// Tries the usable recipients, each once and through its own connection, until one opens the
     /// envelope. `admits` decides on each version before its provider is called.
     ///
@@ -174,7 +219,12 @@ impl Broker {
             let tried = async {
                 admits(version)?;
                 let reach = self.reach(entry, version).await?;
-                let opened = open_one(cx, &reach.pipeline, recipient, envelope, bound, Some(version)).await?;
+                let through = Through {
+                    entry,
+                    version,
+                    reach: &reach,
+                };
+                let opened = self.open_through(cx, &through, recipient, envelope, bound).await?;
                 Ok((opened, reach.epoch_guard(entry, view)))
             };
             match tried.await {

@@ -71,14 +71,21 @@ impl Broker {
         let source = self.open(cx, (entry, &openable), envelope, &accepted.bound, admits).await?;
         authorized.names(to);
         let from = source.version;
-        let current = accepted.attested.is_some() && envelope.recipients().len() == 1 && from == to.number;
-        if current && !to.provider_version.is_empty() {
+        let is_alone = accepted.attested.is_some() && envelope.recipients().len() == 1 && !to.provider_version.is_empty();
+        let unchanged = || {
             note_rewrap(cx, (envelope, from), Some((envelope, from)), false);
-            return Ok(answer(&ready, envelope, from, false, false).and_guard(source.epoch_guard));
+            answer(&ready, envelope, from, false, false)
+        };
+        if is_alone && from == to.number && !ready.can()?.chooses_version {
+            return Ok(unchanged().and_guard(source.epoch_guard));
         }
+        // Which version is current, a provider that chooses it says with each wrap.
         let made = ready.wrap_key(cx, self, source.opened.data_key(), &accepted.bound).await?;
-        let new = source.opened.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
         let version = ready.version_of(cx, self, &made).await?;
+        if is_alone && from == version {
+            return Ok(unchanged().and_guard(source.epoch_guard).and_guard(ready.epoch_guard));
+        }
+        let new = source.opened.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
         note_rewrap(cx, (envelope, from), Some((&new, version)), false);
         let answer = answer(&ready, &new, version, true, false);
         Ok(answer.and_guard(source.epoch_guard).and_guard(ready.epoch_guard))

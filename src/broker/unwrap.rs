@@ -2,7 +2,7 @@
 
 use claviger_provider::Secret;
 
-use super::opening::Refusals;
+use super::opening::{Refusals, Through};
 use super::reach::permitted;
 use super::{Authorized, Broker, Failure, Guarded, RequestContext, op, opening};
 use crate::cache::{CacheKey, Found, Load, Rules};
@@ -55,7 +55,12 @@ impl Broker {
                     deadline: cx.info().deadline,
                 };
                 let load_one = async || {
-                    let opened = opening::open_one(cx, &reach.pipeline, recipient, envelope, &accepted.bound, Some(version)).await;
+                    let through = Through {
+                        entry,
+                        version,
+                        reach: &reach,
+                    };
+                    let opened = self.open_through(cx, &through, recipient, envelope, &accepted.bound).await;
                     let opened = opened.map_err(|mut failure| {
                         // Anybody can make envelopes without a valid seal, so their rejections are
                         // not cached.

@@ -1,9 +1,11 @@
 //! Wrapping a data key: what `wrap`, `data-keys` and `rewrap` to another key share.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_provider::{
-    BoundContext, Error, ErrorKind, Generated, Kek, KeyCapabilities, KeyDescription, OpContext, Pipeline, ProviderKind, Secret, Wrapped,
+    BoundContext, Error, ErrorKind, Generated, Kek, KeyCapabilities, KeyDescription, OpContext, Pipeline, ProviderKeyRef, ProviderKind,
+    Secret, Wrapped,
 };
 
 use super::at_provider::turn_at_provider;
@@ -14,7 +16,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
 use crate::keys::{ConnectionView, EpochGuard, KeyEntry, KeyView};
-use crate::store::model::KeyState;
+use crate::store::model::{KeyState, KeyVersion};
 
 /// A key that is ready to wrap: enabled, the connection of its primary version not severed.
 pub struct ReadyKey {
@@ -109,11 +111,34 @@ impl ReadyKey {
         self.pipeline.rotate(&cx.op_context(), &self.primary()).await
     }
 
+    /// What a wrap under a version names: where the provider has a current version of its own, the provider's key
+    /// alone.
+    fn wrapping_kek(&self, version: &KeyVersion) -> Result<Kek, Failure> {
+        Ok(match self.can()?.chooses_version {
+            true => version.whole_kek(self.entry.id()),
+            false => version.kek(self.entry.id()),
+        })
+    }
+
     /// [`Pipeline::wrap_key`] under the primary version.
     pub async fn wrap_key(&self, cx: &RequestContext, broker: &Broker, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Failure> {
-        let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.wrap_key(&call, &primary, dek, context).await;
-        self.counted(cx, broker, &call, sends).await
+        let op = &cx.op_context();
+        let wrap = |kek: Kek| async move { self.pipeline.wrap_key(op, &kek, dek, context).await };
+        self.followed(cx, broker, op, wrap).await
+    }
+
+    /// As [`ReadyKey::wrap_key`], without a look at what became of a key that is refused.
+    pub async fn wrap_key_once(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        dek: &Secret,
+        context: &BoundContext,
+    ) -> Result<Wrapped, Failure> {
+        let (op, primary) = (cx.op_context(), &self.view.key.primary);
+        let kek = self.wrapping_kek(primary)?;
+        let sends = || self.pipeline.wrap_key(&op, &kek, dek, context);
+        self.counted(cx, broker, &op, primary, sends).await
     }
 
     /// [`Pipeline::generate_data_key`] under the primary version.
@@ -124,9 +149,9 @@ impl ReadyKey {
         bytes: usize,
         context: &BoundContext,
     ) -> Result<Generated, Failure> {
-        let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.generate_data_key(&call, &primary, bytes, context).await;
-        self.counted(cx, broker, &call, sends).await
+        let op = &cx.op_context();
+        let generate = |kek: Kek| async move { self.pipeline.generate_data_key(op, &kek, bytes, context).await };
+        self.followed(cx, broker, op, generate).await
     }
 
     /// [`Pipeline::rewrap_key`] under the primary version.
@@ -137,41 +162,76 @@ impl ReadyKey {
         wrapped: &Wrapped,
         context: &BoundContext,
     ) -> Result<Wrapped, Failure> {
-        let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.rewrap_key(&call, wrapped, &primary, context).await;
-        Ok(self.counted(cx, broker, &call, sends).await?.wrapped)
+        let op = &cx.op_context();
+        let rewrap = |kek: Kek| async move { self.pipeline.rewrap_key(op, wrapped, &kek, context).await };
+        Ok(self.followed(cx, broker, op, rewrap).await?.wrapped)
+    }
+
+    /// Sends a wrap under the primary version. If it is refused for the state of key or version, sends it once
+    /// more after a look at what became of them.
+    async fn followed<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        op: &OpContext,
+        wrap: impl Fn(Kek) -> F,
+    ) -> Result<T, Failure> {
+        self.entry.in_use().note(Instant::now());
+        let primary = &self.view.key.primary;
+        let kek = self.wrapping_kek(primary)?;
+        match self.counted(cx, broker, op, primary, || wrap(kek.clone())).await {
+            // Boxed, since it is rare and would be part of every wrap's future.
+            Err(refused) if refused.code == Code::KeyState => Box::pin(self.followed_again(cx, broker, op, refused, wrap)).await,
+            sent => sent,
+        }
+    }
+
+    /// Sends a wrap once more that was refused for the state of key or version, if the key was described since or
+    /// has another primary version, and nothing is known to forbid it.
+    async fn followed_again<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        cx: &RequestContext,
+        broker: &Broker,
+        op: &OpContext,
+        refused: Failure,
+        wrap: impl Fn(Kek) -> F,
+    ) -> Result<T, Failure> {
+        let before = &self.view.key.primary;
+        let described = broker.look_into(cx, &self.entry, before).await;
+        let view = self.entry.view()?;
+        permitted(&view, KeyState::wraps)?;
+        let primary = &view.key.primary;
+        // A key that was moved meanwhile is reached in another way.
+        let is_here = primary.connection == before.connection && primary.spec == before.spec;
+        let is_new = described || primary.number != before.number;
+        if !(is_here && is_new && primary.provider_state.permits()) {
+            return Err(refused);
+        }
+        let kek = self.wrapping_kek(primary)?;
+        self.counted(cx, broker, op, primary, || wrap(kek.clone())).await
     }
 
     /// Sends a wrap, after it was counted where the version's wraps are limited. Its retries, each
     /// with a nonce of its own, are counted after it.
-    async fn counted<T>(
+    async fn counted<T, F: Future<Output = Result<T, Error>>>(
         &self,
         cx: &RequestContext,
         broker: &Broker,
-        call: &OpContext,
-        sends: impl AsyncFn() -> Result<T, Error>,
+        op: &OpContext,
+        version: &KeyVersion,
+        sends: impl Fn() -> F,
     ) -> Result<T, Failure> {
         if !self.can()?.random_nonce_bound {
-            return self.sent(cx, sends).await;
+            return sent(cx, version, sends).await;
         }
-        let version = self.view.key.primary.number;
-        broker.count_wrap(cx, &self.entry, version).await?;
-        let before = call.trace().made();
-        let sent = self.sent(cx, sends).await;
-        let retries = call.trace().made().saturating_sub(before + 1);
+        broker.count_wrap(cx, &self.entry, version.number).await?;
+        let before = op.trace().made();
+        let sent = sent(cx, version, sends).await;
+        let retries = op.trace().made().saturating_sub(before + 1);
         if retries > 0 {
-            self.entry.wraps().take_retries(version, retries);
+            self.entry.wraps().take_retries(version.number, retries);
         }
         sent
-    }
-
-    /// Sends a wrap, again while the key may be too young for its provider to know it.
-    async fn sent<T>(&self, cx: &RequestContext, sends: impl AsyncFn() -> Result<T, Error>) -> Result<T, Failure> {
-        match sends().await {
-            Ok(sent) => Ok(sent),
-            // Boxed, since it is rare and would be part of every wrap's future.
-            Err(error) => Box::pin(while_young(cx, Some(&self.view.key.primary), error, sends)).await,
-        }
     }
 
     /// Wraps the draft's data key at the provider and finishes the envelope.
@@ -198,25 +258,67 @@ impl ReadyKey {
 
     /// The number of the version that the provider used. A version without a row here (the key was
     /// rotated at the provider itself) gets one before the answer.
+    ///
+    /// # Errors
+    /// What looking the version up fails with, and `key_state` if the provider names new versions too fast.
     pub async fn version_of(&self, cx: &RequestContext, broker: &Broker, wrapped: &Wrapped) -> Result<u32, Failure> {
-        let (connection, provider) = (self.epoch_guard.connection(), self.pipeline.kind());
-        let number_in = |view: &KeyView| {
-            view.matching_through(connection, provider, &wrapped.key)
-                .map(|version| version.number)
-        };
-        if let Some(number) = number_in(&self.view) {
-            return Ok(number);
+        let primary = self.view.key.primary.number;
+        match self.number_in(&self.view, &wrapped.key) {
+            Some(number) if number == primary => Ok(number),
+            Some(number) => {
+                self.used_another(number)?;
+                Ok(number)
+            }
+            // Boxed, since it is rare and would be part of every wrap's future.
+            None => Box::pin(self.learned_version(cx, broker, &wrapped.key)).await,
         }
-        let number = || number_in(&self.entry.view().ok()?);
-        let _one_at_a_time = turn_at_provider(cx, &self.entry).await?;
+    }
+
+    fn number_in(&self, view: &KeyView, used: &ProviderKeyRef) -> Option<u32> {
+        let version = view.matching_through(self.epoch_guard.connection(), self.pipeline.kind(), used);
+        version.map(|version| version.number)
+    }
+
+    /// Notes a wrap that another version than the primary one of [`ReadyKey::view`] made.
+    fn used_another(&self, number: u32) -> Result<(), Failure> {
+        if self.can()?.random_nonce_bound {
+            // Counted for the primary version so far.
+            self.entry.wraps().take_retries(number, 1);
+        }
+        if self.entry.view()?.key.primary.number != number {
+            // The provider's current version is an older one again.
+            self.entry.in_use().look_soon();
+        }
+        Ok(())
+    }
+
+    /// As [`ReadyKey::version_of`], of a version that was not known when the wrap began.
+    async fn learned_version(&self, cx: &RequestContext, broker: &Broker, used: &ProviderKeyRef) -> Result<u32, Failure> {
+        let number = || self.number_in(&self.entry.view().ok()?, used);
+        let one_at_a_time = turn_at_provider(cx, &self.entry).await?;
         // Another request may have stored it meanwhile.
         if let Some(number) = number() {
+            self.used_another(number)?;
             return Ok(number);
         }
-        Box::pin(broker.take_versions(&cx.op_context(), &self.entry)).await?;
-        Box::pin(broker.keep_canary(cx, &self.entry)).await;
+        if !self.entry.may_learn() {
+            return Err(Failure {
+                provider: Some(self.pipeline.kind()),
+                retry_after: Some(Duration::from_secs(10)),
+                ..Failure::new(
+                    Code::KeyState,
+                    "The provider names new versions of the key faster than the gateway takes them over.",
+                )
+            });
+        }
+        broker.take_versions(&cx.op_context(), &self.entry).await?;
+        drop(one_at_a_time);
+        broker.keep_canary(cx, &self.entry).await;
         // Detached meanwhile: there is no key whose version this could be.
         self.entry.view()?;
+        if let Some(number) = number() {
+            self.used_another(number)?;
+        }
         number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,
@@ -224,6 +326,19 @@ impl ReadyKey {
             )
             .into()
         })
+    }
+}
+
+/// Sends a wrap under a version, again while that may be too young for its provider to know it.
+async fn sent<T, F: Future<Output = Result<T, Error>>>(
+    cx: &RequestContext,
+    version: &KeyVersion,
+    sends: impl Fn() -> F,
+) -> Result<T, Failure> {
+    match sends().await {
+        Ok(sent) => Ok(sent),
+        // Boxed, since it is rare and would be part of every wrap's future.
+        Err(error) => Box::pin(while_young(cx, Some(version), error, sends)).await,
     }
 }
 

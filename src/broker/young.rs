@@ -42,11 +42,11 @@ fn may_be_early(error: &Error) -> bool {
 ///
 /// # Errors
 /// The call's own, and `provider_unavailable` for a young key that is not there in time.
-pub(super) async fn while_young<T>(
+pub(super) async fn while_young<T, F: Future<Output = Result<T, Error>>>(
     cx: &RequestContext,
     version: Option<&KeyVersion>,
     mut error: Error,
-    call: impl AsyncFn() -> Result<T, Error>,
+    call: impl Fn() -> F,
 ) -> Result<T, Failure> {
     if !version.is_some_and(|version| is_young(version, Utc::now().timestamp_micros())) {
         return Err(error.into());

@@ -1,6 +1,8 @@
 //! The keys and connections in memory, loaded from the store at their first use.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Instant;
 
 use claviger_provider::layers::BreakerState;
 use claviger_provider::{ConnectionId, Error, ErrorKind, KeyId, LoginStatus, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
@@ -356,6 +358,14 @@ impl Directory {
             entry.put_with(row, pipeline);
         }
         Ok(())
+    }
+
+    /// The keys in memory that are in use, and to be looked at now at their providers; first those that wait
+    /// longest.
+    pub fn keys_to_look_at(&self, now: Instant) -> Vec<Arc<KeyEntry>> {
+        let mut due = self.keys.collect(|entry| Some((entry.in_use().overdue(now)?, Arc::clone(entry))));
+        due.sort_by_key(|(overdue, _)| Reverse(*overdue));
+        due.into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// The states of the logins of the connections in memory.

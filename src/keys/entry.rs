@@ -9,6 +9,7 @@ use claviger_provider::{ConnectionId, Error, KeyId, Pipeline, SeverSwitch, Tenan
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
+use super::in_use::{Allowance, KeyUse};
 use super::loads::Loads;
 use super::unusable::Reason;
 use super::view::KeyView;
@@ -208,10 +209,17 @@ pub struct KeyEntry {
     at_provider: Mutex<()>,
     /// When a provider was last asked about the state of one of the key's provider keys, by connection.
     asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Instant>>,
+    in_use: KeyUse,
+    learning: Allowance,
     wraps: ReservedWraps,
     revocations: RevocationCounter,
     loads: Arc<Loads<(TenantId, KeyId)>>,
 }
+
+/// How many versions wraps of one key may bring to light one after another, and in which time one more: a
+/// provider that names another version with every wrap must not fill store and log.
+const LEARNED_AT_ONCE: u32 = 32;
+const LEARNED_EVERY: Duration = Duration::from_secs(10);
 
 /// The key was detached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +234,8 @@ impl KeyEntry {
             change: Mutex::new(()),
             at_provider: Mutex::new(()),
             asked: parking_lot::Mutex::default(),
+            in_use: KeyUse::default(),
+            learning: Allowance::new(LEARNED_AT_ONCE, LEARNED_EVERY),
             wraps: ReservedWraps::default(),
             revocations: RevocationCounter::default(),
             loads,
@@ -290,6 +300,16 @@ impl KeyEntry {
     /// Lets a provider be asked about the state of a provider key at once: it was changed from here.
     pub fn ask_again(&self, connection: ConnectionId, provider_key: &str) {
         self.asked.lock().remove(&(connection, provider_key.to_owned()));
+    }
+
+    /// The use of the key at its providers.
+    pub const fn in_use(&self) -> &KeyUse {
+        &self.in_use
+    }
+
+    /// Whether a version that a provider has named may be looked up and stored now.
+    pub fn may_learn(&self) -> bool {
+        self.learning.take(Instant::now())
     }
 
     /// The wraps that are reserved for this entry.

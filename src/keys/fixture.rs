@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) tenant: TenantId,
     pub(crate) connection: Connection,
+    /// What every connection of [`World::directory`] reaches.
+    pub(crate) server: Arc<FakeServer>,
     _folder: tempfile::TempDir,
 }
 
@@ -47,6 +49,7 @@ impl World {
             store,
             tenant,
             connection,
+            server: FakeServer::new(),
             _folder: folder,
         }
     }
@@ -58,7 +61,7 @@ impl World {
 
     /// A directory over the store.
     pub(crate) fn directory(&self) -> Directory {
-        Directory::new(self.store.clone(), factories(), Capacity::default())
+        Directory::new(self.store.clone(), factories_at(&self.server), Capacity::default())
     }
 
     /// An entry that is in no directory.
@@ -205,10 +208,15 @@ pub(crate) async fn new_key(store: &dyn Store, connection: &Connection, name: &s
 
 /// One family, whose connections reach a server with nothing on it.
 pub(crate) fn factories() -> Factories {
-    Factories::new(vec![Arc::new(Fakes)], PipelineConfig::default())
+    factories_at(&FakeServer::new())
 }
 
-struct Fakes;
+/// One family, whose connections reach this server.
+fn factories_at(server: &Arc<FakeServer>) -> Factories {
+    Factories::new(vec![Arc::new(Fakes(Arc::clone(server)))], PipelineConfig::default())
+}
+
+struct Fakes(Arc<FakeServer>);
 
 #[async_trait]
 impl Factory for Fakes {
@@ -228,6 +236,6 @@ impl Factory for Fakes {
     }
 
     async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
-        Ok(Arc::new(FakeProvider::new(FakeServer::new(), FakeConfig::default())))
+        Ok(Arc::new(FakeProvider::new(Arc::clone(&self.0), FakeConfig::default())))
     }
 }

@@ -12,6 +12,7 @@ mod errors;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod gates;
+mod in_use;
 mod loading_cache;
 mod loads;
 mod names;
@@ -26,6 +27,7 @@ pub use directory::{Capacity, Directory, Reserved};
 pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry};
 pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};
+pub use in_use::{Allowance, KeyUse, LOOK_EVERY};
 pub use tenants::TenantSecrets;
 pub use view::KeyView;
 pub use wraps::{ReservedWraps, TakenWrap};

@@ -42,6 +42,8 @@ mod network;
 mod operator_listener;
 #[cfg(feature = "testkit")]
 mod owners;
+#[cfg(feature = "testkit")]
+mod owners_versions;
 mod paging;
 mod principals;
 mod provider_message;

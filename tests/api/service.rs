@@ -76,6 +76,7 @@ async fn health_readiness_document_and_page_need_no_credential() {
             "revocations",
             "creations",
             "rotations",
+            "keys_in_use",
             "metrics_upkeep"
         ]
     );

@@ -45,6 +45,8 @@ enum Needs {
     FaultsInside,
     /// That it can be told to misbehave, and a gateway for this case alone.
     FaultsAlone,
+    /// That the owner of its keys can rotate them there, and disable one version.
+    OwnersVersions,
     /// That its owner can do this there, without the gateway.
     Owner(Act),
 }
@@ -97,7 +99,7 @@ fn trial(entry: &'static Entry, host: &Arc<Host>, module: &str, case: &Case) -> 
     let name = format!("{}::{path}", entry.name);
     let host = match needs {
         Needs::FaultsAlone => Arc::new(Host::new(entry)),
-        Needs::Keys | Needs::Faults | Needs::FaultsInside | Needs::Owner(_) => Arc::clone(host),
+        Needs::Keys | Needs::Faults | Needs::FaultsInside | Needs::OwnersVersions | Needs::Owner(_) => Arc::clone(host),
     };
     let test = move || expect(known, AssertUnwindSafe(|| run_case(entry, host, &path, run))).map_err(Failed::from);
     Trial::test(name, test).with_ignored_flag((entry.absent)().is_some())

@@ -1,8 +1,12 @@
 //! The owner of the keys at a key service, who changes them there without asking the gateway.
 
+use std::time::Duration;
+
+use claviger_testkit::control::Request;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 
+use crate::bench::Bench;
 use crate::entries::{Entry, Start, aws, google, openbao};
 
 /// The owner at the service of an entry.
@@ -246,6 +250,55 @@ impl Owner {
             Self::Vault(service) => service,
             Self::Aws(_) | Self::Azure(_) | Self::Google(_) => panic!("the service has no such policies"),
         }
+    }
+}
+
+/// Rotates a key at its service. Returns once the new version wraps.
+pub async fn rotate(bench: &Bench, key: &Value) {
+    let id = text(&key["provider_key"]);
+    match Owner::of(bench.entry) {
+        _ if matches!(bench.entry.start, Start::Fake(_)) => bench.at_provider(&Request::RotateKey { id }).await,
+        Owner::Vault(service) => drop(service.vault(Method::POST, &format!("{}/rotate", path(&id)), json!({})).await),
+        Owner::Azure(service) => drop(service.azure(Method::POST, &format!("{id}/rotate"), json!({})).await),
+        Owner::Google(service) => {
+            let made = service.google(Method::POST, &format!("{id}/cryptoKeyVersions"), json!({})).await;
+            let name = text(&made["name"]);
+            while service.google(Method::GET, &name, Value::Null).await["state"] == "PENDING_GENERATION" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if bench.entry.spec == "aes-256" {
+                let primary = json!({"cryptoKeyVersionId": name.rsplit('/').next()});
+                service.google(Method::POST, &format!("{id}:updatePrimaryVersion"), primary).await;
+            }
+        }
+        Owner::Aws(_) => panic!("the service names no versions"),
+    }
+}
+
+/// Disables the first version of two at its service, or enables it again.
+pub async fn switch_first(bench: &Bench, key: &Value, enabled: bool) {
+    let id = text(&key["provider_key"]);
+    match Owner::of(bench.entry) {
+        _ if matches!(bench.entry.start, Start::Fake(_)) => {
+            let version = 1;
+            bench.at_provider(&Request::ChangeVersion { id, version, enabled }).await;
+        }
+        Owner::Vault(service) => {
+            let least = json!({"min_decryption_version": if enabled { 1 } else { 2 }});
+            service.vault(Method::POST, &format!("{}/config", path(&id)), least).await;
+        }
+        Owner::Azure(service) => {
+            let versions = bench.client.list("/v1/keys/orders/versions").await;
+            let url = format!("{id}/{}", text(&versions[0]["provider_version"]));
+            let attributes = json!({"attributes": {"enabled": enabled}});
+            service.azure(Method::PATCH, &url, attributes).await;
+        }
+        Owner::Google(service) => {
+            let version = format!("{id}/cryptoKeyVersions/1?updateMask=state");
+            let state = if enabled { "ENABLED" } else { "DISABLED" };
+            service.google(Method::PATCH, &version, json!({"state": state})).await;
+        }
+        Owner::Aws(_) => panic!("the service names no versions"),
     }
 }
 

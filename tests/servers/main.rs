@@ -22,6 +22,7 @@ mod matrix;
 mod moves;
 mod namespaces;
 mod openbao;
+mod owners_versions;
 mod root_key;
 mod secrets;
 mod trust;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         matrix::cases(),
         moves::cases(),
         namespaces::cases(),
+        owners_versions::cases(),
         root_key::cases(),
         secrets::cases(),
         trust::cases(),

@@ -38,6 +38,7 @@ pub(crate) fn capabilities() -> Capabilities {
         rotation: Some(Rotation::NewKey),
         max_plaintext: max_plaintext(spec),
         random_nonce_bound: false,
+        chooses_version: false,
     };
     Capabilities {
         keys: vec![
@@ -51,6 +52,7 @@ pub(crate) fn capabilities() -> Capabilities {
                 max_plaintext: max_plaintext(KeySpec::Aes256),
                 // KMS derives a key for each encryption (AWS KMS Cryptographic Details).
                 random_nonce_bound: false,
+                chooses_version: false,
             },
             rsa(KeySpec::Rsa3072),
             rsa(KeySpec::Rsa4096),

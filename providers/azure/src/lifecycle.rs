@@ -53,7 +53,8 @@ impl Client {
         Ok(versions)
     }
 
-    /// Describes a key of this specification with all its versions.
+    /// Describes a key of this specification with all its versions. If the current one is disabled, the vault may
+    /// show it in the list alone.
     pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, spec: KeySpec) -> Result<KeyDescription, Error> {
         let operation = "describe";
         match self.api.get_key(cx, name, None).await {

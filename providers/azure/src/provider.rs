@@ -28,6 +28,7 @@ pub(crate) fn capabilities(service: Service, aes: AesAlgorithm) -> Capabilities 
         rotation: Some(Rotation::InPlace),
         max_plaintext: max_plaintext(spec),
         random_nonce_bound: matches!((spec, aes), (KeySpec::Aes256, AesAlgorithm::Gcm)),
+        chooses_version: true,
     };
     Capabilities {
         keys: KeySpec::ALL.into_iter().filter(|spec| service.has(*spec)).map(of).collect(),

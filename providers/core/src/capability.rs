@@ -96,6 +96,10 @@ pub struct KeyCapabilities {
     /// ChaCha20-Poly1305 do. One version must not wrap more than 2^32 times then (NIST SP 800-38D, section
     /// 8.3), so the gateway counts.
     pub random_nonce_bound: bool,
+    /// Whether the provider has a current version of each key, wraps with it where a call names no version, and
+    /// says which one it was. The gateway then names none, so that a rotation at the provider applies to the next
+    /// wrap.
+    pub chooses_version: bool,
 }
 
 /// A provider's declaration. The capability guard refuses what is declared `No`; the provider battery

@@ -208,6 +208,11 @@ pub(crate) fn is_unexplained(error: &CallError) -> bool {
     service_error(error).is_some_and(|error| error.code == Code::FailedPrecondition)
 }
 
+/// Whether a refusal is a failed precondition without a reason.
+pub(crate) fn names_no_cause(error: &Error) -> bool {
+    error.upstream_code.as_deref() == Some(Code::FailedPrecondition.name())
+}
+
 /// An error that no response caused.
 pub(crate) fn fault(kind: ErrorKind, context: &'static str) -> Error {
     Error::new(kind, context).provider(ProviderKind::Gcp)

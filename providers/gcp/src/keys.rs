@@ -86,6 +86,11 @@ impl Key {
         })
     }
 
+    /// Whether Google has a version to encrypt with.
+    pub(crate) const fn has_primary(&self) -> bool {
+        self.primary.is_some()
+    }
+
     /// The gateway's description of the key. Versions whose material is still generated are
     /// omitted, except for the only version of a new key. An operation with that one fails until
     /// its material is ready.

@@ -52,6 +52,25 @@ impl Client {
         key.describe(&self.versions(cx, name, operation).await?)
     }
 
+    /// The version that wraps under a symmetric key none of whose versions was ever made the primary one. `refused`
+    /// is why Google did not encrypt with the key.
+    ///
+    /// # Errors
+    /// `refused` for a key with a primary version.
+    pub(crate) async fn version_without_primary(&self, cx: &OpContext, name: &KeyName, refused: Error) -> Result<VersionNumber, Error> {
+        let Ok(key) = self.key(cx, name, "encrypt").await else {
+            return Err(refused);
+        };
+        if key.has_primary() {
+            return Err(refused);
+        }
+        let Ok(described) = key.describe(&self.versions(cx, name, "encrypt").await?) else {
+            return Err(refused);
+        };
+        let newest = described.versions.get(described.primary);
+        newest.and_then(|version| VersionNumber::parse(&version.key.version)).ok_or(refused)
+    }
+
     /// Creates a key for a logical key, and waits for its material for a while. Where the request is a
     /// repetition, a key of that id is the one that an earlier attempt created.
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {

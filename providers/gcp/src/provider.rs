@@ -8,7 +8,7 @@ use claviger_provider::{
 };
 
 use crate::client::Client;
-use crate::errors::fault;
+use crate::errors::{fault, names_no_cause};
 use crate::probe;
 use crate::wrapping::max_plaintext;
 
@@ -25,6 +25,8 @@ pub(crate) fn capabilities(random: bool) -> Capabilities {
         max_plaintext: max_plaintext(spec),
         // Google's own format (GOOGLE_SYMMETRIC_ENCRYPTION), for which the service documents no limit.
         random_nonce_bound: false,
+        // An asymmetric key has no primary version at Google.
+        chooses_version: matches!(spec, KeySpec::Aes256),
     };
     let rsa = |spec| of(spec, How::ThroughMemory, ContextBinding::CommitmentOnly);
     Capabilities {
@@ -62,7 +64,13 @@ impl Provider for GcpProvider {
                     true => None,
                     false => Some(Client::version(&kek.key)?),
                 };
-                self.0.encrypt(cx, &name, version, dek, context.bytes()).await
+                match self.0.encrypt(cx, &name, version, dek, context.bytes()).await {
+                    Err(error) if version.is_none() && names_no_cause(&error) => {
+                        let version = self.0.version_without_primary(cx, &name, error).await?;
+                        self.0.encrypt(cx, &name, Some(version), dek, context.bytes()).await
+                    }
+                    encrypted => encrypted,
+                }
             }
             KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.0.wrap_with_public_key(cx, &name, kek, dek).await,
         }

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         keys::keys_of_every_protection_level_are_taken,
         keys::a_new_key_is_waited_for_until_it_is_found,
         keys::a_rotation_at_google_is_seen,
+        keys::a_key_without_a_primary_version_wraps_with_the_newest,
         keys::a_version_that_google_still_makes_is_no_version,
         keys::a_disable_that_takes_its_time_is_a_disable,
         keys::data_keys_come_from_the_hsm_where_asked,

@@ -48,6 +48,8 @@ fn can(spec: KeySpec) -> KeyCapabilities {
         max_plaintext,
         // XAES-256-GCM has nonces of 192 bits.
         random_nonce_bound: false,
+        // Nobody but the gateway rotates its keys.
+        chooses_version: false,
     }
 }
 

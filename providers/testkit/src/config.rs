@@ -27,6 +27,7 @@ impl Default for FakeConfig {
                     rotation: Some(Rotation::InPlace),
                     max_plaintext: 4096,
                     random_nonce_bound: true,
+                    chooses_version: true,
                 }],
                 create_key: true,
                 set_state: true,

@@ -57,7 +57,7 @@ pub enum Request {
         /// The number of calls that do not find it.
         calls: u32,
     },
-    /// Adds a version to a key, as its owner may; older versions then no longer wrap.
+    /// Adds a version to a key, as its owner may. Older versions still wrap where they are named.
     RotateKey {
         /// The key's id at the server.
         id: String,
@@ -73,6 +73,15 @@ pub enum Request {
         id: String,
         /// Whether it fails.
         broken: bool,
+    },
+    /// Enables or disables one version of a key at the server.
+    ChangeVersion {
+        /// The key's id at the server.
+        id: String,
+        /// The version's number.
+        version: usize,
+        /// Whether the version shall be enabled.
+        enabled: bool,
     },
     /// Enables or disables a key at the server.
     ChangeState {
@@ -226,6 +235,11 @@ fn execute(server: &FakeServer, request: Request) -> Response {
         Request::BreakKey { id, broken } => {
             if !server.break_key(&id, broken) {
                 return refused("no such key".into());
+            }
+        }
+        Request::ChangeVersion { id, version, enabled } => {
+            if !server.change_version(&id, version, enabled) {
+                return refused("no such version".into());
             }
         }
         Request::ChangeState { id, enabled } => {

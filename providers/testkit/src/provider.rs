@@ -186,15 +186,14 @@ impl FakeProvider {
             return Err(self.error(ErrorKind::TooLarge, "too many bytes"));
         }
         let (versions, _) = self.usable(&key.id)?;
-        let newest_only = self.server.keys.lock().get(&key.id).is_some_and(|held| held.newest_only);
-        let used = if key.version.is_empty() || newest_only {
+        let used = if key.version.is_empty() {
             versions.len().to_string()
         } else {
             key.version.clone()
         };
         let version = if self.unnamed() { String::new() } else { used.clone() };
         let ciphertext = self
-            .version(&versions, &used)?
+            .version(&key.id, &versions, &used)?
             .seal(&self.bound(context)?, dek.expose())
             .map_err(|error| self.error(ErrorKind::Internal, "seal").source(error))?;
         Ok(Wrapped {
@@ -209,8 +208,13 @@ impl FakeProvider {
         })
     }
 
-    fn version<'a>(&self, versions: &'a [Arc<XaesKey>], version: &str) -> Result<&'a XaesKey, Error> {
-        let at = version.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    fn version<'a>(&self, id: &str, versions: &'a [Arc<XaesKey>], version: &str) -> Result<&'a XaesKey, Error> {
+        let number = version.parse::<usize>().ok();
+        let disabled = |number| self.server.keys.lock().get(id).is_some_and(|key| key.disabled.contains(&number));
+        if number.is_some_and(disabled) {
+            return Err(self.error(ErrorKind::KeyState, "the version is disabled"));
+        }
+        let at = number.and_then(|number| number.checked_sub(1));
         at.and_then(|at| versions.get(at))
             .map(Arc::as_ref)
             .ok_or_else(|| self.error(ErrorKind::KeyNotFound, "no such version"))
@@ -227,7 +231,7 @@ impl FakeProvider {
         if self.unnamed() {
             return versions.iter().find_map(|version| open(version)).ok_or_else(rejected);
         }
-        open(self.version(&versions, &wrapped.key.version)?).ok_or_else(rejected)
+        open(self.version(&wrapped.key.id, &versions, &wrapped.key.version)?).ok_or_else(rejected)
     }
 
     fn description(&self, id: &str) -> Result<KeyDescription, Error> {
@@ -239,7 +243,11 @@ impl FakeProvider {
                     id: id.to_owned(),
                     version: if self.unnamed() { String::new() } else { version.to_string() },
                 },
-                state: key.state,
+                state: if key.disabled.contains(&version) {
+                    KeyState::Disabled
+                } else {
+                    key.state
+                },
                 created: Some(key.created),
             })
             .collect();

@@ -1,6 +1,6 @@
 //! The remote side of the fake.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,10 +31,10 @@ pub(crate) struct FakeKey {
     pub(crate) state: KeyState,
     /// Whether the service fails to use this key, and only this one.
     pub(crate) broken: bool,
-    /// Whether every wrap uses the newest version, whichever is named.
-    pub(crate) newest_only: bool,
     /// How the material can leave the service.
     pub(crate) exposure: Exposure,
+    /// The numbers of versions that are disabled alone.
+    pub(crate) disabled: BTreeSet<usize>,
     /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
     /// and so on.
     pub(crate) origin: String,
@@ -102,13 +102,25 @@ impl FakeServer {
         }
     }
 
-    /// Adds a version to a key, as its owner may; older versions then no longer wrap. Returns
-    /// whether the key exists.
+    /// Adds a version to a key, as its owner may. Older versions still wrap where they are named. Returns whether
+    /// the key exists.
     pub fn rotate_key(&self, id: &str) -> bool {
         let mut keys = self.keys.lock();
         let Some(key) = keys.get_mut(id) else { return false };
         key.versions.push(random_key());
-        key.newest_only = true;
+        true
+    }
+
+    /// Enables or disables one version of a key, as its owner may. Returns whether it exists.
+    pub fn change_version(&self, id: &str, version: usize, enabled: bool) -> bool {
+        let mut keys = self.keys.lock();
+        let key = keys.get_mut(id).filter(|key| (1..=key.versions.len()).contains(&version));
+        let Some(key) = key else { return false };
+        if enabled {
+            key.disabled.remove(&version);
+        } else {
+            key.disabled.insert(version);
+        }
         true
     }
 
@@ -138,8 +150,8 @@ impl FakeKey {
             versions: vec![random_key()],
             state: KeyState::Enabled,
             broken: false,
-            newest_only: false,
             exposure: Exposure::NONE,
+            disabled: BTreeSet::new(),
             origin: origin.to_owned(),
             created: LONG_AGO,
             hidden: 0,

@@ -24,8 +24,9 @@ pub(crate) struct Encrypt<'a> {
     /// Absent for key types that bind none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) associated_data: Option<&'a str>,
-    /// 0 for the newest version.
-    pub(crate) key_version: u64,
+    /// Absent for the newest version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_version: Option<u64>,
     #[serde(rename = "type")]
     pub(crate) key_type: &'static str,
 }

@@ -32,6 +32,7 @@ const fn of(spec: KeySpec) -> KeyCapabilities {
         max_plaintext: max_plaintext(spec),
         // Both types of symmetric keys, aes256-gcm96 and chacha20-poly1305.
         random_nonce_bound: matches!(spec, KeySpec::Aes256),
+        chooses_version: true,
     }
 }
 

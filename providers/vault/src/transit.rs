@@ -106,7 +106,7 @@ impl Transit {
         let body = Encrypt {
             plaintext: &plaintext,
             associated_data: associated_data.as_deref(),
-            key_version: wanted.unwrap_or(0),
+            key_version: wanted,
             key_type: NO_UPSERT,
         };
         let path = self.path(&["encrypt", name.as_str()]);

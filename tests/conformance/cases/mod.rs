@@ -11,6 +11,7 @@ mod forged;
 mod moves;
 mod outage;
 mod owner;
+mod owners_versions;
 mod provider_calls;
 mod rewrap;
 mod rotate;
@@ -30,6 +31,7 @@ pub const MODULES: &[(&str, &[Case])] = &[
     ("rewrap", rewrap::CASES),
     ("moves", moves::CASES),
     ("states", states::CASES),
+    ("owners_versions", owners_versions::CASES),
     ("adopt", adopt::CASES),
     ("owner", owner::CASES),
     ("capabilities", capabilities::CASES),

@@ -3,7 +3,7 @@
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, CONNECTION, data_key, unwrap};
+use crate::bench::{Bench, CONNECTION, data_key, until, unwrap};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -158,6 +158,10 @@ async fn disabled_at_provider(bench: Bench) {
     bench.at_provider(&switch(false)).await;
     all_refused(&bench, &made["wrapped"], 409, "key_state").await;
     bench.at_provider(&switch(true)).await;
+    until("the owner's change is noticed", async || {
+        unwrap(&bench.client, &made["wrapped"]).await.status == 200
+    })
+    .await;
     all_answered(&bench, &made["wrapped"]).await;
     assert_eq!(
         unwrap(&bench.client, &made["wrapped"]).await.expect_status(200)["plaintext"],

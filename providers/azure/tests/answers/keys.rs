@@ -246,6 +246,33 @@ async fn a_new_key_is_waited_for_until_it_is_found() {
     assert_eq!(requests(&bench, "POST", "/create"), 1);
 }
 
+/// Azure may refuse to show a disabled version, and lists it still.
+#[tokio::test]
+async fn a_key_whose_current_version_is_disabled_is_described() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let first = made(&provider, KeySpec::Aes256).await;
+    // The list has times in whole seconds, and no order.
+    bench.fake.switches().clock.advance(Duration::from_secs(1));
+    let second = kek(&provider.rotate(&cx(), &first).await.unwrap());
+    let url = format!("{}/{}", second.key.id, second.key.version);
+    owner(&bench, "PATCH", &url, json!({"attributes": {"enabled": false}})).await;
+    let shown = provider.describe(&cx(), &first).await.unwrap();
+    let states: Vec<_> = shown.versions.iter().map(|version| version.state).collect();
+    assert_eq!((states, shown.primary), (vec![KeyState::Enabled, KeyState::Disabled], 1));
+
+    let message = "Operation get is not allowed on a disabled key.";
+    let body = json!({"error": {"code": "Forbidden", "message": message, "innererror": {"code": "KeyDisabled"}}});
+    let refusal = || crate::fixture::response(403, &[("content-type", "application/json")], &body.to_string());
+    let faults = &bench.fake.switches().faults;
+    faults.set(vec![Fault::once("/keys/", refusal())]);
+    assert_eq!(provider.describe(&cx(), &first).await.unwrap(), shown);
+    // Without the list the refusal stands.
+    faults.set(vec![Fault::always("/keys/", refusal())]);
+    let error = provider.describe(&cx(), &first).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+}
+
 /// Azure disables the versions of a key one by one, and each call may hang.
 #[tokio::test]
 async fn a_disable_that_takes_too_long_is_finished_by_the_next() {

@@ -196,6 +196,7 @@ pub(super) fn keys(spec: KeySpec) -> KeyCapabilities {
         rotation: Some(Rotation::InPlace),
         max_plaintext: 4096,
         random_nonce_bound: false,
+        chooses_version: false,
     }
 }
 

@@ -190,6 +190,34 @@ pub async fn a_rotation_at_google_is_seen() {
     assert_eq!(provider.wrap_key(&cx(), &any, &dek, &context()).await.unwrap().key.version, "2");
 }
 
+pub async fn a_key_without_a_primary_version_wraps_with_the_newest() {
+    let server = Server::start().await;
+    let provider = server.connect().await;
+    let key = json!({"purpose": "ENCRYPT_DECRYPT"});
+    let made = server.owners_key("bare&skipInitialVersionCreation=true", key).await;
+    let name = made["name"].as_str().unwrap();
+    for _ in 0..2 {
+        server.owner("POST", &format!("{name}/cryptoKeyVersions"), json!({})).await;
+    }
+    let key = provider.create_key(&cx(), &new_key(KeySpec::Aes256, Some("bare"))).await.unwrap();
+    let (mut kek, dek) = (primary(&key), Secret::random(32));
+    assert_eq!(kek.key.version, "2");
+    kek.key.version.clear();
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!(wrapped.key.version, "2");
+    assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    // A primary version that cannot be used is not passed over.
+    server
+        .owner("POST", &format!("{name}:updatePrimaryVersion"), json!({"cryptoKeyVersionId": "1"}))
+        .await;
+    let state = json!({"state": "DISABLED"});
+    server
+        .owner("PATCH", &format!("{name}/cryptoKeyVersions/1?updateMask=state"), state)
+        .await;
+    let error = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+}
+
 pub async fn a_version_that_google_still_makes_is_no_version() {
     let server = Server::start().await;
     let provider = server.connect().await;

@@ -113,6 +113,30 @@ pub(super) async fn rotation_keeps_what_was_wrapped_before(bench: Bench) -> Outc
     }
 }
 
+pub(super) async fn a_wrap_that_names_no_version_uses_the_current_one(bench: Bench) -> Outcome {
+    let (cx, context, dek) = (bench.cx(), context("current"), Secret::random(32));
+    let old = bench.primary().await?;
+    if bench.can.rotation.is_none() {
+        return refused("rotate", bench.provider.rotate(&cx, &old).await, &[ErrorKind::Unsupported]);
+    }
+    let rotated = primary(&bench.provider.rotate(&cx, &old).await?, old.id)?;
+    let mut any = rotated.clone();
+    // Where the gateway chooses, a wrap names the version that it is to use.
+    let expected = if bench.can.chooses_version {
+        any.key.version.clear();
+        &rotated
+    } else {
+        any.key = old.key.clone();
+        &old
+    };
+    let wrapped = bench.provider.wrap_key(&cx, &any, &dek, &context).await?;
+    ensure(wrapped.key == expected.key, || {
+        format!("wrapped under {:?}, not {expected:?}", wrapped.key)
+    })?;
+    let opened = bench.provider.unwrap_key(&cx, &wrapped, &context).await?;
+    ensure(opened == dek, || "another key came back".into())
+}
+
 pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
     let (cx, context) = (bench.cx(), context("rotations"));
     let key = bench.primary().await?;

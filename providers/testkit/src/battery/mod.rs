@@ -91,6 +91,7 @@ pub fn cases() -> Vec<Case> {
         lifecycle::a_repeated_creation_finds_what_the_first_one_made,
         lifecycle::looking_for_a_made_key_makes_none,
         lifecycle::rotation_keeps_what_was_wrapped_before,
+        lifecycle::a_wrap_that_names_no_version_uses_the_current_one,
         lifecycle::rotations_at_once_lose_nothing,
         lifecycle::a_disabled_key_does_nothing_until_enabled,
         lifecycle::a_missing_key_is_not_found,
