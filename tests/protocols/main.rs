@@ -79,7 +79,7 @@ impl Protocol for Shout {
 struct ShoutService(Arc<Exchange<Shout>>);
 
 impl Service for ShoutService {
-    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
         self.0.serve((), RequestMeta::now(peer), request).await.into()
     }
 }
