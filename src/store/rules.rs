@@ -328,16 +328,14 @@ pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVer
     let comes_back = |version: &&KeyVersion| {
         version.provider == key.primary.provider && given.iter().any(|new| new.provider_key == version.provider_key)
     };
-    let following = |version: &KeyVersion| KeyVersion {
-        connection: key.primary.connection.clone(),
-        exposure: key.primary.exposure,
-        ..version.clone()
-    };
     old.iter()
         .filter(comes_back)
-        .map(|version| (version, following(version)))
-        .filter(|(before, after)| *before != after)
-        .map(|(_, after)| after)
+        .filter(|version| version.connection != key.primary.connection || version.exposure != key.primary.exposure)
+        .map(|version| KeyVersion {
+            connection: key.primary.connection.clone(),
+            exposure: key.primary.exposure,
+            ..version.clone()
+        })
         .collect()
 }
 
