@@ -397,10 +397,14 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
 /// The failure of an adoption. A name that the provider does not know is told apart from a key that is not
 /// there any more, which [`Failure`] reports of a key in use.
 pub(super) fn refused_adoption(error: Error) -> Failure {
-    let is_unknown = error.kind == ErrorKind::KeyNotFound;
+    let (is_unknown, advice) = (error.kind == ErrorKind::KeyNotFound, error.advice);
     let mut failure = Failure::from(error);
     if is_unknown {
-        failure.detail = "The provider has no key of that name, or hides it from the connection's identity.".into();
+        failure.detail = "The provider has no such key, or hides it from the connection's identity.".into();
+        failure.advice = advice.or(Some(
+            "Check the provider key's id, that it is where the connection points (account and region, vault, key ring, mount), and that it \
+             was not deleted.",
+        ));
         failure = failure.at("/provider_key", "a key that exists at the provider");
     }
     failure

@@ -321,7 +321,7 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
 }
 
 /// The versions among `old`, those of a detached key, that follow the key to the connection that
-/// it comes back through with the versions `given`, as they are then: those of a provider key that
+/// it comes back through with the versions `given`, as they are then, exposed as these: those of a provider key that
 /// comes back. Nothing else was proven to the new connection's provider, so every other version keeps
 /// its connection, or has none if that was deleted.
 pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
@@ -330,9 +330,10 @@ pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVer
     };
     old.iter()
         .filter(comes_back)
-        .filter(|version| version.connection != key.primary.connection)
+        .filter(|version| version.connection != key.primary.connection || version.exposure != key.primary.exposure)
         .map(|version| KeyVersion {
             connection: key.primary.connection.clone(),
+            exposure: key.primary.exposure,
             ..version.clone()
         })
         .collect()

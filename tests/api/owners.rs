@@ -65,7 +65,7 @@ async fn a_name_that_never_existed_is_told_apart_from_a_key_that_is_gone() {
     for _ in 0..2 {
         let answer = adopt(&world.bank, "new", "own", "nobodys").await;
         let unknown = answer.expect_problem(409, "key_state");
-        assert!(unknown["detail"].as_str().unwrap().contains("no key of that name"), "{unknown}");
+        assert!(unknown["detail"].as_str().unwrap().contains("no such key"), "{unknown}");
         assert_eq!(unknown["errors"][0]["pointer"], "/provider_key");
         world.bank.delete(ORDERS).await;
     }

@@ -68,8 +68,8 @@ async fn exposed() {
     assert_eq!(key["warnings"], json!(["exportable"]));
     let plain = world.key("plain", json!({})).await;
     assert!(plain.get("warnings").is_none(), "{plain}");
-    let report = world.claviger(&["--output", "json", "connections", "check", CONNECTION]);
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let check = format!("/v1/connections/{CONNECTION}/check");
+    let report = world.client.post_empty(&check).await.expect_status(200);
     let told = report["rights"].as_array().unwrap().iter();
     let told: Vec<_> = told.filter(|right| right["operation"] == "export_key").collect();
     assert_eq!(told.len(), 1, "{report}");

@@ -18,9 +18,9 @@ pub const CASES: &[Case] = &[
         |bench| Box::pin(a_deleted_key_is_told_apart_from_one_that_never_was(bench)),
     ),
     (
-        "a_key_of_another_type_under_the_same_name_is_not_taken_for_it",
+        "a_key_of_another_type_is_not_taken_for_the_old_one",
         Needs::Owner(Act::Delete),
-        |bench| Box::pin(a_key_of_another_type_under_the_same_name_is_not_taken_for_it(bench)),
+        |bench| Box::pin(a_key_of_another_type_is_not_taken_for_the_old_one(bench)),
     ),
     ("a_moved_alias_moves_no_key", Needs::Owner(Act::MoveAlias), |bench| {
         Box::pin(a_moved_alias_moves_no_key(bench))
@@ -81,7 +81,7 @@ async fn a_deleted_key_is_told_apart_from_one_that_never_was(bench: Bench) {
     let made = data_key(&bench.client, "orders").await;
     owner.delete(provider_key(&key)).await;
     let gone = unwrap(&bench.client, &made["wrapped"]).await.expect_problem(409, "key_state");
-    for (problem, says) in [(&never, "no key of that name"), (&gone, "not at the provider any more")] {
+    for (problem, says) in [(&never, "no such key"), (&gone, "not at the provider any more")] {
         assert!(problem["detail"].as_str().expect("a detail").contains(says), "{problem}");
         assert!(problem["what_to_do"].is_string(), "{problem}");
     }
@@ -89,7 +89,7 @@ async fn a_deleted_key_is_told_apart_from_one_that_never_was(bench: Bench) {
     assert_eq!(wrap(&bench).await.expect_problem(409, "key_state")["detail"], gone["detail"]);
 }
 
-async fn a_key_of_another_type_under_the_same_name_is_not_taken_for_it(bench: Bench) {
+async fn a_key_of_another_type_is_not_taken_for_the_old_one(bench: Bench) {
     let owner = Owner::of(bench.entry);
     let key = bench.key("orders").await;
     let made = data_key(&bench.client, "orders").await;
