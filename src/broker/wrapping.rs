@@ -9,7 +9,7 @@ use claviger_provider::{
 use super::at_provider::turn_at_provider;
 use super::opening::forbidden_at_provider;
 use super::reach::permitted;
-use super::young::while_young;
+use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -112,7 +112,7 @@ impl ReadyKey {
     /// [`Pipeline::wrap_key`] under the primary version.
     pub async fn wrap_key(&self, cx: &RequestContext, broker: &Broker, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Failure> {
         let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.wrap_key(&call, &primary, dek, context).await;
+        let sends = || self.pipeline.wrap_key(&call, &primary, dek, context);
         self.counted(cx, broker, &call, sends).await
     }
 
@@ -125,7 +125,7 @@ impl ReadyKey {
         context: &BoundContext,
     ) -> Result<Generated, Failure> {
         let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.generate_data_key(&call, &primary, bytes, context).await;
+        let sends = || self.pipeline.generate_data_key(&call, &primary, bytes, context);
         self.counted(cx, broker, &call, sends).await
     }
 
@@ -138,19 +138,22 @@ impl ReadyKey {
         context: &BoundContext,
     ) -> Result<Wrapped, Failure> {
         let (call, primary) = (cx.op_context(), self.primary());
-        let sends = async || self.pipeline.rewrap_key(&call, wrapped, &primary, context).await;
+        let sends = || self.pipeline.rewrap_key(&call, wrapped, &primary, context);
         Ok(self.counted(cx, broker, &call, sends).await?.wrapped)
     }
 
     /// Sends a wrap, after it was counted where the version's wraps are limited. Its retries, each
     /// with a nonce of its own, are counted after it.
-    async fn counted<T>(
+    async fn counted<T, F>(
         &self,
         cx: &RequestContext,
         broker: &Broker,
         call: &OpContext,
-        sends: impl AsyncFn() -> Result<T, Error>,
-    ) -> Result<T, Failure> {
+        sends: impl Fn() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         if !self.can()?.random_nonce_bound {
             return self.sent(cx, sends).await;
         }
@@ -166,11 +169,17 @@ impl ReadyKey {
     }
 
     /// Sends a wrap, again while the key may be too young for its provider to know it.
-    async fn sent<T>(&self, cx: &RequestContext, sends: impl AsyncFn() -> Result<T, Error>) -> Result<T, Failure> {
-        match sends().await {
-            Ok(sent) => Ok(sent),
-            // Boxed, since it is rare and would be part of every wrap's future.
-            Err(error) => Box::pin(while_young(cx, Some(&self.view.key.primary), error, sends)).await,
+    async fn sent<T, F>(&self, cx: &RequestContext, sends: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut young = WhileYoung::new();
+        loop {
+            match sends().await {
+                Ok(sent) => return Ok(sent),
+                // Boxed, since it is rare and would be part of every wrap's future.
+                Err(error) => Box::pin(young.wait(cx, Some(&self.view.key.primary), error)).await?,
+            }
         }
     }
 
