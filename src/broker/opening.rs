@@ -7,7 +7,7 @@ use std::time::Instant;
 use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
 use super::reach::{Reach, permitted};
-use super::young::while_young;
+use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
@@ -87,12 +87,13 @@ pub(super) async fn open_one<'e>(
 ) -> Result<Opened<'e>, Failure> {
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
-    let op = cx.op_context();
-    let call = || pipeline.unwrap_key(&op, &wrapped, bound);
-    let k = match call().await {
-        Ok(k) => k,
-        // Boxed, since it is rare and would be part of every unwrap's future.
-        Err(error) => Box::pin(while_young(cx, version, error, call)).await?,
+    let mut young = WhileYoung::new();
+    let k = loop {
+        match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
+            Ok(k) => break k,
+            // Boxed, since it is rare and would be part of every unwrap's future.
+            Err(error) => Box::pin(young.wait(cx, version, error)).await?,
+        }
     };
     // A wrong data key or a wrong length gets the same error as every other fault.
     envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())

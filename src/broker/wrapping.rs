@@ -11,7 +11,7 @@ use claviger_provider::{
 use super::at_provider::turn_at_provider;
 use super::opening::forbidden_at_provider;
 use super::reach::permitted;
-use super::young::while_young;
+use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
@@ -335,10 +335,13 @@ async fn sent<T, F: Future<Output = Result<T, Error>>>(
     version: &KeyVersion,
     sends: impl Fn() -> F,
 ) -> Result<T, Failure> {
-    match sends().await {
-        Ok(sent) => Ok(sent),
-        // Boxed, since it is rare and would be part of every wrap's future.
-        Err(error) => Box::pin(while_young(cx, Some(version), error, sends)).await,
+    let mut young = WhileYoung::new();
+    loop {
+        match sends().await {
+            Ok(sent) => return Ok(sent),
+            // Boxed, since it is rare and would be part of every wrap's future.
+            Err(error) => Box::pin(young.wait(cx, Some(version), error)).await?,
+        }
     }
 }
 

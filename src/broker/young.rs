@@ -36,34 +36,34 @@ fn may_be_early(error: &Error) -> bool {
     }
 }
 
-/// The result of a call with a version of a key whose first attempt failed with `error`. If the version is young and
-/// the error can come from that, the call is repeated, with growing pauses, until it gets another result or the
-/// request's time is over.
-///
-/// # Errors
-/// The call's own, and `provider_unavailable` for a young key that is not there in time.
-pub(super) async fn while_young<T, F: Future<Output = Result<T, Error>>>(
-    cx: &RequestContext,
-    version: Option<&KeyVersion>,
-    mut error: Error,
-    call: impl Fn() -> F,
-) -> Result<T, Failure> {
-    if !version.is_some_and(|version| is_young(version, Utc::now().timestamp_micros())) {
-        return Err(error.into());
+/// The calls with one version whose key may be too young for its provider to know it.
+pub(super) struct WhileYoung {
+    pause: Duration,
+}
+
+impl WhileYoung {
+    /// No call has failed yet.
+    pub(super) const fn new() -> Self {
+        Self { pause: FIRST }
     }
-    let mut pause = FIRST;
-    while may_be_early(&error) {
-        if Instant::now() + pause + ANSWER >= cx.info().deadline {
+
+    /// After a call failed with `error`: waits until it can be repeated. The version is `None` if it is not known.
+    ///
+    /// # Errors
+    /// The call's own, where the version is not young, or the error does not come from that; `provider_unavailable`
+    /// for a young key that is not there before the request's time is over.
+    pub(super) async fn wait(&mut self, cx: &RequestContext, version: Option<&KeyVersion>, error: Error) -> Result<(), Failure> {
+        let now = Utc::now().timestamp_micros();
+        if !version.is_some_and(|version| is_young(version, now)) || !may_be_early(&error) {
+            return Err(error.into());
+        }
+        if Instant::now() + self.pause + ANSWER >= cx.info().deadline {
             return Err(not_there_yet(&error));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
-        match call().await {
-            Ok(done) => return Ok(done),
-            Err(again) => error = again,
-        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST);
+        Ok(())
     }
-    Err(error.into())
 }
 
 /// The failure of a young key that its provider does not know yet.
