@@ -21,7 +21,7 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// keys and 4,800 of a tenant in 5 minutes.
 const ROUND: usize = 500;
 const ROUND_OF_TENANT: usize = 80;
-/// Timeout of one look.
+/// Timeout of one question of a look. What it changes is never left half done.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The name of a look in place of a request id.
 const LOOK: &str = "keys-in-use";
@@ -84,8 +84,7 @@ impl Broker {
         let due = self.directory().keys_to_look_at(now);
         let due = due.into_iter().map(|key| (key.tenant(), key));
         let looks = fairly(due, ROUND, ROUND_OF_TENANT).into_iter().map(async |key: Arc<KeyEntry>| {
-            let looked = tokio::time::timeout(PATIENCE, self.look_at(&key, now)).await;
-            if let Ok(Err(failure)) = looked {
+            if let Err(failure) = self.look_at(&key, now).await {
                 let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
                 tracing::debug!(%tenant, key = %id, code, "a key in use could not be looked at");
             }
@@ -129,7 +128,12 @@ impl Broker {
     /// about a key alone ends it: the report has it.
     pub(super) async fn look_at_checked(&self, cx: &RequestContext, connection: ConnectionId, keys: &[Key]) {
         for key in keys {
-            let rest = cx.info().deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            if cx.info().deadline.saturating_duration_since(now) < PATIENCE + REST_OF_CHECK {
+                break;
+            }
+            let mut op = cx.op_context();
+            op.deadline = op.deadline.min(now + PATIENCE);
             let looked = async {
                 let Some(entry) = self.directory().key(key.tenant, key.id).await? else {
                     return Ok(());
@@ -144,12 +148,11 @@ impl Broker {
                     return Ok(());
                 }
                 let reach = self.reach(&entry, primary).await?;
-                self.take_described(&cx.op_context(), &entry, primary, &reach).await.map(drop)
+                self.take_described(&op, &entry, primary, &reach).await.map(drop)
             };
-            match tokio::time::timeout(PATIENCE.min(rest.saturating_sub(REST_OF_CHECK)), looked).await {
-                Ok(Err(failure)) if !matches!(failure.code, Code::KeyState | Code::NotFound | Code::QuotaExceeded) => break,
-                Ok(Ok(()) | Err(_)) => {}
-                Err(_) => break,
+            match looked.await {
+                Err(failure) if !matches!(failure.code, Code::KeyState | Code::NotFound | Code::QuotaExceeded) => break,
+                Ok(()) | Err(_) => {}
             }
         }
     }
