@@ -61,12 +61,13 @@ async fn a_young_key_that_does_not_come_is_unavailable_and_not_gone() {
         assert!(problem["detail"].as_str().unwrap().contains("a moment ago"), "{problem}");
         world.at("here", Request::Clear).await;
     }
-    // Its owner's disable is none of that, and is answered at once.
-    world.fault("here", "unwrap_key", Fault::KeyDisabled, 1).await;
+    // Its owner's disable is none of that, and is not waited for.
+    world.fault("here", "unwrap_key", Fault::KeyDisabled, 1000).await;
     let calls = world.calls("here", "unwrap_key").await;
     let refused = world.bank.post(UNWRAP, &json!({"wrapped": made["wrapped"]})).await;
     refused.expect_problem(409, "key_state");
-    assert_eq!(world.calls("here", "unwrap_key").await, calls + 1);
+    // Once more after a look at the key.
+    assert_eq!(world.calls("here", "unwrap_key").await, calls + 2);
 }
 
 #[tokio::test]
