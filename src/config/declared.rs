@@ -89,6 +89,9 @@ pub enum SettingsFileError {
         /// The error of the file system.
         kind: std::io::ErrorKind,
     },
+    /// A pipe, a socket or a device: opening one could wait for ever.
+    #[error("{} is no file", .0.display())]
+    NotAFile(PathBuf),
     /// The file is empty, or not UTF-8.
     #[error("the file {} contains no UTF-8 text", .0.display())]
     NoText(PathBuf),
@@ -168,6 +171,10 @@ fn content(path: PathBuf, room: &mut usize) -> Result<String, SettingsFileError>
     use std::io::Read;
     let mut text = zeroize::Zeroizing::new(String::new());
     let limit = *room as u64 + 1;
+    // Opening a pipe would wait for a writer. A folder has an error of its own.
+    if std::fs::metadata(&path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Err(SettingsFileError::NotAFile(path));
+    }
     let read = std::fs::File::open(&path).and_then(|file| file.take(limit).read_to_string(&mut text));
     match read {
         Ok(_) => {}

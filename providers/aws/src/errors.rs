@@ -90,7 +90,8 @@ impl call_error::Refusal for Refusal {
 
     fn message(&self) -> Option<String> {
         let message = self.message.as_deref().unwrap_or_default();
-        let message = match QUOTING.contains(&self.code.as_str()) {
+        // A proxy that fails may repeat the request.
+        let message = match QUOTING.contains(&self.code.as_str()) || self.status >= 500 {
             true => scrubbed(message),
             false => message.to_owned(),
         };

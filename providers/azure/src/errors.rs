@@ -142,6 +142,8 @@ impl call_error::Refusal for Refusal {
         // identities, permissions and keys.
         let message = match self.code.as_str() {
             "BadParameter" => scrubbed(&self.message),
+            // A proxy that fails may repeat the request.
+            _ if self.status >= 500 => scrubbed(&self.message),
             _ => self.message.clone(),
         };
         match (message.as_str(), &self.request_id) {

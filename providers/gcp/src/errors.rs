@@ -134,7 +134,7 @@ impl call_error::Refusal for Refusal {
             // A message about the form of a request may repeat what was sent. All others name
             // permissions, states and keys.
             Self::Service(error) => Some(match error.code {
-                Code::InvalidArgument | Code::OutOfRange => scrubbed(&error.message),
+                Code::InvalidArgument | Code::OutOfRange | Code::Internal | Code::Unknown => scrubbed(&error.message),
                 _ => error.message.clone(),
             }),
             Self::Foreign(_) => None,

@@ -80,11 +80,11 @@ impl call_error::Refusal for Refusal {
         match self {
             Self::Response(response) => {
                 let sentence = response.sentences.as_deref()?.first()?;
-                // A sentence about the form of a request may repeat what was sent.
-                Some(if response.status == 400 {
-                    scrubbed(sentence)
-                } else {
+                // It may repeat what was sent, whoever answers. Only what is not found is named in full.
+                Some(if response.status == 404 {
                     sentence.clone()
+                } else {
+                    scrubbed(sentence)
                 })
             }
             Self::WrappingToken => None,
