@@ -1,12 +1,14 @@
 //! The findings of a check, and that it changes nothing.
 
-use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport};
+use claviger_provider::egress::{Egress, EgressPolicy};
+use claviger_provider::{Finding, KeySpec, Probe, Provider, RightReport, SettingsOrigin};
+use claviger_provider_aws::Endpoints;
 use serde_json::{Value, json};
 use wiremock::{MockServer, Request, ResponseTemplate};
 
 use crate::fixture::{
-    ARN, EXTERNAL_ID, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, describe_key, kek, kms, refusal, role, session, sts,
-    sts_refusal,
+    ARN, EXTERNAL_ID, REGION, ROLE, TENANT, access_key, aes, answer, calls, connect, cx, describe_key, kek, kms, provider, refusal, role,
+    session, sts, sts_refusal,
 };
 
 async fn identity(server: &MockServer) {
@@ -235,6 +237,22 @@ async fn an_sts_that_is_away_or_another_service_spoils_nothing() {
         }
         assert!(probe.policy.unwrap().contains("ARN-OF-THE-CONNECTIONS-IDENTITY"));
     }
+}
+
+#[tokio::test]
+async fn an_sts_that_is_not_reached_spoils_nothing() {
+    let server = real(&[]).await;
+    let endpoints = Endpoints {
+        kms: Some(server.uri()),
+        sts: Some("http://127.0.0.1:1".to_owned()),
+    };
+    let settings = json!({"region": REGION, "auth": access_key()});
+    let egress = Egress::new(EgressPolicy::default());
+    let provider = provider(endpoints, egress, SettingsOrigin::Operator, &settings).await.unwrap();
+    let probe = provider.probe(&cx(), &[aes()]).await.unwrap();
+    assert!(probe.problem.is_none(), "{:?}", probe.problem);
+    assert_eq!(found(&probe, "identity").finding, Finding::Failed);
+    assert_eq!(found(&probe, "wrap_key").finding, Finding::Granted);
 }
 
 #[tokio::test]
