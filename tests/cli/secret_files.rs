@@ -34,7 +34,7 @@ async fn unusable_content_degrades_its_connection_alone_and_heals() {
     let bench = Bench::new();
     let contents: [&[u8]; 4] = [b"", b"\xff\xfe\n", b"two hunter2 words\n", b"{\"token\": \"hunter2\n"];
     let mut config = TENANTS.to_owned();
-    let files: Vec<(String, PathBuf)> = contents
+    let mut files: Vec<(String, PathBuf)> = contents
         .iter()
         .enumerate()
         .map(|(number, content)| {
@@ -47,11 +47,17 @@ async fn unusable_content_degrades_its_connection_alone_and_heals() {
             (name, file)
         })
         .collect();
+    // Nobody writes to it, so that a plain read would wait for ever.
+    let pipe = bench.gateway.token_file().with_extension("secret-pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    config += &with_token("bao-pipe", &pipe);
+    files.push(("bao-pipe".to_owned(), pipe));
     let started = bench.serve(&config);
     let (acme, globex) = (started.tenant("acme"), started.tenant("globex"));
     let key = json!({"name": "orders", "connection": "embedded"});
     globex.post("/v1/keys", &key).await.expect_status(201);
-    assert!(degraded(&started).await.unwrap().starts_with("4 lack a usable secret file"));
+    assert!(degraded(&started).await.unwrap().starts_with("5 lack a usable secret file"));
     let log = started.output();
     let (_, planned) = command(&bench, &started, &["plan"]);
     for (name, file) in &files {
@@ -70,6 +76,7 @@ async fn unusable_content_degrades_its_connection_alone_and_heals() {
     assert!(!log.contains("hunter2") && !planned.contains("hunter2"), "{log}\n{planned}");
 
     for (_, file) in &files {
+        std::fs::remove_file(file).unwrap();
         std::fs::write(file, "s.token\n").unwrap();
     }
     let healed = async {
