@@ -144,13 +144,7 @@ impl ReadyKey {
 
     /// Sends a wrap, after it was counted where the version's wraps are limited. Its retries, each
     /// with a nonce of its own, are counted after it.
-    async fn counted<T, F>(
-        &self,
-        cx: &RequestContext,
-        broker: &Broker,
-        call: &OpContext,
-        sends: impl Fn() -> F,
-    ) -> Result<T, Failure>
+    async fn counted<T, F>(&self, cx: &RequestContext, broker: &Broker, call: &OpContext, sends: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Error>>,
     {
