@@ -363,9 +363,12 @@ impl Segments {
         let last = std::mem::replace(&mut self.last, next);
         if let Some(file) = &last.file {
             let content = at - last.start;
-            if self.size != content
-                && let Err(error) = self.disk.set_len(file, content)
-            {
+            // A file that something else cut must not get its length back: the next look finds it by that.
+            let trimmed = file.metadata().and_then(|file_now| match file_now.len() > content {
+                true => self.disk.set_len(file, content),
+                false => Ok(()),
+            });
+            if let Err(error) = trimmed {
                 tracing::warn!(%error, "a closed segment of the audit log keeps the zeros at its end");
             }
         }

@@ -9,8 +9,10 @@ use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 use super::{Code, Failure, RequestContext};
 use crate::store::model::KeyVersion;
 
-/// How long after its creation a version may be unknown to some servers of its provider.
+/// How long after its creation a version may be unknown to some servers of a cloud.
 const YOUNG: Duration = Duration::from_secs(60);
+/// The same of a vault, whose replicas are seconds behind at most.
+const YOUNG_IN_A_VAULT: Duration = Duration::from_secs(6);
 /// The first pause between two calls, and the longest. It doubles each time.
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
@@ -19,11 +21,13 @@ const ANSWER: Duration = Duration::from_millis(500);
 
 /// Whether a version was made so short a time ago that its provider may not show it everywhere.
 fn is_young(version: &KeyVersion, now: i64) -> bool {
-    match version.provider {
+    let young = match version.provider {
         // Its keys are in the gateway's own store.
-        ProviderKind::Local => false,
-        _ => u128::from(now.abs_diff(version.created)) < YOUNG.as_micros(),
-    }
+        ProviderKind::Local => return false,
+        ProviderKind::Vault | ProviderKind::Azure => YOUNG_IN_A_VAULT,
+        _ => YOUNG,
+    };
+    u128::from(now.abs_diff(version.created)) < young.as_micros()
 }
 
 /// Whether an error can be of a key that is not there yet.

@@ -45,7 +45,7 @@ async fn a_young_key_that_is_not_found_at_first_is_waited_for() {
 async fn a_young_key_that_does_not_come_is_unavailable_and_not_gone() {
     let world = start(1).await;
     let made = data_key(&world).await;
-    let hasty = world.bank.clone().with_header("claviger-timeout", "2s");
+    let hasty = world.bank.clone().with_header("claviger-timeout", "1200ms");
     for (op, path, body) in [
         ("wrap_key", DATA_KEYS, json!({})),
         ("wrap_key", WRAP, json!({"plaintext": "AAAA"})),
