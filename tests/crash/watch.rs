@@ -39,6 +39,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("watch::a_log_that_is_cut_under_load_keeps_the_rest_and_reports_the_loss", || {
             run(cut())
         }),
+        Trial::test("watch::a_log_that_is_cut_before_a_commit_that_closes_it_is_found", || {
+            run(cut_and_closed())
+        }),
         Trial::test("watch::without_traffic_a_removed_log_comes_back_as_well", || run(idle())),
         Trial::test("watch::a_start_without_its_log_is_refused_until_the_loss_is_accepted", || {
             run(accepted(|log| fs::remove_file(log).expect("removed")))
@@ -255,6 +258,31 @@ async fn cut() {
     // No number was given twice.
     let given: BTreeSet<_> = answered.iter().map(|answered| &answered.index).collect();
     assert_eq!(given.len(), answered.len());
+    starts_again(&gateway);
+}
+
+/// The commit after the cut does not fit into the file, which is closed then: at its right length.
+async fn cut_and_closed() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    furnished(&gateway, &client).await;
+    let batch = async |items: usize| {
+        let items: Vec<Value> = (0..items).map(|_| json!({"key": "first"})).collect();
+        client.post("/v1/batch/data-keys", &json!({"items": items})).await
+    };
+    for _ in 0..5 {
+        batch(150).await.expect_status(200);
+    }
+    let log = log_of(&gateway);
+    assert!(losses(&gateway.data()).is_empty());
+    let file = fs::File::options().write(true).open(&log).expect("the log");
+    file.set_len(200_000).expect("cut");
+    drop(batch(600).await);
+    assert_ne!(log_of(&gateway), log, "a commit that closes the file");
+    let took = until("the loss is reported", || !losses(&gateway.data()).is_empty()).await;
+    assert!(took < FOUND_WITHIN, "found after {took:?}");
+    started.kill();
     starts_again(&gateway);
 }
 
