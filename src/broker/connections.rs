@@ -321,8 +321,8 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without changing any key at the provider. A provider's failure is part of the
-    /// report. Takes over what became of keys of the connection there, and makes canaries that they lack.
+    /// Tries a connection's rights without changing any key. A provider's failure is part of the report. Makes
+    /// canaries that keys of the connection lack.
     ///
     /// # Errors
     /// `connection_severed`, also when a sever arrived during the check, and what the store fails with.
@@ -371,7 +371,6 @@ impl Broker {
             Err(error) => CheckReport::unusable(&probe::shown(&checking, error)),
         };
         if report.problem.is_none() {
-            self.look_at_checked(cx, connection.id(), &keys.items).await;
             self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;
         }
         // Also if it was restored since: what the provider said came through a severed connection.

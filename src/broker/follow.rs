@@ -1,19 +1,19 @@
 //! Follows what the owner of a key does to it at its provider. The key is described there, and what changed is
 //! stored, when the provider refuses a call for the state of key or version, when a version is needed that is
-//! stored as unusable, at a check of its connection, and every 5 minutes while the key is in use.
+//! stored as unusable, and every 5 minutes while the key is in use.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, OpContext, ProviderKind, TenantId};
+use claviger_provider::{OpContext, ProviderKind, TenantId};
 
 use super::at_provider::turn_at_provider;
 use super::reach::Reach;
 use super::rounds::check_all;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Key, KeyVersion};
+use crate::store::model::KeyVersion;
 
 /// The least time between two calls that requests make to ask for the state of the same provider key.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -28,8 +28,6 @@ const LOOK: &str = "keys-in-use";
 /// How many other provider keys of a key a look asks about beside that of the primary version: the newest. The
 /// state of others is asked for once a call with them is refused.
 const OTHER_PROVIDER_KEYS: usize = 3;
-/// The time that a check leaves for what follows its looks at keys.
-const REST_OF_CHECK: Duration = Duration::from_secs(3);
 
 impl Broker {
     /// Asks the provider again for the state of a version that is stored as unusable at the provider, or that it
@@ -84,7 +82,7 @@ impl Broker {
         let due = self.directory().keys_to_look_at(now);
         let due = due.into_iter().map(|key| (key.tenant(), key));
         let looks = fairly(due, ROUND, ROUND_OF_TENANT).into_iter().map(async |key: Arc<KeyEntry>| {
-            if let Err(failure) = self.look_at(&key, now).await {
+            if let Err(failure) = Box::pin(self.look_at(&key, now)).await {
                 let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
                 tracing::debug!(%tenant, key = %id, code, "a key in use could not be looked at");
             }
@@ -122,39 +120,6 @@ impl Broker {
             }
         }
         Ok(())
-    }
-
-    /// Looks at keys of a connection that is checked, as far as there is time. The first failure that is not
-    /// about a key alone ends it: the report has it.
-    pub(super) async fn look_at_checked(&self, cx: &RequestContext, connection: ConnectionId, keys: &[Key]) {
-        for key in keys {
-            let now = Instant::now();
-            if cx.info().deadline.saturating_duration_since(now) < PATIENCE + REST_OF_CHECK {
-                break;
-            }
-            let mut op = cx.op_context();
-            op.deadline = op.deadline.min(now + PATIENCE);
-            let looked = async {
-                let Some(entry) = self.directory().key(key.tenant, key.id).await? else {
-                    return Ok(());
-                };
-                // A change that is under way asks by itself.
-                let Ok(_one_at_a_time) = entry.at_provider().try_lock() else {
-                    return Ok(());
-                };
-                let view = entry.view()?;
-                let primary = &view.key.primary;
-                if primary.connection_id() != Some(connection) || !view.key.state.unwraps() {
-                    return Ok(());
-                }
-                let reach = self.reach(&entry, primary).await?;
-                self.take_described(&op, &entry, primary, &reach).await.map(drop)
-            };
-            match looked.await {
-                Err(failure) if !matches!(failure.code, Code::KeyState | Code::NotFound | Code::QuotaExceeded) => break,
-                Ok(()) | Err(_) => {}
-            }
-        }
     }
 }
 

@@ -173,19 +173,6 @@ async fn a_disable_while_the_question_is_out_is_not_passed() {
 }
 
 #[tokio::test]
-async fn a_check_takes_over_states_and_versions() {
-    let (world, _) = start().await;
-    rotated(&world).await;
-    switched(&world, 1, false).await;
-    assert_eq!(versions(&world).await, json!([[1, "enabled", "enabled"]]));
-    world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
-    assert_eq!(
-        versions(&world).await,
-        json!([[1, "enabled", "disabled"], [2, "enabled", "enabled"]])
-    );
-}
-
-#[tokio::test]
 async fn a_provider_that_names_a_new_version_with_every_wrap_is_slowed_down() {
     let (world, _) = start().await;
     let mut wraps = 0;
