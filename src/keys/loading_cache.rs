@@ -10,17 +10,10 @@ use parking_lot::Mutex;
 
 use super::loads::{Load, Loads};
 
-/// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one, and its least recently used
-/// entry leaves first.
+/// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one.
 const SHARDS: usize = 16;
 const SHARDED_FROM: usize = 4096;
-/// In a cache of several shards, an entry that is used moves to the back of its shard only once this part of
-/// the shard was inserted behind it. The entry that leaves was therefore not used while three quarters of
-/// the shard were inserted. A move writes to three other entries, which are seldom in the processor's
-/// cache.
-const MOVED_AFTER: u64 = 4;
-/// How many entries of a shard an insert looks at, at most, when it needs room. Held entries are
-/// recently used, so they are rarely among the oldest.
+/// How many entries of a shard an insert looks at, at most, when it needs room.
 const LOOKED_AT: usize = 32;
 
 /// Values by key, at most `capacity` of them; [`WhenFull::Exceed`] is the one exception.
@@ -49,48 +42,50 @@ pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
     metrics: CacheMetrics,
 }
 
-/// A part of the entries, in the order in which they leave.
-struct Shard<K, V> {
-    entries: LinkedHashMap<K, Entry<V>, RandomState>,
-    /// How many entries were put at the back so far.
-    put: u64,
-    /// Whether every use moves an entry.
-    exact: bool,
-}
+/// A part of the entries, in the order in which they leave. An entry that was used gets a second chance: it
+/// goes to the back once when its turn comes. A use itself moves nothing, since a move writes to three
+/// other entries, which are seldom in the processor's cache.
+struct Shard<K, V>(LinkedHashMap<K, Entry<V>, RandomState>);
 
 struct Entry<V> {
     value: V,
-    /// [`Shard::put`] when the entry was put at the back.
-    put: u64,
+    /// Since the entry was put at the back.
+    used: bool,
 }
 
 impl<K: Eq + Hash + Copy, V: Clone> Shard<K, V> {
-    fn new(exact: bool) -> Self {
-        Self {
-            entries: LinkedHashMap::with_hasher(RandomState::new()),
-            put: 0,
-            exact,
-        }
+    fn new() -> Self {
+        Self(LinkedHashMap::with_hasher(RandomState::new()))
     }
 
     /// The value, which is used now.
     fn used(&mut self, key: &K) -> Option<V> {
-        let entry = self.entries.get_mut(key)?;
-        let value = entry.value.clone();
-        let behind = self.put - entry.put;
-        if self.exact || behind * MOVED_AFTER > self.entries.len() as u64 {
-            self.put += 1;
-            if let Some(entry) = self.entries.to_back(key) {
-                entry.put = self.put;
-            }
-        }
-        Some(value)
+        let entry = self.0.get_mut(key)?;
+        entry.used = true;
+        Some(entry.value.clone())
     }
 
     /// Puts a value at the back.
     fn put(&mut self, key: K, value: V) {
-        self.put += 1;
-        self.entries.insert(key, Entry { value, put: self.put });
+        self.0.insert(key, Entry { value, used: false });
+    }
+
+    /// Takes out the first value that is at rest and was not used or, where all that it looks at were
+    /// used, the first one at rest.
+    fn evict(&mut self, at_rest: fn(&V) -> bool) -> Option<V> {
+        let mut spared = None;
+        for _ in 0..self.0.len().min(LOOKED_AT) {
+            let (key, Entry { value, used }) = self.0.pop_front()?;
+            let at_rest = at_rest(&value);
+            if at_rest && !used {
+                return Some(value);
+            }
+            if at_rest {
+                spared.get_or_insert(key);
+            }
+            self.put(key, value);
+        }
+        self.0.remove(&spared?).map(|entry| entry.value)
     }
 }
 
@@ -138,7 +133,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     pub(super) fn new(name: &'static str, capacity: usize, at_rest: fn(&V) -> bool) -> Self {
         let shards = if capacity < SHARDED_FROM { 1 } else { SHARDS };
         Self {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(shards == 1))).collect(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
             hasher: RandomState::new(),
             capacity,
             taken: AtomicUsize::new(0),
@@ -198,8 +193,8 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// to use it: see the type's rules.
     pub(super) fn remove_if(&self, key: &K, gone: impl FnOnce(&V) -> bool) {
         let mut shard = self.shard(key).lock();
-        let removed = if shard.entries.get(key).is_some_and(|entry| gone(&entry.value)) {
-            shard.entries.remove(key)
+        let removed = if shard.0.get(key).is_some_and(|entry| gone(&entry.value)) {
+            shard.0.remove(key)
         } else {
             None
         };
@@ -212,7 +207,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// Number of entries.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().0.len()).sum()
     }
 
     /// Counts the entries for which `matches` is true. One shard is locked at a time; for the
@@ -221,8 +216,8 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         let (mut all, mut matching) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock();
-            all += shard.entries.len();
-            matching += shard.entries.values().filter(|entry| matches(&entry.value)).count();
+            all += shard.0.len();
+            matching += shard.0.values().filter(|entry| matches(&entry.value)).count();
         }
         (all, matching)
     }
@@ -231,7 +226,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     pub(super) fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         for shard in &self.shards {
-            picked.extend(shard.lock().entries.values().filter_map(|entry| pick(&entry.value)));
+            picked.extend(shard.lock().0.values().filter_map(|entry| pick(&entry.value)));
         }
         picked
     }
@@ -279,7 +274,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         let shards = self.shards.iter().cycle().skip(first).take(self.shards.len());
         for shard in shards {
             // Drop the value without the lock, because dropping a connection's pipeline takes long.
-            let evicted = self.evict_from(&mut shard.lock());
+            let evicted = shard.lock().evict(self.at_rest);
             if evicted.is_some() {
                 self.metrics.evictions.increment(1);
                 self.release();
@@ -287,18 +282,6 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
             }
         }
         false
-    }
-
-    fn evict_from(&self, shard: &mut Shard<K, V>) -> Option<V> {
-        for _ in 0..shard.entries.len().min(LOOKED_AT) {
-            let (key, Entry { value, .. }) = shard.entries.pop_front()?;
-            if (self.at_rest)(&value) {
-                return Some(value);
-            }
-            // Held, so in use: it is as young as any.
-            shard.put(key, value);
-        }
-        None
     }
 }
 
