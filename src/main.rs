@@ -1,14 +1,15 @@
 //! The `claviger` program.
 
-use std::alloc::System;
 use std::process::ExitCode;
 
 use claviger::cli::{Cli, Exit};
 use claviger_guarded::ZeroOnFree;
+use mimalloc::MiMalloc;
 
 /// Zeroes memory when it is freed, so that buffers of HTTP, TLS and SDKs leave no secrets behind.
+/// The heap below it has guard pages, and its lists of free blocks are encoded.
 #[global_allocator]
-static ALLOCATOR: ZeroOnFree<System> = ZeroOnFree::new(System);
+static ALLOCATOR: ZeroOnFree<MiMalloc> = ZeroOnFree::new(MiMalloc);
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {

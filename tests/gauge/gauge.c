@@ -1,7 +1,7 @@
 /* What run.py needs inside the gateway's process: preloaded, while callgrind runs the process.
  *
- * - Heap allocations are counted: blocks that were asked for, and their bytes, by all threads and by
- *   libraries in C too. A reallocation counts as a block of its new size.
+ * - Blocks that libraries in C ask the C library for are counted, by all threads. A reallocation counts as
+ *   a block. The gateway's own blocks come from mimalloc, whose calls are in callgrind's file.
  * - SIGUSR2 has callgrind write what it counted and begin anew. callgrind_control does the same
  *   from outside, but by ptrace, which the gateway forbids to processes of the same user.
  * - The clock stands still on request, so that no timer fires while requests are counted.
@@ -28,7 +28,6 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 struct shared {
     unsigned long blocks;
-    unsigned long bytes;
     /* CLOCK_MONOTONIC in nanoseconds when the clock was stopped; 0: it runs. */
     long stopped;
 };
@@ -55,28 +54,27 @@ __attribute__((constructor)) static void begin(void) {
     close(file);
 }
 
-static void count(size_t bytes) {
+static void count(void) {
     __atomic_fetch_add(&shared->blocks, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&shared->bytes, bytes, __ATOMIC_RELAXED);
 }
 
 void *malloc(size_t size) {
-    count(size);
+    count();
     return __libc_malloc(size);
 }
 
 void *calloc(size_t items, size_t size) {
-    count(items * size);
+    count();
     return __libc_calloc(items, size);
 }
 
 void *realloc(void *block, size_t size) {
-    count(size);
+    count();
     return __libc_realloc(block, size);
 }
 
 void *memalign(size_t alignment, size_t size) {
-    count(size);
+    count();
     return __libc_memalign(alignment, size);
 }
 

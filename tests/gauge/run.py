@@ -20,13 +20,13 @@ callgrind, with `gauge.c` preloaded:
 - Instructions are those of user space. callgrind runs one thread at a time on a CPU of its own
   making, which has AVX2 and nothing later: the same code runs on every x86-64 CPU with AVX2. It
   has no instructions for SHA-256 either, so hashing weighs more than on a newer CPU.
-- Allocations are blocks that any code takes from the C library's heap, and their bytes.
+- Allocations are blocks of the gateway's heap, counted by the calls of mimalloc's functions, and
+  blocks that libraries in C take from the C library's.
 - The gateway's clock stands still while requests are counted, so that what it does by the clock
   is not among them.
 
 `--write` stores what was counted as the new figures. `--keep FOLDER` leaves callgrind's files
-there, one for each kind of request, to be read with callgrind_annotate. For the names of
-functions build with `cargo rustc --release --bin claviger -- -C strip=none`.
+there, one for each kind of request, to be read with callgrind_annotate.
 """
 
 import argparse
@@ -56,6 +56,8 @@ from gateway import Gateway  # noqa: E402
 FIGURES = HERE / "figures.toml"
 # How far a figure may be from the committed one.
 TOLERANCE = 0.03
+# What the gateway's allocator calls for a block.
+ALLOCATORS = ("mi_malloc_aligned", "mi_zalloc_aligned")
 TENANT = "acme"
 CONTEXT = {"table": "orders"}
 # Each kind of request is counted in rounds of so many requests, after two that are not counted. The
@@ -106,7 +108,7 @@ class Connection:
 class Counter:
     """Reads what callgrind and `gauge.c` count in the gateway's process."""
 
-    kinds = ("instructions", "allocations", "bytes")
+    kinds = ("instructions", "allocations")
 
     def __init__(self, folder, keep):
         self.keep = keep
@@ -114,9 +116,9 @@ class Counter:
         self.dumps = 0
         library, shared = folder / "gauge.so", folder / "shared"
         subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, HERE / "gauge.c"], check=True)
-        shared.write_bytes(bytes(24))
+        shared.write_bytes(bytes(16))
         with open(shared, "r+b") as file:
-            self.shared = mmap.mmap(file.fileno(), 24)
+            self.shared = mmap.mmap(file.fileno(), 16)
         self.prefix = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={self.out}", f"--log-file={folder / 'valgrind.log'}")
         # With one worker, no idle worker looks for something to do.
         self.variables = {"LD_PRELOAD": str(library), "GAUGE_SHARED": str(shared), "TOKIO_WORKER_THREADS": "1"}
@@ -127,14 +129,15 @@ class Counter:
         number of each kind at the end."""
         counts = []
         self.dump(gateway)
-        struct.pack_into("=q", self.shared, 16, time.monotonic_ns())
-        before = struct.unpack_from("=QQ", self.shared)
+        struct.pack_into("=q", self.shared, 8, time.monotonic_ns())
+        (before,) = struct.unpack_from("=Q", self.shared)
         yield counts
-        after = struct.unpack_from("=QQ", self.shared)
+        (after,) = struct.unpack_from("=Q", self.shared)
         written = self.dump(gateway)
-        struct.pack_into("=q", self.shared, 16, 0)
-        counts += [int(re.search(r"^totals: (\d+)", written.read_text(), re.MULTILINE)[1])]
-        counts += [now - then for now, then in zip(after, before)]
+        struct.pack_into("=q", self.shared, 8, 0)
+        profile = written.read_text()
+        counts += [int(re.search(r"^totals: (\d+)", profile, re.MULTILINE)[1])]
+        counts += [calls(profile, ALLOCATORS) + after - before]
         if self.keep:
             shutil.copy(written, self.keep / f"callgrind.out.{name}")
 
@@ -149,6 +152,21 @@ class Counter:
                 raise SystemExit(f"gauge: callgrind did not write {path.name}")
             time.sleep(0.002)
         return path
+
+
+def calls(profile, functions):
+    """How often these functions were called, by callgrind's file. It names a function at its first
+    occurrence, and gives only its number afterwards."""
+    numbers = {}
+    total = 0
+    for function, name, times in re.findall(r"^c?fn=\((\d+)\)(?: (.+))?(?:\ncalls=(\d+) )?", profile, re.MULTILINE):
+        if name:
+            numbers[function] = name
+        if times and numbers[function] in functions:
+            total += int(times)
+    if not any(name in functions for name in numbers.values()):
+        raise SystemExit(f"gauge: the gateway calls none of {', '.join(functions)}; was its binary stripped?")
+    return total
 
 
 def count(binary, counter):
