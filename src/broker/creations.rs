@@ -48,6 +48,8 @@ const fn passes(code: Code) -> bool {
             | Code::CircuitOpen
             | Code::RateLimited
             | Code::NotReady
+            // Of a suspended tenant, until its resume.
+            | Code::PermissionDenied
     )
 }
 
@@ -73,6 +75,7 @@ impl Broker {
             connection: through.row.id,
             spec: request.spec,
             wanted,
+            asked_by: cx.credential_ref(),
             begun,
             due: later(begun, LOST),
         };
@@ -261,10 +264,11 @@ impl Broker {
                 Err(error) => return Err(error.into()),
             }
             // The caller does not know yet.
-            let change = change.beginning(Creation {
+            let untold = Creation {
                 due: later(self.now(), UNTOLD),
                 ..creation.clone()
-            });
+            };
+            let change = change.beginning(untold).asked_with(creation.asked_by.clone());
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }
@@ -296,7 +300,7 @@ impl Broker {
             if view.key.primary.number != from {
                 return Err(Failure::new(Code::KeyState, "The key has another primary version since."));
             }
-            let change = change.ending(creation.made_as);
+            let change = change.ending(creation.made_as).asked_with(creation.asked_by.clone());
             let row = self.store_moved(key, to, &described, |_| Ok(change)).await?;
             Ok(row.primary.number)
         };

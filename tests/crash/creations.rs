@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("creations::what_cannot_be_finished_is_reported_with_the_provider_s_name", || {
             run(reported())
         }),
+        Trial::test("creations::nothing_is_finished_for_a_revoked_token", || run(revoked())),
         Trial::test("creations::nothing_is_looked_for_through_a_severed_connection", || run(severed())),
         Trial::test(
             "creations::what_could_not_be_looked_for_is_looked_for_again",
@@ -227,6 +228,44 @@ async fn reported() {
             assert!(line.is_some_and(|line| line.contains(made_as)), "{named} is not named: {said}");
         }
     }
+}
+
+/// A thief's token is revoked after the answers to its creation and its move got lost.
+async fn revoked() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    let grants = json!([{"operations": ["CreateKey", "ReadKey", "Rotate"], "keys": ["*"]}]);
+    client
+        .post("/v1/principals", &json!({"name": "thief", "grants": grants}))
+        .await
+        .expect_status(201);
+    let issued = client.post("/v1/principals/thief/tokens", &json!({})).await.expect_status(201);
+    let thief = started.tenant("acme").with_token(issued["token"].as_str().expect("a token"));
+    service.lose(Some(Loss::Closed));
+    let code = "provider_unavailable";
+    let lost = lose(&gateway, &thief, "/v1/keys", &new_key("loot", "vault"), code).await;
+    lose(&gateway, &thief, "/v1/keys/on-aws/rotate", &json!({"connection": "vault"}), code).await;
+    service.lose(None);
+    client.delete("/v1/principals/thief").await.expect_status(204);
+    let_be_due(&gateway).await;
+    until_ended(&gateway).await;
+
+    client.get("/v1/keys/loot").await.expect_problem(404, "not_found");
+    let stayed = client.get("/v1/keys/on-aws").await.expect_status(200);
+    assert_eq!(
+        (&stayed["connection"], &stayed["primary_version"]),
+        (&json!("aws"), &json!(1)),
+        "{stayed}"
+    );
+    for key in [&lost["change"]["id"], &stayed["id"]] {
+        let told = found_out(&gateway, key);
+        assert_eq!(
+            (&told["result"], &told["code"]),
+            (&json!("failed"), &json!("unauthenticated")),
+            "{told}"
+        );
+    }
+    assert!(started.output().contains("nothing uses"));
 }
 
 async fn severed() {

@@ -31,6 +31,7 @@ const MIGRATIONS: [(u32, &str); 7] = [
     (8, include_str!("../../src/store/migrations/0008_creations.sql")),
     (9, include_str!("../../src/store/migrations/0009_declared_rows.sql")),
     (10, include_str!("../../src/store/migrations/0010_exposure.sql")),
+    (11, include_str!("../../src/store/migrations/0011_asked_by.sql")),
 ];
 
 cases! { alone:
