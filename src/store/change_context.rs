@@ -1,6 +1,6 @@
 //! What a change writes beside its effect.
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::KeyId;
 
 use super::model::{Creation, CredentialRef, IdempotencyRecord, Quotas};
 
