@@ -316,16 +316,14 @@ impl ReadyKey {
         broker.keep_canary(cx, &self.entry).await;
         // Detached meanwhile: there is no key whose version this could be.
         self.entry.view()?;
-        if let Some(number) = number() {
-            self.used_another(number)?;
-        }
-        number().ok_or_else(|| {
+        let number = number().ok_or_else(|| {
             Error::new(
                 ErrorKind::UpstreamProtocol,
                 "wrapped under a version that the key's description does not name",
             )
-            .into()
-        })
+        })?;
+        self.used_another(number)?;
+        Ok(number)
     }
 }
 

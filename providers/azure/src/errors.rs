@@ -100,9 +100,7 @@ impl Refusal {
             request_id: request_id(headers),
         }
     }
-}
 
-impl Refusal {
     /// Whether the key's version is disabled, and the call not permitted for it.
     pub(crate) fn is_disabled(&self) -> bool {
         self.code == "KeyDisabled"
