@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// the connection's login does not count: that is shared, and may take longer than one call. A check has
 /// all the time until the deadline, because it makes many calls, each with a limit of its own. The creation of
 /// a key, and the search for what one has made, have `creation`: a creation is not repeated, so one that is
-/// ended early is lost.
+/// ended early is lost. An adoption creates nothing, and has the time of any attempt.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -41,6 +41,7 @@ impl Call for AttemptTimeout {
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let limit = match op {
             Op::Probe { .. } => cx.remaining(),
+            Op::CreateKey { request } if request.adopt.is_some() => self.attempt.min(cx.remaining()),
             Op::CreateKey { .. } | Op::FindMade { .. } => self.creation.min(cx.remaining()),
             _ => self.attempt.min(cx.remaining()),
         };
