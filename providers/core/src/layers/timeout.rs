@@ -92,7 +92,7 @@ mod tests {
 
     const CREATION: Duration = Duration::from_secs(30);
     use crate::layers::scripted::{OwnedOp, Scripted, Step, all_ops, cx, kek};
-    use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind};
+    use crate::{Call, Capabilities, Error, ErrorKind, KeyId, KeyRequest, KeySpec, Op, OpContext, Output, ProviderKind};
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
@@ -163,6 +163,22 @@ mod tests {
                 assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, expected));
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adoption_ends_as_any_attempt() {
+        let request = KeyRequest {
+            key_id: KeyId::random(),
+            made_as: KeyId::random(),
+            repeated: false,
+            spec: KeySpec::Aes256,
+            adopt: Some("theirs".to_owned()),
+        };
+        let layer = AttemptTimeout::new(Arc::new(Scripted::new([Step::Hang])), Duration::from_secs(3), CREATION);
+        let start = Instant::now();
+        let op = Op::CreateKey { request: &request };
+        let error = layer.call(&cx(Duration::from_secs(60)), op).await.unwrap_err();
+        assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, 3));
     }
 
     #[tokio::test(start_paused = true)]
