@@ -177,12 +177,11 @@ impl Broker {
         } else {
             cx.note(|fields| fields.key_version = Some(primary));
             let added = self.store.add_key_versions(tenant, id, &new, primary, now, &change).await;
-            added.map_err(|error| {
+            added.inspect_err(|error| {
                 if rotation == Rotation::NewKey {
                     let provider_key = &described.id;
                     tracing::error!(%tenant, key = %id, provider_key, %error, "the provider has a key that a rotation made and that nothing uses: delete it at the provider");
                 }
-                error
             })?
         };
         let versions = view.versions.iter().cloned().chain(new).collect();

@@ -69,7 +69,7 @@ impl Stolen {
                 let above = issued(client, &issuer, "1h", "standing").await;
                 (text(&issued(&text(&above), &of, "30m", "delegated").await), path(&issuer, &above))
             }
-            End::Expiry => (text(&issued(client, &of, "3s", "standing").await), String::new()),
+            End::Expiry => (text(&issued(client, &of, "5s", "standing").await), String::new()),
         };
         Self { client, ended_by }
     }
@@ -158,7 +158,7 @@ async fn late() {
     }
     let stolen = Stolen::new(&started, &client, End::Principal).await;
     let hasty = stolen.client.clone().with_header("claviger-timeout", "1s");
-    service.slow(Duration::from_secs(4));
+    service.slow(Duration::from_secs(8));
     for connection in ["vault", "aws"] {
         lose(&gateway, &hasty, "/v1/keys", &new_key(connection, connection), "deadline_exceeded").await;
     }
