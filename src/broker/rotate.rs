@@ -180,7 +180,7 @@ impl Broker {
             added.inspect_err(|error| {
                 if rotation == Rotation::NewKey {
                     let provider_key = &described.id;
-                    tracing::error!(%tenant, key = %id, provider_key, %error, "the provider has a key that a rotation made and that nothing uses: delete it at the provider");
+                    tracing::error!(%tenant, key = %id, provider_key, %error, "the provider has a key that a rotation made and that nothing uses: adopt it (`provider_key`), or delete it at the provider");
                 }
             })?
         };
