@@ -70,7 +70,7 @@ async fn has_arrived(body: &mut RequestBody) -> bool {
         match futures::poll!(body.frame()) {
             Poll::Ready(None) => return true,
             Poll::Ready(Some(Ok(frame))) => {
-                read += frame.data_ref().map_or(0, bytes::Bytes::len);
+                read += frame.data_ref().map_or(0, Bytes::len);
                 asked = false;
             }
             Poll::Ready(Some(Err(_))) => return false,
@@ -93,7 +93,7 @@ async fn stay_open(mut body: RequestBody) {
     let reading = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            read += frame.data_ref().map_or(0, Bytes::len);
             if read > STILL_READ {
                 std::future::pending::<()>().await;
             }
