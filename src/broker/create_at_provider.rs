@@ -1,5 +1,6 @@
 //! Has a provider create the key of a change. The creation of a new key has a time of its own: where the request
-//! ends earlier, it goes on, and its answer is kept until [`Broker::finish_creations`] takes it.
+//! ends earlier and the provider was asked already, it goes on, and its answer is kept until
+//! [`Broker::finish_creations`] takes it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +9,6 @@ use claviger_provider::{KeyDescription, KeyRequest};
 use tokio::sync::oneshot;
 
 use super::create_key::{refused_adoption, refused_creation};
-use super::late_answers::GoesOn;
 use super::reach::Reach;
 use super::{Broker, Failure, Keep, RequestContext};
 use crate::audit;
@@ -46,9 +46,8 @@ impl Broker {
         self.begin_creation(cx, keep, request, through, wanted).await?;
         let created = async {
             let change = self.announce(cx, change).await?;
-            let goes_on = reserved.and_then(|reserved| Some((reserved, self.late_answers.begin(cx.tenant())?)));
-            let described = match goes_on {
-                Some((reserved, goes_on)) => self.create_in_its_own_time(cx, through, request, reserved, goes_on).await?,
+            let described = match reserved {
+                Some(reserved) => self.create_in_its_own_time(cx, through, request, reserved).await?,
                 None => {
                     let created = through.pipeline.create_key(&cx.op_context(), request).await;
                     created.map_err(refused_creation)?
@@ -65,44 +64,62 @@ impl Broker {
         }
     }
 
-    /// Waits for a creation until the request's deadline, and lets it go on then.
+    /// Waits for a creation until the request's deadline. It goes on then if the provider was asked, as long as
+    /// [`LateAnswers`](super::late_answers::LateAnswers) has room: what still waits for its turn or a login would be
+    /// sent for a caller who is gone, and whose credential or tenant may have ended.
     async fn create_in_its_own_time(
         &self,
         cx: &RequestContext,
         through: &Reach,
         request: &KeyRequest,
         reserved: Arc<Reserved>,
-        goes_on: GoesOn,
     ) -> Result<KeyDescription, Failure> {
         let (pipeline, mut call) = (through.pipeline.clone(), cx.op_context());
         call.deadline = Instant::now() + pipeline.creation_timeout();
-        let (tenant, connection) = (cx.tenant(), through.row.id);
-        let background = Arc::clone(&self.background);
+        let (tenant, connection, until) = (cx.tenant(), through.row.id, cx.info().deadline);
+        let (background, late_answers) = (Arc::clone(&self.background), Arc::clone(&self.late_answers));
         // A stop waits for it as for a request.
         let (request, accepted) = (request.clone(), self.accept_operation());
-        let (answer, answered) = oneshot::channel();
+        let (mut answer, answered) = oneshot::channel();
         tokio::spawn(async move {
-            let created = pipeline.create_key(&call, &request).await;
             // The name is free once nobody is at work on the creation.
-            if let Err((unheard, _reserved)) = answer.send((created, reserved)) {
-                // The request has its record already.
-                background.add(tenant, connection, call.take_calls());
-                let (key, made_as) = (request.key_id, request.made_as);
-                match unheard {
-                    Ok(described) => goes_on.keep(made_as, described),
-                    Err(error) => tracing::warn!(%tenant, %key, %made_as, %error, "a creation failed whose request had ended"),
-                }
+            let _under_way = (reserved, accepted);
+            let mut creating = Box::pin(pipeline.create_key(&call, &request));
+            let in_time = tokio::select! {
+                biased;
+                // First, so that nothing is sent after the deadline.
+                () = tokio::time::sleep_until(until.into()) => None,
+                () = answer.closed() => None,
+                created = &mut creating => Some(created),
+            };
+            // This task alone drives the call: between the question and the end, none is sent.
+            let was_asked = call.trace().is_unclear() || call.trace().confirmed() > 0;
+            let goes_on = match in_time {
+                None if was_asked => late_answers.begin(tenant, connection, pipeline.concurrency()),
+                None | Some(_) => None,
+            };
+            let Some(goes_on) = goes_on else {
+                drop(creating);
+                let _ = answer.send(in_time);
+                return;
+            };
+            // The provider may do more of it.
+            call.trace().set_unclear();
+            let _ = answer.send(None);
+            let created = creating.await;
+            // The request has its record already.
+            background.add(tenant, connection, call.take_calls());
+            let (key, made_as) = (request.key_id, request.made_as);
+            match created {
+                Ok(described) => goes_on.keep(made_as, described),
+                Err(error) => tracing::warn!(%tenant, %key, %made_as, %error, "a creation failed whose request had ended"),
             }
-            drop((goes_on, accepted));
         });
-        match tokio::time::timeout_at(cx.info().deadline.into(), answered).await {
-            Ok(Ok((created, _reserved))) => Ok(created.map_err(refused_creation)?),
-            Ok(Err(_)) => Err(Failure::internal(&"the creation of a key panicked")),
-            Err(_) => {
-                // The provider may be asked from now on, too.
-                cx.op_context().trace().set_unclear();
-                Err(Failure::deadline().advice(REPEAT))
-            }
+        match answered.await {
+            Ok(Some(created)) => Ok(created.map_err(refused_creation)?),
+            Ok(None) if cx.provider_may_have_changed() => Err(Failure::deadline().advice(REPEAT)),
+            Ok(None) => Err(Failure::deadline()),
+            Err(_) => Err(Failure::internal(&"the creation of a key panicked")),
         }
     }
 }

@@ -131,6 +131,10 @@ impl Broker {
 
     /// The id that was drawn for a key of this name through the same connection, whose creation has not ended,
     /// or whose caller has not been told that it has. `None` if that key is another one by now.
+    ///
+    /// # Errors
+    /// `in_progress` while a creation of other labels or cache rules has not ended: it gets the key that it
+    /// asked for, or none.
     async fn begun_before(
         &self,
         cx: &RequestContext,
@@ -147,12 +151,13 @@ impl Broker {
             Ok(_) | Err(StoreError::NotFound) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let is_same = begun.wanted == Wanted::Key(wanted.clone());
         if self.store.holder(cx.tenant(), begun.key).await?.is_none() {
-            return Ok(Some(begun.key));
+            return if is_same { Ok(Some(begun.key)) } else { Err(another_is_begun()) };
         }
         match self.store.key(cx.tenant(), begun.key).await {
             // Only the same request is answered with a key that exists.
-            Ok(key) if key.name == new.name && begun.wanted == Wanted::Key(wanted.clone()) => Ok(Some(begun.key)),
+            Ok(key) if key.name == new.name && is_same => Ok(Some(begun.key)),
             Ok(_) | Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -392,6 +397,18 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
         );
     }
     Ok(described)
+}
+
+/// The failure of a creation of a name whose last creation, with other labels or cache rules, may still succeed.
+fn another_is_begun() -> Failure {
+    Failure::new(
+        Code::InProgress,
+        "A creation of that name with other labels or cache rules was not answered by the provider, and may still succeed.",
+    )
+    .advice(
+        "Repeat that request as it was, or wait: the gateway finds out a minute after it. Then change the key's labels and cache rules, or \
+         create it if there is none.",
+    )
 }
 
 /// The failure of an adoption. A name that the provider does not know is told apart from a key that is not

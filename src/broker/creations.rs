@@ -13,6 +13,7 @@ use super::idempotency::Begun;
 use super::reach::{Reach, permitted};
 use super::rotate::not_rotating;
 use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all};
+use super::unstored::UnstoredCounts;
 use super::{Broker, Code, Failure, Keep, RequestContext};
 use crate::audit::{self, Object, Outcome, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -73,6 +74,7 @@ impl Broker {
             connection: through.row.id,
             spec: request.spec,
             wanted,
+            asked_by: cx.credential_ref(),
             begun,
             due: later(begun, LOST),
         };
@@ -97,7 +99,8 @@ impl Broker {
     }
 
     /// Looks for each provider key that was asked for and whose answer was lost, once it is due. Finishes what
-    /// it was for, or reports it. Those of a suspended tenant wait for its resume. Call it periodically.
+    /// it was for, or reports it: also where the credential that asked has ended. Those of a suspended tenant wait
+    /// for its resume. Call it periodically.
     ///
     /// # Errors
     /// The code of a failure; each failure is logged.
@@ -125,8 +128,9 @@ impl Broker {
 
     /// Finishes a creation, unless it has ended since. `described` is what the provider answered too late.
     async fn finish_begun(&self, tenant: TenantId, made_as: KeyId, described: Option<KeyDescription>) -> Result<(), Failure> {
-        // A late answer is looked for again, as every creation is, after the tenant's resume.
-        if self.is_suspended(tenant).await? {
+        // A late answer is looked for again, as every creation is, after the tenant's resume, and once the store has
+        // all revocations: the transaction looks up there whether the credential is in force.
+        if self.is_suspended(tenant).await? || self.unstored.counts() != UnstoredCounts::default() {
             return Ok(());
         }
         match self.store.creation(tenant, made_as).await {
@@ -148,7 +152,7 @@ impl Broker {
                     let told = Change::unannounced().ending(creation.made_as);
                     return Ok(self.store.mark_applied(creation.tenant, &told).await?);
                 }
-                self.look_for(creation, described, async |reach, described| {
+                self.look_for(creation, described, async |creation, reach, described| {
                     self.finish_key(creation, wanted, reach, described).await
                 })
                 .await
@@ -157,13 +161,15 @@ impl Broker {
                 let Some(key) = self.directory().key(creation.tenant, creation.key).await? else {
                     let detached = || Failure::new(Code::NotFound, "The key was detached.");
                     return self
-                        .look_for(creation, described, async |_: &Reach, _: KeyDescription| Err(detached()))
+                        .look_for(creation, described, async |_: &Creation, _: &Reach, _: KeyDescription| {
+                            Err(detached())
+                        })
                         .await;
                 };
                 let Ok(_one_at_a_time) = key.at_provider().try_lock() else {
                     return Ok(());
                 };
-                self.look_for(creation, described, async |reach, described| {
+                self.look_for(creation, described, async |creation, reach, described| {
                     self.finish_move(creation, &key, *from, reach, described).await
                 })
                 .await
@@ -181,21 +187,21 @@ impl Broker {
         Ok(versions.iter().any(|version| version.connection_id() == Some(creation.connection)))
     }
 
-    /// Asks the provider for the key, unless it has answered too late, and runs `finish` on it. The caller holds
-    /// the lock that a request for the same takes.
+    /// Asks the provider for the key, unless it has answered too late, and runs `finish` on it, with the creation as
+    /// it is stored now. The caller holds the lock that a request for the same takes.
     async fn look_for(
         &self,
         creation: &Creation,
         late: Option<KeyDescription>,
-        finish: impl AsyncFnOnce(&Reach, KeyDescription) -> Result<(), Failure>,
+        finish: impl AsyncFnOnce(&Creation, &Reach, KeyDescription) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let (tenant, now) = (creation.tenant, self.now());
-        // A request may have ended it, or begun it again, since it was listed.
-        match self.store.creation(tenant, creation.made_as).await {
-            Ok(creation) if late.is_some() || creation.due <= now => {}
+        // A request may have ended it, or begun it again with another credential, since it was listed.
+        let creation = &match self.store.creation(tenant, creation.made_as).await {
+            Ok(creation) if late.is_some() || creation.due <= now => creation,
             Ok(_) | Err(StoreError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
+        };
         let Some(connection) = self.directory().connection(tenant, creation.connection).await? else {
             return self.give_up(creation, None, Code::NotFound, None).await;
         };
@@ -234,12 +240,14 @@ impl Broker {
             }
         };
         let provider_key = described.id.clone();
-        match finish(&reach, described).await {
+        match finish(creation, &reach, described).await {
             Ok(()) => {
                 let Creation { key, made_as, .. } = creation;
                 tracing::info!(%tenant, %key, %made_as, provider_key, "a creation whose answer was lost is finished");
                 Ok(())
             }
+            // Suspended meanwhile: it waits for the resume.
+            Err(failure) if failure.code == Code::PermissionDenied && self.is_suspended(tenant).await? => Ok(()),
             Err(failure) if passes(failure.code) && now <= later(creation.begun, BELIEVED) => {
                 self.postpone(creation, AGAIN).await?;
                 Err(failure)
@@ -248,7 +256,8 @@ impl Broker {
         }
     }
 
-    /// Stores the key that the request wanted.
+    /// Stores the key that the request wanted, if the credential that asked for it is still in force: otherwise who
+    /// stole it would get a key after the revocation, at a key service that answers when they like.
     async fn finish_key(&self, creation: &Creation, wanted: &WantedKey, through: &Reach, described: KeyDescription) -> Result<(), Failure> {
         let tenant = creation.tenant;
         let change = audit::StateChange::new(Verb::Create, Object::Key, &creation.key);
@@ -261,10 +270,11 @@ impl Broker {
                 Err(error) => return Err(error.into()),
             }
             // The caller does not know yet.
-            let change = change.beginning(Creation {
+            let untold = Creation {
                 due: later(self.now(), UNTOLD),
                 ..creation.clone()
-            });
+            };
+            let change = change.beginning(untold).asked_with(creation.asked_by.clone());
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }
@@ -276,7 +286,7 @@ impl Broker {
         self.finish(creation.key, &through.row, change, deadline, primary).await
     }
 
-    /// Gives a key the primary version that a move wanted.
+    /// Gives a key the primary version that a move wanted, as [`Broker::finish_key`].
     async fn finish_move(
         &self,
         creation: &Creation,
@@ -296,7 +306,7 @@ impl Broker {
             if view.key.primary.number != from {
                 return Err(Failure::new(Code::KeyState, "The key has another primary version since."));
             }
-            let change = change.ending(creation.made_as);
+            let change = change.ending(creation.made_as).asked_with(creation.asked_by.clone());
             let row = self.store_moved(key, to, &described, |_| Ok(change)).await?;
             Ok(row.primary.number)
         };

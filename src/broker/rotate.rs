@@ -165,14 +165,24 @@ impl Broker {
         after.updated = now;
         let completion = if under_way { Completion::Accepted } else { Completion::Done };
         let kept = keep.row(completion, &after, Some(after.revision))?;
-        // The provider has rotated: a credential that ended since gets no answer, but the version is stored.
-        let change = change.keeping(kept).already_effective();
         let (tenant, id) = (key.tenant(), key.id());
+        let change = match rotation {
+            // The provider has rotated: a credential that ended since gets no answer, but the version is stored.
+            Rotation::InPlace | Rotation::InPlaceUnnamed => change.keeping(kept).already_effective(),
+            // Nobody has to use another provider key, and one that an ended credential had made is not used.
+            Rotation::NewKey => change.keeping(kept).within(None),
+        };
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?
         } else {
             cx.note(|fields| fields.key_version = Some(primary));
-            self.store.add_key_versions(tenant, id, &new, primary, now, &change).await?
+            let added = self.store.add_key_versions(tenant, id, &new, primary, now, &change).await;
+            added.inspect_err(|error| {
+                if rotation == Rotation::NewKey {
+                    let provider_key = &described.id;
+                    tracing::error!(%tenant, key = %id, provider_key, %error, "the provider has a key that a rotation made and that nothing uses: adopt it (`provider_key`), or delete it at the provider");
+                }
+            })?
         };
         let versions = view.versions.iter().cloned().chain(new).collect();
         key.put(row.clone(), Some(versions));

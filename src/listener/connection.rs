@@ -20,7 +20,7 @@ use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
-use super::unread;
+use super::unread::{self, RequestBody};
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -175,7 +175,8 @@ impl<S: Service> Serving<S> {
             let connection = Arc::clone(&connection);
             async move {
                 let (router, peer) = &*connection;
-                let (head, mut body) = request.into_parts();
+                let (head, body) = request.into_parts();
+                let mut body = RequestBody::from(body);
                 let (version, expects) = (head.version, head.headers.contains_key(header::EXPECT));
                 let mut response = router.current().call(Request::from_parts(head, &mut body), peer).await;
                 if version < Version::HTTP_2 && !body.is_end_stream() {

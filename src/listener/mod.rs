@@ -46,6 +46,7 @@ pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;
 pub use sources::{Source, Sources};
 pub use tls::{Tls, TlsError};
+pub use unread::RequestBody;
 
 /// The pause after the system refused a connection for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
 
 use super::body::Body;
 use super::budget::{Account, Share};
 use super::connection_state::ConnectionState;
+use super::unread::RequestBody;
 
 /// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. What it leaves of the body is not read.
-    fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
+    fn call(&self, request: Request<&mut RequestBody>, peer: &Peer) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// The other end of a connection. Behind a proxy it is the proxy.

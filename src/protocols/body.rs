@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::admission::{PARSING, refused};
 use crate::broker::{Code, Failure};
-use crate::listener::Held;
+use crate::listener::{Held, RequestBody};
 
 /// Pauses are at least as long, since a timer is no finer.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
@@ -21,7 +21,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// # Errors
 /// `rate_limited` and `not_ready` when the budget has no more bytes, `too_large` over `limit` bytes, `deadline_exceeded` after the deadline, `invalid_request` when
 /// the peer stops in the middle.
-pub(super) async fn read(body: &mut Incoming, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: &mut RequestBody, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Failure> {
     // A body that announces its excess is refused without reading it.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
@@ -37,7 +37,7 @@ pub(super) async fn read(body: &mut Incoming, limit: usize, deadline: Instant, h
     }
 }
 
-async fn collect(body: &mut Incoming, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
+async fn collect(body: &mut RequestBody, limit: usize, held: &mut Held) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while !body.is_end_stream() {

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 
 use super::admission::{self, Admission, Class, Public};
 use super::body;
@@ -26,7 +25,7 @@ use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller, for_revocation};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
-use crate::listener::{Body, Full, Held, Peer, PeerAddress};
+use crate::listener::{Body, Full, Held, Peer, PeerAddress, RequestBody};
 use crate::telemetry::request::RequestLabel;
 
 /// A protocol, such as the REST API. Unless a method's comment says otherwise, the exchange calls each
@@ -227,7 +226,7 @@ impl<P: Protocol> Exchange<P> {
     }
 
     /// Answers a request to this route.
-    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<&mut Incoming>) -> AuditedResponse {
+    pub async fn serve(self: &Arc<Self>, route: P::Route, meta: RequestMeta<'_>, request: Request<&mut RequestBody>) -> AuditedResponse {
         let terms = self.protocol.terms(route);
         let label = RequestLabel::new(meta.request_id.bytes(), terms.label, terms.method, request.headers());
         let mut current = label.clone();
@@ -241,7 +240,7 @@ impl<P: Protocol> Exchange<P> {
         terms: &Terms,
         meta: RequestMeta<'_>,
         label: RequestLabel,
-        request: Request<&mut Incoming>,
+        request: Request<&mut RequestBody>,
     ) -> AuditedResponse {
         let (head, body) = request.into_parts();
         let authenticated = if terms.revocation {

@@ -1,8 +1,8 @@
 //! What a change writes beside its effect.
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::KeyId;
 
-use super::model::{Creation, IdempotencyRecord, Quotas};
+use super::model::{Creation, CredentialRef, IdempotencyRecord, Quotas};
 
 /// What every change writes in its transaction beside its effect.
 #[derive(Debug, Clone)]
@@ -32,18 +32,6 @@ pub enum CreationMark {
     Begins(Box<Creation>),
     /// A version has the key that was created under this id, or nothing was made.
     Ends(KeyId),
-}
-
-/// A credential, as a transaction looks it up again.
-///
-/// Today it is an API token. What else a caller's rights depend on, such as a client certificate or
-/// the version of a policy, is to be named here, so that the transaction compares it, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CredentialRef {
-    /// The public id of the token.
-    pub public_id: String,
-    /// A tenant beside the token's own that must not be suspended.
-    pub acting: Option<TenantId>,
 }
 
 impl Change {

@@ -33,7 +33,8 @@ use claviger_provider::{
     ConnectionId, InstallationId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
-pub use change_context::{Change, CreationMark, CredentialRef};
+pub use change_context::{Change, CreationMark};
+pub use model::CredentialRef;
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
     IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Resource,

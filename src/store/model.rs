@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use claviger_provider::{ClaimSpan, ConnectionId, KeyId, PrincipalId, ProviderKind, Secret, TenantId, TokenId};
 use serde::{Deserialize, Serialize};
 
-pub use creations::{Creation, Wanted, WantedKey};
+pub use creations::{Creation, CredentialRef, Wanted, WantedKey};
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
     KeyVersion, VersionCanary, WrapsReserved,

@@ -27,6 +27,11 @@ impl FakeWorld {
         Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external")).await
     }
 
+    /// Whose fakes have all capabilities, and rotate by making another key.
+    pub async fn capable() -> Self {
+        Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "capable")).await
+    }
+
     async fn tuned(tune: &Tune) -> Self {
         let gateway = Gateway::empty(crate::BINARY);
         let file = gateway.data().with_extension("control");

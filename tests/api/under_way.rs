@@ -65,6 +65,49 @@ async fn a_sever_of_either_connection_while_a_key_moves_refuses_the_move() {
     assert_eq!(made.expect_status(200)["version"], 1);
 }
 
+#[tokio::test]
+async fn another_provider_key_of_a_rotation_is_not_used_for_a_token_that_was_revoked_meanwhile() {
+    let world = FakeWorld::capable().await;
+    connect(&world.bank, "first", "here", false).await;
+    world.made("here", "orders").await;
+    adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
+    world
+        .bank
+        .post("/v1/principals", &json!({"name": "thief"}))
+        .await
+        .expect_status(201);
+    let may = json!({"operations": ["ReadKey", "Rotate"]});
+    let issued = world.bank.post("/v1/principals/thief/tokens", &may).await.expect_status(201);
+    let thief = world.started().tenant("bank").with_token(issued["token"].as_str().unwrap());
+    let rotating = world.held_at("here", "rotate", &thief, ROTATE, json!({})).await;
+    assert_eq!(world.bank.delete("/v1/principals/thief").await.status, 204);
+    world.released("here", rotating).await.expect_problem(401, "unauthenticated");
+    let key = world.bank.get(ORDERS).await.expect_status(200);
+    assert_eq!((&key["primary_version"], &key["provider_key"]), (&json!(1), &json!("orders")));
+    let said = world.started().output();
+    let told = |line: &str| line.contains("a rotation made and that nothing uses") && line.contains("orders.2");
+    assert!(said.lines().any(told), "{said}");
+    // For a token in force it is used.
+    world.bank.post_empty(ROTATE).await.expect_status(200);
+    assert_eq!(world.bank.get(ORDERS).await.expect_status(200)["primary_version"], 2);
+}
+
+#[tokio::test]
+async fn an_adoption_has_the_time_of_any_call() {
+    let world = FakeWorld::start().await;
+    let settings = json!({"server": "here"});
+    let connection = json!({"name": "first", "provider": "vault", "settings": settings, "timeouts": {"attempt": "300ms"}});
+    world.bank.post("/v1/connections", &connection).await.expect_status(201);
+    world.made("here", "orders").await;
+    world.fault("here", "create_key", Fault::Hang, 1).await;
+    let begin = std::time::Instant::now();
+    let refused = adopt(&world.bank, "orders", "first", "orders").await;
+    refused.expect_problem(504, "deadline_exceeded");
+    // A request has 10 s.
+    assert!(begin.elapsed().as_secs() < 7, "{:?}", begin.elapsed());
+    adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
+}
+
 /// The intents of moves so far.
 fn moves(world: &FakeWorld) -> Vec<Value> {
     let all = records(&world.gateway.data()).into_iter();

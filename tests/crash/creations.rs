@@ -21,6 +21,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("creations::what_cannot_be_finished_is_reported_with_the_provider_s_name", || {
             run(reported())
         }),
+        Trial::test("creations::another_request_of_that_name_waits_for_the_first_one_s_end", || {
+            run(another())
+        }),
         Trial::test("creations::nothing_is_looked_for_through_a_severed_connection", || run(severed())),
         Trial::test(
             "creations::what_could_not_be_looked_for_is_looked_for_again",
@@ -79,7 +82,7 @@ pub async fn lose(gateway: &Gateway, client: &Client, path: &str, body: &Value, 
 }
 
 /// The last record of what the gateway did on its own with this key.
-fn found_out(gateway: &Gateway, key: &Value) -> Value {
+pub fn found_out(gateway: &Gateway, key: &Value) -> Value {
     let all = records(&gateway.data());
     let own = |record: &&Value| record["operation"] == "Background" && record["kind"] == "outcome" && record["key"] == *key;
     all.iter().rfind(own).cloned().unwrap_or(Value::Null)
@@ -333,6 +336,49 @@ async fn next_try() {
             }
         }
     }
+}
+
+/// A creation of the same name with other labels or cache rules is another one, and gets no key with the first one's.
+async fn another() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = world(&service).await;
+    for connection in ["vault", "aws"] {
+        let name = format!("new-{connection}");
+        let mut first = new_key(&name, connection);
+        first["labels"] = json!({"team": "first"});
+        service.lose(Some(Loss::Closed));
+        let lost = lose(&gateway, &client, "/v1/keys", &first, "provider_unavailable").await;
+        let made = service.keys();
+        for other in [
+            json!({"labels": {"team": "second"}}),
+            json!({"labels": {"team": "first"}, "cache": {"enabled": false}}),
+        ] {
+            let mut second = new_key(&name, connection);
+            second
+                .as_object_mut()
+                .expect("an object")
+                .extend(other.as_object().expect("an object").clone());
+            let refused = client.post("/v1/keys", &second).await.expect_problem(409, "in_progress");
+            let detail = refused["detail"].as_str().expect("why");
+            assert!(detail.contains("other labels or cache rules"), "{refused}");
+        }
+        service.lose(None);
+        let_be_due(&gateway).await;
+        until_ended(&gateway).await;
+        let key = client.get(&format!("/v1/keys/{name}")).await.expect_status(200);
+        assert_eq!((&key["id"], &key["labels"]["team"]), (&lost["change"]["id"], &json!("first")));
+        assert_eq!(service.keys(), made);
+    }
+    // Where nothing was made, the other one is free to be made after the look.
+    service.lose(Some(Loss::Unarrived));
+    lose(&gateway, &client, "/v1/keys", &new_key("free", "vault"), "provider_unavailable").await;
+    service.lose(None);
+    let_be_due(&gateway).await;
+    until_ended(&gateway).await;
+    let mut second = new_key("free", "vault");
+    second["labels"] = json!({"team": "second"});
+    let key = client.post("/v1/keys", &second).await.expect_status(201);
+    assert_eq!(key["labels"]["team"], "second");
 }
 
 async fn told_once() {

@@ -22,6 +22,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("late::a_creation_that_is_never_answered_is_taken_up_by_the_next_try", || {
             run(never())
         }),
+        Trial::test("late::a_creation_that_still_waits_when_its_request_ends_is_never_sent", || {
+            run(waiting())
+        }),
+        Trial::test("late::creations_that_go_on_leave_a_connection_its_calls", || run(crowded())),
         Trial::test("late::a_key_that_is_not_found_at_first_is_created_all_the_same", || run(hidden())),
         Trial::test("late::a_key_is_switched_where_it_can_be_and_the_answer_says_where", || {
             run(switched())
@@ -31,9 +35,14 @@ pub fn trials() -> Vec<Trial> {
 
 /// A gateway with both connections to the service, whose creations may take this long.
 async fn patient(service: &Service, creation: &str) -> (Gateway, Started, Client) {
+    with_calls(service, creation, 64).await
+}
+
+/// As [`patient`], with so many calls of a connection at once.
+async fn with_calls(service: &Service, creation: &str, calls: usize) -> (Gateway, Started, Client) {
     let gateway = Gateway::new(crate::BINARY);
     let tune: Tune = service.tune().set("CLAVIGER_PROVIDERS__CREATION_TIMEOUT", creation);
-    let started = gateway.serve(&tune);
+    let started = gateway.serve(&tune.set("CLAVIGER_PROVIDERS__CONCURRENCY", calls.to_string()));
     let client = started.with_tenant("acme").await;
     for connection in service.connections() {
         client.post("/v1/connections", &connection).await.expect_status(201);
@@ -110,6 +119,57 @@ async fn never() {
         assert_eq!(service.keys(), at, "{connection}: the next try made another key");
         assert!(begun(&gateway).await.is_empty());
     }
+}
+
+/// The first creation has the connection's only call; the second one waits for it, and nobody waits for the second.
+async fn waiting() {
+    for connection in CONNECTIONS {
+        let service = Service::start().await;
+        let (gateway, _started, client) = with_calls(&service, "5s", 1).await;
+        service.lose(Some(Loss::Silent));
+        let patient = client.clone().with_header("claviger-timeout", "4s");
+        let first = async { lose(&gateway, &patient, "/v1/keys", &new_key("first", connection), "deadline_exceeded").await };
+        let second = async {
+            while service.changes() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let hasty = client.clone().with_header("claviger-timeout", "1s");
+            hasty.post("/v1/keys", &new_key("second", connection)).await
+        };
+        let (_, second) = futures::future::join(first, second).await;
+        assert_eq!(second.body["code"], "deadline_exceeded", "{}", second.text);
+        let second = outcome(&gateway, &second);
+        assert_eq!(second["result"], "failed", "nothing was asked: {second}");
+        service.lose(None);
+        // It waits behind what waited before.
+        client.post("/v1/keys", &new_key("third", connection)).await.expect_status(201);
+        let id = second["change"]["id"].as_str().expect("an id");
+        assert_eq!((service.name_of(id), service.changes()), (None, 2), "{connection}");
+    }
+}
+
+async fn crowded() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = with_calls(&service, "30s", 4).await;
+    client.post("/v1/keys", &new_key("orders", "aws")).await.expect_status(201);
+    let hasty = client.clone().with_header("claviger-timeout", "1s");
+    service.lose(Some(Loss::Silent));
+    let creations = ["a", "b", "c", "d"].map(async |name| {
+        let answer = hasty.post("/v1/keys", &new_key(name, "aws")).await;
+        assert_eq!(answer.body["code"], "deadline_exceeded", "{}", answer.text);
+        assert_eq!(outcome(&gateway, &answer)["result"], "interrupted");
+    });
+    futures::future::join_all(creations).await;
+    assert_eq!(service.changes(), 5, "all were at the service");
+    // One of them goes on, and no more.
+    let made = hasty.post("/v1/keys/orders/data-keys", &json!({})).await;
+    made.expect_status(200);
+    let mut going_on = 0;
+    for name in ["a", "b", "c", "d"] {
+        let answer = hasty.post("/v1/keys", &new_key(name, "aws")).await;
+        going_on += usize::from(answer.body["code"] == "in_progress");
+    }
+    assert_eq!(going_on, 1);
 }
 
 async fn hidden() {

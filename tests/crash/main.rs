@@ -33,6 +33,7 @@ mod put_back;
 mod random;
 mod ready;
 mod replay;
+mod revoked;
 mod rotate;
 mod service;
 mod severed;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(answers::trials());
     trials.extend(creations::trials());
+    trials.extend(revoked::trials());
     trials.extend(late::trials());
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::listener::{Body, Listener, Peer, PeerAddress, Running, Service, SwappableRouter, Tls};
+use claviger::listener::{Body, Listener, Peer, PeerAddress, RequestBody, Running, Service, SwappableRouter, Tls};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,13 +32,13 @@ pub struct Gate {
     pub end: Notify,
 }
 
-/// `/hello` names the peer, `/echo` answers the body, `/slow` waits for the gate, `/until/N` answers
+/// `/hello` names the peer, `/echo` answers the body, `/part` reads what comes of it first, `/slow` waits for the gate, `/until/N` answers
 /// a body of N MiB with a deadline of 500 ms, and `/past` one whose deadline has passed. `/known`
 /// authenticates its peer, and `/bytes/N` answers a body of N KiB.
 pub struct App(Arc<Gate>);
 
 impl Service for App {
-    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut RequestBody>, peer: &Peer) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let body = match path.as_str() {
             "/hello" => {
@@ -53,6 +52,10 @@ impl Service for App {
                     .into()
             }
             "/echo" => request.into_body().collect().await.unwrap().to_bytes().to_vec().into(),
+            "/part" => {
+                request.into_body().frame().await.unwrap().unwrap();
+                b"enough".as_slice().into()
+            }
             "/slow" => {
                 self.0.begun.notify_one();
                 self.0.end.notified().await;

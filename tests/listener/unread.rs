@@ -66,6 +66,24 @@ async fn one_that_waits_for_a_100_continue_gets_none() {
 }
 
 #[tokio::test]
+async fn one_that_got_a_100_continue_and_is_refused_in_the_middle_is_not_reset() {
+    let (running, _gate) = plain(limits()).await;
+    let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();
+    let head = "POST /part HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"first").await.unwrap();
+    let mut begun = [0; 12];
+    stream.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    stream.write_all(&vec![b'x'; 899_995]).await.expect("the socket stays open");
+    let answer = to_the_end(stream).await;
+    assert!(answer.contains("connection: close") && answer.ends_with("enough"), "{answer}");
+}
+
+#[tokio::test]
 async fn one_that_never_ends_keeps_its_socket_for_a_moment_only() {
     let (running, _gate) = plain(limits()).await;
     let mut stream = TcpStream::connect(running.local_addr()).await.unwrap();

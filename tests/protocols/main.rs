@@ -13,13 +13,12 @@ use claviger::boot::{Serving, StartOptions, init, start};
 use claviger::broker::{Code, Failure, Guarded};
 use claviger::config::Config;
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::listener::{Body, Listener, Peer, PeerAddress, Service, SwappableRouter, Tls};
+use claviger::listener::{Body, Listener, Peer, PeerAddress, RequestBody, Service, SwappableRouter, Tls};
 use claviger::protocols::RequestId;
 use claviger::protocols::exchange::{AppState, Description, Exchange, Handled, Protocol, Received, RequestMeta, Terms};
 use claviger_test_support::records;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -79,7 +78,7 @@ impl Protocol for Shout {
 struct ShoutService(Arc<Exchange<Shout>>);
 
 impl Service for ShoutService {
-    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut RequestBody>, peer: &Peer) -> Response<Body> {
         self.0.serve((), RequestMeta::now(peer), request).await.into()
     }
 }

@@ -118,6 +118,7 @@ fn main() -> ExitCode {
         ("sqlite", sqlite::TESTS),
         ("kill", kill::TESTS),
         ("migration", migration::TESTS),
+        ("migration", migration::claims::TESTS),
         ("root_key", root_key::TESTS),
     ] {
         for (name, test) in tests {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, Uri, header};
-use hyper::body::Incoming;
 
 use super::endpoints::Endpoint;
 use super::protocol::{Rest, RestRoute};
@@ -12,7 +11,7 @@ use super::service::ServicePage;
 use super::service_places::ServicePlaces;
 use super::starting::{Progress, Starting};
 use crate::broker::{Code, Failure};
-use crate::listener::{Body, Peer, Service};
+use crate::listener::{Body, Peer, RequestBody, Service};
 use crate::protocols::admission::Public;
 use crate::protocols::exchange::{Exchange, RequestMeta};
 use crate::protocols::response::AuditedResponse;
@@ -100,7 +99,7 @@ pub fn starting(progress: &Progress, with_service: bool) -> RestService {
 }
 
 impl Service for RestService {
-    async fn call(&self, request: Request<&mut Incoming>, peer: &Peer) -> Response<Body> {
+    async fn call(&self, request: Request<&mut RequestBody>, peer: &Peer) -> Response<Body> {
         // A HEAD is a GET whose body is not sent.
         let head = (request.method() == Method::HEAD).then(|| request.method().clone());
         let answer = match &self.0 {
@@ -125,7 +124,7 @@ async fn ready(
     table: &RouteTable<Target>,
     service: &ServicePlaces,
     operator: bool,
-    request: Request<&mut Incoming>,
+    request: Request<&mut RequestBody>,
     peer: &Peer,
 ) -> AuditedResponse {
     let rest = exchange.protocol();

@@ -5,6 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{CacheSettings, Labels};
 
+/// A credential, as a transaction looks it up again.
+///
+/// Today it is an API token. What else a caller's rights depend on, such as a client certificate or
+/// the version of a policy, is to be named here, so that the transaction compares it, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRef {
+    /// The public id of the token.
+    pub public_id: String,
+    /// A tenant beside the token's own that must not be suspended.
+    pub acting: Option<TenantId>,
+}
+
 /// A provider key that a provider was asked to create, until a version has it, or it is known that none
 /// was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +33,9 @@ pub struct Creation {
     pub spec: KeySpec,
     /// What the request wanted it for.
     pub wanted: Wanted,
+    /// The credential that asked for it, which must still be in force when it is finished without its request.
+    /// `None` for the gateway's own work.
+    pub asked_by: Option<CredentialRef>,
     /// When it began, in Unix microseconds.
     pub begun: i64,
     /// When the provider is asked for the key next, in Unix microseconds.

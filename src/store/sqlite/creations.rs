@@ -7,13 +7,14 @@ use sqlx::{SqliteConnection, query};
 use super::SqliteStore;
 use super::row::{Columns, bytes, json};
 use crate::store::StoreError;
-use crate::store::model::Creation;
+use crate::store::model::{Creation, CredentialRef};
 
-/// Writes a creation, or another time at which it is due.
+/// Writes a creation; of one that has begun, another time at which it is due and who asks for it now.
 pub(super) async fn put(connection: &mut SqliteConnection, creation: &Creation) -> Result<(), StoreError> {
     query(
-        "INSERT INTO creations (tenant, made_as, key, connection, spec, wanted, begun, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-         ON CONFLICT (tenant, made_as) DO UPDATE SET due = excluded.due",
+        "INSERT INTO creations (tenant, made_as, key, connection, spec, wanted, begun, due, token, acting) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         ON CONFLICT (tenant, made_as) DO UPDATE SET due = excluded.due, token = excluded.token, acting = excluded.acting",
     )
     .bind(bytes(&creation.tenant))
     .bind(bytes(&creation.made_as))
@@ -23,6 +24,14 @@ pub(super) async fn put(connection: &mut SqliteConnection, creation: &Creation) 
     .bind(json(&creation.wanted)?)
     .bind(creation.begun)
     .bind(creation.due)
+    .bind(creation.asked_by.as_ref().map(|credential| credential.public_id.as_str()))
+    .bind(
+        creation
+            .asked_by
+            .as_ref()
+            .and_then(|credential| credential.acting.as_ref())
+            .map(bytes),
+    )
     .execute(&mut *connection)
     .await?;
     query(
@@ -89,6 +98,8 @@ pub(super) async fn due(store: &SqliteStore, now: i64, most: u32, for_each: u32)
 }
 
 fn read(row: &SqliteRow) -> Result<Creation, StoreError> {
+    let token: Option<String> = row.value("token")?;
+    let acting = row.optional_id("acting")?;
     Ok(Creation {
         tenant: row.id("tenant")?,
         made_as: row.id("made_as")?,
@@ -96,6 +107,7 @@ fn read(row: &SqliteRow) -> Result<Creation, StoreError> {
         connection: row.id("connection")?,
         spec: row.word("spec")?,
         wanted: row.json("wanted")?,
+        asked_by: token.map(|public_id| CredentialRef { public_id, acting }),
         begun: row.value("begun")?,
         due: row.value("due")?,
     })

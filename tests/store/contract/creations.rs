@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger::store::model::{CacheSettings, Creation, Wanted, WantedKey};
-use claviger::store::{Store, StoreError};
+use claviger::store::{CredentialRef, Store, StoreError};
 use claviger_provider::{ConnectionId, KeyId, KeySpec, TenantId};
 
 use crate::support::{NONE, cases, connection, intent, key, labels, new_connection, new_tenant, refused};
@@ -23,6 +23,10 @@ fn creation(tenant: TenantId, begun: i64, wanted: Wanted) -> Creation {
         connection: ConnectionId::random(),
         spec: KeySpec::Aes256,
         wanted,
+        asked_by: Some(CredentialRef {
+            public_id: "token".to_owned(),
+            acting: Some(tenant),
+        }),
         begun,
         due: begun + 10,
     }
@@ -47,14 +51,19 @@ async fn a_creation_lasts_until_a_change_ends_it(store: Arc<dyn Store>) {
         store.mark_applied(ours, &NONE.beginning(begun.clone())).await.unwrap();
         assert_eq!(store.creation(ours, begun.made_as).await.unwrap(), begun);
         refused!(store.creation(theirs, begun.made_as).await, StoreError::NotFound);
-        // Begun again, only the time changes at which it is due.
+        // Begun again, only the time changes at which it is due, and who asks.
         let again = Creation {
             begun: 7,
             due: 70,
+            asked_by: None,
             ..begun.clone()
         };
         store.mark_applied(ours, &NONE.beginning(again)).await.unwrap();
-        let due = Creation { due: 70, ..begun.clone() };
+        let due = Creation {
+            due: 70,
+            asked_by: None,
+            ..begun.clone()
+        };
         assert_eq!(store.creation(ours, begun.made_as).await.unwrap(), due);
         // Another tenant's change, and one that fails, end nothing.
         store.mark_applied(theirs, &NONE.ending(begun.made_as)).await.unwrap();

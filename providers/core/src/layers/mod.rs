@@ -31,7 +31,7 @@ pub struct PipelineConfig {
     pub concurrency: usize,
     /// The longest time of one attempt.
     pub attempt_timeout: Duration,
-    /// The longest time of a key's creation, which has one attempt.
+    /// The longest time of a key's creation, which has one attempt. An adoption has `attempt_timeout`.
     pub creation_timeout: Duration,
     /// When and how often to retry.
     pub retry: RetryConfig,
@@ -69,6 +69,7 @@ pub struct Pipeline {
     login: Option<LoginReport>,
     owner_reads_messages: bool,
     creation_timeout: Duration,
+    concurrency: usize,
 }
 
 impl Pipeline {
@@ -116,6 +117,7 @@ impl Pipeline {
             login: None,
             owner_reads_messages: config.owner_reads_messages,
             creation_timeout: config.creation_timeout,
+            concurrency: config.concurrency,
         }
     }
 
@@ -144,6 +146,11 @@ impl Pipeline {
     /// The longest time of a key's creation. A caller who waits less can let it go on.
     pub const fn creation_timeout(&self) -> Duration {
         self.creation_timeout
+    }
+
+    /// The most operations in progress at once.
+    pub const fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// The state of the connection's circuit, for readiness and metrics; closed for a severed

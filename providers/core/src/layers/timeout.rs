@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// the connection's login does not count: that is shared, and may take longer than one call. A check has
 /// all the time until the deadline, because it makes many calls, each with a limit of its own. The creation of
 /// a key, and the search for what one has made, have `creation`: a creation is not repeated, so one that is
-/// ended early is lost.
+/// ended early is lost. An adoption creates nothing, and has the time of any attempt.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -41,6 +41,7 @@ impl Call for AttemptTimeout {
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let limit = match op {
             Op::Probe { .. } => cx.remaining(),
+            Op::CreateKey { request } if request.adopt.is_some() => self.attempt.min(cx.remaining()),
             Op::CreateKey { .. } | Op::FindMade { .. } => self.creation.min(cx.remaining()),
             _ => self.attempt.min(cx.remaining()),
         };
@@ -91,7 +92,7 @@ mod tests {
 
     const CREATION: Duration = Duration::from_secs(30);
     use crate::layers::scripted::{OwnedOp, Scripted, Step, all_ops, cx, kek};
-    use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind};
+    use crate::{Call, Capabilities, Error, ErrorKind, KeyId, KeyRequest, KeySpec, Op, OpContext, Output, ProviderKind};
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
@@ -162,6 +163,22 @@ mod tests {
                 assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, expected));
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adoption_ends_as_any_attempt() {
+        let request = KeyRequest {
+            key_id: KeyId::random(),
+            made_as: KeyId::random(),
+            repeated: false,
+            spec: KeySpec::Aes256,
+            adopt: Some("theirs".to_owned()),
+        };
+        let layer = AttemptTimeout::new(Arc::new(Scripted::new([Step::Hang])), Duration::from_secs(3), CREATION);
+        let start = Instant::now();
+        let op = Op::CreateKey { request: &request };
+        let error = layer.call(&cx(Duration::from_secs(60)), op).await.unwrap_err();
+        assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, 3));
     }
 
     #[tokio::test(start_paused = true)]
