@@ -285,10 +285,16 @@ impl DurableFile {
 
     fn found(&mut self, tampering: Tampering) {
         let what = tampering.as_str();
-        tracing::error!(
-            what,
-            "a file of the audit log was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
-        );
+        match tampering {
+            Tampering::FolderMoved => tracing::error!(
+                "the data folder was moved away or replaced: the audit log takes no record until the folder is at its path again. Move it back, \
+                 or stop this gateway"
+            ),
+            Tampering::Removed | Tampering::Moved | Tampering::Cut => tracing::error!(
+                what,
+                "a file of the audit log was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
+            ),
+        }
         metrics::counter!("claviger_audit_file_failures_total", "what" => what).increment(1);
         self.tampered = Some(tampering);
     }

@@ -16,6 +16,10 @@ pub(super) trait LogFile {
 
 /// What the log does to the disk. Every call may block; no request's thread makes them.
 pub(super) trait Disk: Send + Sync {
+    /// Whether the path of the log's folder still leads to the folder that was opened.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
     /// Creates an empty file, or empties one, that only its owner may read and write, and locks it.
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all bytes at `offset` of a file of the log. After an error any part of them may be

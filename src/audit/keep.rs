@@ -23,6 +23,7 @@ use super::beginning;
 use super::class::{Class, Refusal};
 use super::fields::Window;
 use super::file::{Disk, LogFile, RealDisk, private, remove_durably};
+use super::held_folder::HeldDisk;
 use super::frame::{Frames, Step};
 use super::health::Unavailable;
 use super::log::Log;
@@ -176,7 +177,12 @@ pub struct Keeper {
 impl Keeper {
     /// For the log in that folder.
     pub fn new(folder: &Path, origin: &Origin, keep: Keep, least: u64) -> Self {
-        Self::on(Arc::new(RealDisk), folder, origin, keep, least)
+        let disk: Arc<dyn Disk> = match HeldDisk::open(folder) {
+            Ok(disk) => Arc::new(disk),
+            // What follows will report it.
+            Err(_) => Arc::new(RealDisk),
+        };
+        Self::on(disk, folder, origin, keep, least)
     }
 
     /// As [`Keeper::new`], on that disk.

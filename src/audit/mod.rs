@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
-//! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
+//! | `frame`, `segments`, `file`, `held_folder` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
 //! | `keep`, `archive`, `removed`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
@@ -40,6 +40,7 @@ mod forecast;
 mod frame;
 mod group_commit;
 mod health;
+mod held_folder;
 mod history;
 mod index;
 mod intent;

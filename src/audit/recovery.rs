@@ -11,10 +11,11 @@ use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
 use super::fields::{Cause, Window};
-use super::file::{Disk, LogFile, RealDisk, is_full, remove_durably};
+use super::file::{Disk, LogFile, is_full, remove_durably};
 use super::frame;
 use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
+use super::held_folder::HeldDisk;
 use super::history::ChangeHistory;
 use super::index::{self, Found, Index, IndexWriter, Standing, Tip};
 use super::intent::OpenIntent;
@@ -67,7 +68,8 @@ pub struct Recovered {
 /// # Errors
 /// [`OpenError`].
 pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
-    open_on(Arc::new(RealDisk), folder, origin, options, observers)
+    let disk = HeldDisk::open(folder).map_err(OpenError::io("opened"))?;
+    open_on(Arc::new(disk), folder, origin, options, observers)
 }
 
 /// Refuses to create a log where a sidecar or the store shows that there was one.

@@ -52,6 +52,8 @@ pub(super) enum Tampering {
     Moved,
     /// It is shorter than what was written, or has zeros in place of it.
     Cut,
+    /// The path of the folder leads to another one, or nowhere.
+    FolderMoved,
 }
 
 impl Tampering {
@@ -60,6 +62,7 @@ impl Tampering {
             Self::Removed => "removed",
             Self::Moved => "moved",
             Self::Cut => "cut",
+            Self::FolderMoved => "folder_moved",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Broker {
         self.unstored.counts()
     }
 
-    /// What the start found of the kill file.
+    /// What became of the kill file.
     pub fn kill_file_standing(&self) -> KillFileStanding {
         self.kill_file.standing()
     }
@@ -44,6 +44,7 @@ impl Broker {
     /// # Errors
     /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
     pub async fn store_unstored(&self) -> Result<(), &'static str> {
+        self.look_at_kill_file().await;
         let (round, all) = self.unstored.next_round();
         if !all.is_empty() {
             self.note_written_records(&all);
@@ -83,6 +84,16 @@ impl Broker {
         match tokio::task::spawn_blocking(move || file.renew()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err("the kill file cannot be written anew"),
+        }
+    }
+
+    /// Puts the kill file back where something else removed or changed it. Until that succeeds, what only
+    /// it has ends with this process.
+    async fn look_at_kill_file(&self) {
+        let file = Arc::clone(&self.kill_file);
+        let looked = tokio::task::spawn_blocking(move || file.look()).await;
+        if !matches!(looked, Ok(Ok(()))) {
+            self.unstored.kill_file_lost();
         }
     }
 

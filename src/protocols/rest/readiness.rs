@@ -124,13 +124,16 @@ fn logins(broker: &Broker) -> String {
         .collect()
 }
 
-/// What the start found of the kill file.
-const fn kill_file(standing: KillFileStanding) -> &'static str {
-    match standing {
+/// What became of the kill file. The gateway is not ready while it cannot put one back that something else
+/// removed. What the start found makes it no less ready: only the operator can restore the file.
+fn kill_file(standing: KillFileStanding) -> ComponentStatus {
+    let state = match standing {
         KillFileStanding::Sound => "ok",
         KillFileStanding::WasMissing => "missing at the start and made anew: revocations that only it had are lost",
         KillFileStanding::NotRenewed => "not written anew at the start: a copy of the data folder may share its blocks",
-    }
+        KillFileStanding::Lost => "removed or changed by something else, and not written anew yet: do not stop the gateway",
+    };
+    part("kill_file", standing != KillFileStanding::Lost, state.to_owned())
 }
 
 impl Readiness {
@@ -149,8 +152,7 @@ impl Readiness {
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
             revocations(broker.unstored_revocations()),
-            // Always ready: the gateway serves, and only the operator can restore the file.
-            part("kill_file", true, kill_file(broker.kill_file_standing()).to_owned()),
+            kill_file(broker.kill_file_standing()),
             // An unavailable provider does not make the gateway unready: other connections still work.
             part(
                 "providers",
