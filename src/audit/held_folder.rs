@@ -137,7 +137,9 @@ impl Disk for HeldDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        let Some(name) = self.0.name(path) else { return RealDisk.create(path) };
+        let Some(name) = self.0.name(path) else {
+            return RealDisk.create(path);
+        };
         let file = self.0.open_file(name)?;
         // Before it is emptied: another process may be using it.
         file.try_lock()?;

@@ -98,6 +98,16 @@ const fn part(name: &'static str, ready: bool, state: String) -> ComponentStatus
     }
 }
 
+/// The store, which takes no change while its files are not at their paths.
+fn store_part(answers: bool, has_its_files: bool) -> ComponentStatus {
+    let state = match (answers, has_its_files) {
+        (_, false) => "files_lost",
+        (true, true) => "ok",
+        (false, true) => "failing",
+    };
+    part("store", answers && has_its_files, state.to_owned())
+}
+
 /// Whether revocations are durable. The gateway is not ready while one would end with it.
 fn revocations(unstored: UnstoredCounts) -> ComponentStatus {
     let UnstoredCounts { in_memory_only, elsewhere } = unstored;
@@ -145,7 +155,7 @@ impl Readiness {
         let bad_keys = broker.directory().connections_with_open_keys();
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
-            part("store", store, if store { "ok" } else { "failing" }.to_owned()),
+            store_part(store, broker.store_has_its_files()),
             ComponentStatus {
                 durability: Some(broker.log().durability().as_str()),
                 disk_lasts: broker.log().disk_lasts().map(DurationText),

@@ -134,13 +134,13 @@ async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<
     };
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
-    commit(&store.writer, transaction, Priority::Ordinary).await
+    commit(&store.writer, &store.files, transaction, Priority::Ordinary).await
 }
 
 async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     remove(&mut transaction, tenant, row).await?;
-    commit(&store.writer, transaction, Priority::Ordinary).await
+    commit(&store.writer, &store.files, transaction, Priority::Ordinary).await
 }
 
 /// Converts a store's error to one of the provider contract.
