@@ -125,9 +125,17 @@ impl Disk for RealDisk {
     }
 }
 
-/// Whether the error means that the disk is full.
+/// Whether the error means that the disk is full, or a limit on files of the process is reached (`ulimit -f`).
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// The error with the name of its file.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reads at that offset of a file. Returns fewer bytes than asked for only at its end.

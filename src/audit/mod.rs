@@ -15,7 +15,7 @@
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
-//! | `recovery`, `scan`, `history`, `index` | opening an existing log |
+//! | `recovery`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
 //!
@@ -48,6 +48,7 @@ mod keep;
 mod kill_file;
 mod last_record;
 mod log;
+mod lost_numbers;
 mod maker;
 mod observer;
 mod options;
