@@ -294,17 +294,16 @@ impl Broker {
     /// could not take before it could not note for later either. Then the rotation is compared no more.
     async fn look_for_version(&self, rotation: &EffectiveChange) -> Result<(), RecoverError> {
         let tenant = rotation.intent.tenant();
+        let change = Change::announced(rotation.position.0);
+        let look = async |key| match self.directory().key(tenant, key).await? {
+            Some(entry) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
+            None => Ok(false),
+        };
         if let Some(key) = rotated_key(rotation)
-            && let Some(entry) = self.directory().key(tenant, key).await?
+            && let Err(failure) = look(key).await
         {
-            let change = Change::announced(rotation.position.0);
-            match self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await {
-                Ok(_) => {}
-                // The key's uses will show its versions.
-                Err(failure) => {
-                    tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the provider cannot be asked about a rotation of unknown outcome")
-                }
-            }
+            // The key's uses will show its versions.
+            tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the provider cannot be asked about a rotation of unknown outcome");
         }
         Ok(self.mark(rotation).await?)
     }

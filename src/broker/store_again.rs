@@ -44,7 +44,6 @@ impl Broker {
     /// # Errors
     /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
     pub async fn store_unstored(&self) -> Result<(), &'static str> {
-        self.look_at_kill_file().await;
         let (round, all) = self.unstored.next_round();
         if !all.is_empty() {
             self.note_written_records(&all);
@@ -88,12 +87,18 @@ impl Broker {
     }
 
     /// Puts the kill file back where something else removed or changed it. Until that succeeds, what only
-    /// it has ends with this process.
-    async fn look_at_kill_file(&self) {
+    /// it has ends with this process. Call it every second.
+    ///
+    /// # Errors
+    /// A fixed text, until it is back.
+    pub async fn look_at_kill_file(&self) -> Result<(), &'static str> {
         let file = Arc::clone(&self.kill_file);
-        let looked = tokio::task::spawn_blocking(move || file.look()).await;
-        if !matches!(looked, Ok(Ok(()))) {
-            self.unstored.kill_file_lost();
+        match tokio::task::spawn_blocking(move || file.look()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                self.unstored.kill_file_lost();
+                Err("the kill file was removed or changed and cannot be put back")
+            }
         }
     }
 
