@@ -45,9 +45,6 @@ pub fn trials() -> Vec<Trial> {
             run(outcome_follows())
         })
         .with_ignored_flag(cannot || !cfg!(feature = "testkit")),
-        Trial::test("full::a_limit_on_the_size_of_files_is_borne_like_a_full_disk", || {
-            run(limited_files())
-        }),
         trial("full::an_enable_holds_although_the_kill_file_keeps_its_revocation", || {
             run(enable_outlives_the_kill_file())
         }),
@@ -114,43 +111,6 @@ async fn until_reserved(gateway: &Gateway) {
         assert!(Instant::now() < end, "the reserve is not made");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// `ulimit -f`: the next file of the log cannot be made.
-async fn limited_files() {
-    let gateway = Gateway::new(crate::BINARY);
-    let started = gateway.serve(&Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "0B"));
-    let client = started.with_tenant("acme").await;
-    for name in ["filler", "orders"] {
-        let body = json!({"name": name, "connection": "embedded"});
-        client.post("/v1/keys", &body).await.expect_status(201);
-    }
-    started.limit_files(Some(1 << 20));
-    let items: Vec<Value> = (0..200).map(|_| json!({"key": "filler"})).collect();
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let answer = client.post("/v1/batch/data-keys", &json!({"items": items})).await;
-        if answer.status != 200 {
-            answer.expect_problem(503, "audit_unavailable");
-            break;
-        }
-        assert!(Instant::now() < end, "the log is not limited");
-    }
-    until_state(&started, &(503, false, "disk_full".to_owned())).await;
-    let revoked = client.post_empty("/v1/keys/orders/disable").await;
-    assert!(
-        matches!(said(&revoked), (200, "") | (503, "effective_not_recorded")),
-        "{}",
-        revoked.text
-    );
-    started.limit_files(None);
-    until_sound(&started).await;
-    client.post("/v1/keys/filler/data-keys", &json!({})).await.expect_status(200);
-    started.kill();
-    let started = gateway.serve(&Tune::default());
-    let key = started.tenant("acme").get("/v1/keys/orders").await.expect_status(200);
-    assert_eq!(key["state"], "disabled");
-    assert!(started.terminate());
 }
 
 /// From now on the disk takes no record, not even over the zeros that were written for it.
