@@ -17,7 +17,7 @@ use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
 use super::held_folder::HeldDisk;
 use super::history::ChangeHistory;
-use super::index::{self, Found, Index, IndexWriter, Known, Standing, Tip};
+use super::index::{self, Found, Index, IndexWriter, Standing, Tip};
 use super::intent::OpenIntent;
 use super::log::Log;
 use super::lost_numbers::LostNumbers;
@@ -353,12 +353,10 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
     let mut losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
     losses.iter().try_for_each(|lost| mark_lost(file, *lost))?;
     // In use, the log went on after its sidecar was written.
-    let is_last = |known: &Known| known.standing != Standing::InUse && known.tip.end >= after_stored;
-    let known_until = match &known {
-        Some(known) if is_last(known) => known.tip.end,
-        Some(known) => known.tip.end.saturating_sub(1),
-        None => 0,
-    };
+    let known_until = known.as_ref().map_or(0, |known| {
+        let is_last = known.standing != Standing::InUse && known.tip.end >= after_stored;
+        known.tip.end.saturating_sub(u64::from(!is_last))
+    });
     let end = end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?;
     let is_marked = losses.last().is_some_and(|lost| lost.to.get() == end);
     if !is_marked && end > known_until && file.lacks_next(end) {

@@ -89,14 +89,17 @@ impl Files {
     /// [`StoreError::FilesLost`]; the file system's as [`StoreError::Database`].
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let opened = *self.opened.lock();
-        let is_at = |path: &Path, opened: Option<FileId>| Ok(opened.is_none() || id_at(path)? == opened);
-        let compared = is_at(&self.database, opened.0).and_then(|database| Ok((database, is_at(&self.log, opened.1)?)));
-        let (database, log) = compared.map_err(|error: io::Error| StoreError::Database(Box::new(error)))?;
+        let is_at = |path: &Path, opened: Option<FileId>| {
+            let found = id_at(path).map_err(|error| StoreError::Database(Box::new(error)))?;
+            Ok::<_, StoreError>(opened.is_none() || found == opened)
+        };
+        let (database, log) = (is_at(&self.database, opened.0)?, is_at(&self.log, opened.1)?);
         let lost = !(database && log);
+        let file = if database { &self.log } else { &self.database };
         if lost != self.lost.swap(lost, Ordering::AcqRel) {
             match lost {
                 true => tracing::error!(
-                    file = %if database { &self.log } else { &self.database }.display(),
+                    file = %file.display(),
                     "a file of the store was removed, moved or replaced by something else than the gateway: it takes no change until the file \
                      is at its path again. Move it back. If it is gone, stop the gateway and restore the store from the newest copy"
                 ),
