@@ -57,8 +57,8 @@ pub enum OpenError {
     },
     /// The file is the log of another installation or node.
     #[error(
-        "the audit log belongs to another installation or node ({file}). Restore the log of this gateway; if only this file is another's, \
-         move it away"
+        "the audit log belongs to another installation or node ({file}). Restore the log of this gateway. If only this file is another's, \
+         or its first line is damaged, --accept-lost-log starts once and keeps it as {file}.damaged"
     )]
     Foreign {
         /// The name of its file.

@@ -72,18 +72,22 @@ pub(in crate::audit) fn set_aside(disk: &dyn Disk, folder: &Path, origin: &Origi
         let header = segment.header(origin);
         let has_records = why == Unusable::FirstLine && begins_with_record(&path, header.len() as u64, origin)?;
         let aside = free_name(folder, &segment.name());
-        disk.rename(&path, &folder.join(&aside))?;
         tracing::warn!(file = %path.display(), why = why.as_str(), kept_as = aside, "a file of the audit log is set aside");
-        if has_records {
-            let kept = File::open(folder.join(&aside))?;
-            let beside = folder.join(COPY_NAME);
-            let copy = disk.create(&beside)?;
-            disk.copy(&kept, &copy, kept.metadata()?.len())?;
-            disk.fill(&copy, 0, header.as_bytes())?;
-            disk.sync_new(&copy)?;
-            disk.rename(&beside, &path)?;
-            lines.push(Lost::new(segment.start, segment.start + header.len() as u64));
+        let aside = folder.join(aside);
+        if !has_records {
+            disk.rename(&path, &aside)?;
+            continue;
         }
+        let damaged = File::open(&path)?;
+        let beside = folder.join(COPY_NAME);
+        let copy = disk.create(&beside)?;
+        disk.copy(&damaged, &copy, damaged.metadata()?.len())?;
+        disk.fill(&copy, 0, header.as_bytes())?;
+        disk.sync_new(&copy)?;
+        // It keeps its name until the copy has that: a crash in between takes nothing from the log.
+        fs::hard_link(&path, &aside)?;
+        disk.rename(&beside, &path)?;
+        lines.push(Lost::new(segment.start, segment.start + header.len() as u64));
     }
     Ok(lines)
 }
@@ -106,14 +110,12 @@ fn examine(folder: &Path, origin: &Origin, segment: &Segment, before: Option<&Se
     }
     let mut line = [0; frame::MAX_HEADER];
     let read = read_full(&File::open(&path)?, 0, &mut line)?;
-    match frame::parse_header(&line[..read], segment.start) {
-        Some((owner, _)) if owner == *origin => return Ok(None),
-        Some(_) => return Ok(Some(Unusable::Foreign)),
-        None => {}
+    if frame::parse_header(&line[..read], segment.start).is_some_and(|(owner, _)| owner == *origin) {
+        return Ok(None);
     }
     let header = segment.header(origin).into_bytes();
     let found = &line[..read.min(header.len())];
-    // A whole line of another place, in which more than one byte differs, is no damage.
+    // A whole line of another log or place is no damage, unless a single byte differs.
     let differing = found.iter().zip(&header).filter(|(found, own)| found != own).count();
     if differing > 1 && has_place(&line[..read]) {
         return Ok(Some(Unusable::Foreign));
