@@ -206,6 +206,10 @@ impl Keeper {
             return Ok(None);
         };
         metrics::gauge!("claviger_audit_log_bytes").set(survey.end.saturating_sub(from) as f64);
+        if !self.disk.is_in_place().map_err(KeepError::io("looked for"))? {
+            // The log reports it.
+            return Ok(None);
+        }
         let lock = lock_file(&self.folder).map_err(KeepError::io("locked"))?;
         match lock.try_lock().map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

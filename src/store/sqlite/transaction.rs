@@ -77,9 +77,13 @@ impl Backend for SqliteStore {
     }
 
     async fn close(&self) {
+        // Where the files are not at their paths, the run is another store's there.
+        let has_its_files = self.files.check().is_ok();
         self.readers.close().await;
         self.writer.close().await;
-        self.run.close();
+        if has_its_files {
+            self.run.close();
+        }
     }
 }
 
