@@ -17,8 +17,8 @@ use crate::media::lock_store;
 use crate::ready::{part, state_of, until_ran, until_sound};
 use crate::run;
 
-/// A look a second, and what a busy machine adds.
-const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// A look a second, and what a store that is locked and a busy machine add.
+const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
 /// The length of a kill file, in bytes.
 const KILL_FILE: u64 = 262_208;
