@@ -220,7 +220,7 @@ async fn store_file(name: &str) {
     client
         .post("/v1/keys/other/data-keys", &json!({}))
         .await
-        .expect_problem(409, "key_state");
+        .expect_problem(409, "key_disabled");
     fs::rename(&away, &file).expect("moved back");
     until(&started, "store", |state| state == "ok").await;
     create("back").await.expect_status(201);
