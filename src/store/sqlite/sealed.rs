@@ -147,7 +147,7 @@ async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<
 fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
-        StoreError::Busy => ErrorKind::UpstreamUnavailable,
+        StoreError::Busy | StoreError::FilesLost => ErrorKind::UpstreamUnavailable,
         StoreError::NotFound
         | StoreError::ProviderKeyTaken
         | StoreError::ClaimedElsewhere
