@@ -39,10 +39,11 @@ pub fn trials() -> Vec<Trial> {
             ))
         }),
         Trial::test("removed::an_older_copy_of_the_kill_file_takes_no_revocation_away", || {
-            let copied = |file: &Path| drop(fs::copy(file, file.with_extension("copy")).expect("copied"));
-            run(only_in_the_kill_file(copied, |file| {
-                drop(fs::copy(file.with_extension("copy"), file).expect("restored"))
-            }))
+            let copy = |from: &Path, to: &Path| assert!(fs::copy(from, to).expect("copied") > 0);
+            run(only_in_the_kill_file(
+                |file| copy(file, &file.with_extension("copy")),
+                |file| copy(&file.with_extension("copy"), file),
+            ))
         }),
         Trial::test("removed::a_kill_file_that_cannot_be_put_back_is_told", || run(not_put_back())),
         Trial::test("removed::a_second_start_without_the_lock_s_file_changes_nothing", || {

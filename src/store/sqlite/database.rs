@@ -88,9 +88,9 @@ impl ReaderPool {
 
     async fn take(&self, tenant: TenantId) -> Result<Reader, StoreError> {
         let turn = self.turns.take(tenant, Priority::Ordinary).await?;
-        // A new connection would read other files.
-        if self.files.are_lost() && self.pool.num_idle() == 0 {
-            return Err(StoreError::FilesLost);
+        if self.pool.num_idle() == 0 {
+            // A new connection would read other files.
+            self.files.check()?;
         }
         self.reads.increment(1);
         Ok(Reader {

@@ -108,11 +108,6 @@ impl Files {
         }
         if lost { Err(StoreError::FilesLost) } else { Ok(()) }
     }
-
-    /// Whether the last comparison found another file, or none.
-    pub(super) fn are_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
-    }
 }
 
 #[cfg(test)]
@@ -138,7 +133,6 @@ mod tests {
             assert!(matches!(files.check(), Err(StoreError::FilesLost)));
             std::fs::write(path, "another").unwrap();
             assert!(matches!(files.check(), Err(StoreError::FilesLost)));
-            assert!(files.are_lost());
             std::fs::rename(&away, path).unwrap();
             files.check().unwrap();
         }
