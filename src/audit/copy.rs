@@ -135,7 +135,7 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
     if !is_blank_from(&file, end).map_err(OpenError::io("read"))? {
         return Err(OpenError::damaged(Position(end), "the copy ends within a record"));
     }
-    if file.lacks_next(end) {
+    if file.lacks_next(end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: end });
     }
     Ok(LogCopy {

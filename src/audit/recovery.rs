@@ -317,7 +317,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     let tip = replay(file, origin, known.tip, &mut state, &mut numbers).map_err(|error| with_file(file, error))?;
     numbers.add_to(&mut state);
     check_head(file, &state)?;
-    if !accept_rollback && file.lacks_next(tip.end) {
+    if !accept_rollback && file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: tip.end });
     }
     let is_new = is_new && state.last_time.is_none();
@@ -359,7 +359,7 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
     });
     let end = end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?;
     let is_marked = losses.last().is_some_and(|lost| lost.to.get() == end);
-    if !is_marked && end > known_until && file.lacks_next(end) {
+    if !is_marked && end > known_until && file.lacks_next(end).map_err(OpenError::io("read"))? {
         // Something was there, and nothing tells how much.
         let lost = Lost::new(end, end + frame::SKIP_LENGTH);
         mark_lost(file, lost)?;

@@ -272,10 +272,18 @@ impl Segments {
         self.folder.join(segment.name())
     }
 
-    /// Whether the last file ends at that position like a closed one: the next file is missing, or
-    /// the file was cut.
-    pub(super) fn lacks_next(&self, end: u64) -> bool {
-        !self.last.old && self.size_end() < end + PADDING
+    /// Whether the last file ends at that position like a closed one, or without the zeros that no commit
+    /// overwrites: the next file is missing, or the file was cut.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(super) fn lacks_next(&self, end: u64) -> io::Result<bool> {
+        if self.last.old || self.size_end() < end + PADDING {
+            return Ok(!self.last.old);
+        }
+        let mut padding = [0; PADDING as usize];
+        let read = read_full(self.last_file()?, self.size - PADDING, &mut padding)?;
+        Ok(leading_zeros(&padding[..read]) < PADDING as usize)
     }
 
     /// Removes what follows `end` in the last file: a commit that a crash interrupted. Returns its
