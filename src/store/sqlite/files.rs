@@ -70,6 +70,11 @@ impl Files {
         Ok(())
     }
 
+    /// The files are about to be closed: SQLite removes the log with its last connection.
+    pub(super) fn forget(&self) {
+        *self.opened.lock() = (None, None);
+    }
+
     /// Whether a connection that was opened now has the main file that the others have.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ impl Backend for SqliteStore {
     async fn close(&self) {
         // Where the files are not at their paths, the run is another store's there.
         let has_its_files = self.files.check().is_ok();
+        self.files.forget();
         self.readers.close().await;
         self.writer.close().await;
         if has_its_files {
