@@ -299,8 +299,8 @@ impl History {
     fn path(&self, table: &Table, call: &Call, at: usize) -> PathBuf {
         let path = call.path(at);
         let folder = at.checked_sub(1).and_then(|before| call.arguments[before].parse().ok());
-        match folder.and_then(|descriptor| table.node(descriptor)) {
-            Some(ROOT) if path.is_relative() => self.folder.join(path),
+        match folder.and_then(|descriptor| self.now.path_of(table.node(descriptor)?)) {
+            Some(folder) if path.is_relative() => self.folder.join(folder).join(path),
             _ => path,
         }
     }
