@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use claviger::cli::{Cli, Exit};
 use claviger_guarded::ZeroOnFree;
 use mimalloc::MiMalloc;
+use rustix::process::Signal;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Zeroes memory when it is freed, so that buffers of HTTP, TLS and SDKs leave no secrets behind.
 /// The heap below it has guard pages, and its lists of free blocks are encoded.
@@ -28,5 +31,14 @@ fn main() -> ExitCode {
     let Ok(runtime) = runtime.enable_all().build() else {
         return Exit::Other.into();
     };
+    bear_file_limit(&runtime);
     runtime.block_on(cli.run()).into()
+}
+
+/// Has a write beyond the limit of a file's size (`ulimit -f`) fail as on a full disk. Without a handler its
+/// signal ends the process.
+fn bear_file_limit(runtime: &Runtime) {
+    let _context = runtime.enter();
+    // The handler stays when its receiver is dropped. Without it all works but at that limit.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw())));
 }

@@ -13,10 +13,11 @@ use super::frame::{Frames, Step, leading_zeros};
 use super::index::NAME as INDEX_NAME;
 use super::kill_file::NAME as KILL_FILE_NAME;
 use super::last_record::LastRecord;
+use super::lost_numbers::LostNumbers;
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::scan::{FORKED, OpenError, replay};
-use super::segments::{self, Segments};
+use super::segments::{self, Segments, Unusable};
 use crate::parent_folder;
 
 /// A file of a log.
@@ -130,11 +131,11 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
     }
     let begun = beginning::read(&file)?;
     let mut state = begun.state;
-    let end = replay(&file, &origin, begun.tip, &mut state)?.end;
+    let end = replay(&file, &origin, begun.tip, &mut state, &mut LostNumbers::default())?.end;
     if !is_blank_from(&file, end).map_err(OpenError::io("read"))? {
         return Err(OpenError::damaged(Position(end), "the copy ends within a record"));
     }
-    if file.lacks_next(end) {
+    if file.lacks_next(end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: end });
     }
     Ok(LogCopy {
@@ -148,7 +149,11 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
 /// Opens the log in this folder, which may be in use, for reading.
 fn open_beside(folder: &Path) -> Result<(Origin, Segments), OpenError> {
     let origin = segments::owner(folder).map_err(OpenError::io("opened"))?;
-    let origin = origin.ok_or(OpenError::NotALog { at: 0 })?;
+    let origin = origin.ok_or_else(|| OpenError::NotALog {
+        at: 0,
+        file: Segments::name_at(0),
+        why: Unusable::FirstLine.as_str(),
+    })?;
     let file = Segments::open_beside(folder, &origin, Arc::new(RealDisk)).map_err(OpenError::io("opened"))?;
     Ok((origin, file))
 }

@@ -70,6 +70,8 @@ pub(super) struct DurableFile {
     retry_after: Duration,
     /// Makes the next segment.
     maker: Maker,
+    /// Whether the next segment could not be made for a limit on files, which the disk's free space does not show.
+    is_limited: bool,
     reserve: Reserve,
     /// The free space of the disk as last looked at; `None` if it is to be looked at again.
     room: Option<Room>,
@@ -101,6 +103,7 @@ impl DurableFile {
             tampered: None,
             retry_after,
             maker,
+            is_limited: false,
             reserve,
             room: None,
             growth: Growth::new(tip.end, Instant::now()),
@@ -179,7 +182,10 @@ impl DurableFile {
                 self.begun(first);
                 Ok(())
             }
-            Err(error) if is_full(&error) => Err(AppendError::NoSpace),
+            Err(error) if is_full(&error) => {
+                self.is_limited = error.kind() == io::ErrorKind::FileTooLarge;
+                Err(AppendError::NoSpace)
+            }
             Err(error) => Err(self.fail("next segment", &error)),
         }
     }
@@ -285,10 +291,16 @@ impl DurableFile {
 
     fn found(&mut self, tampering: Tampering) {
         let what = tampering.as_str();
-        tracing::error!(
-            what,
-            "a file of the audit log was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
-        );
+        match tampering {
+            Tampering::FolderMoved => tracing::error!(
+                "the data folder was moved away or replaced: the audit log takes no record until the folder is at its path again. Move it back, \
+                 or stop this gateway"
+            ),
+            Tampering::Removed | Tampering::Moved | Tampering::Cut => tracing::error!(
+                what,
+                "a file of the audit log was changed by something else than the gateway; the gateway brings it back and must not be stopped until then"
+            ),
+        }
         metrics::counter!("claviger_audit_file_failures_total", "what" => what).increment(1);
         self.tampered = Some(tampering);
     }
@@ -403,6 +415,14 @@ impl DurableFile {
     /// Whether the disk has `need` free bytes beside the whole reserve, and beside the next file if
     /// it is needed soon. Begins to make both ahead of need.
     pub(super) fn has_room(&mut self, need: u64) -> bool {
+        if self.is_limited {
+            // Until one can be made.
+            self.maker.begin(self.segments.next_size(0));
+            self.is_limited = !self.maker.is_ready();
+            if self.is_limited {
+                return false;
+            }
+        }
         let missing = self.reserve.missing();
         let next = match self.maker.is_ready() {
             true => 0,

@@ -16,6 +16,10 @@ pub(super) trait LogFile {
 
 /// What the log does to the disk. Every call may block; no request's thread makes them.
 pub(super) trait Disk: Send + Sync {
+    /// Whether the path of the log's folder still leads to the folder that was opened.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
     /// Creates an empty file, or empties one, that only its owner may read and write, and locks it.
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all bytes at `offset` of a file of the log. After an error any part of them may be
@@ -121,9 +125,17 @@ impl Disk for RealDisk {
     }
 }
 
-/// Whether the error means that the disk is full.
+/// Whether the error means that the disk is full, or a limit on files of the process is reached (`ulimit -f`).
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}
+
+/// The error with the name of its file.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reads at that offset of a file. Returns fewer bytes than asked for only at its end.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::Lost;
-use super::file::{Disk, remove_durably};
+use super::file::{Disk, named, remove_durably};
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::state::{Begun, EffectivePositions, Loss, State};
@@ -41,6 +41,9 @@ struct Snapshot {
     /// sidecars of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     effective: Option<(u64, Vec<u64>)>,
+    /// The first number of a tenant that is not among `tenants`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    first: u64,
     installation: InstallationId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_effective: Option<u64>,
@@ -122,7 +125,7 @@ impl Index {
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
-            Err(error) => return Err(error),
+            Err(error) => return Err(named(&self.path, &error)),
         };
         Ok(decode(&bytes, origin).map_or(Found::Unusable, |known| Found::Known(Box::new(known))))
     }
@@ -205,6 +208,7 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
             state.effective.since.0,
             state.effective.positions.iter().map(|position| position.0).collect(),
         )),
+        first: state.first,
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
@@ -225,6 +229,11 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
     let mut bytes = format!("{MAGIC}{:08x}\n", crc32c::crc32c(&rest)).into_bytes();
     bytes.extend_from_slice(&rest);
     bytes
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn parts(begun: Begun) -> (u64, u64, u64) {
@@ -253,6 +262,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     Some(Known {
         state: State {
             next: snapshot.tenants.into_iter().collect(),
+            first: snapshot.first,
             open: snapshot
                 .open
                 .into_iter()
@@ -324,6 +334,7 @@ mod tests {
         let index = Index::of(folder.path(), Arc::new(RealDisk));
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         state.lose(Lost::new(900, 1000));
+        state.first = 7;
         let tip = Tip {
             end: 512,
             commit: Some(400),

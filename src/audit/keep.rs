@@ -25,6 +25,7 @@ use super::fields::Window;
 use super::file::{Disk, LogFile, RealDisk, private, remove_durably};
 use super::frame::{Frames, Step};
 use super::health::Unavailable;
+use super::held_folder::HeldDisk;
 use super::log::Log;
 use super::origin::{Origin, Position};
 use super::record::Record;
@@ -176,7 +177,12 @@ pub struct Keeper {
 impl Keeper {
     /// For the log in that folder.
     pub fn new(folder: &Path, origin: &Origin, keep: Keep, least: u64) -> Self {
-        Self::on(Arc::new(RealDisk), folder, origin, keep, least)
+        let disk: Arc<dyn Disk> = match HeldDisk::open(folder) {
+            Ok(disk) => Arc::new(disk),
+            // What follows will report it.
+            Err(_) => Arc::new(RealDisk),
+        };
+        Self::on(disk, folder, origin, keep, least)
     }
 
     /// As [`Keeper::new`], on that disk.
@@ -200,6 +206,10 @@ impl Keeper {
             return Ok(None);
         };
         metrics::gauge!("claviger_audit_log_bytes").set(survey.end.saturating_sub(from) as f64);
+        if !self.disk.is_in_place().map_err(KeepError::io("looked for"))? {
+            // The log reports it.
+            return Ok(None);
+        }
         let lock = lock_file(&self.folder).map_err(KeepError::io("locked"))?;
         match lock.try_lock().map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

@@ -6,6 +6,10 @@
 //! are applied, and cleared once store and log have them. The file is also written anew then, so
 //! that it shares no block with a copy of the data folder.
 //!
+//! While the gateway runs, something else may remove the file, replace it or write to it. Memory has
+//! all slots. So the file is compared with them before a push counts, and every second; one that
+//! differs is kept under another name, and the file is written anew.
+//!
 //! ```text
 //! file = header(64) 4096 * slot(64)
 //! slot = kind(1) zero(7) tenant id(16) object id(16) i64be microseconds(8) u64be lifts(8) zero(4)
@@ -16,7 +20,9 @@
 //! have 0 there. An entry is void if its object was enabled, restored or resumed since, so it does
 //! no harm until it is removed.
 
-use std::fs::{self, File};
+mod watch;
+
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -26,11 +32,11 @@ use parking_lot::Mutex;
 use claviger_provider::{ConnectionId, Id, InstallationId, KeyId, PrincipalId, TenantId, TokenId};
 
 use super::file::private;
+use super::held_folder::HeldFolder;
 use super::index;
 use super::scalar::{Number, Timestamp};
 use super::segments;
 use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
-use crate::parent_folder;
 
 /// The most revocations in the file.
 pub const SLOTS: usize = 4096;
@@ -44,6 +50,9 @@ const MAGIC: &[u8; 24] = b"claviger-kill-file/1\n\0\0\0";
 
 /// The file's name in the data folder.
 pub const NAME: &str = "cuts.kill";
+
+/// Its name while it is written anew.
+const NEW_NAME: &str = "cuts.new";
 
 /// The content of a slot that is known to be damaged, in a file that is written anew.
 const DAMAGED: [u8; SLOT] = [0xff; SLOT];
@@ -60,6 +69,9 @@ pub enum KillFileError {
     /// All slots are in use, or as many as the tenant may take.
     #[error("the kill file has no free slot for the tenant")]
     Full,
+    /// The data folder is not at its path any more.
+    #[error("the kill file's folder was moved away or replaced")]
+    FolderMoved,
 }
 
 /// A revocation in the kill file.
@@ -114,11 +126,14 @@ pub enum KillFileStanding {
     /// It could not be written anew. A copy of the folder may share its blocks, and then a full disk
     /// takes no revocation.
     NotRenewed,
+    /// Something else removed, replaced or changed it, and it could not be written anew yet.
+    Lost,
 }
 
 /// The open kill file. Every method blocks on the disk.
 #[derive(Debug)]
 pub struct KillFile {
+    folder: HeldFolder,
     path: PathBuf,
     header: [u8; SLOT],
     was_missing: bool,
@@ -133,6 +148,8 @@ struct Inner {
     own: bool,
     /// Whether a rename of the file may not be durable yet.
     renamed: bool,
+    /// Whether something else changed the file, until it is written anew.
+    lost: bool,
 }
 
 impl KillFile {
@@ -145,6 +162,7 @@ impl KillFile {
     pub fn open(folder: &Path, installation: InstallationId) -> Result<Self, KillFileError> {
         let path = folder.join(NAME);
         let header = header(installation);
+        let held = HeldFolder::open(folder)?;
         if !path.try_exists()? {
             // The log is made after the kill file, so where there is one, there was the other.
             let was_missing = segments::exist(folder)? || folder.join(index::NAME).try_exists()?;
@@ -156,13 +174,14 @@ impl KillFile {
             }
             let slots = vec![Slot::Free; SLOTS];
             let mut inner = Inner {
-                file: written(&path, &header, &slots)?,
+                file: written(&held, &header, &slots)?,
                 slots,
                 own: true,
                 renamed: true,
+                lost: false,
             };
-            inner.sync_name(&path)?;
-            return Ok(Self::new(path, header, was_missing, inner));
+            inner.sync_name(&held)?;
+            return Ok(Self::new(held, path, header, was_missing, inner));
         }
         let file = private().read(true).write(true).open(&path)?;
         let mut bytes = vec![0; SLOT * (SLOTS + 1)];
@@ -177,8 +196,9 @@ impl KillFile {
             slots: bytes[SLOT..].chunks_exact(SLOT).map(decode).collect(),
             own: false,
             renamed: false,
+            lost: false,
         };
-        let file = Self::new(path, header, false, inner);
+        let file = Self::new(held, path, header, false, inner);
         if file.damaged() > 0 {
             tracing::error!(slots = file.damaged(), "the kill file has damaged slots");
         }
@@ -191,8 +211,9 @@ impl KillFile {
         Ok(file)
     }
 
-    fn new(path: PathBuf, header: [u8; SLOT], was_missing: bool, inner: Inner) -> Self {
+    fn new(folder: HeldFolder, path: PathBuf, header: [u8; SLOT], was_missing: bool, inner: Inner) -> Self {
         Self {
+            folder,
             path,
             header,
             was_missing,
@@ -210,10 +231,14 @@ impl KillFile {
         if inner.own {
             return Ok(());
         }
-        inner.file = written(&self.path, &self.header, &inner.slots)?;
+        self.write_anew(&mut inner)
+    }
+
+    fn write_anew(&self, inner: &mut Inner) -> io::Result<()> {
+        inner.file = written(&self.folder, &self.header, &inner.slots)?;
         inner.own = true;
         inner.renamed = true;
-        inner.sync_name(&self.path)?;
+        inner.sync_name(&self.folder)?;
         for slot in &mut inner.slots {
             if let Slot::Failed(entry) = *slot {
                 *slot = Slot::Taken(entry);
@@ -224,12 +249,12 @@ impl KillFile {
 
     /// What the start found, and whether it was mended since.
     pub fn standing(&self) -> KillFileStanding {
-        if self.was_missing {
-            KillFileStanding::WasMissing
-        } else if self.inner.lock().own {
-            KillFileStanding::Sound
-        } else {
-            KillFileStanding::NotRenewed
+        let inner = self.inner.lock();
+        match (inner.lost, self.was_missing, inner.own) {
+            (true, _, _) => KillFileStanding::Lost,
+            (false, true, _) => KillFileStanding::WasMissing,
+            (false, false, true) => KillFileStanding::Sound,
+            (false, false, false) => KillFileStanding::NotRenewed,
         }
     }
 
@@ -237,10 +262,10 @@ impl KillFile {
     /// older revocation of the same object, which was lifted since, the new one takes its slot.
     ///
     /// # Errors
-    /// [`KillFileError::Io`], [`KillFileError::Full`]: the revocation is not durable.
+    /// [`KillFileError::Io`], [`KillFileError::Full`], [`KillFileError::FolderMoved`]: the revocation is not durable.
     pub fn push(&self, entry: KillEntry) -> Result<(), KillFileError> {
         let mut inner = self.inner.lock();
-        inner.sync_name(&self.path)?;
+        inner.sync_name(&self.folder)?;
         let JournaledRevocation { revocation, lifts } = entry.revocation;
         let same = inner.slots.iter().position(|slot| {
             let taken = slot.entry();
@@ -248,7 +273,7 @@ impl KillFile {
         });
         let at = match same {
             Some(at) => match inner.slots[at] {
-                Slot::Taken(taken) if taken.revocation.lifts >= lifts => return Ok(()),
+                Slot::Taken(taken) if taken.revocation.lifts >= lifts => return self.put_back(&mut inner),
                 _ => at,
             },
             None => inner.free_for(entry.tenant).ok_or(KillFileError::Full)?,
@@ -259,7 +284,8 @@ impl KillFile {
         inner.file.write_all_at(&encode(&entry), offset(at))?;
         inner.file.sync_data()?;
         inner.slots[at] = Slot::Taken(entry);
-        Ok(())
+        // After the sync: what is not at the file's path then is not found by the next start.
+        self.put_back(&mut inner)
     }
 
     /// The revocations in the file, in no particular order.
@@ -312,9 +338,9 @@ impl KillFile {
 
 impl Inner {
     /// Makes a rename of the file durable, so that a crash does not bring an older file back.
-    fn sync_name(&mut self, path: &Path) -> io::Result<()> {
+    fn sync_name(&mut self, folder: &HeldFolder) -> io::Result<()> {
         if self.renamed {
-            parent_folder::sync(path)?;
+            folder.sync()?;
             self.renamed = false;
         }
         Ok(())
@@ -335,7 +361,7 @@ impl Inner {
 }
 
 /// Writes a whole new file and puts it in the place of the old one. The caller syncs the folder.
-fn written(path: &Path, header: &[u8; SLOT], slots: &[Slot]) -> io::Result<File> {
+fn written(folder: &HeldFolder, header: &[u8; SLOT], slots: &[Slot]) -> io::Result<File> {
     // Write zeros rather than leave a hole, so that the blocks are allocated.
     let mut bytes = Vec::with_capacity(SLOT * (SLOTS + 1));
     bytes.extend_from_slice(header);
@@ -346,17 +372,18 @@ fn written(path: &Path, header: &[u8; SLOT], slots: &[Slot]) -> io::Result<File>
             Slot::Damaged => DAMAGED,
         });
     }
-    let beside = path.with_extension("new");
+    let beside = Path::new(NEW_NAME);
     let written = || {
-        let file = private().read(true).write(true).create(true).truncate(true).open(&beside)?;
+        let file = folder.open_file(beside)?;
+        file.set_len(0)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
+        folder.rename(beside, Path::new(NAME))?;
         Ok(file)
     };
     written().inspect_err(|_| {
         // It would take room that is scarce already.
-        let _ = fs::remove_file(&beside);
+        let _ = folder.remove(beside);
     })
 }
 

@@ -9,13 +9,13 @@
 //! |---|---|
 //! | `record`, `fields`, `scalar`, `action`, `state_change`, `origin` | a record and the types of its members |
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
-//! | `frame`, `segments`, `file` | the bytes of the log, the files that have them, and the disk |
+//! | `frame`, `segments`, `file`, `held_folder` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
 //! | `keep`, `archive`, `removed`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
-//! | `recovery`, `scan`, `history`, `index` | opening an existing log |
+//! | `recovery`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
 //!
@@ -40,6 +40,7 @@ mod forecast;
 mod frame;
 mod group_commit;
 mod health;
+mod held_folder;
 mod history;
 mod index;
 mod intent;
@@ -47,6 +48,7 @@ mod keep;
 mod kill_file;
 mod last_record;
 mod log;
+mod lost_numbers;
 mod maker;
 mod observer;
 mod options;

@@ -26,11 +26,15 @@ pub(super) struct Ended;
 
 /// The next number of each tenant.
 #[derive(Debug, Default)]
-struct Numbers(HashMap<TenantId, u64>);
+struct Numbers {
+    next: HashMap<TenantId, u64>,
+    /// That of a tenant without one.
+    first: u64,
+}
 
 impl Numbers {
     fn give(&mut self, tenant: TenantId) -> u64 {
-        let next = self.0.entry(tenant).or_default();
+        let next = self.next.entry(tenant).or_insert(self.first);
         let number = *next;
         *next += 1;
         number
@@ -94,15 +98,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue for that many bytes of records, which goes on with these numbers.
-    pub(super) fn new(capacity: u32, next: HashMap<TenantId, u64>) -> Self {
+    /// A queue for that many bytes of records, which goes on with these numbers, and with `first` for other tenants.
+    pub(super) fn new(capacity: u32, next: HashMap<TenantId, u64>, first: u64) -> Self {
         Self {
             open: Mutex::new(Open {
                 commit: Taken {
                     numbered: true,
                     ..Taken::default()
                 },
-                numbers: Numbers(next),
+                numbers: Numbers { next, first },
                 ..Open::default()
             }),
             changed: Condvar::new(),
@@ -253,7 +257,7 @@ impl Queue {
             taken.numbered = false;
             let tenants = || before.iter().copied().chain(taken.batch.tenants());
             for tenant in tenants() {
-                open.numbers.0.insert(tenant, next(tenant));
+                open.numbers.next.insert(tenant, next(tenant));
             }
             for tenant in tenants() {
                 open.numbers.give(tenant);
@@ -267,7 +271,7 @@ impl Queue {
         let mut guard = self.open.lock();
         let open = &mut *guard;
         for tenant in tenants.chain(open.commit.batch.tenants()) {
-            open.numbers.0.insert(tenant, next(tenant));
+            open.numbers.next.insert(tenant, next(tenant));
         }
         open.commit.numbered = open.commit.batch.is_empty();
     }

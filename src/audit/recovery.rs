@@ -10,15 +10,17 @@ use super::beginning::{self, check_head};
 use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
-use super::fields::{Cause, Window};
-use super::file::{Disk, LogFile, RealDisk, is_full, remove_durably};
+use super::fields::{Cause, Lost, Window};
+use super::file::{Disk, LogFile, is_full, remove_durably};
 use super::frame;
 use super::group_commit::{GroupCommit, Parts};
 use super::health::Shared;
+use super::held_folder::HeldDisk;
 use super::history::ChangeHistory;
 use super::index::{self, Found, Index, IndexWriter, Standing, Tip};
 use super::intent::OpenIntent;
 use super::log::Log;
+use super::lost_numbers::LostNumbers;
 use super::maker::Maker;
 use super::observer::CommitObserver;
 use super::options::Options;
@@ -30,7 +32,7 @@ use super::reserve::Reserve;
 use super::resync;
 use super::scalar::{Number, Timestamp};
 use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record, replay};
-use super::segments::{self, NEXT_NAME, Segments};
+use super::segments::{self, NEXT_NAME, Segments, Unusable};
 use super::stamp::Stamped;
 use super::state::{Begun, State};
 
@@ -67,7 +69,8 @@ pub struct Recovered {
 /// # Errors
 /// [`OpenError`].
 pub fn open(folder: &Path, origin: &Origin, options: Options, observers: Vec<Box<dyn CommitObserver>>) -> Result<Recovered, OpenError> {
-    open_on(Arc::new(RealDisk), folder, origin, options, observers)
+    let disk = HeldDisk::open(folder).map_err(OpenError::io("opened"))?;
+    open_on(Arc::new(disk), folder, origin, options, observers)
 }
 
 /// Refuses to create a log where a sidecar or the store shows that there was one.
@@ -101,6 +104,14 @@ pub(super) fn open_on(
     observers: Vec<Box<dyn CommitObserver>>,
 ) -> Result<Recovered, OpenError> {
     let index = Index::of(folder, disk.clone());
+    let lines = match options.accept_lost_log {
+        true => segments::set_aside(&*disk, folder, origin).map_err(OpenError::io("set aside"))?,
+        false => Vec::new(),
+    };
+    if let Some((file, at)) = segments::first_non_file(folder).map_err(OpenError::io("looked for"))? {
+        let why = Unusable::NotAFile.as_str();
+        return Err(OpenError::NotALog { at, file, why });
+    }
     if !segments::exist(folder).map_err(OpenError::io("looked for"))? {
         check_never_existed(&index, origin, &options)?;
     }
@@ -129,6 +140,9 @@ pub(super) fn open_on(
         check_last_record(&file, &resumed, &options)?;
         resumed
     };
+    for line in lines {
+        state.lose(line);
+    }
     if let Some(compared) = options.compared {
         state.effective.forget_until(compared);
     }
@@ -175,7 +189,7 @@ pub(super) fn open_on(
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
     let reserve = Reserve::open(disk, folder, options.reserve_bytes);
-    let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone()));
+    let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone(), state.first));
     let group_commit = GroupCommit::new(Parts {
         file: DurableFile::new(file, tip, maker, reserve, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
@@ -225,9 +239,9 @@ fn continue_old(file: &mut Segments, maker: &mut Maker, tip: Tip) -> Result<Tip,
 fn check_headers(file: &Segments, origin: &Origin) -> Result<(), OpenError> {
     for start in [file.start(), file.last_start()] {
         let header = frame::read_header(file, start).map_err(OpenError::io("read"))?;
-        let (owner, _) = header.ok_or(OpenError::NotALog { at: start })?;
+        let (owner, _) = header.ok_or_else(|| not_a_log(file, start, Unusable::FirstLine))?;
         if owner != *origin {
-            return Err(OpenError::Foreign);
+            return Err(OpenError::Foreign { file: file.name_of(start) });
         }
     }
     Ok(())
@@ -299,9 +313,11 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
         }
     }
     let mut state = known.state;
-    let tip = replay(file, origin, known.tip, &mut state)?;
+    let mut numbers = LostNumbers::default();
+    let tip = replay(file, origin, known.tip, &mut state, &mut numbers).map_err(|error| with_file(file, error))?;
+    numbers.add_to(&mut state);
     check_head(file, &state)?;
-    if !accept_rollback && file.lacks_next(tip.end) {
+    if !accept_rollback && file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: tip.end });
     }
     let is_new = is_new && state.last_time.is_none();
@@ -334,21 +350,55 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
     };
     let after_stored = stored.map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
     let expected = known.as_ref().map_or(0, |known| known.tip.end).max(after_stored);
-    let losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
-    for lost in &losses {
-        tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
-        file.write_at(lost.from.get(), &frame::skip(*lost))
-            .map_err(OpenError::io("marked as lost"))?;
+    let mut losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
+    losses.iter().try_for_each(|lost| mark_lost(file, *lost))?;
+    // In use, the log went on after its sidecar was written.
+    let known_until = known.as_ref().map_or(0, |known| {
+        let is_last = known.standing != Standing::InUse && known.tip.end >= after_stored;
+        known.tip.end.saturating_sub(u64::from(!is_last))
+    });
+    let end = end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?;
+    let is_marked = losses.last().is_some_and(|lost| lost.to.get() == end);
+    if !is_marked && end > known_until && file.lacks_next(end).map_err(OpenError::io("read"))? {
+        // Something was there, and nothing tells how much.
+        let lost = Lost::new(end, end + frame::SKIP_LENGTH);
+        mark_lost(file, lost)?;
+        losses.push(lost);
     }
     let begun = beginning::read(file)?;
     let mut state = begun.state;
-    let tip = replay(file, origin, begun.tip, &mut state)?;
+    let mut numbers = LostNumbers::known_until(known_until);
+    let tip = replay(file, origin, begun.tip, &mut state, &mut numbers)?;
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
         state.add_lost(known.state, known.tip.end);
     }
+    numbers.add_to(&mut state);
     Ok(Resumed { state, tip, was_clean })
+}
+
+/// Writes the skip of a lost part.
+fn mark_lost(file: &Segments, lost: Lost) -> Result<(), OpenError> {
+    tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
+    file.write_at(lost.from.get(), &frame::skip(lost))
+        .map_err(OpenError::io("marked as lost"))
+}
+
+/// Names the file where damage is its first line.
+fn with_file(file: &Segments, error: OpenError) -> OpenError {
+    match error {
+        OpenError::Damaged { at, .. } if file.starts().contains(&at) => not_a_log(file, at, Unusable::FirstLine),
+        error => error,
+    }
+}
+
+fn not_a_log(file: &Segments, at: u64, why: Unusable) -> OpenError {
+    OpenError::NotALog {
+        at,
+        file: file.name_of(at),
+        why: why.as_str(),
+    }
 }
 
 /// Reads the intents without an outcome, in the order of the file.

@@ -1,7 +1,6 @@
 //! Reads an existing log: checks every frame, rebuilds the state, and finds where the last whole
 //! frame ends.
 
-use std::collections::HashSet;
 use std::io;
 
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use super::fields::Lost;
 use super::file::LogFile;
 use super::frame::{Frames, SKIP_LENGTH, Step};
 use super::index::Tip;
+use super::lost_numbers::LostNumbers;
 use super::origin::{Origin, Position};
 use super::record::Record;
 use super::role::RecordSummary;
@@ -31,11 +31,19 @@ pub enum OpenError {
     /// Another process has the log open.
     #[error("the audit log is in use by another process")]
     InUse,
-    /// The file is not a log of a version that this release knows.
-    #[error("the audit log's file at byte {at} does not begin as a log of this version does")]
+    /// What has the name of a file of the log cannot be read as one.
+    #[error(
+        "{file} in the data folder cannot be read as a file of the audit log: {why}. Restore it from a copy, or move it away if it is none of \
+         this log. If there is no copy, start once with --accept-lost-log: it is kept as {file}.damaged, and the log goes on with all that \
+         is left, and records what is lost"
+    )]
     NotALog {
         /// The position at which the file begins.
         at: u64,
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        why: &'static str,
     },
     /// The last record that the store knows of is missing.
     #[error(
@@ -48,8 +56,14 @@ pub enum OpenError {
         at: u64,
     },
     /// The file is the log of another installation or node.
-    #[error("the audit log belongs to another installation or node")]
-    Foreign,
+    #[error(
+        "the audit log belongs to another installation or node ({file}). Restore the log of this gateway. If only this file is another's, \
+         or its first line is damaged, --accept-lost-log starts once and keeps it as {file}.damaged"
+    )]
+    Foreign {
+        /// The name of its file.
+        file: String,
+    },
     /// Acknowledged records are missing at the end.
     #[error(
         "the audit log has lost its end: {expected} bytes were durable, {found} are left. It was restored from an older copy, or truncated. \
@@ -139,15 +153,19 @@ pub(super) const CUT: &str = "there is no whole record, and acknowledged ones we
 pub(super) const FORKED: &str = "audit.log goes on there, and so does the next file: an earlier release was started after this one, and wrote to \
                                  audit.log. Restore the data folder from a copy, or truncate audit.log there to go on without what that release wrote";
 
-/// Reads from the tip to the end, and adds every record to the state. Returns where the last whole
-/// frame ends. What follows is nothing, or a commit that a crash interrupted.
+/// Reads from the tip to the end, and adds every record to the state, and what is lost to the numbers. Returns
+/// where the last whole frame ends. What follows is nothing, or a commit that a crash interrupted.
 ///
 /// # Errors
 /// [`OpenError::Damaged`], [`OpenError::Io`].
-pub(super) fn replay(file: &dyn LogFile, origin: &Origin, mut tip: Tip, state: &mut State) -> Result<Tip, OpenError> {
+pub(super) fn replay(
+    file: &dyn LogFile,
+    origin: &Origin,
+    mut tip: Tip,
+    state: &mut State,
+    numbers: &mut LostNumbers,
+) -> Result<Tip, OpenError> {
     let mut frames = Frames::from(file, tip.end);
-    // The tenants with a record since the last lost part. The others' numbers may jump once.
-    let mut since_loss: Option<HashSet<_>> = None;
     loop {
         let at = frames.offset();
         match frames.step().map_err(OpenError::io("read"))? {
@@ -155,7 +173,7 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, mut tip: Tip, state: &
             Step::Header => {}
             Step::Skip(lost) => {
                 state.lose(lost);
-                since_loss = Some(HashSet::new());
+                numbers.lose(lost);
             }
             Step::Frame { position, json } => {
                 let damaged = |why| OpenError::damaged(position, why);
@@ -164,10 +182,10 @@ pub(super) fn replay(file: &dyn LogFile, origin: &Origin, mut tip: Tip, state: &
                     return Err(damaged("the record belongs to another log"));
                 }
                 let next = state.next(record.tenant);
-                let may_jump = since_loss.as_mut().is_some_and(|since| since.insert(record.tenant));
-                if record.sequence.get() != next && !(may_jump && record.sequence.get() > next) {
+                if record.sequence.get() != next && !(numbers.may_jump(record.tenant) && record.sequence.get() > next) {
                     return Err(damaged("the tenant's sequence numbers have a gap"));
                 }
+                numbers.found(record.tenant);
                 state.add(record.tenant, record.sequence.get(), record.role(), position, record.time);
             }
             Step::Damaged { position } => {

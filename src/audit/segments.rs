@@ -4,8 +4,10 @@
 //! them. The others are closed. A closed file ends where the next one begins, and never changes.
 //! An `audit.log` of an earlier release is the first file and closed.
 
+mod aside;
 mod damage;
 mod keeping;
+mod tampering;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,10 +15,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::file::{Disk, LogFile, private, read_full};
+use super::file::{Disk, LogFile, named, private, read_full};
 use super::frame::{self, leading_zeros};
 use super::maker::{Blank, Maker};
 use super::origin::Origin;
+
+pub(super) use aside::{Unusable, first_non_file, set_aside};
+pub(super) use tampering::Tampering;
 
 /// The one file of earlier releases.
 const OLD_NAME: &str = "audit.log";
@@ -41,27 +46,6 @@ pub struct SegmentSizes {
     pub first: u64,
     /// The greatest length, but for a commit that is longer.
     pub most: u64,
-}
-
-/// What something else did to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tampering {
-    /// It has no name any more.
-    Removed,
-    /// Its path leads to another file, or nowhere.
-    Moved,
-    /// It is shorter than what was written, or has zeros in place of it.
-    Cut,
-}
-
-impl Tampering {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Moved => "moved",
-            Self::Cut => "cut",
-        }
-    }
 }
 
 /// One file.
@@ -117,8 +101,8 @@ pub(super) struct Segments {
     cut: Option<Range<u64>>,
 }
 
-/// The files in the folder, the oldest first.
-fn list(folder: &Path) -> io::Result<Vec<Segment>> {
+/// What has the name of a file of the log in the folder, the oldest first.
+fn list_all(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -134,10 +118,17 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
         }
     }
     found.sort_unstable_by_key(|segment| segment.start);
+    Ok(found)
+}
+
+/// The files in the folder, the oldest first.
+fn list(folder: &Path) -> io::Result<Vec<Segment>> {
+    let found = list_all(folder)?;
     if found.windows(2).any(|pair| pair[0].start == pair[1].start) {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "both audit.log and audit-00000000000000000000.log exist, and a log begins with only one of them",
+            "both audit.log and audit-00000000000000000000.log exist, and a log begins with only one of them: move the one away that is \
+             none of it, or start once with --accept-lost-log, which sets aside what cannot be read",
         ));
     }
     Ok(found)
@@ -201,7 +192,8 @@ impl Segments {
             // Its lock ends here; the way of every start follows.
         }
         let mut this = Self::of(list(folder)?, folder, origin, disk, sizes)?;
-        let file = private().read(true).write(true).open(folder.join(this.last.name()))?;
+        let path = folder.join(this.last.name());
+        let file = private().read(true).write(true).open(&path).map_err(|error| named(&path, &error))?;
         file.try_lock()?;
         this.size = file.metadata()?.len();
         this.last.file = Some(file);
@@ -280,10 +272,18 @@ impl Segments {
         self.folder.join(segment.name())
     }
 
-    /// Whether the last file ends at that position like a closed one: the next file is missing, or
-    /// the file was cut.
-    pub(super) fn lacks_next(&self, end: u64) -> bool {
-        !self.last.old && self.size_end() < end + PADDING
+    /// Whether the last file ends at that position like a closed one, or without the zeros that no commit
+    /// overwrites: the next file is missing, or the file was cut.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(super) fn lacks_next(&self, end: u64) -> io::Result<bool> {
+        if self.last.old || self.size_end() < end + PADDING {
+            return Ok(!self.last.old);
+        }
+        let mut padding = [0; PADDING as usize];
+        let read = read_full(self.last_file()?, self.size - PADDING, &mut padding)?;
+        Ok(leading_zeros(&padding[..read]) < PADDING as usize)
     }
 
     /// Removes what follows `end` in the last file: a commit that a crash interrupted. Returns its

@@ -16,6 +16,8 @@ use super::scalar::Timestamp;
 pub(super) struct State {
     /// The next sequence number of each tenant.
     pub(super) next: HashMap<TenantId, u64>,
+    /// That of a tenant without a record: more than 0 if records of unknown tenants may be lost.
+    pub(super) first: u64,
     /// Intents without an outcome, by tenant and sequence number, and their offsets.
     pub(super) open: HashMap<(TenantId, u64), Position>,
     /// The position of the last change that took effect, or may have: that of its intent, or of its
@@ -97,7 +99,7 @@ pub(super) struct Loss {
 impl State {
     /// The sequence number of the tenant's next record.
     pub(super) fn next(&self, tenant: TenantId) -> u64 {
-        self.next.get(&tenant).copied().unwrap_or(0)
+        self.next.get(&tenant).copied().unwrap_or(self.first)
     }
 
     /// Adds a durable record.
@@ -170,6 +172,7 @@ impl State {
             let now = self.next.entry(tenant).or_default();
             *now = next.max(*now);
         }
+        self.first = self.first.max(older.first);
         // An intent before `until` that was not open any more had its outcome in a lost part.
         self.open
             .retain(|intent, position| position.0 >= until || older.open.contains_key(intent));

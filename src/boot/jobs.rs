@@ -66,10 +66,10 @@ pub(super) fn declare(on: &Subjects) -> Vec<Job> {
             let flushed = counters.0.flush(&counters.1).await;
             flushed.map_err(|unavailable| unavailable.reason().as_str())
         }),
-        // Notices that the log's file was removed, replaced or cut, although there is no traffic.
+        // Notices that the log's file or the kill file was removed, replaced or cut, although there is no traffic.
         Job::new("audit_watch", seconds(1), Finish, &on.broker, async |broker| {
             broker.log().check();
-            Ok(())
+            broker.look_at_kill_file().await
         }),
         // Records provider calls that serve no request, such as logins. On failure they are kept
         // for the next run; the stop records what is left.

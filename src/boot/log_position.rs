@@ -44,11 +44,15 @@ impl LogPosition {
         self.store.close().await;
     }
 
-    /// Writes the place of the last record to the store, if there is a new one.
+    /// Writes the place of the last record to the store, if there is a new one and the store's files are at
+    /// their paths.
     ///
     /// # Errors
     /// The store's: the next call tries again.
     pub(super) async fn keep(&self) -> Result<(), StoreError> {
+        if !self.store.has_its_files() {
+            return Err(StoreError::FilesLost);
+        }
         let last = self.watch.get();
         if last == *self.kept.lock() {
             return Ok(());

@@ -326,6 +326,11 @@ impl From<StoreError> for Failure {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(Code::NotReady, "The store has as many requests under way as it takes.")
             },
+            StoreError::FilesLost => Self::new(
+                Code::NotReady,
+                "The store's files were removed or replaced, so it takes no change; nothing was done.",
+            )
+            .advice("An operator must put the files back; the gateway's log names them."),
             StoreError::Damaged(_) | StoreError::Database(_) => Self::internal(&error),
             StoreError::CommitFailed(_) => Self {
                 outcome_unknown: true,

@@ -250,6 +250,11 @@ impl Broker {
         self.store.last_applied().await.is_ok()
     }
 
+    /// Whether the store's files are those that were opened.
+    pub fn store_has_its_files(&self) -> bool {
+        self.store.has_its_files()
+    }
+
     /// Deletes answers, names of deleted principals and tokens that ended, which were kept long enough.
     ///
     /// # Errors

@@ -97,6 +97,12 @@ pub(super) fn fate(change: &EffectiveChange) -> Fate {
     }
 }
 
+/// The key that a change rotates.
+fn rotated_key(change: &EffectiveChange) -> Option<KeyId> {
+    let change = change.intent.change()?;
+    (change.object == Object::Key && change.verb == Verb::Rotate).then(|| KeyId::from_bytes(change.id.0))
+}
+
 /// What recovery did with a revocation from the audit log or the kill file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Replayed {
@@ -148,13 +154,16 @@ impl Broker {
     pub async fn recover(&self, open: Vec<OpenIntent>, history: &ChangeHistory, how: Circumstances) -> Result<Recovery, RecoverError> {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
-        let log_rolled_back = self.compare(history, how.accept_rollback, &mut done).await?;
+        let (log_rolled_back, rotations) = self.compare(history, how.accept_rollback, &mut done).await?;
         // Revocations first, so that the keys and connections that the other intents load have the
         // revocations already.
         let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
         let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
         for intent in revocations.into_iter().chain(others) {
             self.resolve(intent, log_rolled_back, &mut done).await?;
+        }
+        for rotation in rotations {
+            self.look_for_version(&rotation).await?;
         }
         // The calls to providers are recorded before anything is served. Without room they are
         // kept, as the deferred outcomes are.
@@ -204,8 +213,14 @@ impl Broker {
     }
 
     /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
-    /// whether a log that is older than the store was accepted.
-    async fn compare(&self, history: &ChangeHistory, accept_rollback: bool, done: &mut Recovery) -> Result<bool, RecoverError> {
+    /// whether a log that is older than the store was accepted, and the rotations of unknown outcome, which are
+    /// left to [`Broker::look_for_version`].
+    async fn compare(
+        &self,
+        history: &ChangeHistory,
+        accept_rollback: bool,
+        done: &mut Recovery,
+    ) -> Result<(bool, Vec<EffectiveChange>), RecoverError> {
         let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
         let last = self.store.last_applied().await?.map(Position);
         if let Some(at) = history.lacks_removed(last) {
@@ -228,7 +243,7 @@ impl Broker {
                 self.store
                     .rewind_applied(history.last_effective().map(|position| position.0))
                     .await?;
-                return Ok(true);
+                return Ok((true, Vec::new()));
             }
             Err(error) => return Err(RecoverError::Log(error)),
         };
@@ -247,6 +262,7 @@ impl Broker {
                 first: named.map_or_else(String::new, |change| format!("{} {}", change.verb, change.object)),
             });
         }
+        let mut rotations = Vec::new();
         for (fate, change) in missing {
             match fate {
                 Fate::Revocation(revocation) => {
@@ -263,6 +279,7 @@ impl Broker {
                         },
                     }
                 }
+                Fate::Unknown if rotated_key(&change).is_some() => rotations.push(change),
                 Fate::Unknown => self.mark(&change).await?,
                 Fate::Lost => {
                     self.mark(&change).await?;
@@ -270,7 +287,25 @@ impl Broker {
                 }
             }
         }
-        Ok(false)
+        Ok((false, rotations))
+    }
+
+    /// Takes over the version that a rotation of unknown outcome made, if its provider shows one: what the store
+    /// could not take before it could not note for later either. Then the rotation is compared no more.
+    async fn look_for_version(&self, rotation: &EffectiveChange) -> Result<(), RecoverError> {
+        let tenant = rotation.intent.tenant();
+        let change = Change::announced(rotation.position.0);
+        let look = async |key| match self.directory().key(tenant, key).await? {
+            Some(entry) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
+            None => Ok(false),
+        };
+        if let Some(key) = rotated_key(rotation)
+            && let Err(failure) = look(key).await
+        {
+            // The key's uses will show its versions.
+            tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the provider cannot be asked about a rotation of unknown outcome");
+        }
+        Ok(self.mark(rotation).await?)
     }
 
     /// Marks a change as applied in the store, so that the next start does not report it as

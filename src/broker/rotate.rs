@@ -43,9 +43,12 @@ impl Broker {
         let _one_at_a_time = turn_at_provider(cx, key).await?;
         match &authorized.object().to {
             None => {
-                let rotated = self.rotate_in_place(&authorized, new, &keep).await;
+                // Of the embedded provider, no call is traced.
+                let mut confirmed = false;
+                let rotated = self.rotate_in_place(&authorized, new, &keep, &mut confirmed).await;
                 // The provider has the new version, or may have it, and the store has not.
-                if rotated.is_err() && cx.provider_may_have_changed() {
+                let is_unknown = |failure: &Failure| cx.provider_may_have_changed() || (confirmed && failure.outcome_unknown);
+                if rotated.as_ref().is_err_and(is_unknown) {
                     self.watch_rotation(key).await;
                 }
                 rotated
@@ -100,12 +103,14 @@ impl Broker {
 
     /// Makes a new version of the primary version's provider key. If the provider has not finished
     /// when it answers, [`Key::rotating`] holds the time of the request, and
-    /// [`Broker::finish_rotations`] stores the version later.
+    /// [`Broker::finish_rotations`] stores the version later. `confirmed` becomes true once the provider has
+    /// rotated.
     async fn rotate_in_place(
         &self,
         authorized: &Authorized<op::Rotate>,
         new: NewPrimary<'_>,
         keep: &Keep<Key>,
+        confirmed: &mut bool,
     ) -> Result<Guarded<Completed<Key>>, Failure> {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
         // Ignore the stored state at the provider. Asking again would need the lock that is held
@@ -142,6 +147,7 @@ impl Broker {
                 return Err(error.into());
             }
         };
+        *confirmed = true;
         let changing = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;

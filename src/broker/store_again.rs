@@ -33,7 +33,7 @@ impl Broker {
         self.unstored.counts()
     }
 
-    /// What the start found of the kill file.
+    /// What became of the kill file.
     pub fn kill_file_standing(&self) -> KillFileStanding {
         self.kill_file.standing()
     }
@@ -83,6 +83,22 @@ impl Broker {
         match tokio::task::spawn_blocking(move || file.renew()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err("the kill file cannot be written anew"),
+        }
+    }
+
+    /// Puts the kill file back where something else removed or changed it. Until that succeeds, what only
+    /// it has ends with this process. Call it every second.
+    ///
+    /// # Errors
+    /// A fixed text, until it is back.
+    pub async fn look_at_kill_file(&self) -> Result<(), &'static str> {
+        let file = Arc::clone(&self.kill_file);
+        match tokio::task::spawn_blocking(move || file.look()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                self.unstored.kill_file_lost();
+                Err("the kill file was removed or changed and cannot be put back")
+            }
         }
     }
 

@@ -111,6 +111,12 @@ impl Unstored {
         });
     }
 
+    /// The kill file has none of the revocations any more.
+    pub(super) fn kill_file_lost(&self) {
+        let mut state = self.0.lock();
+        state.pending.values_mut().for_each(|pending| pending.media.kill_file = false);
+    }
+
     /// The log keeps a record of the revocation in memory.
     pub(super) fn note_deferred(&self, tenant: TenantId, revocation: EmergencyRevocation) {
         self.change(tenant, revocation, |pending| pending.deferred = true);

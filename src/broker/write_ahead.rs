@@ -36,8 +36,13 @@ impl Broker {
     /// with the change that it returns, which is refused unless the credential is in force then.
     ///
     /// # Errors
-    /// `audit_unavailable`, and `unauthenticated` for a credential that has ended: nothing may be done.
+    /// `audit_unavailable`, `not_ready` while the store's files are lost, and `unauthenticated` for a credential that has
+    /// ended: nothing may be done.
     pub(super) async fn announce(&self, cx: &RequestContext, change: StateChange) -> Result<store::Change, Failure> {
+        // Before a provider does what the store could not take.
+        if !self.store.has_its_files() {
+            return Err(StoreError::FilesLost.into());
+        }
         let intent = self.log.intent(self.entry(cx), change, cx.info().deadline).await.map_err(|error| {
             tracing::error!(%error, "an intent could not be recorded");
             if error.reason() == Reason::Deadline {
@@ -111,7 +116,13 @@ impl Broker {
     ) -> Result<Option<T>, Failure> {
         match committed {
             Ok(row) => Ok(Some(row)),
-            Err(error @ (StoreError::Busy | StoreError::CommitFailed(_) | StoreError::Database(_) | StoreError::Damaged(_))) => {
+            Err(
+                error @ (StoreError::Busy
+                | StoreError::FilesLost
+                | StoreError::CommitFailed(_)
+                | StoreError::Database(_)
+                | StoreError::Damaged(_)),
+            ) => {
                 tracing::error!(%error, ?revocation, "the store could not take a revocation");
                 let kept = self.keep_in_kill_file(cx, revocation).await;
                 self.unstored.note(cx.tenant(), revocation, at, change.intent, kept);

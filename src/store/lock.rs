@@ -1,5 +1,9 @@
 //! The lock on the data folder: one process at a time uses it, and only its owner may write in it.
 //! Used by `boot`.
+//!
+//! Both the folder itself and a file in it are locked. The file can be removed beneath its lock, which a
+//! second process then does not meet; the folder cannot. The file keeps earlier releases out, and is
+//! enough where the file system cannot lock a folder.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -8,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::parent_folder;
 
-/// The locked file. It is never removed: a lock on a removed file locks nothing.
+/// The locked file.
 pub const LOCK_FILE: &str = "lock";
 
 /// Why the folder cannot be used.
@@ -53,7 +57,7 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    _locks: [File; 2],
 }
 
 impl DataDir {
@@ -95,6 +99,16 @@ impl DataDir {
                 user,
             });
         }
+        // First: a start that ends here has changed nothing.
+        let folder = File::open(path).map_err(failed)?;
+        match folder.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Busy(path.to_owned())),
+            Err(TryLockError::Error(error)) => tracing::warn!(
+                %error,
+                "the file system cannot lock the data folder itself: do not remove the file {LOCK_FILE} in it while the gateway runs"
+            ),
+        }
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -105,7 +119,7 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                _locks: [folder, lock],
             }),
             Err(TryLockError::WouldBlock) => Err(LockError::Busy(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),

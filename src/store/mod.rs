@@ -83,6 +83,9 @@ pub enum StoreError {
     /// The data cannot be what this release wrote, or does not open under the root key.
     #[error("damaged data: {0}")]
     Damaged(&'static str),
+    /// Something else removed or replaced the database's files: what is committed now, the next start does not find.
+    #[error("the database's files were removed or replaced")]
+    FilesLost,
     /// The commit failed, and until it was overwritten a crash could have kept it.
     #[error("the database could not sync a change")]
     CommitFailed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -125,6 +128,10 @@ pub struct LastRecord {
 /// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
 pub trait Reads: Send + Sync {
+    /// Whether the store's files are those that were opened. Otherwise it takes no change. To be called twice a second.
+    fn has_its_files(&self) -> bool {
+        true
+    }
     /// The installation's identity, drawn at its first start.
     async fn installation(&self) -> Result<InstallationId, StoreError>;
 

@@ -19,7 +19,7 @@ pub struct FullDisk {
 
 impl FullDisk {
     pub async fn new() -> Self {
-        let gateway = Gateway::with_limited_files(crate::BINARY);
+        let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(&Tune::default());
         let client = started.with_tenant("acme").await;
         client

@@ -57,7 +57,7 @@ async fn unwrapped(client: &Client, body: &Value) -> u64 {
 
 async fn numbers_come_back() {
     for tune in [Tune::default(), process_crash()] {
-        let gateway = Gateway::with_limited_files(crate::BINARY);
+        let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(&tune);
         let (client, body) = furnish(&started).await;
         let last = unwrapped(&client, &body).await;

@@ -5,7 +5,6 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -112,16 +111,6 @@ async fn until_reserved(gateway: &Gateway) {
         assert!(Instant::now() < end, "the reserve is not made");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// A gateway on the small disk whose files can be limited.
-fn gateway_on(small: &Small) -> Gateway {
-    // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
-    let script = small.0.join("claviger");
-    let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", crate::BINARY);
-    fs::write(&script, text).expect("written");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
-    Gateway::new_in(script.to_str().expect("a path in UTF-8"), &small.0, &tune())
 }
 
 /// From now on the disk takes no record, not even over the zeros that were written for it.
@@ -247,7 +236,7 @@ async fn stops_and_goes_on() {
 /// revocations go to the kill file.
 async fn revocations_survive() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = gateway_on(&small);
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;
@@ -421,7 +410,7 @@ async fn lose_last_record(data: &Path) -> Value {
 /// could not be written then, as on a dying disk, must not disable the key at the next start.
 async fn enable_outlives_the_kill_file() {
     let small = Small::mount().expect("it was mounted before");
-    let gateway = gateway_on(&small);
+    let gateway = Gateway::new_in(crate::BINARY, &small.0, &tune());
     let started = gateway.serve(&tune());
     let client = started.with_tenant("acme").await;
     let furnished = Furnished::new(&client, 24).await;

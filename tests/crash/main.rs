@@ -12,6 +12,7 @@
 )]
 
 mod answers;
+mod aside;
 mod backup;
 mod bench;
 mod clock;
@@ -32,6 +33,7 @@ mod node;
 mod put_back;
 mod random;
 mod ready;
+mod removed;
 mod replay;
 mod revoked;
 mod rotate;
@@ -99,6 +101,8 @@ fn main() -> ExitCode {
     trials.extend(full::trials());
     trials.extend(footprint::trials());
     trials.extend(watch::trials());
+    trials.extend(removed::trials());
+    trials.extend(aside::trials());
     trials.extend(durability::trials());
     trials.extend(replay::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use claviger_test_support::{Client, Gateway, Tune};
 use claviger_testkit::control::Request;
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::disagree::{Copy, DATABASE};
 use crate::held::Held;
-use crate::ready::state_of;
+use crate::ready::{log_state, state_of, until_ran, until_sound};
 use crate::run;
 
 const KILL_FILE: [&str; 1] = ["cuts.kill"];
@@ -30,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
         .with_ignored_flag(absent),
         Trial::test("media::a_disable_that_only_the_log_has_holds_after_a_later_change", || {
             run(only_in_the_log())
+        }),
+        Trial::test("media::a_limit_on_the_size_of_files_is_borne_like_a_full_disk", || {
+            run(limited_files())
         }),
         Trial::test("media::a_missing_kill_file_is_reported", || run(missing())),
         Trial::test("media::a_start_writes_kill_file_and_reserve_anew", || run(anew())),
@@ -140,4 +143,39 @@ async fn anew() {
         assert!(started.terminate());
     }
     assert!(kept.last().is_some_and(|(_, reserve)| reserve.is_some()));
+}
+
+/// `ulimit -f`: the next file of the log cannot be made.
+async fn limited_files() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default().set("CLAVIGER_AUDIT__DISK_RESERVE", "1MiB"));
+    let client = started.with_tenant("acme").await;
+    for name in ["filler", "orders"] {
+        let body = json!({"name": name, "connection": "embedded"});
+        client.post("/v1/keys", &body).await.expect_status(201);
+    }
+    started.limit_files(Some(1 << 20));
+    let items: Vec<Value> = (0..200).map(|_| json!({"key": "filler"})).collect();
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = client.post("/v1/batch/data-keys", &json!({"items": items})).await;
+        if answer.status != 200 {
+            answer.expect_problem(503, "audit_unavailable");
+            break;
+        }
+        assert!(Instant::now() < end, "the log is not limited");
+    }
+    // Also after a look at the disk, which has room.
+    until_ran(&started, "audit_watch").await;
+    assert_eq!(log_state(&started).await, (503, false, "disk_full".to_owned()));
+    let revoked = client.post_empty("/v1/keys/orders/disable").await;
+    assert!(matches!(revoked.status, 200 | 503), "{}", revoked.text);
+    started.limit_files(None);
+    until_sound(&started).await;
+    client.post("/v1/keys/filler/data-keys", &json!({})).await.expect_status(200);
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    let key = started.tenant("acme").get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["state"], "disabled");
+    assert!(started.terminate());
 }

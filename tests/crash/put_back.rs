@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use claviger_test_support::{Gateway, Started, Tune, records};
+use claviger_test_support::{Gateway, Tune, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::disagree::{Copy, DATABASE, accepting, refused, starts_plainly};
 use crate::media::store;
+use crate::ready::until_ran;
 use crate::run;
 
 /// The first file of the log, which is the only one here.
@@ -32,6 +32,9 @@ pub fn trials() -> Vec<Trial> {
                 "cuts.kill",
                 "node",
             ]))
+        }),
+        Trial::test("put_back::an_older_database_is_refused_without_store_run_as_well", || {
+            run(without_run())
         }),
         Trial::test("put_back::what_a_killed_program_left_is_refused_until_it_is_completed", || {
             run(left_by_another())
@@ -97,6 +100,35 @@ async fn older_database(names: &[&'static str]) {
     starts_plainly(&gateway);
 }
 
+/// The file that tells the two apart is gone.
+async fn without_run() {
+    let gateway = furnished().await;
+    let copy = Copy::of(&gateway.data(), &["claviger.db"]);
+    let started = gateway.serve(&Tune::default());
+    started.tenant("acme").post_empty("/v1/keys/first/disable").await.expect_status(200);
+    started.kill();
+    let newer = Copy::of(&gateway.data(), &["claviger.db"]);
+    copy.restore(&gateway.data());
+    fs::remove_file(gateway.data().join("store.run")).expect("removed");
+    let before = wal(&gateway);
+    for _ in 0..2 {
+        let said = refused(&gateway, &Tune::default());
+        assert!(
+            said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"),
+            "{said}"
+        );
+        assert!(wal(&gateway) == before, "a refused start changes nothing");
+    }
+    // Where the two belong together, the log shows it.
+    newer.restore(&gateway.data());
+    let started = gateway.serve(&Tune::default());
+    let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(first["state"], "disabled");
+    assert!(gateway.data().join("store.run").exists());
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+}
+
 /// A program such as `sqlite3` writes to the store of a stopped gateway, and is killed.
 async fn left_by_another() {
     let gateway = furnished().await;
@@ -122,29 +154,6 @@ async fn left_by_another() {
     starts_plainly(&gateway);
 }
 
-/// Waits until the job has run after this moment: twice, since a run that began before may end after it.
-async fn until_kept(started: &Started) {
-    let last = || async {
-        let ready = started.operator().get("/readyz").await.body;
-        let jobs = ready["jobs"].as_array().expect("jobs").clone();
-        let job = jobs.into_iter().find(|job| job["name"] == "log_position").expect("the job");
-        job["last_run"].clone()
-    };
-    let end = Instant::now() + Duration::from_secs(10);
-    let mut seen = last().await;
-    for _ in 0..2 {
-        loop {
-            assert!(Instant::now() < end, "the job does not run");
-            let now = last().await;
-            if now != seen && now != Value::Null {
-                seen = now;
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
 async fn older_log(closed: bool) {
     let gateway = furnished().await;
     let copy = Copy::of(&gateway.data(), &LOG_AND_INDEX);
@@ -156,7 +165,7 @@ async fn older_log(closed: bool) {
     if closed {
         assert!(started.terminate());
     } else {
-        until_kept(&started).await;
+        until_ran(&started, "log_position").await;
         started.kill();
     }
     copy.restore(&gateway.data());

@@ -38,3 +38,26 @@ pub async fn until_state(started: &Started, state: &(u16, bool, String)) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Waits until the job has run after this moment: twice, since a run that began before may end after it.
+pub async fn until_ran(started: &Started, job: &str) {
+    let last = || async {
+        let ready = started.watcher().get("/readyz").await.body;
+        let jobs = ready["jobs"].as_array().expect("jobs").clone();
+        let job = jobs.into_iter().find(|found| found["name"] == job).expect("the job");
+        job["last_run"].clone()
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut seen = last().await;
+    for _ in 0..2 {
+        loop {
+            assert!(Instant::now() < end, "the job does not run");
+            let now = last().await;
+            if now != seen && now != Value::Null {
+                seen = now;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

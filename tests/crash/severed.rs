@@ -1,16 +1,66 @@
 //! A sever that comes into the middle of a rotate, and then SIGKILL: the start calls nothing through
 //! the severed connection, and the rotate is told as interrupted.
 
+use std::time::{Duration, Instant};
+
 use claviger_test_support::records;
 use libtest_mimic::Trial;
 use serde_json::json;
+use sqlx::Connection;
 
 use crate::held::Held;
+use crate::media::lock_store;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
     let absent = !cfg!(feature = "testkit");
-    vec![Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent)]
+    vec![
+        Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent),
+        Trial::test("severed::recovery_severs_before_it_finishes_an_earlier_rotate", || {
+            run(severed_first())
+        })
+        .with_ignored_flag(absent),
+    ]
+}
+
+/// The log has the intents of both, the rotate's first, and the store neither. If recovery took them in this
+/// order, it would ask the provider what became of the rotate.
+async fn severed_first() {
+    let (held, started, client) = Held::start("there").await;
+    let going = held.rotate(&client, "rotate", &json!({})).await;
+    let store = lock_store(&held.gateway.data()).await;
+    let sever = tokio::spawn(async move {
+        let request = client.request(http::Method::POST, "/v1/connections/there/sever").body("{}");
+        client.try_send(request.header("content-type", "application/json")).await
+    });
+    let is_announced = || {
+        let all = records(&held.gateway.data()).into_iter();
+        all.filter(|record| record["kind"] == "intent")
+            .any(|record| record["change"]["verb"] == "sever")
+    };
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_announced() {
+        assert!(Instant::now() < end, "the sever is not announced");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    started.kill();
+    store.close().await.expect("the store is free");
+    drop((going.await, sever.await));
+    let log = records(&held.gateway.data());
+    assert!(
+        !log.iter()
+            .any(|record| record["kind"] == "outcome" && record["operation"] == "Sever"),
+        "the sever was done"
+    );
+
+    let started = held.again();
+    let client = started.tenant("acme");
+    let connection = client.get("/v1/connections/there").await.expect_status(200);
+    assert_eq!(connection["state"], "severed", "{connection}");
+    let calls = held.control().await.journal().await.expect("the journal").calls;
+    assert!(calls.is_empty(), "called before the sever: {calls:?}");
+    let key = client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["primary_version"], 1, "{key}");
 }
 
 async fn killed() {

@@ -4,12 +4,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, records};
+use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, records, records_of};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
+use crate::ready::until_ran;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
@@ -25,6 +27,13 @@ pub fn trials() -> Vec<Trial> {
         Trial::test(
             "unsynced::a_revocation_that_the_log_could_not_take_has_its_record_after_a_kill",
             || run(unrecorded()),
+        ),
+        Trial::test("unsynced::a_rotation_that_the_store_could_not_take_is_found_while_it_runs", || {
+            run(rotated(false))
+        }),
+        Trial::test(
+            "unsynced::a_rotation_that_the_store_could_not_even_note_is_found_by_the_next_start",
+            || run(rotated(true)),
         ),
         Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
             run(async { new_folder() })
@@ -160,6 +169,60 @@ async fn unrecorded() {
     let started = gateway.serve(&Tune::default());
     assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
     assert_eq!(result(&gateway, "disable"), "success");
+}
+
+/// The embedded provider's material is the rotate's first commit, its version the second. The third overwrites that
+/// one, and the fourth notes that a version is to be looked for.
+async fn rotated(killed: bool) {
+    let gateway = Gateway::new(crate::BINARY);
+    let mut started = gateway.serve(&Tune::default());
+    started.with_tenant("acme").await;
+    let log = gateway.data().join("claviger.db-wal");
+    // The job that keeps the log's position commits, too, and may come in between.
+    for attempt in 0..10 {
+        let (client, name) = (started.tenant("acme"), format!("key-{attempt}"));
+        let body = json!({"name": name, "connection": "embedded"});
+        client.post("/v1/keys", &body).await.expect_status(201);
+        until_ran(&started, "log_position").await;
+        let failing = Failing::begin(&started, &log, SYNCS, if killed { "2..4+2" } else { "2" });
+        let answer = client.post_empty(&format!("/v1/keys/{name}/rotate")).await;
+        let path = format!("/v1/keys/{name}");
+        let key = client.get(&path).await.expect_status(200);
+        assert_eq!(key["primary_version"] == 2, answer.status == 200, "{}", answer.text);
+        if killed {
+            started.kill();
+            failing.end();
+            started = gateway.serve(&Tune::default());
+        } else {
+            failing.end();
+        }
+        if answer.status == 200 || result_of(&gateway, answer.header("x-request-id")) != "interrupted" {
+            continue;
+        }
+        let client = started.tenant("acme");
+        let end = Instant::now() + Duration::from_secs(if killed { 0 } else { 20 });
+        loop {
+            let key = client.get(&path).await.expect_status(200);
+            if key["primary_version"] == 2 {
+                break;
+            }
+            assert!(Instant::now() < end, "{key}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // No other rotate was needed, and the next one makes the next version.
+        let answer = client.post_empty(&format!("{path}/rotate")).await;
+        assert_eq!(answer.expect_status(200)["primary_version"], 3);
+        return;
+    }
+    panic!("the second commit was never the one that failed");
+}
+
+/// The result of a request's change.
+fn result_of(gateway: &Gateway, request_id: &str) -> Value {
+    let mut outcomes = records_of(&gateway.data(), request_id)
+        .into_iter()
+        .filter(|record| record["kind"] == "outcome");
+    outcomes.next().expect("an outcome")["result"].clone()
 }
 
 fn new_folder() {

@@ -46,7 +46,7 @@ impl World {
 
     /// On a disk that [`World::fill_disk`] fills.
     pub async fn on_full_disk() -> Self {
-        let gateway = Gateway::with_limited_files(crate::BINARY);
+        let gateway = Gateway::new(crate::BINARY);
         let started = gateway.serve(&Tune::default());
         Self::of(gateway, started).await
     }

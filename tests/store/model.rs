@@ -300,6 +300,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             | StoreError::Damaged(_)
             | StoreError::OverQuota(..)
             | StoreError::Busy
+            | StoreError::FilesLost
             | StoreError::CommitFailed(_)
             | StoreError::Database(_) => panic!("{error:?}"),
         });

@@ -1,6 +1,7 @@
 //! Pushes, their failures, and the file that a start finds.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;

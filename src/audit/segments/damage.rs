@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::super::fields::Lost;
 use super::super::file::{private, read_full};
 use super::super::frame::leading_zeros;
+use super::super::held_folder::is_same;
 use super::{Segment, Segments, Tampering};
 
 /// The temporary name of a file that is brought back.
@@ -94,6 +95,9 @@ impl Segments {
     /// # Errors
     /// Errors of the file system.
     pub(in crate::audit) fn look(&self) -> io::Result<Option<Tampering>> {
+        if !self.disk.is_in_place()? {
+            return Ok(Some(Tampering::FolderMoved));
+        }
         let open = self.last_file()?.metadata()?;
         if open.nlink() == 0 {
             return Ok(Some(Tampering::Removed));
@@ -126,6 +130,10 @@ impl Segments {
     /// # Errors
     /// Errors of the file system; it must be tried again.
     pub(in crate::audit) fn bring_back(&mut self, end: u64) -> io::Result<Option<Range<u64>>> {
+        if !self.disk.is_in_place()? {
+            // Another log may be at the path.
+            return Err(io::Error::other("the data folder was moved away or replaced: move it back"));
+        }
         let ends: Vec<u64> = self.closed().map(|(_, end)| end).collect();
         for (number, end) in ends.into_iter().enumerate() {
             let length = end - self.closed[number].start;
@@ -206,7 +214,7 @@ fn length_of(path: &Path) -> io::Result<Option<u64>> {
 
 /// Whether the path leads to that file; or, if none is known, to any.
 fn is_at(path: &Path, open: Option<&fs::Metadata>) -> io::Result<bool> {
-    let same = |found: fs::Metadata| open.is_none_or(|open| (found.dev(), found.ino()) == (open.dev(), open.ino()));
+    let same = |found: fs::Metadata| open.is_none_or(|open| is_same(&found, open));
     Ok(metadata(path)?.is_some_and(same))
 }
 

@@ -27,6 +27,13 @@ impl Segments {
         paths
     }
 
+    /// The name of the file that begins at that position.
+    pub(in crate::audit) fn name_of(&self, position: u64) -> String {
+        let mut segments = self.closed.iter().chain([&self.last]);
+        let found = segments.find(|segment| segment.start == position);
+        found.map_or_else(|| Self::name_at(position), Segment::name)
+    }
+
     /// The name of the file that begins at that position, if it is of this release.
     pub(in crate::audit) fn name_at(position: u64) -> String {
         Segment::at(position).name()

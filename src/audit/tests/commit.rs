@@ -194,7 +194,7 @@ async fn two_processes_cannot_have_the_same_log() {
     };
     assert!(matches!(
         open(folder.path(), &other, Bench::options(), Vec::new()),
-        Err(OpenError::Foreign)
+        Err(OpenError::Foreign { .. })
     ));
     let Recovered { log, was_clean, .. } = open(folder.path(), &origin, Bench::options(), Vec::new()).unwrap();
     assert!(was_clean);
@@ -208,6 +208,6 @@ async fn two_processes_cannot_have_the_same_log() {
     std::fs::write(&file, "something else").unwrap();
     assert!(matches!(
         open(folder.path(), &origin, Bench::options(), Vec::new()),
-        Err(OpenError::NotALog { at: 0 })
+        Err(OpenError::NotALog { at: 0, .. })
     ));
 }

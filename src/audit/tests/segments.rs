@@ -293,7 +293,7 @@ async fn damage_at_any_byte_of_the_last_file_is_refused_or_of_the_last_commit() 
         if at < last {
             let refused = opened.map(drop).expect_err("it is opened");
             let expected = match at < start + header {
-                true => matches!(refused, OpenError::NotALog { at } if at == start) || matches!(refused, OpenError::Foreign),
+                true => matches!(refused, OpenError::NotALog { at, .. } if at == start) || matches!(refused, OpenError::Foreign { .. }),
                 false => matches!(refused, OpenError::Damaged { at: found, .. } if found <= at),
             };
             assert!(expected, "byte {at}: {refused}");

@@ -98,6 +98,16 @@ const fn part(name: &'static str, ready: bool, state: String) -> ComponentStatus
     }
 }
 
+/// The store, which takes no change while its files are not at their paths.
+fn store_part(answers: bool, has_its_files: bool) -> ComponentStatus {
+    let state = match (answers, has_its_files) {
+        (_, false) => "files_lost",
+        (true, true) => "ok",
+        (false, true) => "failing",
+    };
+    part("store", answers && has_its_files, state.to_owned())
+}
+
 /// Whether revocations are durable. The gateway is not ready while one would end with it.
 fn revocations(unstored: UnstoredCounts) -> ComponentStatus {
     let UnstoredCounts { in_memory_only, elsewhere } = unstored;
@@ -124,13 +134,16 @@ fn logins(broker: &Broker) -> String {
         .collect()
 }
 
-/// What the start found of the kill file.
-const fn kill_file(standing: KillFileStanding) -> &'static str {
-    match standing {
+/// What became of the kill file. The gateway is not ready while it cannot put one back that something else
+/// removed. What the start found makes it no less ready: only the operator can restore the file.
+fn kill_file(standing: KillFileStanding) -> ComponentStatus {
+    let state = match standing {
         KillFileStanding::Sound => "ok",
         KillFileStanding::WasMissing => "missing at the start and made anew: revocations that only it had are lost",
         KillFileStanding::NotRenewed => "not written anew at the start: a copy of the data folder may share its blocks",
-    }
+        KillFileStanding::Lost => "removed or changed by something else, and not written anew yet: do not stop the gateway",
+    };
+    part("kill_file", standing != KillFileStanding::Lost, state.to_owned())
 }
 
 impl Readiness {
@@ -142,15 +155,14 @@ impl Readiness {
         let bad_keys = broker.directory().connections_with_open_keys();
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
-            part("store", store, if store { "ok" } else { "failing" }.to_owned()),
+            store_part(store, broker.store_has_its_files()),
             ComponentStatus {
                 durability: Some(broker.log().durability().as_str()),
                 disk_lasts: broker.log().disk_lasts().map(DurationText),
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
             revocations(broker.unstored_revocations()),
-            // Always ready: the gateway serves, and only the operator can restore the file.
-            part("kill_file", true, kill_file(broker.kill_file_standing()).to_owned()),
+            kill_file(broker.kill_file_standing()),
             // An unavailable provider does not make the gateway unready: other connections still work.
             part(
                 "providers",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, Sqlite, SqlitePool, Transaction};
 
+use super::files::Files;
 use super::open::APPLICATION_ID;
 use crate::store::StoreError;
 use crate::store::transaction::Priority;
@@ -28,10 +29,18 @@ const NOT_SYNCED: [&str; 2] = ["1034", "1290"];
 /// commit, so it is answered.
 ///
 /// # Errors
-/// [`StoreError::CommitFailed`] where a crash before the return could have kept the change; the
-/// database's other errors.
-pub(super) async fn commit(writer: &SqlitePool, transaction: Transaction<'_, Sqlite>, priority: Priority) -> Result<(), StoreError> {
-    let Err(error) = transaction.commit().await else { return Ok(()) };
+/// [`StoreError::CommitFailed`] where a crash before the return could have kept the change, and where the files
+/// were removed or replaced meanwhile; the database's other errors.
+pub(super) async fn commit(
+    writer: &SqlitePool,
+    files: &Files,
+    transaction: Transaction<'_, Sqlite>,
+    priority: Priority,
+) -> Result<(), StoreError> {
+    let Err(error) = transaction.commit().await else {
+        // What was committed to other files than those at the paths, the next start does not find.
+        return files.check().map_err(|lost| StoreError::CommitFailed(Box::new(lost)));
+    };
     if !is_not_synced(&error) {
         return Err(error.into());
     }

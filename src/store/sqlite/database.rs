@@ -10,6 +10,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 
+use super::files::Files;
 use super::run::Run;
 use super::token_ids::TokenIds;
 use super::turns::{Turn, Turns};
@@ -33,6 +34,7 @@ pub struct SqliteStore {
     pub(super) token_ids: Arc<TokenIds>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) installation: InstallationId,
+    pub(super) files: Arc<Files>,
     /// Of the process, until it closes the store.
     pub(super) run: Run,
     /// The node whose log positions this store marks and reads.
@@ -55,6 +57,7 @@ pub(super) struct Readers {
 pub(super) struct ReaderPool {
     pub(super) pool: SqlitePool,
     turns: Arc<Turns>,
+    files: Arc<Files>,
     reads: Counter,
 }
 
@@ -74,16 +77,21 @@ impl Readers {
 
 impl ReaderPool {
     /// A pool with these turns; `name` is its label in the metrics.
-    pub(super) fn new(pool: SqlitePool, turns: Arc<Turns>, name: &'static str) -> Self {
+    pub(super) fn new(pool: SqlitePool, turns: Arc<Turns>, files: Arc<Files>, name: &'static str) -> Self {
         Self {
             pool,
             turns,
+            files,
             reads: counter!("claviger_store_reads_total", "reader" => name),
         }
     }
 
     async fn take(&self, tenant: TenantId) -> Result<Reader, StoreError> {
         let turn = self.turns.take(tenant, Priority::Ordinary).await?;
+        if self.pool.num_idle() == 0 {
+            // A new connection would read other files.
+            self.files.check()?;
+        }
         self.reads.increment(1);
         Ok(Reader {
             connection: self.pool.acquire().await?,
@@ -148,12 +156,16 @@ impl SqliteStore {
 
     /// Takes the writer and SQLite's write lock, so that what is read inside the transaction
     /// stays true until its end. The transaction ends before the turn does.
+    ///
+    /// # Errors
+    /// [`StoreError::FilesLost`], [`StoreError::Busy`], the database's.
     pub(super) async fn begin_writing(
         &self,
         tenant: TenantId,
         priority: Priority,
     ) -> Result<(Turn, Transaction<'static, Sqlite>), StoreError> {
         let turn = self.writing.take(tenant, priority).await?;
+        self.files.check()?;
         Ok((turn, self.begin_transaction().await?))
     }
 
@@ -182,7 +194,9 @@ impl SqliteStore {
                 if let Err(error) = self.writer.acquire().await?.close().await {
                     tracing::warn!(%error, "the old connection did not close cleanly");
                 }
-                Ok(self.writer.begin_with(BEGIN).await?)
+                let begun = self.writer.begin_with(BEGIN).await?;
+                self.files.note_log().map_err(|error| StoreError::Database(Box::new(error)))?;
+                Ok(begun)
             }
             begun => Ok(begun?),
         }

@@ -15,6 +15,7 @@ mod copy;
 mod creations;
 mod database;
 mod declared;
+mod files;
 mod keys;
 mod open;
 mod positions;

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
 
 use super::database::{ReaderPool, Readers};
+use super::files::Files;
 use super::row::{Columns, bytes};
 use super::run::{self, Run, StaleLog};
 use super::token_ids::TokenIds;
@@ -256,21 +257,30 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
     positions::join(&first, node).await?;
     let token_ids = TokenIds::load(&first).await?;
     first.close().await;
+    let files = Arc::new(Files::of(path));
     let options = options(path).journal_mode(SqliteJournalMode::Wal);
     // All pools keep their connections: closing the last one would remove the log beside
     // the file, and the statements prepared on it would be lost.
     let pool = || {
+        let files = Arc::clone(&files);
         SqlitePoolOptions::new()
+            // A connection must not read or write other files than the rest.
+            .after_connect(move |_, _| {
+                let compared = files.check_database().map_err(|lost| sqlx::Error::Configuration(Box::new(lost)));
+                Box::pin(std::future::ready(compared))
+            })
             .acquire_timeout(ACQUIRE)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
     };
     let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+    run.mark_log(&writer).await;
+    files.note().map_err(|error| StoreError::Database(Box::new(error)))?;
     let options = options.read_only(true);
     let readers = |connections: u32, name: &'static str, turns: fn(usize) -> Arc<Turns>| {
         let pool = pool().max_connections(connections).connect_lazy_with(options.clone());
-        ReaderPool::new(pool, turns(connections as usize), name)
+        ReaderPool::new(pool, turns(connections as usize), Arc::clone(&files), name)
     };
     Ok(SqliteStore {
         writer,
@@ -284,6 +294,7 @@ async fn connect(path: &Path, root: &RootKey, node: &Node) -> Result<SqliteStore
         token_ids: Arc::new(token_ids),
         sealer: Arc::new(sealer),
         installation,
+        files,
         run,
         node: node.clone(),
     })

@@ -15,6 +15,10 @@ use crate::store::{LastRecord, Reads, StoreError};
 
 #[async_trait]
 impl Reads for SqliteStore {
+    fn has_its_files(&self) -> bool {
+        self.files.check().is_ok()
+    }
+
     async fn installation(&self) -> Result<InstallationId, StoreError> {
         Ok(self.installation)
     }

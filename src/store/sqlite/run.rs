@@ -13,9 +13,14 @@
 //!
 //! The numbers differ while a start changes from the first to the second. After `closed`, there is no
 //! log: SQLite removed it with its last connection.
+//!
+//! Where `store.run` is missing, the log itself may tell: its copies of the main file's first page have the number.
+//! Each run writes that page to the log once. Later ones may not be in it any more, and then nothing shows that
+//! the two belong together.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
@@ -30,29 +35,47 @@ const MAGIC: &str = "claviger-store-run/1";
 /// Where the main file has the number: <https://www.sqlite.org/fileformat2.html>, offset 60.
 const USER_VERSION: usize = 60;
 
-/// The write-ahead log beside a database does not belong to it.
+/// The write-ahead log beside a database does not belong to it, or nothing shows that it does.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{} is not the log of {}: one of the two was restored without the other, and together they would be a mixture of two states. \
-     Restore the whole data folder (`claviger restore`). If there is no newer copy, start once with --accept-rollback: the \
-     database is used without this log, which is kept as {}. Only if neither was restored, and another program such as sqlite3 was \
-     killed while it wrote to the database of the stopped gateway: open the database with that program once more and close it, which \
-     completes what it had committed, then start",
-    .log.display(), .database.display(), .aside.display()
-)]
+#[error("{}", self.message())]
 pub struct StaleLog {
     database: PathBuf,
     log: PathBuf,
     aside: PathBuf,
+    /// Whether nothing shows to what the log belongs.
+    unknown: bool,
 }
 
 impl StaleLog {
-    fn beside(database: &Path) -> Self {
+    fn beside(database: &Path, unknown: bool) -> Self {
         let log = beside(database, "-wal");
         Self {
             database: database.to_owned(),
             aside: beside(&log, ".replaced"),
             log,
+            unknown,
+        }
+    }
+
+    fn message(&self) -> String {
+        let (log, database, aside) = (self.log.display(), self.database.display(), self.aside.display());
+        let restore = format!(
+            "Restore the whole data folder (`claviger restore`). If there is no newer copy, start once with --accept-rollback: the \
+             database is used without this log, which is kept as {aside}."
+        );
+        match self.unknown {
+            false => format!(
+                "{log} is not the log of {database}: one of the two was restored without the other, and together they would be a mixture of \
+                 two states. {restore} Only if neither was restored, and another program such as sqlite3 was killed while it wrote to the \
+                 database of the stopped gateway: open the database with that program once more and close it, which completes what it had \
+                 committed, then start"
+            ),
+            true => format!(
+                "the file {FILE} is missing beside {database} or damaged, so nothing shows that {log} is the log of this database: if one of \
+                 the two was restored without the other, together they would be a mixture of two states. {restore} Only if nothing was \
+                 restored, and {FILE} alone is gone: open the database with sqlite3 once and close it, which completes what the gateway had \
+                 committed, then start"
+            ),
         }
     }
 
@@ -98,7 +121,8 @@ impl Known {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let words: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
+        // More follows while `closed` is written over.
+        let words: Vec<&str> = text.split_once('\n')?.0.split(' ').collect();
         let [MAGIC, current, next, state] = words[..] else { return None };
         Some(Self {
             current: current.parse().ok()?,
@@ -124,15 +148,25 @@ impl Known {
         parent_folder::sync(database)
     }
 
-    /// As [`Known::write`]. Where that fails, as on a full disk, removes the file: without it, nothing is
-    /// compared, while a wrong one would refuse the next start.
-    fn write_or_remove(self, database: &Path) -> bool {
-        let Err(error) = self.write(database) else { return true };
-        tracing::warn!(%error, "the file {FILE} could not be written: the next start does not compare the database with its log");
-        if let Err(error) = std::fs::remove_file(file(database)) {
-            tracing::warn!(%error, "the old file {FILE} could not be removed");
+    /// As [`Known::write`]. Where that fails, as on a full disk, the file stays as it was: it must not be wrong then.
+    fn write_or_leave(self, database: &Path) -> bool {
+        let written = self.write(database);
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the file {FILE} could not be written and stays as it was");
         }
-        false
+        written.is_ok()
+    }
+
+    /// Replaces `closed` by `open`, durably: also on a full disk, since it needs no new block.
+    fn write_open(self, database: &Path) -> io::Result<()> {
+        let Self { current, next, .. } = self;
+        if Self::open(current, next).write(database).is_ok() {
+            return Ok(());
+        }
+        let file = File::options().write(true).open(file(database))?;
+        let state = format!("{MAGIC} {current} {next} ").len() as u64;
+        file.write_all_at(b"open\n", state)?;
+        file.sync_all()
     }
 }
 
@@ -161,18 +195,72 @@ fn has_log(database: &Path) -> io::Result<bool> {
 /// # Errors
 /// The file system's.
 pub(super) fn check(database: &Path) -> io::Result<Result<(), StaleLog>> {
-    let known = Known::read(database)?;
-    let fits = match known {
-        // A folder of an earlier build.
-        None => true,
-        Some(_) if !has_log(database)? => true,
-        Some(Known { closed: true, .. }) => false,
-        Some(Known { current, next, .. }) => {
-            let number = number_in(database)?;
-            number.is_none_or(|number| number == current || number == next)
+    if !has_log(database)? {
+        return Ok(Ok(()));
+    }
+    let number = number_in(database)?;
+    let stale = |unknown| Ok(Err(StaleLog::beside(database, unknown)));
+    match Known::read(database)? {
+        Some(Known { closed: true, .. }) => stale(false),
+        Some(Known { current, next, .. }) => match number.is_none_or(|number| number == current || number == next) {
+            true => Ok(Ok(())),
+            false => stale(false),
+        },
+        None => match (number.unwrap_or(0), number_in_log(database)?) {
+            (_, LogNumber::NothingToMerge) => Ok(Ok(())),
+            (number, LogNumber::Known(logged)) if number == logged => Ok(Ok(())),
+            (_, LogNumber::Known(_)) => stale(false),
+            // A folder of a build without numbers.
+            (0, LogNumber::Unknown) => Ok(Ok(())),
+            (_, LogNumber::Unknown) => stale(true),
+        },
+    }
+}
+
+/// What a log says of the run that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LogNumber {
+    /// SQLite would merge none of its frames.
+    NothingToMerge,
+    /// It has the main file's first page, with this number.
+    Known(i32),
+    /// It does not have that page.
+    Unknown,
+}
+
+/// Looks for the number in a database's log (<https://www.sqlite.org/fileformat2.html#walformat>).
+fn number_in_log(database: &Path) -> io::Result<LogNumber> {
+    const HEADER: usize = 32;
+    const FRAME: usize = 24;
+    let log = File::open(beside(database, "-wal"))?;
+    let mut header = [0; HEADER];
+    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
+    if !read_whole(&log, &mut header, 0)? || word(&header, 0) & !1 != 0x377f_0682 {
+        return Ok(LogNumber::NothingToMerge);
+    }
+    let (page_size, salts) = (u64::from(word(&header, 8)), &header[16..24]);
+    let mut found = LogNumber::NothingToMerge;
+    let (mut at, mut frame) = (HEADER as u64, [0; FRAME]);
+    // A frame with other salts is left of an older content of the file.
+    while read_whole(&log, &mut frame, at)? && frame[8..16] == *salts {
+        let mut number = [0; 4];
+        if word(&frame, 0) == 1 && read_whole(&log, &mut number, at + (FRAME + USER_VERSION) as u64)? {
+            found = LogNumber::Known(i32::from_be_bytes(number));
+        } else if found == LogNumber::NothingToMerge {
+            found = LogNumber::Unknown;
         }
-    };
-    Ok(if fits { Ok(()) } else { Err(StaleLog::beside(database)) })
+        at += FRAME as u64 + page_size;
+    }
+    Ok(found)
+}
+
+/// Fills the buffer from that offset on; `false` if the file ends before.
+fn read_whole(file: &File, into: &mut [u8], at: u64) -> io::Result<bool> {
+    match file.read_exact_at(into, at) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The number in the main file; `None` if it is too short for a database.
@@ -202,13 +290,14 @@ pub(super) struct Run {
 impl Run {
     /// Notes, before the database is opened, that it will have a log again.
     pub(super) fn reopen(database: &Path) {
-        if let Ok(Some(Known {
-            current,
-            next,
-            closed: true,
-        })) = Known::read(database)
-        {
-            Known::open(current, next).write_or_remove(database);
+        let Ok(Some(known @ Known { closed: true, .. })) = Known::read(database) else {
+            return;
+        };
+        let Err(error) = known.write_open(database) else { return };
+        // A wrong one would refuse the next start.
+        tracing::warn!(%error, "the file {FILE} could not be written and is removed");
+        if let Err(error) = std::fs::remove_file(file(database)) {
+            tracing::warn!(%error, "the old file {FILE} could not be removed");
         }
     }
 
@@ -221,18 +310,26 @@ impl Run {
             database: database.to_owned(),
             number: current,
         };
-        if !Known::open(current, next).write_or_remove(database) {
+        if !Known::open(current, next).write_or_leave(database) {
             return Ok(run);
         }
         match set(pool, next).await {
             Ok(true) => {
                 run.number = next;
-                Known::open(next, next).write_or_remove(database);
+                Known::open(next, next).write_or_leave(database);
             }
             Ok(false) => tracing::warn!("the database is in use: a new run number could not be made part of its main file"),
             Err(error) => tracing::warn!(%error, "a new run number could not be written to the database"),
         }
         Ok(run)
+    }
+
+    /// Writes the main file's first page to the log as it is, so that the log has the number.
+    pub(super) async fn mark_log(&self, pool: &SqlitePool) {
+        let statement = AssertSqlSafe(format!("PRAGMA user_version = {}", self.number));
+        if let Err(error) = query(statement).execute(pool).await {
+            tracing::warn!(%error, "the run's number could not be written to the database's log");
+        }
     }
 
     /// Ends the run, once SQLite has removed its log.
@@ -243,7 +340,7 @@ impl Run {
                 closed: true,
                 ..Known::open(self.number, self.number)
             };
-            closed.write_or_remove(&self.database);
+            closed.write_or_leave(&self.database);
         }
     }
 }
@@ -290,6 +387,16 @@ mod tests {
             known.write(&database).unwrap();
             assert_eq!(Known::read(&database).unwrap(), Some(known));
         }
+        // As on a full disk: in place.
+        Known {
+            closed: true,
+            ..Known::open(7, 7)
+        }
+        .write(&database)
+        .unwrap();
+        let text = std::fs::read_to_string(file(&database)).unwrap();
+        std::fs::write(file(&database), text.replace("closed\n", "open\nd\n")).unwrap();
+        assert_eq!(Known::read(&database).unwrap(), Some(Known::open(7, 7)));
         for damaged in ["", "claviger-store-run/1 7 7 closed", "claviger-store-run/1 7 x open\n"] {
             std::fs::write(file(&database), damaged).unwrap();
             assert_eq!(Known::read(&database).unwrap(), None, "{damaged}");
@@ -323,6 +430,23 @@ mod tests {
         assert!(with(6, b"", Some(closed)));
         // Of an earlier build.
         assert!(with(0, b"log", None));
+        // Without the file, the log may tell.
+        let log_of = |page: u32, number: i32, salt: u8| {
+            let mut log = vec![0; 32 + 24 + 512];
+            log[..4].copy_from_slice(&0x377f_0683_u32.to_be_bytes());
+            log[8..12].copy_from_slice(&512_u32.to_be_bytes());
+            log[16..24].fill(1);
+            log[32..36].copy_from_slice(&page.to_be_bytes());
+            log[40..48].fill(salt);
+            log[56 + USER_VERSION..56 + USER_VERSION + 4].copy_from_slice(&number.to_be_bytes());
+            log
+        };
+        assert!(with(7, &log_of(1, 7, 1), None));
+        assert!(!with(6, &log_of(1, 7, 1), None));
+        assert!(!with(0, &log_of(1, 7, 1), None));
+        assert!(!with(7, &log_of(2, 0, 1), None), "the log does not tell");
+        assert!(with(0, &log_of(2, 0, 1), None));
+        assert!(with(6, &log_of(1, 7, 2), None), "nothing is merged");
         assert!(!with(6, b"log", Some(Known::open(7, 8))));
         check(&database).unwrap().unwrap_err().put_aside().unwrap();
         assert!(check(&database).unwrap().is_ok());

@@ -134,20 +134,20 @@ async fn insert(store: &SqliteStore, values: &[(SealedName, Secret)]) -> Result<
     };
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     put(&mut transaction, &store.sealer, values, Existing::Refuse).await?;
-    commit(&store.writer, transaction, Priority::Ordinary).await
+    commit(&store.writer, &store.files, transaction, Priority::Ordinary).await
 }
 
 async fn remove_row(store: &SqliteStore, tenant: TenantId, row: &str) -> Result<(), StoreError> {
     let (_turn, mut transaction) = store.begin_writing(tenant, Priority::Ordinary).await?;
     remove(&mut transaction, tenant, row).await?;
-    commit(&store.writer, transaction, Priority::Ordinary).await
+    commit(&store.writer, &store.files, transaction, Priority::Ordinary).await
 }
 
 /// Converts a store's error to one of the provider contract.
 fn provider_error(error: StoreError) -> Error {
     let kind = match &error {
         StoreError::AlreadyExists => ErrorKind::Conflict,
-        StoreError::Busy => ErrorKind::UpstreamUnavailable,
+        StoreError::Busy | StoreError::FilesLost => ErrorKind::UpstreamUnavailable,
         StoreError::NotFound
         | StoreError::ProviderKeyTaken
         | StoreError::ClaimedElsewhere

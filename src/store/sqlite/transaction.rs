@@ -8,6 +8,7 @@ use claviger_provider::{ConnectionId, KeyId, Node, PrincipalId, SealedName, Secr
 use sqlx::{Sqlite, SqlitePool, query};
 
 use super::commit::commit;
+use super::files::Files;
 use super::row::{Columns, bytes};
 use super::token_ids::TokenIds;
 use super::turns::Turn;
@@ -30,6 +31,7 @@ struct SqliteTransaction {
     /// The public ids of the tokens that it creates.
     new_tokens: Vec<String>,
     writer: SqlitePool,
+    files: Arc<Files>,
     priority: Priority,
     /// Ends after the transaction.
     _turn: Turn,
@@ -46,6 +48,7 @@ impl Backend for SqliteStore {
             token_ids: Arc::clone(&self.token_ids),
             new_tokens: Vec::new(),
             writer: self.writer.clone(),
+            files: Arc::clone(&self.files),
             priority,
             _turn: turn,
         }))
@@ -74,9 +77,14 @@ impl Backend for SqliteStore {
     }
 
     async fn close(&self) {
+        // Where the files are not at their paths, the run is another store's there.
+        let has_its_files = self.files.check().is_ok();
+        self.files.forget();
         self.readers.close().await;
         self.writer.close().await;
-        self.run.close();
+        if has_its_files {
+            self.run.close();
+        }
     }
 }
 
@@ -88,6 +96,7 @@ impl Transaction for SqliteTransaction {
             token_ids,
             new_tokens,
             writer,
+            files,
             priority,
             _turn,
             ..
@@ -96,7 +105,7 @@ impl Transaction for SqliteTransaction {
         for id in &new_tokens {
             token_ids.add(id);
         }
-        commit(&writer, transaction, priority).await
+        commit(&writer, &files, transaction, priority).await
     }
 
     async fn insert_applied(&mut self, tenant: TenantId, position: u64) -> Result<(), StoreError> {

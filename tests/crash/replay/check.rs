@@ -113,7 +113,8 @@ impl Known<'_> {
                         expected.insert(name.clone(), BTreeSet::from([value.clone()]));
                     }
                 }
-                Some(answer) if !answer.is_unknown() => {}
+                // What the embedded provider made of a rotate that the store could not take is found later.
+                Some(answer) if !answer.is_unknown() && !(answer.status == 500 && step.name().ends_with("/rotate")) => {}
                 _ => allow(&mut expected, Some(step)),
             }
         }

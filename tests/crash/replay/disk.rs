@@ -202,6 +202,18 @@ impl Disk {
         })
     }
 
+    /// The path of a folder, relative to the root.
+    pub fn path_of(&self, folder: Node) -> Option<PathBuf> {
+        if folder == ROOT {
+            return Some(PathBuf::new());
+        }
+        let (parent, name) = self.folders.iter().find_map(|(parent, names)| {
+            let found = names.iter().find(|(_, node)| **node == folder && self.folders.contains_key(node))?;
+            Some((*parent, found.0))
+        })?;
+        Some(self.path_of(parent)?.join(name))
+    }
+
     /// A part of a file.
     pub fn part(&self, file: Node, offset: u64, length: u64) -> Vec<u8> {
         let bytes = self.files.get(&file).map(Content::bytes).unwrap_or_default();

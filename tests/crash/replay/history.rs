@@ -225,20 +225,20 @@ impl History {
                     end: call.end,
                 });
             }
-            "rename" | "renameat" | "renameat2" => self.rename(call),
+            "rename" | "renameat" | "renameat2" => self.rename(table, call),
             "link" | "linkat" => {
-                let (from, to) = paths(call);
+                let (from, to) = self.paths(table, call);
                 let Some((folder, name)) = self.place(&to) else { return };
                 let node = self.node(&from).expect("the link's file");
                 self.change(call, Change::Names(vec![(folder, name, Some(node))]));
             }
             "unlink" | "unlinkat" | "rmdir" => {
-                let path = paths(call).0;
+                let path = self.paths(table, call).0;
                 let Some((folder, name)) = self.place(&path) else { return };
                 self.change(call, Change::Names(vec![(folder, name, None)]));
             }
             "mkdir" | "mkdirat" => {
-                let path = paths(call).0;
+                let path = self.paths(table, call).0;
                 let Some((folder, name)) = self.place(&path) else { return };
                 let node = self.draw();
                 self.now.add_folder(node);
@@ -295,13 +295,32 @@ impl History {
         Some((folder.expect("the folder of a file"), name))
     }
 
+    /// A path among the arguments. One that begins in the folder has the folder's descriptor before it.
+    fn path(&self, table: &Table, call: &Call, at: usize) -> PathBuf {
+        let path = call.path(at);
+        let folder = at.checked_sub(1).and_then(|before| call.arguments[before].parse().ok());
+        match folder.and_then(|descriptor| self.now.path_of(table.node(descriptor)?)) {
+            Some(folder) if path.is_relative() => self.folder.join(folder).join(path),
+            _ => path,
+        }
+    }
+
+    /// The paths that a call names, in their order.
+    fn paths(&self, table: &Table, call: &Call) -> (PathBuf, PathBuf) {
+        let mut paths = (0..call.arguments.len())
+            .filter(|at| call.arguments[*at].starts_with('"'))
+            .map(|at| self.path(table, call, at));
+        let first = paths.next().expect("a path");
+        (first, paths.next().unwrap_or_default())
+    }
+
     fn node(&self, path: &Path) -> Option<Node> {
         self.now.find(path.strip_prefix(&self.folder).ok()?)
     }
 
     fn open(&mut self, table: &mut Table, call: &Call) {
         let at = usize::from(call.name == "openat");
-        let path = call.path(at);
+        let path = self.path(table, call, at);
         let flags = call.arguments.get(at + 1).map_or("O_CREAT|O_TRUNC", String::as_str);
         let has = |flag: &str| flags.split('|').any(|found| found == flag);
         let found = if path == self.folder { Some(ROOT) } else { self.node(&path) };
@@ -340,8 +359,8 @@ impl History {
         self.change(call, Change::Write { file, offset, bytes });
     }
 
-    fn rename(&mut self, call: &Call) {
-        let (from, to) = paths(call);
+    fn rename(&mut self, table: &Table, call: &Call) {
+        let (from, to) = self.paths(table, call);
         let Some((folder, name)) = self.place(&to) else { return };
         let node = self.node(&from).expect("the renamed file");
         let (old_folder, old_name) = self.place(&from).expect("a name below the folder");
@@ -365,13 +384,4 @@ fn copy(table: &mut Table, from: i64, to: i64) {
         Some(at) => drop(table.descriptors.insert(to, at)),
         None => drop(table.descriptors.remove(&to)),
     }
-}
-
-/// The paths that a call names, in their order.
-fn paths(call: &Call) -> (PathBuf, PathBuf) {
-    let mut paths = (0..call.arguments.len())
-        .filter(|at| call.arguments[*at].starts_with('"'))
-        .map(|at| call.path(at));
-    let first = paths.next().expect("a path");
-    (first, paths.next().unwrap_or_default())
 }

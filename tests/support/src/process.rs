@@ -108,12 +108,6 @@ impl Gateway {
         command
     }
 
-    /// As [`Gateway::new`], whose processes bear [`Started::limit_files`].
-    pub fn with_limited_files(binary: &str) -> Self {
-        // A file at its limit raises SIGXFSZ, which ends a process that does not ignore it.
-        Self::through_script(&format!("trap '' XFSZ\nexec '{binary}' \"$@\"\n"))
-    }
-
     /// As [`Gateway::new`], whose processes may lock this many bytes of memory.
     pub fn with_locked_memory(binary: &str, bytes: usize) -> Self {
         // The limit binds no process with CAP_IPC_LOCK, which root has.
@@ -438,8 +432,7 @@ impl Started {
         kill_process(self.process(), signal).expect("the signal is sent");
     }
 
-    /// Keeps its files from growing beyond this many bytes, as a full disk does; `None` ends it. Only
-    /// for a gateway made by [`Gateway::with_limited_files`].
+    /// Keeps its files from growing beyond this many bytes, as a full disk does; `None` ends it.
     pub fn limit_files(&self, current: Option<u64>) {
         let limit = Rlimit { current, maximum: None };
         prlimit(Some(self.process()), Resource::Fsize, limit).expect("the limit is set");
