@@ -1,7 +1,7 @@
 //! What the operator's configuration declares, beside a tenant whose key service does not answer, and in the hands
 //! of a thief.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use claviger_test_support::raw::{Http1, Http2, answer_of};
@@ -62,7 +62,7 @@ impl Declared {
         }
     }
 
-    fn write(file: &PathBuf, rest: &str, keys: &[(&str, &str, &str)]) {
+    fn write(file: &Path, rest: &str, keys: &[(&str, &str, &str)]) {
         let mut text = rest.to_owned();
         for (tenant, name, connection) in keys {
             text += &format!("[[keys]]\ntenant = \"{tenant}\"\nname = \"{name}\"\nconnection = \"{connection}\"\n");

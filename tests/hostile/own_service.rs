@@ -11,8 +11,9 @@ use crate::routes::{Call, Names, calls};
 use crate::transit::{Mood, Transit};
 use crate::world::{HOSTILE, PEAK, World, key_service_on_loopback};
 
+const COUNT: usize = 18;
 /// The routes that have the gateway ask a key service, or that could.
-const ROUTES: [(Method, &str); 18] = [
+static ROUTES: [(Method, &str); COUNT] = [
     (Method::POST, "/v1/keys/{key}/data-keys"),
     (Method::POST, "/v1/keys/{key}/wrap"),
     (Method::POST, "/v1/keys/{key}/unwrap"),
@@ -131,7 +132,7 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
     let transit = Transit::start().await;
     let patch = json!({"settings": {"address": transit.other_url()}, "secrets": {"token": "hvs.of-the-tenant"}});
     let mut cases = Vec::new();
-    for number in 0..ROUTES.len() {
+    for number in 0..COUNT {
         cases.push(Case::prepare(&world, number, &transit.settings(), &patch).await);
     }
     let attacker = attacker(&world).await;
@@ -147,7 +148,11 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
         match (&case.call.method, case.call.route) {
             // A Vault's keys are not enabled or disabled there.
             (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => assert!(!at_service, "{name}"),
-            (&Method::POST, "/v1/keys") => assert!(asked.iter().any(|name| !known.contains(&name)), "{asked:?}"),
+            (&Method::POST, "/v1/keys") => {
+                // A check asks for a key of this name, which there is not.
+                let made = |name: &&String| !known.contains(name) && !name.ends_with(&"0".repeat(32));
+                assert!(asked.iter().any(|name| made(&name)), "{asked:?}");
+            }
             _ => assert_eq!(at_service, !case.asks_nobody(), "{name}: {}", answer.text),
         }
         assert!(answer.status != 500, "{name}: {}", answer.text);
@@ -166,7 +171,7 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
 
 /// Stops the test unless every route was answered so: a status and a code each, in the order of [`ROUTES`].
 #[track_caller]
-fn are(mood: Mood, told: &[(Case, (u16, String))], expected: [(u16, &str); ROUTES.len()]) {
+fn are(mood: Mood, told: &[(Case, (u16, String))], expected: [(u16, &str); COUNT]) {
     let told: Vec<_> = told
         .iter()
         .map(|(case, (status, code))| (case.call.name(), *status, code.as_str()))
@@ -191,31 +196,31 @@ async fn a_key_service_that_works_lets_every_route_succeed() {
 #[tokio::test]
 async fn each_route_ends_by_itself_while_its_key_service_hangs() {
     let told = with_a_service_that(Mood::Hangs).await;
-    are(Mood::Hangs, &told, [(0, ""); ROUTES.len()]);
+    are(Mood::Hangs, &told, [(0, ""); COUNT]);
 }
 
 #[tokio::test]
 async fn a_key_service_that_sends_other_bytes_opens_nothing() {
     let told = with_a_service_that(Mood::OtherBytes).await;
-    are(Mood::OtherBytes, &told, [(0, ""); ROUTES.len()]);
+    are(Mood::OtherBytes, &told, [(0, ""); COUNT]);
 }
 
 #[tokio::test]
 async fn a_key_service_that_names_other_versions_misleads_no_route() {
     let told = with_a_service_that(Mood::OtherVersions).await;
-    are(Mood::OtherVersions, &told, [(0, ""); ROUTES.len()]);
+    are(Mood::OtherVersions, &told, [(0, ""); COUNT]);
 }
 
 #[tokio::test]
 async fn a_key_service_with_huge_answers_takes_no_memory() {
     let told = with_a_service_that(Mood::Huge).await;
-    are(Mood::Huge, &told, [(0, ""); ROUTES.len()]);
+    are(Mood::Huge, &told, [(0, ""); COUNT]);
 }
 
 #[tokio::test]
 async fn a_key_service_that_drips_holds_up_its_own_caller_alone() {
     let told = with_a_service_that(Mood::Drips).await;
-    are(Mood::Drips, &told, [(0, ""); ROUTES.len()]);
+    are(Mood::Drips, &told, [(0, ""); COUNT]);
 }
 
 /// As above with a service whose keys are enabled and disabled there, and each route with a service of its own.
@@ -228,13 +233,13 @@ async fn each_route_asks_its_own_service_that_never_answers_and_ends() {
     let (world, control) = World::with_fake().await;
     let server = |number: usize| format!("hung-{number}");
     let mut cases = Vec::new();
-    for number in 0..ROUTES.len() {
+    for number in 0..COUNT {
         let settings = json!({"server": server(number), "shared": false});
         cases.push(Case::prepare(&world, number, &settings, &json!({"labels": {"seen": "yes"}})).await);
     }
     let attacker = attacker(&world).await;
     let honest = world.honest().await;
-    for number in 0..ROUTES.len() {
+    for number in 0..COUNT {
         let mut service = KeyService::named(control, &server(number)).await;
         service.hang().await;
         service.forget().await;

@@ -40,6 +40,8 @@ pub enum Mood {
 
 /// What an answer of [`Mood::Huge`] sends at most, in bytes: more than the gateway may take in memory.
 const HUGE: usize = 512 << 20;
+/// A part of it.
+static BLANKS: [u8; 1 << 16] = [b' '; 1 << 16];
 /// Time between two bytes of an answer of [`Mood::Drips`].
 const DRIP: Duration = Duration::from_millis(50);
 /// Bytes before and after the plaintext in a ciphertext.
@@ -169,7 +171,7 @@ async fn answer(State(service): State<Arc<Service>>, method: Method, uri: Uri, b
     match mood {
         Mood::Works | Mood::Hangs | Mood::OtherBytes | Mood::OtherVersions => {}
         Mood::Huge => {
-            let chunks = std::iter::repeat_n(Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1 << 16])), HUGE >> 16);
+            let chunks = (0..HUGE / BLANKS.len()).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(&BLANKS)));
             return Body::from_stream(futures::stream::iter(chunks)).into_response();
         }
         Mood::Drips => {
