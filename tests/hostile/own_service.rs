@@ -169,58 +169,71 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
     cases.into_iter().zip(told).collect()
 }
 
-/// Stops the test unless every route was answered so: a status and a code each, in the order of [`ROUTES`].
-#[track_caller]
-fn are(mood: Mood, told: &[(Case, (u16, String))], expected: [(u16, &str); COUNT]) {
-    let told: Vec<_> = told
-        .iter()
-        .map(|(case, (status, code))| (case.call.name(), *status, code.as_str()))
-        .collect();
-    let expected = ROUTES.iter().zip(expected);
-    let expected: Vec<_> = expected
-        .map(|((method, route), (status, code))| (format!("{method} {route}"), status, code))
-        .collect();
-    assert_eq!(told, expected, "{mood:?}");
+/// Whether a route may be answered so while its key service is in this mood: a status, and the code of a problem, of a
+/// batch's item, of a check or of the part at the provider.
+fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
+    let route = case.call.route;
+    // Of a batch, the item is refused.
+    let refused = |as_one: u16| status == if route.starts_with("/v1/batch/") { 200 } else { as_one };
+    match (&case.call.method, route) {
+        // A Vault's keys are not enabled or disabled there.
+        (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => return (status, code) == (200, "unsupported"),
+        // A report, which says what it met.
+        (&Method::POST, "/v1/connections/{connection}/check") => return status == 200,
+        _ if case.asks_nobody() => return matches!((status, code), (200 | 201, "")),
+        _ => {}
+    }
+    let changes_network = case.call.method == Method::PATCH;
+    let opens = route.ends_with("unwrap") || route.ends_with("rewrap");
+    match mood {
+        Mood::Works => matches!((status, code), (200 | 201, "")),
+        Mood::Hangs | Mood::Drips => code == "deadline_exceeded" && refused(504),
+        Mood::OtherBytes if changes_network => (status, code) == (400, "connection_refused_at_check"),
+        Mood::OtherBytes if opens => code == "ciphertext_rejected" && refused(422),
+        // Nobody can see that it was not what should be wrapped until it is opened, and then it is refused.
+        Mood::OtherBytes => matches!((status, code), (200 | 201, "")),
+        // It opens what it wrapped. Whether a version that it names is taken depends on what it says next.
+        Mood::OtherVersions => matches!((status, code), (200 | 201, "")) || code == "provider_protocol" && refused(502),
+        Mood::Huge => code == "provider_protocol" && refused(502),
+    }
+}
+
+async fn every_route_fits(mood: Mood) {
+    let told = with_a_service_that(mood).await;
+    let told = told.iter().filter(|(case, (status, code))| !fits(mood, case, *status, code));
+    let wrong: Vec<_> = told.map(|(case, told)| (case.call.name(), told)).collect();
+    assert!(wrong.is_empty(), "{mood:?}: {wrong:#?}");
 }
 
 /// The calls of these tests are good ones.
 #[tokio::test]
 async fn a_key_service_that_works_lets_every_route_succeed() {
-    let told = with_a_service_that(Mood::Works).await;
-    for (case, (status, code)) in &told {
-        let fine = matches!(status, 200 | 201) && matches!(code.as_str(), "" | "unsupported");
-        assert!(fine, "{}: {status} {code}", case.call.name());
-    }
+    every_route_fits(Mood::Works).await;
 }
 
 #[tokio::test]
 async fn each_route_ends_by_itself_while_its_key_service_hangs() {
-    let told = with_a_service_that(Mood::Hangs).await;
-    are(Mood::Hangs, &told, [(0, ""); COUNT]);
+    every_route_fits(Mood::Hangs).await;
 }
 
 #[tokio::test]
 async fn a_key_service_that_sends_other_bytes_opens_nothing() {
-    let told = with_a_service_that(Mood::OtherBytes).await;
-    are(Mood::OtherBytes, &told, [(0, ""); COUNT]);
+    every_route_fits(Mood::OtherBytes).await;
 }
 
 #[tokio::test]
 async fn a_key_service_that_names_other_versions_misleads_no_route() {
-    let told = with_a_service_that(Mood::OtherVersions).await;
-    are(Mood::OtherVersions, &told, [(0, ""); COUNT]);
+    every_route_fits(Mood::OtherVersions).await;
 }
 
 #[tokio::test]
 async fn a_key_service_with_huge_answers_takes_no_memory() {
-    let told = with_a_service_that(Mood::Huge).await;
-    are(Mood::Huge, &told, [(0, ""); COUNT]);
+    every_route_fits(Mood::Huge).await;
 }
 
 #[tokio::test]
 async fn a_key_service_that_drips_holds_up_its_own_caller_alone() {
-    let told = with_a_service_that(Mood::Drips).await;
-    are(Mood::Drips, &told, [(0, ""); COUNT]);
+    every_route_fits(Mood::Drips).await;
 }
 
 /// As above with a service whose keys are enabled and disabled there, and each route with a service of its own.
