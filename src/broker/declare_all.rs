@@ -103,10 +103,14 @@ impl Broker {
                 continue;
             }
             let result = Box::pin(object.declare(self, how, asker)).await;
-            let slow = matches!(&result, Err(failure) if failure.code == Code::DeadlineExceeded);
-            self.slow_connections.note(connection, slow);
-            if slow {
-                timed_out.insert(connection.1.to_owned());
+            match (&result, how) {
+                (Err(failure), _) if failure.code == Code::DeadlineExceeded => {
+                    self.slow_connections.note(connection, true);
+                    timed_out.insert(connection.1.to_owned());
+                }
+                (Ok(Found::Missing | Found::NewNetwork(_)), How::CarryOut) => self.slow_connections.note(connection, false),
+                // Nothing says whether the provider answers.
+                (Ok(_) | Err(_), _) => {}
             }
             *found = Some(result);
         }

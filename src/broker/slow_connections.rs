@@ -15,7 +15,7 @@ impl SlowConnections {
         self.0.lock().clone()
     }
 
-    /// Notes how the last call for an object went.
+    /// Notes whether the provider answered in time.
     pub(super) fn note(&self, (tenant, connection): (&str, &str), slow: bool) {
         let id = (tenant.to_owned(), connection.to_owned());
         if slow {

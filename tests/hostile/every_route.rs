@@ -8,7 +8,7 @@ use claviger_test_support::{Client, Tune};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::routes::{Call, Names, calls};
+use crate::routes::{Names, calls};
 use crate::world::{HOSTILE, World, make_key, token};
 
 /// Everything that a tenant's own credential can be allowed.

@@ -188,12 +188,12 @@ fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
     match mood {
         Mood::Works => matches!((status, code), (200 | 201, "")),
         Mood::Hangs | Mood::Drips => code == "deadline_exceeded" && refused(504),
-        Mood::OtherBytes if changes_network => (status, code) == (400, "connection_refused_at_check"),
+        Mood::OtherBytes | Mood::Huge if changes_network => (status, code) == (400, "connection_refused_at_check"),
         Mood::OtherBytes if opens => code == "ciphertext_rejected" && refused(422),
         // Nobody can see that it was not what should be wrapped until it is opened, and then it is refused.
         Mood::OtherBytes => matches!((status, code), (200 | 201, "")),
         // It opens what it wrapped. Whether a version that it names is taken depends on what it says next.
-        Mood::OtherVersions => matches!((status, code), (200 | 201, "")) || code == "provider_protocol" && refused(502),
+        Mood::OtherVersions => matches!((status, code), (200..=202, "")) || code == "provider_protocol" && refused(502),
         Mood::Huge => code == "provider_protocol" && refused(502),
     }
 }

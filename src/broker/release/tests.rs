@@ -14,8 +14,8 @@ use crate::broker::connections::MANAGED_BY;
 use crate::broker::fixture::broker;
 use crate::broker::{Code, ReleaseNamed, RequestContext, RequestInfo, op};
 use crate::keys::fixture::{PLAIN, World, connection, row};
-use crate::store::Store;
 use crate::store::model::{Principal, PrincipalKind, Releasable, Token, TokenKind};
+use crate::store::{Reads, Store};
 
 const NOW: i64 = 1;
 
