@@ -254,7 +254,7 @@ async fn declared_keys_of_a_service_that_never_answers_keep_no_other_from_being_
     ]);
     declared.transit.is(Mood::Hangs);
     // Time for one object that takes all of its own, and to begin no other after it.
-    let operator = declared.world.started.operator().with_header("claviger-timeout", "15s");
+    let operator = declared.world.started.operator().with_header("claviger-timeout", "20s");
     let applied = operator.post_empty("/v1/declared/apply").await.expect_status(200);
     assert_eq!(step(&applied, "globex", "orders").unwrap()["result"], "made", "{applied}");
     let first = step(&applied, "acme", "first").unwrap();
