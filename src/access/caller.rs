@@ -42,7 +42,7 @@ pub struct Caller {
     pub(super) grants: Arc<Grants>,
     pub(super) ancestry: Ancestry,
     pub(super) source: Option<IpAddr>,
-    /// `None` for the configuration, which nothing revokes.
+    /// `None` for the configuration where no request asked for its work: nothing revokes it.
     pub(super) gates: Option<CallerGates>,
 }
 
@@ -64,6 +64,20 @@ impl Caller {
             },
             source: None,
             gates: None,
+        }
+    }
+
+    /// The operator's configuration, acting for a tenant because this caller's request asks for it: it is in
+    /// force as long as the caller's own credential is. A suspension of the tenant does not end it.
+    pub fn configuration_asked_by(asker: &Self, acting: TenantId) -> Self {
+        let configuration = Self::configuration(acting);
+        Self {
+            ancestry: Ancestry {
+                ends: asker.ancestry.ends,
+                ..configuration.ancestry
+            },
+            gates: asker.gates.as_ref().map(CallerGates::of_token),
+            ..configuration
         }
     }
 

@@ -153,6 +153,14 @@ pub(super) struct CallerGates {
 }
 
 impl CallerGates {
+    /// Those of the token alone, without the tenant that an operator acts for.
+    pub(super) fn of_token(&self) -> Self {
+        Self {
+            token: Arc::clone(&self.token),
+            acting: None,
+        }
+    }
+
     /// Runs `hand_over` while all gates are held shared, if none is closed. `while_suspended`: it may
     /// pass also when the tenant that an operator acts for is suspended.
     ///

@@ -70,7 +70,7 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
     let mut differing = 0;
     let mut networks = Vec::new();
     for tenant in &declaration.tenants {
-        let found = broker.declare_tenant(tenant, How::Start).await;
+        let found = broker.declare_tenant(tenant, How::Start, None).await;
         let found = found.map_err(|failure| refused("tenant", &tenant.name, failure))?;
         differing += usize::from(log_found("tenant", "", &tenant.name, &found));
     }
@@ -78,7 +78,7 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
     let connections = declaration.connections.into_iter();
     let connections: Vec<_> = connections.map(|declared| broker.with_usable_files(declared)).collect();
     for connection in &connections {
-        let found = match (broker.declare_connection(connection, How::Start).await, &connection.settings) {
+        let found = match (broker.declare_connection(connection, How::Start, None).await, &connection.settings) {
             (Ok(Found::NewNetwork(_)), _) => {
                 networks.push(connection.clone());
                 continue;
@@ -174,7 +174,10 @@ impl DeclaredObjects {
             if !lacking.contains(&id) {
                 continue;
             }
-            match (self.broker.declare_connection(&connection, How::Start).await, &connection.settings) {
+            match (
+                self.broker.declare_connection(&connection, How::Start, None).await,
+                &connection.settings,
+            ) {
                 (Ok(Found::NewNetwork(_)), _) => self.networks.lock().push(connection),
                 (Ok(found), _) => {
                     let differs = log_found("connection", &connection.tenant, &connection.name, &found);
@@ -201,19 +204,19 @@ impl DeclaredObjects {
     }
 
     /// Tries the network settings of each connection that has others. Those that are refused stay, and those
-    /// of suspended tenants. Returns whether none was refused.
+    /// of suspended tenants, and those that were not reached. Returns whether none was refused.
     async fn change_networks(&self) -> bool {
-        let connections = self.networks.lock().clone();
+        let connections = self.networks.lock().iter().cloned().map(|connection| (connection, None)).collect();
         let (mut done, mut all) = (Vec::new(), true);
-        for connection in connections {
-            match self.broker.declare_connection(&connection, How::CarryOut).await {
-                Ok(Found::Suspended) => {}
-                Ok(found) => {
+        for (connection, found) in self.broker.declare_all(connections, How::CarryOut, None, None).await {
+            match found {
+                Some(Ok(Found::Suspended)) | None => {}
+                Some(Ok(found)) => {
                     let differs = log_found("connection", &connection.tenant, &connection.name, &found);
                     self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
                     done.push((connection.tenant, connection.name));
                 }
-                Err(failure) => {
+                Some(Err(failure)) => {
                     tracing::warn!(
                         tenant = %connection.tenant, connection = %connection.name, code = failure.code.as_str(), detail = %failure.detail,
                         "declared network settings could not be taken over; it is retried"
@@ -231,24 +234,24 @@ impl DeclaredObjects {
         all
     }
 
-    /// Takes over network settings, and tries to create each missing key. Keys that fail stay missing, and
-    /// those of suspended tenants.
+    /// Takes over network settings, and tries to create each missing key. Keys that fail stay missing, those
+    /// of suspended tenants, and those that were not reached.
     ///
     /// # Errors
     /// If a key could not be created, or network settings were refused.
     pub(super) async fn create_missing(&self) -> Result<(), &'static str> {
         let changed = self.change_networks().await;
-        let keys = self.missing.lock().clone();
+        let keys = self.missing.lock().iter().cloned().map(|key| (key, None)).collect();
         let mut missing = Vec::new();
         let mut failed = false;
-        for key in keys {
-            match self.broker.declare_key(&key, How::CarryOut).await {
-                Ok(Found::Suspended) => missing.push(key),
-                Ok(found) => {
+        for (key, found) in self.broker.declare_all(keys, How::CarryOut, None, None).await {
+            match found {
+                Some(Ok(Found::Suspended)) | None => missing.push(key),
+                Some(Ok(found)) => {
                     let differs = log_found("key", &key.tenant, &key.name, &found);
                     self.differing.fetch_add(usize::from(differs), Ordering::Relaxed);
                 }
-                Err(failure) => {
+                Some(Err(failure)) => {
                     tracing::warn!(
                         tenant = %key.tenant, key = %key.name, code = failure.code.as_str(), detail = %failure.detail,
                         "a declared key could not be created; it is retried"

@@ -42,7 +42,7 @@ pub struct Steps {
     /// Each object that there was time for: tenants, then connections, then keys; then those that are no longer
     /// declared.
     pub steps: Vec<Step>,
-    /// How many objects there was no time for; ask again.
+    /// How many objects there was no time for, or whose connection did not answer in time for another one; ask again.
     pub not_reached: u32,
 }
 
@@ -55,11 +55,12 @@ impl Broker {
         self.go_through(authorized.cx(), How::Look).await
     }
 
-    /// Creates what is missing, and stores new secrets and network settings. What else differs stays as it is.
+    /// Creates what is missing, and stores new secrets and network settings. What else differs stays as it is. A
+    /// provider that does not answer costs its own connection the time of one object ([`Broker::declare_all`]).
     ///
     /// # Errors
-    /// As [`Broker::plan`], and `in_progress` while another apply is under way. The failure of a
-    /// single object is in its step.
+    /// As [`Broker::plan`], `in_progress` while another apply is under way, and `unauthenticated` once the credential
+    /// has ended: it changes nothing from then on. The failure of a single object is in its step.
     pub async fn apply(&self, authorized: Authorized<op::ApplyDeclared>) -> Result<Guarded<Steps>, Failure> {
         let Ok(_alone) = self.applying.try_lock() else {
             return Err(Failure::new(Code::InProgress, "The declaration is being applied already."));
@@ -82,44 +83,39 @@ impl Broker {
             if walk.over() {
                 continue;
             }
-            let found = self.declare_tenant(&tenant, how).await;
+            let found = self.declare_tenant(&tenant, how, Some(cx)).await;
             if let (How::Look, Ok(Found::Missing)) = (how, &found) {
                 missing_tenants.insert(tenant.name.clone());
             }
-            walk.note(DeclaredKind::Tenant, None, tenant.name, found);
+            walk.note(DeclaredKind::Tenant, None, tenant.name, Some(found));
         }
-        for connection in declared.connections {
-            self.in_force(cx)?;
-            if walk.over() {
-                continue;
-            }
+        let connections = declared.connections.into_iter().map(|connection| {
             let connection = self.with_usable_files(connection);
-            let found = if missing_tenants.contains(&connection.tenant) {
-                self.could_be_made(&connection)
-            } else {
-                self.declare_connection(&connection, how).await
-            };
-            if let (How::Look, Ok(Found::Missing)) = (how, &found) {
+            let missing = missing_tenants.contains(&connection.tenant);
+            let found = missing.then(|| self.could_be_made(&connection));
+            (connection, found)
+        });
+        for (connection, found) in self.declare_all(connections.collect(), how, Some(cx), Some(walk.until)).await {
+            if let (How::Look, Some(Ok(Found::Missing))) = (how, &found) {
                 missing_connections.insert((connection.tenant.clone(), connection.name.clone()));
             }
             walk.note(DeclaredKind::Connection, Some(connection.tenant), connection.name, found);
         }
-        for key in declared.keys {
-            self.in_force(cx)?;
-            if walk.over() {
-                continue;
-            }
-            let stands_on = (key.tenant.clone(), key.connection.clone());
-            let found = if missing_connections.contains(&stands_on) {
-                Ok(Found::Missing)
+        let keys = declared.keys.into_iter().map(|key| {
+            let found = if missing_connections.contains(&(key.tenant.clone(), key.connection.clone())) {
+                Some(Ok(Found::Missing))
             } else if missing_tenants.contains(&key.tenant) {
                 // The tenant would be created, but not this connection.
-                Err(no_connection(&key))
+                Some(Err(no_connection(&key)))
             } else {
-                self.declare_key(&key, how).await
+                None
             };
+            (key, found)
+        });
+        for (key, found) in self.declare_all(keys.collect(), how, Some(cx), Some(walk.until)).await {
             walk.note(DeclaredKind::Key, Some(key.tenant), key.name, found);
         }
+        self.in_force(cx)?;
         walk.steps.steps.extend(self.no_longer_declared(&rows).await?);
         Ok(Guarded::free(walk.steps))
     }
@@ -173,7 +169,11 @@ impl Walk {
         over
     }
 
-    fn note(&mut self, kind: DeclaredKind, tenant: Option<String>, name: String, found: Result<Found, Failure>) {
-        self.steps.steps.push(Step { kind, tenant, name, found });
+    /// Notes a result; without one the object was not reached.
+    fn note(&mut self, kind: DeclaredKind, tenant: Option<String>, name: String, found: Option<Result<Found, Failure>>) {
+        match found {
+            Some(found) => self.steps.steps.push(Step { kind, tenant, name, found }),
+            None => self.steps.not_reached += 1,
+        }
     }
 }

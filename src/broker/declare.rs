@@ -58,11 +58,12 @@ pub enum Found {
 }
 
 impl Broker {
-    /// Compares or creates a tenant.
+    /// Compares or creates a tenant. `asker` is the request that asks for it, whose credential must be in force for
+    /// every change; `None` for the gateway's own work.
     ///
     /// # Errors
     /// Why it could not be created.
-    pub async fn declare_tenant(&self, declared: &declared::Tenant, how: How) -> Result<Found, Failure> {
+    pub async fn declare_tenant(&self, declared: &declared::Tenant, how: How, asker: Option<&RequestContext>) -> Result<Found, Failure> {
         match self.store.tenant_by_name(&declared.name).await {
             Ok(there) if declared.id.is_some_and(|id| id != there.id) => return Ok(Found::Differs("id")),
             Ok(_) => return Ok(Found::AsDeclared),
@@ -77,18 +78,24 @@ impl Broker {
             name: declared.name.clone(),
             id: declared.id,
         };
-        self.carry_out::<op::CreateTenant, _>(TenantId::INSTALLATION, (), async |authorized| {
+        self.carry_out::<op::CreateTenant, _>(asker, TenantId::INSTALLATION, (), async |authorized| {
             self.create_tenant(authorized, new, Keep::nothing()).await
         })
         .await?;
         Ok(Found::Missing)
     }
 
-    /// Compares or creates a connection. It gets the secrets of the configuration.
+    /// Compares or creates a connection. It gets the secrets of the configuration. `asker` as in
+    /// [`Broker::declare_tenant`].
     ///
     /// # Errors
     /// Why it could not be created: its tenant does not exist, or its settings are invalid.
-    pub async fn declare_connection(&self, declared: &DeclaredConnection, how: How) -> Result<Found, Failure> {
+    pub async fn declare_connection(
+        &self,
+        declared: &DeclaredConnection,
+        how: How,
+        asker: Option<&RequestContext>,
+    ) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let settings = declared.settings.as_ref().map_err(missing_secret)?;
         match how {
@@ -96,7 +103,7 @@ impl Broker {
             How::Start | How::CarryOut => self.degraded.end(tenant, &declared.name),
         }
         match self.store.connection_by_name(tenant, &declared.name).await {
-            Ok(row) => return self.compare_connection(&row, declared, settings, how).await,
+            Ok(row) => return self.compare_connection(&row, declared, settings, how, asker).await,
             Err(StoreError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
@@ -111,7 +118,7 @@ impl Broker {
             timeouts: Timeouts::default(),
             declared: true,
         };
-        self.carry_out::<op::CreateConnection, _>(tenant, declared.provider, async |authorized| {
+        self.carry_out::<op::CreateConnection, _>(asker, tenant, declared.provider, async |authorized| {
             self.create_connection(authorized, new, Keep::nothing()).await
         })
         .await?;
@@ -150,6 +157,7 @@ impl Broker {
         declared: &DeclaredConnection,
         settings: &Secret,
         how: How,
+        asker: Option<&RequestContext>,
     ) -> Result<Found, Failure> {
         if row.managed_by.as_deref() != Some(MANAGED_BY) {
             return Ok(Found::Differs("managed_by: it was created over the API"));
@@ -181,7 +189,7 @@ impl Broker {
                 if self.is_suspended(row.tenant).await? {
                     return Ok(Found::Suspended);
                 }
-                self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+                self.carry_out::<op::UpdateConnection, _>(asker, row.tenant, row.name.as_str(), async |authorized| {
                     self.change_declared_network(&authorized, row, parsed.public, fresh).await
                 })
                 .await?;
@@ -199,18 +207,19 @@ impl Broker {
             replaced: fresh,
             ..ConnectionPut::default()
         };
-        self.carry_out::<op::UpdateConnection, _>(row.tenant, row.name.as_str(), async |authorized| {
+        self.carry_out::<op::UpdateConnection, _>(asker, row.tenant, row.name.as_str(), async |authorized| {
             self.put_connection(&authorized, put).await
         })
         .await?;
         Ok(Found::NewSecrets)
     }
 
-    /// Compares a key, or creates or adopts it through its connection, unless its tenant is suspended.
+    /// Compares a key, or creates or adopts it through its connection, unless its tenant is suspended. `asker` as in
+    /// [`Broker::declare_tenant`].
     ///
     /// # Errors
     /// Why it could not be created, for instance because the provider is unavailable.
-    pub async fn declare_key(&self, declared: &declared::Key, how: How) -> Result<Found, Failure> {
+    pub async fn declare_key(&self, declared: &declared::Key, how: How, asker: Option<&RequestContext>) -> Result<Found, Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
         let connection = match self.store.connection_by_name(tenant, &declared.connection).await {
             Ok(row) => row,
@@ -249,7 +258,7 @@ impl Broker {
             cache: crate::store::model::CacheSettings::default(),
             declared: true,
         };
-        self.carry_out::<op::CreateKey, _>(tenant, declared.connection.as_str(), async |authorized| {
+        self.carry_out::<op::CreateKey, _>(asker, tenant, declared.connection.as_str(), async |authorized| {
             self.create_key(authorized, new, Keep::nothing()).await
         })
         .await?;
@@ -265,14 +274,16 @@ impl Broker {
         }
     }
 
-    /// Runs one use case for the configuration, with a record of its own.
+    /// Runs one use case for the configuration, with a record of its own. `asker` as in
+    /// [`Broker::declare_tenant`].
     pub(super) async fn carry_out<O: Operation, T: Send>(
         &self,
+        asker: Option<&RequestContext>,
         tenant: TenantId,
         named: impl Names<O::Object>,
         run: impl AsyncFnOnce(Authorized<O>) -> Result<Guarded<T>, Failure>,
     ) -> Result<(), Failure> {
-        let cx = carrying_out::<O>(tenant);
+        let cx = carrying_out::<O>(asker, tenant);
         let result = match self.admit::<O>(&cx, named).await {
             Ok(authorized) => run(authorized).await,
             Err(failure) => Err(failure),
@@ -302,7 +313,7 @@ pub(super) fn no_connection(key: &declared::Key) -> Failure {
 }
 
 /// The context of one operation for the configuration.
-fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
+fn carrying_out<O: Operation>(asker: Option<&RequestContext>, tenant: TenantId) -> RequestContext {
     let now = Instant::now();
     let mut id = [0; 16];
     claviger_provider::fill_random(&mut id);
@@ -313,5 +324,9 @@ fn carrying_out<O: Operation>(tenant: TenantId) -> RequestContext {
         started: now,
         deadline: now + PATIENCE,
     };
-    RequestContext::new(Caller::configuration(tenant), O::ACTION, info)
+    let caller = match asker {
+        Some(asker) => Caller::configuration_asked_by(asker.caller(), tenant),
+        None => Caller::configuration(tenant),
+    };
+    RequestContext::new(caller, O::ACTION, info)
 }

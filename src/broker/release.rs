@@ -19,7 +19,7 @@ impl Broker {
     /// Releases an object. Repeating it changes nothing.
     ///
     /// # Errors
-    /// `managed_by_config` while it is declared, `not_found`.
+    /// `managed_by_config` while it is declared, `not_found`, `unauthenticated` once the credential has ended.
     pub async fn release(&self, authorized: Authorized<op::ReleaseDeclared>, named: ReleaseNamed<'_>) -> Result<Guarded<()>, Failure> {
         let declaration = self.read_declaration().await?;
         self.in_force(authorized.cx())?;
@@ -35,17 +35,21 @@ impl Broker {
             );
         }
         let tenant = self.declared_tenant(named.tenant).await?;
+        let asker = Some(authorized.cx());
         match named.kind {
             Releasable::Connection => {
-                self.carry_out::<op::UpdateConnection, _>(tenant, named.name, async |authorized| self.release_connection(authorized).await)
-                    .await?;
+                self.carry_out::<op::UpdateConnection, _>(asker, tenant, named.name, async |authorized| {
+                    self.release_connection(authorized).await
+                })
+                .await?;
             }
             Releasable::Key => {
                 let key = UpdateNamed {
                     key: named.name,
+                    new_name: None,
                     allows_export: false,
                 };
-                self.carry_out::<op::UpdateKey, _>(tenant, key, async |authorized| self.release_key(authorized).await)
+                self.carry_out::<op::UpdateKey, _>(asker, tenant, key, async |authorized| self.release_key(authorized).await)
                     .await?;
             }
         }
@@ -79,3 +83,6 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use super::degraded::Degraded;
 use super::failure::Failure;
 use super::in_flight::InFlight;
 use super::late_answers::LateAnswers;
+use super::slow_connections::SlowConnections;
 use super::suspensions::Suspensions;
 use super::unstored::Unstored;
 use super::wrap_warnings::WrapWarnings;
@@ -49,6 +50,7 @@ pub struct Broker {
     pub(super) degraded: Degraded,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
+    pub(super) slow_connections: SlowConnections,
 }
 
 /// Counts as one operation under way until it is dropped.
@@ -109,6 +111,7 @@ impl Broker {
             unstored: Arc::default(),
             degraded: Degraded::default(),
             applying: tokio::sync::Mutex::new(()),
+            slow_connections: SlowConnections::default(),
         }
     }
 

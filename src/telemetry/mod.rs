@@ -4,6 +4,7 @@
 //! [`metrics`] or the macros of the crate `metrics`. Labels have a closed list of values: never a
 //! tenant, a key, a principal or anything else that a caller chose.
 
+pub mod circuits;
 mod format;
 pub mod jobs;
 pub mod logins;

@@ -53,3 +53,43 @@ async fn it_serves_until_the_api_has_drained() {
     drop(half_sent);
     assert!(api.started.wait());
 }
+
+/// Whoever reaches the API reads `/readyz` there: a sum over all tenants would tell each of them of the others.
+#[tokio::test]
+async fn what_is_summed_over_all_tenants_is_shown_to_the_operator_alone() {
+    let api = Api::tuned(&tune()).await;
+    let nobody = |address| Client::new(address, "", None).without_header("authorization");
+    let parts = async |address| nobody(address).get("/readyz").await.expect_status(200)["parts"].clone();
+    let before = parts(api.started.address()).await;
+    let there = api.started.operator_address();
+    let summed = async |connections: usize| {
+        let parts = parts(there).await;
+        let providers = parts.as_array().unwrap().iter().find(|part| part["name"] == "providers").unwrap();
+        assert_eq!(providers["state"], format!("{connections} connections in use"), "{parts}");
+        let operator = Client::new(there, api.started.token(), None);
+        let metrics = operator.get("/metrics").await.text;
+        assert!(
+            metrics.contains(&format!("\nclaviger_connections_in_memory {connections}\n")),
+            "{metrics}"
+        );
+        assert!(metrics.contains("\nclaviger_open_circuits{of=\"connection\"} 0\n"), "{metrics}");
+        parts
+    };
+    api.key("orders").await;
+    let other = api.started.with_tenant("other").await;
+    let body = json!({"name": "orders", "connection": "embedded"});
+    other.post("/v1/keys", &body).await.expect_status(201);
+    assert_eq!(parts(api.started.address()).await, before, "tenants see no difference");
+    // Growth shows within seconds how long the disk lasts, which tells how much all tenants do.
+    let grown = async {
+        loop {
+            api.data_key("orders").await;
+            let parts = summed(2).await;
+            if parts.as_array().unwrap().iter().any(|part| part["disk_lasts"].is_string()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, grown).await.expect("the operator sees it");
+    assert_eq!(parts(api.started.address()).await, before, "tenants see no difference still");
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use claviger_test_support::Client;
+use claviger_test_support::{Client, Tune};
 use reqwest::Method;
 use serde_json::json;
 
@@ -13,8 +13,9 @@ use crate::support::{Api, PATIENCE};
 #[tokio::test]
 async fn a_growing_log_shows_how_long_the_disk_lasts() {
     const GAUGE: &str = "\nclaviger_audit_disk_lasts_seconds ";
-    let api = Api::with_key().await;
-    let operator = api.started.operator();
+    let api = Api::tuned(&Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:0")).await;
+    api.key("orders").await;
+    let operator = Client::new(api.started.operator_address(), api.started.token(), None);
     let begun = Instant::now();
     let text = loop {
         api.data_key("orders").await;

@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 
 use claviger::audit::Action;
-use claviger_test_support::Client;
-use claviger_test_support::raw::{Http1, Http2, answer_of, head_of};
+use claviger_test_support::raw::{Http1, Http2, answer_of};
+use claviger_test_support::{Client, Tune};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-#[cfg(feature = "testkit")]
-use crate::key_service::KeyService;
-use crate::routes::{Call, Names, calls};
-use crate::world::{World, make_key, token};
+use crate::routes::{Names, calls};
+use crate::world::{HOSTILE, World, make_key, token};
 
 /// Everything that a tenant's own credential can be allowed.
-fn everything() -> Vec<&'static str> {
+pub fn everything() -> Vec<&'static str> {
     Action::ALL.iter().map(|action| action.as_str()).collect()
 }
 
@@ -201,121 +199,19 @@ fn told(mut problem: Value) -> Value {
     problem
 }
 
-/// The time that a caller gives a request, and what a loaded machine may add to it.
-#[cfg(feature = "testkit")]
-const GIVEN: std::time::Duration = std::time::Duration::from_secs(2);
-#[cfg(feature = "testkit")]
-const ADDED: std::time::Duration = std::time::Duration::from_secs(3);
-
-#[cfg(feature = "testkit")]
-#[tokio::test]
-async fn a_key_service_that_never_answers_holds_up_its_own_tenant_alone() {
-    let (world, control) = World::with_fake().await;
-    let settings = json!({"server": KeyService::NAME});
-    let connection = json!({"name": "own", "provider": "vault", "settings": settings});
-    world.evil.post("/v1/connections", &connection).await.expect_status(201);
-    let key = json!({"name": "slow", "connection": "own"});
-    world.evil.post("/v1/keys", &key).await.expect_status(201);
-    let admin = world.evil_token("admin", &["ReadKey"], None).await;
-    let wrapped = data_key(&world.evil, "slow").await;
-    let names = Names {
-        tenant: "clinic",
-        connection: "own",
-        ..Names::of_evil("slow", admin["id"].as_str().unwrap(), &wrapped)
-    };
-    let issued = world.evil_token("attacker", &everything(), None).await;
-    let attacker = world.evil.with_token(issued["token"].as_str().unwrap());
-    let attacker = attacker.with_header("claviger-timeout", "2s");
-    let honest = world.honest().await;
-    KeyService::at(control).await.hang().await;
-    let begun = std::time::Instant::now();
-    // At once, so without those that would end the others: a deletion, and a sever.
-    let mut all = calls(&names);
-    all.retain(|call| call.method != Method::DELETE && !call.route.ends_with("/sever"));
-    let answers = futures::future::join_all(all.iter().map(|call| call.send(&attacker))).await;
-    assert!(begun.elapsed() < GIVEN + ADDED, "{:?}", begun.elapsed());
-    let mut waited = 0;
-    for (call, answer) in all.iter().zip(answers) {
-        assert!(answer.status != 500, "{}: {}", call.name(), answer.text);
-        waited += usize::from(answer.status == 504);
-    }
-    assert!(waited > 0, "the key service was asked");
-    // The brake does not wait for the key service.
-    world.evil.post_empty("/v1/connections/own/sever").await.expect_status(200);
-    honest.end().await;
-}
-
-#[tokio::test]
-async fn what_never_reads_or_never_ends_holds_up_nobody() {
-    let world = World::start().await;
-    let honest = world.honest().await;
-    let issued = world.evil_token("attacker", &everything(), None).await;
-    let text = issued["token"].as_str().unwrap();
-    let wrapped = data_key(&world.evil, "orders").await;
-    let names = Names {
-        principal: "nobody",
-        ..Names::of_evil("orders", "0123456789abcdef0123456789abcdef", &wrapped)
-    };
-    // No window: not a byte of an answer's body is taken.
-    let deaf = Http2::connect(world.started.address(), 0).await;
-    let mut never_read = Vec::new();
-    let connection = Http2::connect(world.started.address(), 65_535).await;
-    let mut never_ended = Vec::new();
-    for call in calls(&names) {
-        // Those that end something end what the others need.
-        if !is_end(&call) {
-            never_read.push(deaf.whole(call.method.clone(), text, &call.path, &call.body).await);
-        }
-        let (response, mut body) = connection.open_with(call.method.clone(), text, &call.path, Some("*")).await;
-        if !call.body.is_null() {
-            body.send_data(bytes::Bytes::from_static(b"{"), false).unwrap();
-        }
-        never_ended.push((call, response, body));
-    }
-    for (call, response, body) in never_ended {
-        let (status, answer) = answer_of(response).await;
-        // What the token may not do at all is refused without its body.
-        assert!(matches!(status, 403 | 504), "{}: {status} {answer}", call.name());
-        drop(body);
-    }
-    drop(never_read);
-    assert_eq!(
-        world.evil.get("/v1/keys/orders").await.body["state"],
-        "enabled",
-        "nothing that never ended was done"
-    );
-    // What ends something takes effect though nobody reads the answer.
-    let deaf = Http2::connect(world.started.address(), 0).await;
-    let ends = calls(&names).into_iter().filter(is_end);
-    let mut unread = Vec::new();
-    for call in ends {
-        unread.push(head_of(deaf.whole(call.method.clone(), text, &call.path, &call.body).await).await);
-    }
-    world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
-    let connection = world.evil.get("/v1/connections/embedded").await;
-    assert!(
-        connection.status == 404 || connection.body["state"] == "severed",
-        "{}",
-        connection.text
-    );
-    honest.end().await;
-}
-
-/// Whether it ends an object, or stops its use.
-fn is_end(call: &Call) -> bool {
-    call.method == Method::DELETE || call.is_cut()
-}
-
 #[tokio::test]
 async fn with_a_full_disk_only_cuts_are_done() {
     let world = World::on_full_disk().await;
     let wrapped = data_key(&world.evil, "orders").await;
     let issued = world.evil_token("attacker", &everything(), None).await;
+    // One whose principal stays.
+    let other = world.evil_token("other", &["ReadKey"], None).await;
     let names = Names {
         tenant: "clinic",
         principal: "attacker",
         ..Names::of_evil("orders", issued["id"].as_str().unwrap(), &wrapped)
     };
+    let before = objects(&world.evil).await;
     let mut codes: BTreeMap<String, String> = BTreeMap::new();
     world.fill_disk();
     for call in calls(&names) {
@@ -332,4 +228,46 @@ async fn with_a_full_disk_only_cuts_are_done() {
         }
     }
     assert!(codes.is_empty(), "{codes:#?}");
+
+    // What was done and what was not is what a gateway finds that starts anew, on a disk with room.
+    let World { gateway, started, .. } = world;
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    let evil = started.tenant(HOSTILE);
+    let cut = |mut list: Value, name: &str, state: &str| {
+        for item in list["items"].as_array_mut().unwrap() {
+            // A cut changes these members as well.
+            for member in ["updated", "etag", "revision"] {
+                item.as_object_mut().unwrap().remove(member);
+            }
+            if item["name"] == name && !state.is_empty() {
+                item["state"] = json!(state);
+            }
+        }
+        list
+    };
+    let after = objects(&evil).await;
+    for (list, name, state) in [
+        ("/v1/keys", "orders", "disabled"),
+        ("/v1/connections", "embedded", "severed"),
+        ("/v1/tenants", "clinic", "suspended"),
+    ] {
+        assert_eq!(cut(after[list].clone(), "", ""), cut(before[list].clone(), name, state), "{list}");
+    }
+    let mut principals = before["/v1/principals"].clone();
+    let left = principals["items"].as_array_mut().unwrap();
+    left.retain(|principal| principal["name"] != "attacker");
+    assert_eq!(after["/v1/principals"], principals);
+    for (token, status) in [(&issued, 401), (&other, 200)] {
+        let holder = evil.with_token(token["token"].as_str().unwrap());
+        assert_eq!(holder.get("/v1/whoami").await.status, status);
+    }
+    let versions = evil.get("/v1/keys/orders/versions").await.expect_status(200);
+    assert_eq!(versions["items"].as_array().unwrap().len(), 1, "no rotation was done");
+    let opened = evil.post("/v1/unwrap", &json!({"wrapped": wrapped})).await;
+    assert!(
+        matches!(opened.body["code"].as_str(), Some("key_disabled" | "connection_severed")),
+        "{}",
+        opened.text
+    );
 }

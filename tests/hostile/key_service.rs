@@ -17,10 +17,25 @@ impl KeyService {
 
     /// The one that is controlled at this address.
     pub async fn at(control: SocketAddr) -> Self {
+        Self::named(control, Self::NAME).await
+    }
+
+    /// Another one, by the setting `server` of its connections.
+    pub async fn named(control: SocketAddr, name: &str) -> Self {
         let mut control = Control::connect(control).await.unwrap();
-        let name = Self::NAME.to_owned();
+        let name = name.to_owned();
         control.tell(&Request::Server { name }).await.unwrap();
         Self(control)
+    }
+
+    /// How many calls came since the last [`KeyService::forget`].
+    pub async fn calls(&mut self) -> u64 {
+        self.0.journal().await.unwrap().total()
+    }
+
+    /// Counts calls from here on.
+    pub async fn forget(&mut self) {
+        self.0.tell(&Request::ResetJournal).await.unwrap();
     }
 
     /// From now on calls wait until the release.

@@ -78,6 +78,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("telemetry::request", "labels the log's lines with the request"),
             ("telemetry::jobs", "types: the state of background jobs, for /readyz"),
             ("telemetry::logins", "counts logins for /readyz, and renders their metrics"),
+            ("telemetry::circuits", "counts circuits for /readyz, and renders their metrics"),
         ],
     ),
     (

@@ -145,6 +145,8 @@ async fn also_allowed(
 pub struct UpdateNamed<'a> {
     /// The key, by name.
     pub key: &'a str,
+    /// The name that it is to get, if the change has one.
+    pub new_name: Option<&'a str>,
     /// Whether the change allows export.
     pub allows_export: bool,
 }
@@ -157,6 +159,22 @@ impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
             // must not do by a move.
             let resource = Resource::NewKey { connection: None };
             let advice = "To allow export decides where the tenant's keys are held. It needs the permission CreateKey on all keys as well.";
+            also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
+        }
+        let row = key.view()?.key;
+        if self.new_name.is_some_and(|name| name != row.name) {
+            // A rename takes a name, as a creation does: whoever may not create keys must neither learn which names
+            // are taken nor take one that others expect.
+            let connection = row.primary.connection.as_ref().map(|connection| connection.name.as_str());
+            let connection = match connection {
+                Some(name) => self::connection(broker, cx.tenant(), name, Action::CreateKey).await?,
+                None => None,
+            };
+            let view = connection.as_ref().map(|entry| entry.view());
+            let resource = Resource::NewKey {
+                connection: view.as_deref(),
+            };
+            let advice = "A rename takes another name, as a creation does. It needs the permission CreateKey as well.";
             also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
         }
         Ok((key, policy))

@@ -184,16 +184,26 @@ pub struct TokenNamed<'a> {
 
 impl Names<TokenOf> for TokenNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(TokenOf, PolicyRef), Failure> {
-        let own = cx.caller().credential() == Credential::Token(self.token);
-        let resource = if own { Resource::OwnToken } else { Resource::Principals };
+        // One's own token is found only under one's own principal: every other name is decided as those of all other
+        // tokens are, so that the answer does not tell whether there is such a principal.
+        let own = match cx.caller().credential() == Credential::Token(self.token) && cx.tenant() == cx.caller().home() {
+            true => Some(broker.store.principal(cx.caller().home(), cx.caller().principal()).await?),
+            false => None,
+        };
+        let own = own.filter(|principal| principal.name == self.principal);
+        let resource = if own.is_some() { Resource::OwnToken } else { Resource::Principals };
         let policy = decided(broker, cx, action, resource).await?;
-        let principal = named_principal(broker, cx, self.principal).await?;
+        let is_own = own.is_some();
+        let principal = match own {
+            Some(principal) => principal,
+            None => named_principal(broker, cx, self.principal).await?,
+        };
         let token = broker.store.token(principal.tenant, self.token).await?;
         if token.principal != principal.id {
             return Err(Failure::not_found());
         }
         // A descendant allows no more than the caller's own token, which issued it or one above it.
-        if !own {
+        if !is_own {
             may_end(broker, cx, &token)?;
         }
         Ok((TokenOf { token }, policy))

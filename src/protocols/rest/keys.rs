@@ -73,7 +73,7 @@ fn specs(description: &str) -> Object {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateKey {
-    /// A new name.
+    /// A new name. It takes the permission `CreateKey` as well.
     #[serde(default)]
     pub name: Option<Name>,
     /// Replaces all labels.
@@ -231,6 +231,7 @@ pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse,
     let key = request.name("key")?;
     let named = UpdateNamed {
         key: key.as_str(),
+        new_name: body.name.as_ref().map(Name::as_str),
         allows_export: body.allow_export == Some(true),
     };
     let authorized = request.admit::<op::UpdateKey>(named).await?;

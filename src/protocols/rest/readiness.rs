@@ -11,6 +11,7 @@ use super::state::ServiceState;
 use super::types::{DurationText, Timestamp};
 use crate::audit::{Health, KillFileStanding};
 use crate::broker::{Broker, Code, UnstoredCounts};
+use crate::telemetry::circuits::Circuits;
 use crate::telemetry::jobs::JobState;
 use crate::telemetry::logins::LoginCounts;
 
@@ -39,8 +40,8 @@ pub struct ComponentStatus {
     /// `process-crash` (the setting `audit.durability`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<&'static str>,
-    /// Only of `audit_log`: how long the disk takes records if the log goes on growing as in the last
-    /// minutes. Absent while it does not grow.
+    /// Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the
+    /// log goes on growing as in the last minutes. Absent while it does not grow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_lasts: Option<DurationText>,
 }
@@ -87,6 +88,16 @@ impl JobStatus {
     }
 }
 
+/// How much `/readyz` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// The state of each part. For a listener that tenants reach: what is summed over all tenants tells each of them
+    /// what the others do.
+    States,
+    /// Their numbers as well, and how long the disk lasts. For the operator's own listeners.
+    Sums,
+}
+
 /// A part that is not the audit log.
 const fn part(name: &'static str, ready: bool, state: String) -> ComponentStatus {
     ComponentStatus {
@@ -109,29 +120,53 @@ fn store_part(answers: bool, has_its_files: bool) -> ComponentStatus {
 }
 
 /// Whether revocations are durable. The gateway is not ready while one would end with it.
-fn revocations(unstored: UnstoredCounts) -> ComponentStatus {
+fn revocations(unstored: UnstoredCounts, detail: Detail) -> ComponentStatus {
     let UnstoredCounts { in_memory_only, elsewhere } = unstored;
-    let state = match (in_memory_only, elsewhere) {
-        (0, 0) => "ok".to_owned(),
-        (0, _) => format!("{elsewhere} in the audit log or the kill file, and not in the store yet"),
-        (_, _) => format!("{}: {in_memory_only} end with this process", Code::EffectiveInMemoryOnly.as_str()),
+    let in_memory = Code::EffectiveInMemoryOnly.as_str();
+    let state = match (in_memory_only, elsewhere, detail) {
+        (0, 0, _) => "ok".to_owned(),
+        (0, _, Detail::States) => "some are in the audit log or the kill file, and not in the store yet".to_owned(),
+        (0, _, Detail::Sums) => format!("{elsewhere} in the audit log or the kill file, and not in the store yet"),
+        (_, _, Detail::States) => format!("{in_memory}: some end with this process"),
+        (_, _, Detail::Sums) => format!("{in_memory}: {in_memory_only} end with this process"),
     };
     part("revocations", in_memory_only == 0, state)
 }
 
-/// How many logins fail, for the state of the providers; empty if none does.
-fn logins(broker: &Broker) -> String {
-    let counts = LoginCounts::of(&broker.directory().logins());
-    let shown = [
-        (LoginState::Refused, "with a refused login"),
-        (LoginState::Failing, "with a failing login"),
-        (LoginState::RenewalFailing, "whose login cannot be renewed"),
+/// The connections in memory by the state of their circuits.
+pub(super) fn circuits(broker: &Broker) -> Circuits {
+    let (in_use, open) = broker.directory().breakers();
+    Circuits {
+        in_use: in_use as u64,
+        open: open as u64,
+        open_for_keys: broker.directory().connections_with_open_keys() as u64,
+    }
+}
+
+/// How the connections to providers are. Always ready: an unavailable provider does not make the gateway unready,
+/// because other connections still work.
+fn providers(broker: &Broker, detail: Detail) -> ComponentStatus {
+    let circuits = circuits(broker);
+    let logins = LoginCounts::of(&broker.directory().logins());
+    let counts = [
+        (circuits.open, "with an open circuit"),
+        (circuits.open_for_keys, "with an open circuit of single keys"),
+        (logins.get(LoginState::Refused), "with a refused login"),
+        (logins.get(LoginState::Failing), "with a failing login"),
+        (logins.get(LoginState::RenewalFailing), "whose login cannot be renewed"),
     ];
-    let shown = shown.into_iter().map(|(state, text)| (counts.get(state), text));
-    shown
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, text)| format!(", {count} {text}"))
-        .collect()
+    let found = counts.into_iter().filter(|(count, _)| *count > 0);
+    let state = match detail {
+        Detail::States => match found.map(|(_, text)| text).collect::<Vec<_>>() {
+            texts if texts.is_empty() => "ok".to_owned(),
+            texts => format!("connections {}", texts.join(", ")),
+        },
+        Detail::Sums => std::iter::once(format!("{} connections in use", circuits.in_use))
+            .chain(found.map(|(count, text)| format!("{count} {text}")))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    part("providers", true, state)
 }
 
 /// What became of the kill file. The gateway is not ready while it cannot put one back that something else
@@ -147,40 +182,34 @@ fn kill_file(standing: KillFileStanding) -> ComponentStatus {
 }
 
 impl Readiness {
-    pub(super) async fn of(service: &ServiceState, broker: &Arc<Broker>) -> Self {
+    pub(super) async fn of(service: &ServiceState, broker: &Arc<Broker>, detail: Detail) -> Self {
         let draining = service.draining.load(Ordering::Acquire);
         let store = service.store.answers(broker).await;
         let log = broker.log().health();
-        let (connections, open) = broker.directory().breakers();
-        let bad_keys = broker.directory().connections_with_open_keys();
         let mut parts = vec![
             part("listener", !draining, if draining { "draining" } else { "accepting" }.to_owned()),
             store_part(store, broker.store_has_its_files()),
             ComponentStatus {
                 durability: Some(broker.log().durability().as_str()),
-                disk_lasts: broker.log().disk_lasts().map(DurationText),
+                disk_lasts: match detail {
+                    Detail::States => None,
+                    Detail::Sums => broker.log().disk_lasts().map(DurationText),
+                },
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
-            revocations(broker.unstored_revocations()),
+            revocations(broker.unstored_revocations(), detail),
             kill_file(broker.kill_file_standing()),
-            // An unavailable provider does not make the gateway unready: other connections still work.
-            part(
-                "providers",
-                true,
-                format!(
-                    "{connections} connections in use, {open} with an open circuit, {bad_keys} with an open circuit of single keys{}",
-                    logins(broker)
-                ),
-            ),
+            providers(broker, detail),
         ];
         let lacking = broker.degraded_connections();
         if lacking > 0 {
             // Ready: everybody else is served.
-            parts.push(part(
-                "declared_connections",
-                true,
-                format!("{lacking} lack a usable secret file, which the configuration names: the log has its path"),
-            ));
+            let some = match detail {
+                Detail::States => "some".to_owned(),
+                Detail::Sums => lacking.to_string(),
+            };
+            let state = format!("{some} lack a usable secret file, which the configuration names: the log has its path");
+            parts.push(part("declared_connections", true, state));
         }
         // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));

@@ -43,9 +43,13 @@ enum Target {
 }
 
 /// The API, with the service endpoints where they have no listener of their own. `/metrics` then
-/// requires a platform operator's credential.
+/// requires a platform operator's credential, and `/readyz` shows no sums.
 pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
     let service = with_service.then(pages_beside_the_api).into_iter().flatten();
+    let service = service.map(|(method, path, target)| match target {
+        Target::Service(page) => (method, path, Target::Service(page.for_tenants())),
+        target => (method, path, target),
+    });
     RestService::ready(exchange, RouteTable::new(endpoints().chain(service)), false)
 }
 

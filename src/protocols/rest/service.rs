@@ -11,7 +11,7 @@ use utoipa_swagger_ui::Config;
 
 use super::openapi::document;
 use super::protocol::Rest;
-use super::readiness::Readiness;
+use super::readiness::{Detail, Readiness, circuits};
 use super::route_table::Params;
 use crate::broker::{Code, Failure};
 use crate::listener::Body;
@@ -28,7 +28,7 @@ const INDEX: &str = "index.html";
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ServicePage {
     Health,
-    Readiness,
+    Readiness(Detail),
     Metrics,
     Document,
     Docs,
@@ -38,7 +38,7 @@ pub(super) enum ServicePage {
 impl ServicePage {
     pub(super) const ALL: [Self; 6] = [
         Self::Health,
-        Self::Readiness,
+        Self::Readiness(Detail::Sums),
         Self::Metrics,
         Self::Document,
         Self::Docs,
@@ -48,7 +48,7 @@ impl ServicePage {
     pub(super) const fn path(self) -> &'static str {
         match self {
             Self::Health => "/healthz",
-            Self::Readiness => "/readyz",
+            Self::Readiness(_) => "/readyz",
             Self::Metrics => "/metrics",
             Self::Document => "/openapi.json",
             Self::Docs => "/docs",
@@ -58,9 +58,17 @@ impl ServicePage {
 
     const fn kind(self) -> Public {
         match self {
-            Self::Health | Self::Readiness => Public::Probes,
+            Self::Health | Self::Readiness(_) => Public::Probes,
             Self::Metrics => Public::Metrics,
             Self::Document | Self::Docs | Self::DocsFile => Public::Documents,
+        }
+    }
+
+    /// The page as a listener has it that tenants reach.
+    pub(super) const fn for_tenants(self) -> Self {
+        match self {
+            Self::Readiness(_) => Self::Readiness(Detail::States),
+            Self::Health | Self::Metrics | Self::Document | Self::Docs | Self::DocsFile => self,
         }
     }
 
@@ -69,7 +77,7 @@ impl ServicePage {
         let answer = self.respond(exchange, params, uri).await;
         exchange.public(self.kind(), meta, answer, |answer| match self {
             // A probe's status says all.
-            Self::Health | Self::Readiness => answer.without_body(),
+            Self::Health | Self::Readiness(_) => answer.without_body(),
             Self::Metrics | Self::Document | Self::Docs | Self::DocsFile => {
                 let failure = Failure::new(Code::NotReady, "Too many answers of this kind have not been read yet.");
                 exchange.refuse(meta, failure)
@@ -81,8 +89,8 @@ impl ServicePage {
         let service = &exchange.protocol().service;
         let response = match self {
             Self::Health => alive(),
-            Self::Readiness => {
-                let readiness = Readiness::of(service, &exchange.app().broker).await;
+            Self::Readiness(detail) => {
+                let readiness = Readiness::of(service, &exchange.app().broker, detail).await;
                 let status = if readiness.ready {
                     StatusCode::OK
                 } else {
@@ -91,11 +99,11 @@ impl ServicePage {
                 json(status, &readiness)
             }
             Self::Metrics => match &service.metrics {
-                Some(rendered) => content(
-                    StatusCode::OK,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                    (rendered.render() + &logins::render(&exchange.app().broker.directory().logins())).into_bytes(),
-                ),
+                Some(rendered) => {
+                    let broker = &exchange.app().broker;
+                    let page = rendered.render() + &logins::render(&broker.directory().logins()) + &circuits(broker).render();
+                    content(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page.into_bytes())
+                }
                 None => json(
                     StatusCode::NOT_FOUND,
                     &serde_json::json!({"detail": "metrics are off in the configuration"}),

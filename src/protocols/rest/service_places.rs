@@ -36,7 +36,7 @@ impl ServicePlaces {
     pub(super) fn enter(&self, page: ServicePage, source: impl FnOnce() -> IpAddr) -> Option<ServicePlace<'_>> {
         let source = match page {
             ServicePage::Health => None,
-            ServicePage::Readiness | ServicePage::Metrics | ServicePage::Document | ServicePage::Docs | ServicePage::DocsFile => {
+            ServicePage::Readiness(_) | ServicePage::Metrics | ServicePage::Document | ServicePage::Docs | ServicePage::DocsFile => {
                 Some(Source::from(source()))
             }
         };
@@ -71,23 +71,24 @@ impl Drop for ServicePlace<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
+    use super::super::readiness::Detail;
     use super::*;
+
+    const READINESS: ServicePage = ServicePage::Readiness(Detail::States);
 
     #[test]
     fn one_source_leaves_places_to_the_others_and_health_needs_none() {
         let places = ServicePlaces::default();
         let from = |last: u8| move || IpAddr::from([192, 0, 2, last]);
-        let mut held: Vec<_> = (0..PER_SOURCE)
-            .map(|_| places.enter(ServicePage::Readiness, from(1)).unwrap())
-            .collect();
-        assert!(places.enter(ServicePage::Readiness, from(1)).is_none());
+        let mut held: Vec<_> = (0..PER_SOURCE).map(|_| places.enter(READINESS, from(1)).unwrap()).collect();
+        assert!(places.enter(READINESS, from(1)).is_none());
         assert!(places.enter(ServicePage::Health, from(1)).is_some());
         for source in 2..=8 {
             held.extend((0..PER_SOURCE).map(|_| places.enter(ServicePage::Metrics, from(source)).unwrap()));
         }
-        assert!(places.enter(ServicePage::Readiness, from(9)).is_none(), "the listener is full");
+        assert!(places.enter(READINESS, from(9)).is_none(), "the listener is full");
         held.pop();
-        assert!(places.enter(ServicePage::Readiness, from(9)).is_some());
+        assert!(places.enter(READINESS, from(9)).is_some());
         drop(held);
         assert_eq!(places.0.lock().in_all, 0);
     }

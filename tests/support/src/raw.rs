@@ -147,6 +147,14 @@ impl Http2 {
         response
     }
 
+    /// As [`Http2::whole`], with `if-match: *`.
+    pub async fn with_etag(&self, method: &Method, token: &str, path: &str, body: &Value) -> ResponseFuture {
+        let (response, mut sending) = self.open_with(method.clone(), token, path, Some("*")).await;
+        let bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        sending.send_data(bytes, true).expect("the body is sent");
+        response
+    }
+
     /// Sends the head of a request; `token` may be empty for none. The body is sent with the handle.
     pub async fn open(&self, method: Method, token: &str, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
         self.open_with(method, token, path, None).await

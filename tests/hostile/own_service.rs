@@ -1,0 +1,300 @@
+//! A tenant whose own key service never answers, or lies: each route by itself, with a connection and a key of its
+//! own, so that what one call meets is not the doing of another.
+
+use claviger_test_support::{Answer, Client, text_of};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::every_route::everything;
+use crate::routes::{Call, Names, calls};
+use crate::transit::{Mood, Transit};
+use crate::world::{HOSTILE, PEAK, World, key_service_on_loopback};
+
+const COUNT: usize = 18;
+/// The routes that have the gateway ask a key service, or that could.
+static ROUTES: [(Method, &str); COUNT] = [
+    (Method::POST, "/v1/keys/{key}/data-keys"),
+    (Method::POST, "/v1/keys/{key}/wrap"),
+    (Method::POST, "/v1/keys/{key}/unwrap"),
+    (Method::POST, "/v1/keys/{key}/rewrap"),
+    (Method::POST, "/v1/unwrap"),
+    (Method::POST, "/v1/batch/data-keys"),
+    (Method::POST, "/v1/batch/wrap"),
+    (Method::POST, "/v1/batch/unwrap"),
+    (Method::POST, "/v1/batch/rewrap"),
+    (Method::POST, "/v1/keys"),
+    (Method::POST, "/v1/keys/{key}/rotate"),
+    (Method::POST, "/v1/connections/{connection}/check"),
+    (Method::PATCH, "/v1/connections/{connection}"),
+    (Method::POST, "/v1/keys/{key}/disable"),
+    (Method::POST, "/v1/keys/{key}/enable"),
+    (Method::POST, "/v1/connections"),
+    (Method::POST, "/v1/connections/{connection}/sever"),
+    (Method::POST, "/v1/connections/{connection}/restore"),
+];
+/// The time that a caller gives a request that will never be answered.
+const GIVEN: &str = "8s";
+
+/// A call of one route on objects of its own.
+struct Case {
+    call: Call,
+    connection: String,
+    key: String,
+    /// The key's name at the key service.
+    provider_key: String,
+    /// What the wrapped data key in its body opens to.
+    plaintext: Value,
+}
+
+impl Case {
+    /// Its objects, on a connection with these settings; `patch` is the body of the connection's change.
+    async fn prepare(world: &World, number: usize, settings: &Value, patch: &Value) -> Self {
+        let (method, route) = &ROUTES[number];
+        let (connection, key, new) = (format!("own-{number}"), format!("key-{number}"), format!("new-{number}"));
+        let body = json!({"name": connection, "provider": "vault", "settings": settings});
+        world.evil.post("/v1/connections", &body).await.expect_status(201);
+        let body = json!({"name": key, "connection": connection});
+        let made = world.evil.post("/v1/keys", &body).await.expect_status(201);
+        let path = format!("/v1/keys/{key}/data-keys");
+        let data_key = world.evil.post(&path, &json!({})).await.expect_status(200);
+        let names = Names {
+            tenant: HOSTILE,
+            connection: &connection,
+            key: &key,
+            principal: "admin",
+            token: "0",
+            wrapped: &data_key["wrapped"],
+            new: &new,
+        };
+        let mut call = calls(&names)
+            .into_iter()
+            .find(|call| call.method == *method && call.route == *route)
+            .unwrap();
+        match (method, *route) {
+            (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => call.body = json!({"at_provider": true}),
+            (&Method::PATCH, "/v1/connections/{connection}") => call.body = patch.clone(),
+            _ => {}
+        }
+        let provider_key = made["provider_key"].as_str().unwrap();
+        Self {
+            call,
+            connection,
+            key,
+            provider_key: provider_key.rsplit('/').next().unwrap().to_owned(),
+            plaintext: data_key["plaintext"].clone(),
+        }
+    }
+
+    /// Whether its route never asks a key service, however the request is.
+    fn asks_nobody(&self) -> bool {
+        let paths = [
+            "/v1/connections",
+            "/v1/connections/{connection}/sever",
+            "/v1/connections/{connection}/restore",
+        ];
+        self.call.method == Method::POST && paths.contains(&self.call.route)
+    }
+
+    /// Its answer in short: the status, and the code of a problem, also of a batch's item or of a check.
+    fn told(&self, answer: &Answer) -> (u16, String) {
+        let body = &answer.body;
+        let codes = [
+            &body["code"],
+            &body["items"][0]["error"]["code"],
+            &body["problem"]["code"],
+            &body["at_provider"]["result"],
+        ];
+        let code = codes.into_iter().find_map(Value::as_str);
+        (answer.status, code.unwrap_or_default().to_owned())
+    }
+
+    /// Stops the test if an answer has other plaintext than what was wrapped.
+    fn shows_no_other_plaintext(&self, answer: &Answer) {
+        if !self.call.route.ends_with("unwrap") {
+            return;
+        }
+        for shown in [&answer.body["plaintext"], &answer.body["items"][0]["plaintext"]] {
+            assert!(shown.is_null() || *shown == self.plaintext, "{}: {}", self.call.name(), answer.text);
+        }
+    }
+}
+
+/// The hostile tenant's own credential; where the key service never answers, with little time for each request.
+async fn attacker(world: &World, mood: Mood) -> Client {
+    let issued = world.evil_token("attacker", &everything(), None).await;
+    let client = world.evil.with_token(text_of(&issued));
+    match mood {
+        Mood::Hangs | Mood::Drips => client.with_header("claviger-timeout", GIVEN),
+        Mood::Works | Mood::OtherBytes | Mood::OtherVersions | Mood::Huge => client,
+    }
+}
+
+/// What each route is answered while its key service behaves so, in the order of [`ROUTES`].
+async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
+    let world = World::tuned(&key_service_on_loopback()).await;
+    let transit = Transit::start().await;
+    let patch = json!({"settings": {"address": transit.other_url()}, "secrets": {"token": "hvs.of-the-tenant"}});
+    let mut cases = Vec::new();
+    for number in 0..COUNT {
+        cases.push(Case::prepare(&world, number, &transit.settings(), &patch).await);
+    }
+    let attacker = attacker(&world, mood).await;
+    let honest = world.honest().await;
+    transit.forget();
+    transit.is(mood);
+    let answers = join_all(cases.iter().map(|case| case.call.send(&attacker))).await;
+    let asked = transit.asked();
+    let known: Vec<&String> = cases.iter().map(|case| &case.provider_key).collect();
+    let mut told = Vec::new();
+    for (case, answer) in cases.iter().zip(&answers) {
+        let (name, at_service) = (case.call.name(), asked.contains(&case.provider_key));
+        match (&case.call.method, case.call.route) {
+            // A Vault's keys are not enabled or disabled there.
+            (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => assert!(!at_service, "{name}"),
+            (&Method::POST, "/v1/keys") => {
+                // A check asks for a key of this name, which there is not.
+                let made = |name: &&String| !known.contains(name) && !name.ends_with(&"0".repeat(32));
+                assert!(asked.iter().any(|name| made(&name)), "{asked:?}");
+            }
+            _ => assert_eq!(at_service, !case.asks_nobody(), "{name}: {}", answer.text),
+        }
+        assert!(answer.status != 500, "{name}: {}", answer.text);
+        case.shows_no_other_plaintext(answer);
+        told.push(case.told(answer));
+    }
+    // Each connection is severed at once, whatever its service does.
+    for case in &cases {
+        let path = format!("/v1/connections/{}/sever", case.connection);
+        world.evil.post_empty(&path).await.expect_status(200);
+    }
+    honest.end().await;
+    world.holds(PEAK);
+    cases.into_iter().zip(told).collect()
+}
+
+/// Whether a route may be answered so while its key service is in this mood: a status, and the code of a problem, of a
+/// batch's item, of a check or of the part at the provider.
+fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
+    let route = case.call.route;
+    // Of a batch, the item is refused.
+    let refused = |as_one: u16| status == if route.starts_with("/v1/batch/") { 200 } else { as_one };
+    match (&case.call.method, route) {
+        // A Vault's keys are not enabled or disabled there.
+        (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => return (status, code) == (200, "unsupported"),
+        // A report, which says what it met.
+        (&Method::POST, "/v1/connections/{connection}/check") => return status == 200,
+        _ if case.asks_nobody() => return matches!((status, code), (200 | 201, "")),
+        _ => {}
+    }
+    let changes_network = case.call.method == Method::PATCH;
+    let opens = route.ends_with("unwrap") || route.ends_with("rewrap");
+    match mood {
+        Mood::Works => matches!((status, code), (200 | 201, "")),
+        Mood::Hangs | Mood::Drips => code == "deadline_exceeded" && refused(504),
+        Mood::OtherBytes | Mood::Huge if changes_network => (status, code) == (400, "connection_refused_at_check"),
+        Mood::OtherBytes if opens => code == "ciphertext_rejected" && refused(422),
+        // Nobody can see that it was not what should be wrapped until it is opened, and then it is refused.
+        Mood::OtherBytes => matches!((status, code), (200 | 201, "")),
+        // It opens what it wrapped. Whether a version that it names is taken depends on what it says next.
+        Mood::OtherVersions => matches!((status, code), (200..=202, "")) || code == "provider_protocol" && refused(502),
+        Mood::Huge => code == "provider_protocol" && refused(502),
+    }
+}
+
+async fn every_route_fits(mood: Mood) {
+    let told = with_a_service_that(mood).await;
+    let told = told.iter().filter(|(case, (status, code))| !fits(mood, case, *status, code));
+    let wrong: Vec<_> = told.map(|(case, told)| (case.call.name(), told)).collect();
+    assert!(wrong.is_empty(), "{mood:?}: {wrong:#?}");
+}
+
+/// The calls of these tests are good ones.
+#[tokio::test]
+async fn a_key_service_that_works_lets_every_route_succeed() {
+    every_route_fits(Mood::Works).await;
+}
+
+#[tokio::test]
+async fn each_route_ends_by_itself_while_its_key_service_hangs() {
+    every_route_fits(Mood::Hangs).await;
+}
+
+#[tokio::test]
+async fn a_key_service_that_sends_other_bytes_opens_nothing() {
+    every_route_fits(Mood::OtherBytes).await;
+}
+
+#[tokio::test]
+async fn a_key_service_that_names_other_versions_misleads_no_route() {
+    every_route_fits(Mood::OtherVersions).await;
+}
+
+#[tokio::test]
+async fn a_key_service_with_huge_answers_takes_no_memory() {
+    every_route_fits(Mood::Huge).await;
+}
+
+#[tokio::test]
+async fn a_key_service_that_drips_holds_up_its_own_caller_alone() {
+    every_route_fits(Mood::Drips).await;
+}
+
+/// As above with a service whose keys are enabled and disabled there, and each route with a service of its own.
+#[cfg(feature = "testkit")]
+#[tokio::test]
+async fn each_route_asks_its_own_service_that_never_answers_and_ends() {
+    use crate::key_service::KeyService;
+    use crate::world::PATIENCE;
+
+    let (world, control) = World::with_fake().await;
+    let server = |number: usize| format!("hung-{number}");
+    let mut cases = Vec::new();
+    for number in 0..COUNT {
+        let settings = json!({"server": server(number), "shared": false});
+        cases.push(Case::prepare(&world, number, &settings, &json!({"labels": {"seen": "yes"}})).await);
+    }
+    let attacker = attacker(&world, Mood::Hangs).await;
+    let honest = world.honest().await;
+    for number in 0..COUNT {
+        let mut service = KeyService::named(control, &server(number)).await;
+        service.hang().await;
+        service.forget().await;
+    }
+    let answering = join_all(cases.iter().map(|case| case.call.send(&attacker)));
+    let watching = async {
+        for (number, case) in cases.iter().enumerate() {
+            // The change of network settings is tried with a Vault, above.
+            if case.asks_nobody() || case.call.method == Method::PATCH {
+                continue;
+            }
+            let asked = async {
+                while KeyService::named(control, &server(number)).await.calls().await == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            let asked = tokio::time::timeout(PATIENCE, asked).await;
+            assert!(asked.is_ok(), "{} asks its service", case.call.name());
+        }
+    };
+    let (answers, ()) = tokio::join!(answering, watching);
+    for (case, answer) in cases.iter().zip(&answers) {
+        let (status, code) = case.told(answer);
+        let name = case.call.name();
+        match (&case.call.method, case.call.route) {
+            (&Method::POST, "/v1/keys/{key}/disable") => {
+                assert_eq!((status, code.as_str()), (200, "pending"), "{name}");
+                let key = world.evil.get(&format!("/v1/keys/{}", case.key)).await.expect_status(200);
+                assert_eq!(key["state"], "disabled", "it is disabled here");
+            }
+            (_, route) if route.starts_with("/v1/batch/") => assert_eq!((status, code.as_str()), (200, "deadline_exceeded"), "{name}"),
+            (&Method::POST, "/v1/connections/{connection}/check") => assert_eq!(status, 200, "{name}: {}", answer.text),
+            (&Method::PATCH, _) => assert_eq!(status, 200, "{name}"),
+            _ if case.asks_nobody() => assert!(matches!(status, 200 | 201), "{name}: {}", answer.text),
+            _ => assert_eq!((status, code.as_str()), (504, "deadline_exceeded"), "{name}"),
+        }
+        let path = format!("/v1/connections/{}/sever", case.connection);
+        world.evil.post_empty(&path).await.expect_status(200);
+    }
+    honest.end().await;
+}
