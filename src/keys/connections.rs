@@ -139,9 +139,9 @@ impl Factories {
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
-        let login = LoginReport::new(connection.tenant, connection.id, connection.provider);
         // A connection that is no longer declared has the secrets that it is given.
         let declared = connection.managed_by.as_ref();
+        let login = LoginReport::new(connection.tenant, connection.id, connection.provider).declared(declared.is_some());
         let files = declared.and_then(|_| self.files.lock().get(&connection.id).cloned());
         let parts = ConnectionParts {
             tenant: connection.tenant,
