@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use metrics::{counter, describe_counter};
 use parking_lot::Mutex;
 
-use crate::{ConnectionId, Error, ErrorKind, ProviderKind, TenantId};
+use crate::{ConnectionId, Error, ErrorKind, ProviderKind, TenantId, UpstreamMessage};
 
 const LOGINS: &str = "claviger_provider_logins_total";
 
 /// What to do about a given credential that the provider does not accept.
 const REJECTED: &str = "The provider does not accept the connection's token or access key: it is wrong, has expired or was revoked. Give \
-                        the connection another one (PATCH of the connection's `secrets`, or its file).";
+                        the connection another one (`claviger connections update --secrets`, or its file).";
 
 /// Describes the metric of logins to the installed recorder. Called once at start.
 pub(crate) fn describe() {
@@ -75,6 +75,8 @@ pub struct LoginFailure {
     pub upstream_code: Option<String>,
     /// What to do about it.
     pub advice: Option<&'static str>,
+    /// What is wrong on the gateway's own machine, such as a file that cannot be read: for its operator alone.
+    pub cause: Option<String>,
     /// When this failure began.
     pub since: SystemTime,
     /// When it is tried again at the earliest, where that is known.
@@ -255,6 +257,7 @@ impl LoginReport {
             kind: error.kind,
             upstream_code: error.upstream_code.clone(),
             advice: error.advice,
+            cause: local_cause(error),
             since: before.map_or(now, |before| before.since),
             next_attempt: pause.map(|pause| now + pause),
             refused,
@@ -282,6 +285,12 @@ impl LoginReport {
     fn count(&self, outcome: &'static str) {
         counter!(LOGINS, "provider" => self.provider.as_str(), "outcome" => outcome).increment(1);
     }
+}
+
+/// The cause of an error that no response has: such an error is of the gateway's machine.
+fn local_cause(error: &Error) -> Option<String> {
+    let cause = error.source.as_deref()?.downcast_ref::<UpstreamMessage>()?;
+    Some(cause.to_string()).filter(|_| error.kind == ErrorKind::Misconfigured && error.message.is_none())
 }
 
 #[cfg(test)]
@@ -322,6 +331,20 @@ mod tests {
         assert_eq!(report.status().unwrap().failure.unwrap().since, failure.since, "the same failure");
         report.succeeded(None);
         assert_eq!((state(&report), report.status().unwrap().failure), (LoginState::Ok, None));
+    }
+
+    #[test]
+    fn a_given_credential_is_neither_ok_nor_refused_before_it_is_tried() {
+        let report = report();
+        report.given(None);
+        assert_eq!(state(&report), LoginState::NotTried);
+        report.rejected();
+        let failure = report.status().unwrap().failure.unwrap();
+        assert_eq!((state(&report), failure.advice.is_some()), (LoginState::Refused, true));
+        report.accepted(None);
+        assert_eq!((state(&report), report.status().unwrap().failure), (LoginState::Ok, None));
+        report.given(None);
+        assert_eq!(state(&report), LoginState::NotTried, "another one");
     }
 
     #[test]

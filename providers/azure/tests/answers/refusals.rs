@@ -26,6 +26,10 @@ async fn throttling_tells_how_long_to_wait() {
             Retry::After(Duration::from_millis(250)),
         ),
         (response(429, &[("retry-after", "soon")], "slow down"), Retry::Backoff),
+        (
+            response(429, &[("retry-after", "Fri, 01 Jan 2100 00:00:00 GMT")], "slow down"),
+            Retry::After(Duration::from_secs(60)),
+        ),
     ] {
         fault(&bench, "wrapkey", act);
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
