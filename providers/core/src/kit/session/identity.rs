@@ -250,7 +250,6 @@ impl<R: Refusal> Membership<R> {
     /// [`CallError::NoSource`] if a tenant's own connection could lock an identity of the operator's.
     pub async fn login<T>(&self, secrets: &Secrets, login: impl Future<Output = Result<T, CallError<R>>>) -> Result<T, CallError<R>> {
         let mark = self.identity.mark(secrets);
-        let is_trial = self.trial.swap(false, Ordering::Relaxed);
         let turns = if self.identity.is_accepted(mark) { 1 } else { TURNS };
         // It is never closed, so there always is a turn.
         let mut turn = self.identity.turns.acquire_many(turns).await.ok();
@@ -265,6 +264,7 @@ impl<R: Refusal> Membership<R> {
             None => self.lockout,
         };
         if let Some(refused) = self.identity.refusal(mark) {
+            let is_trial = self.trial.swap(false, Ordering::Relaxed);
             let may_try = lockout.is_none_or(|lockout| refused.times < lockout.refusals);
             if !(is_trial && may_try) {
                 let error = refused.error.clone().repeated();
@@ -311,9 +311,9 @@ impl<R: Refusal> Membership<R> {
         Ok(Foreign { operators, is_used: false })
     }
 
-    /// The next login also tries a secret that was refused, if that locks nothing.
-    pub(super) fn try_once(&self) {
-        self.trial.store(true, Ordering::Relaxed);
+    /// Whether the next login also tries a secret that was refused, if that locks nothing.
+    pub(super) fn set_trial(&self, trial: bool) {
+        self.trial.store(trial, Ordering::Relaxed);
     }
 
     /// The pause after the refusal that the connection got last, as it is shared.

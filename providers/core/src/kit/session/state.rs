@@ -248,9 +248,6 @@ impl<S: CredentialSource> Inner<S> {
 
     /// Begins to fetch a credential, in a task of its own. With `tries`, also where a refusal is remembered.
     fn begin(self: &Arc<Self>, state: &mut State<S>, why: Why<S>, tries: bool) -> Attempt<S> {
-        if let Some(membership) = self.source.membership().filter(|_| tries) {
-            membership.try_once();
-        }
         let (tell, told) = watch::channel(None);
         let attempt = Attempt {
             renewal: matches!(why, Why::Due(_)),
@@ -264,7 +261,7 @@ impl<S: CredentialSource> Inner<S> {
         let under_way = UnderWay(Arc::clone(self));
         tokio::spawn(async move {
             let inner = &under_way.0;
-            let outcome = match inner.switch.pass(inner.fetch(&why)).await {
+            let outcome = match inner.switch.pass(inner.fetch(&why, tries)).await {
                 Ok(outcome) => outcome,
                 Err(severed) => Err(severed.into()),
             };
@@ -275,7 +272,7 @@ impl<S: CredentialSource> Inner<S> {
         attempt
     }
 
-    async fn fetch(self: &Arc<Self>, why: &Why<S>) -> Outcome<S> {
+    async fn fetch(self: &Arc<Self>, why: &Why<S>, tries: bool) -> Outcome<S> {
         let previous = match why {
             Why::Anew => None,
             Why::Due(due) => Some(&**due),
@@ -293,6 +290,9 @@ impl<S: CredentialSource> Inner<S> {
         };
         // Before the files are read, so that no change is missed.
         let stamp = Stamp::of(&self.files).await;
+        if let Some(membership) = self.source.membership() {
+            membership.set_trial(tries);
+        }
         match attempts(|| self.source.fetch(previous)).await {
             Ok(fetched) => Ok(Some(self.succeeded(fetched, stamp))),
             Err(error) => {

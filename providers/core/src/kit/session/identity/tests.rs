@@ -120,7 +120,7 @@ async fn one_refused_login_is_that_of_all_connections() {
     }
     // Once one of them is accepted, all are.
     *service.right.lock() = "wrong".to_owned();
-    members[7].try_once();
+    members[7].set_trial(true);
     service.login(&members[7], "wrong").await.unwrap();
     assert!(members.iter().enumerate().all(|(at, member)| member.is_over() == (at != 7)));
     assert!(all(&service, &members, "wrong").await.iter().all(|accepted| *accepted));
@@ -147,7 +147,7 @@ async fn checks_and_pauses_never_lock_an_identity() {
     for second in 0..15 * 60 {
         let member = &members[second % members.len()];
         if second % 2 == 0 {
-            member.try_once();
+            member.set_trial(true);
         }
         let before = service.refused();
         service.login(member, "wrong").await.unwrap_err();
@@ -172,7 +172,7 @@ async fn a_tenant_cannot_lock_an_identity_that_the_operator_declares() {
         .collect();
     let mut kinds = Vec::new();
     for (at, member) in own.iter().cycle().take(40).enumerate() {
-        member.try_once();
+        member.set_trial(true);
         kinds.push(service.login(member, &format!("wrong-{at}")).await.unwrap_err().kind());
     }
     assert_eq!(service.refused(), 1);
