@@ -421,7 +421,8 @@ mod tests {
         };
         let start = tokio::time::Instant::now();
         Calls::default().make(&cx, long).await.unwrap_err();
-        assert_eq!(start.elapsed(), Duration::from_millis(4500), "the report must still be sent");
+        let took = start.elapsed().as_millis();
+        assert!((4498..=4502).contains(&took), "{took} ms: the report must still be sent");
     }
 
     #[test]

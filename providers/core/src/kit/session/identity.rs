@@ -172,7 +172,7 @@ impl<R: Refusal> Identity<R> {
         let now = Instant::now();
         let known = self.known.lock();
         let refused = known.refused.iter().find(|refused| refused.mark == mark && refused.until > now);
-        refused.map(Arc::clone)
+        refused.cloned()
     }
 
     fn accept(&self, mark: u64) {

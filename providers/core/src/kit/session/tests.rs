@@ -268,13 +268,13 @@ async fn a_login_without_a_response_is_made_anew() {
         bench.source().answers(FakeResponse::Token);
     };
     let (number, ()) = tokio::join!(bench.number(), mended);
-    assert_eq!((number.unwrap(), begin.elapsed()), (2, Duration::from_secs(3)));
+    assert_eq!((number.unwrap(), begin.elapsed().as_secs()), (2, 3));
 
     let bench = Bench::new();
     bench.source().answers(FakeResponse::Hang);
     let begin = Instant::now();
     assert_eq!(bench.kind().await, ErrorKind::UpstreamTimeout);
-    assert_eq!((bench.source().logins(), begin.elapsed()), (3, Duration::from_secs(16)));
+    assert_eq!((bench.source().logins(), begin.elapsed().as_secs()), (3, 16));
 }
 
 #[tokio::test(start_paused = true)]
