@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_guarded::{Arena, ArenaConfig, Hardening};
 use claviger_provider::SealedStore;

@@ -30,9 +30,9 @@ use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::settings::Secrets;
 use crate::login_report::LoginReport;
 
-/// How many logins run at once with a secret that was accepted before. If it is refused by now, as many are refused
-/// at once, so it is few.
-const TURNS: u32 = 2;
+/// How many logins run at once. If a secret that was accepted before is refused by now, as many are refused at once, so
+/// it is few.
+const TURNS: usize = 2;
 /// The most refused secrets of an identity that are remembered. One more replaces the oldest.
 const MAX_REFUSED: usize = 16;
 /// The most accepted secrets of an identity that are remembered.
@@ -73,8 +73,10 @@ struct Name {
 }
 
 struct Identity<R> {
-    /// A login with an accepted secret takes one, any other takes all.
+    /// Each login takes one.
     turns: Semaphore,
+    /// Taken by a login with a secret that was not accepted yet.
+    unproven: tokio::sync::Mutex<()>,
     hasher: RandomState,
     known: Mutex<Known<R>>,
 }
@@ -100,7 +102,8 @@ struct RefusedSecret<R> {
 impl<R> Default for Identity<R> {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(TURNS as usize),
+            turns: Semaphore::new(TURNS),
+            unproven: tokio::sync::Mutex::default(),
             hasher: RandomState::new(),
             known: Mutex::new(Known {
                 accepted: Vec::new(),
@@ -250,13 +253,13 @@ impl<R: Refusal> Membership<R> {
     /// [`CallError::NoSource`] if a tenant's own connection could lock an identity of the operator's.
     pub async fn login<T>(&self, secrets: &Secrets, login: impl Future<Output = Result<T, CallError<R>>>) -> Result<T, CallError<R>> {
         let mark = self.identity.mark(secrets);
-        let turns = if self.identity.is_accepted(mark) { 1 } else { TURNS };
+        let alone = match self.identity.is_accepted(mark) {
+            true => None,
+            // It may be accepted while this one waits.
+            false => Some(self.identity.unproven.lock().await).filter(|_| !self.identity.is_accepted(mark)),
+        };
         // It is never closed, so there always is a turn.
-        let mut turn = self.identity.turns.acquire_many(turns).await.ok();
-        if turns > 1 && self.identity.is_accepted(mark) {
-            // It was accepted while this one waited.
-            drop(turn.as_mut().and_then(|turn| turn.split(TURNS as usize - 1)));
-        }
+        let turn = self.identity.turns.acquire().await.ok();
         let foreign = self.lockout.filter(|_| !self.identity.is_accepted(mark));
         let foreign = foreign.and_then(|lockout| Some((lockout, self.identities.operators(&self.name)?)));
         let lockout = match &foreign {
@@ -291,7 +294,7 @@ impl<R: Refusal> Membership<R> {
         };
         *self.last.lock() = refused;
         // The next one must find what became of this one.
-        drop(turn);
+        drop((turn, alone));
         result
     }
 
