@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use claviger_provider::kit::probe;
 use claviger_provider::{Error, ErrorKind, Finding, LoginState, LoginStatus, Probe, RightReport};
 
+use super::connection_problems::FILE_ADVICE;
 use super::{Code, Failure};
 
 /// The result of a check.
@@ -66,11 +67,13 @@ impl CheckReport {
         }
     }
 
-    /// Adds a secret file that cannot be used, while the connection works with what was read before. `file` names it.
-    pub(super) fn note_files(&mut self, problem: Option<&Failure>, file: Option<String>) {
-        if let Some(problem) = problem.filter(|_| self.problem.is_none()) {
-            let how = file.unwrap_or_else(|| problem.detail.to_string());
-            self.fail("secret_file", how, problem.advice);
+    /// Adds a secret file that cannot be read or used, for this reason, while the connection works with what was read
+    /// before.
+    pub(super) fn note_files(&mut self, why: Option<String>, reads_causes: bool) {
+        if let Some(why) = why.filter(|_| self.problem.is_none()) {
+            let hidden = || "a file that the operator's configuration names cannot be read or used".to_owned();
+            let how = Some(why).filter(|_| reads_causes).unwrap_or_else(hidden);
+            self.fail("secret_file", how, Some(FILE_ADVICE));
         }
     }
 

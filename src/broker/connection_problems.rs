@@ -6,7 +6,8 @@ use super::declaration::{DeclaredConnection, MissingSecret};
 use super::{Broker, Code, Failure};
 use crate::store::model::Connection;
 
-const ADVICE: &str =
+/// What to do about a secret file.
+pub(super) const FILE_ADVICE: &str =
     "Ask the operator to provide or correct the file, which the gateway's log names. The gateway reads it every 5 seconds.";
 
 impl Broker {
@@ -60,7 +61,7 @@ impl Broker {
         if self.degraded.why(connection.tenant, &connection.name).is_some() {
             let detail = "A secret file of the connection, which the operator's configuration names, cannot be read or used. The connection \
                           works with the secrets that the gateway read before.";
-            return Some(Failure::new(Code::ConnectionMisconfigured, detail).advice(ADVICE));
+            return Some(Failure::new(Code::ConnectionMisconfigured, detail).advice(FILE_ADVICE));
         }
         self.directory.unusable(connection.id).as_ref().map(Failure::from)
     }
@@ -83,6 +84,6 @@ impl Broker {
                 false => format!("{detail}."),
             },
         );
-        Some(failure.advice(ADVICE))
+        Some(failure.advice(FILE_ADVICE))
     }
 }

@@ -43,7 +43,7 @@ async fn throttling_tells_how_long_to_wait() {
         "{error}"
     );
     // One attempt per call: the pipeline retries.
-    assert_eq!(requests(&bench, "POST", "wrapkey"), 6);
+    assert_eq!(requests(&bench, "POST", "wrapkey"), 7);
 }
 
 #[tokio::test]

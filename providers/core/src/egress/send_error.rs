@@ -133,7 +133,7 @@ impl SendError {
         let error = Error::new(self.kind(), operation);
         let error = match &self {
             Self::Refused(_) => error.advice(
-                "The connection's host has an address in a network that this gateway may not reach; the operator allows it with egress.allow.",
+                "The connection's host has an address in a network that this gateway may not reach; the operator allows it in [egress].",
             ),
             Self::Untrusted(why) => error.advice(why.advice()),
             Self::ClientCertificateRejected => error.advice(
