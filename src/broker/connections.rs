@@ -326,10 +326,10 @@ impl Broker {
             Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
             Err(error) => CheckReport::unusable(&probe::shown(&checking, error)),
         };
-        report.note_files(
-            self.problem_of(&before).as_ref(),
-            self.unusable_secret_file(&before).filter(|_| is_operator),
-        );
+        if before.managed_by.is_some() {
+            let read = Box::pin(self.directory().factories().unusable_files(connection.id()));
+            report.note_files(self.unusable_secret_file(&before).or(read.await), is_operator);
+        }
         report.note_login(pipeline.login(), is_operator);
         if report.problem.is_none() {
             self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;

@@ -215,9 +215,9 @@ async fn a_check_names_a_lost_secret_file_to_the_operator() {
         let report = checked(client, CONNECTION).await;
         assert_eq!(report["reachable"], true, "{report}");
         let rights = report["rights"].as_array().unwrap();
-        let renewal = rights.iter().find(|right| right["operation"] == "renew_login");
-        let renewal = renewal.unwrap_or_else(|| panic!("no word of the login in {report}"));
-        assert_eq!(renewal["finding"], "failed");
+        let lost = rights.iter().find(|right| right["operation"] == "secret_file");
+        let lost = lost.unwrap_or_else(|| panic!("no word of the file in {report}"));
+        assert_eq!(lost["finding"], "failed");
         assert_eq!(report.to_string().contains(&file), named, "{report}");
     }
     // Without a credential, too.
