@@ -1,7 +1,5 @@
 //! Callers that wait for less time than the provider takes: what becomes of them is not the provider's failure.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_test_support::proxy::{Act, Fault, FaultProxy, Which};
@@ -63,25 +61,18 @@ async fn they_keep_no_circuit_open() {
     assert!(metrics.contains("claviger_provider_breaker_transitions_total{"), "{metrics}");
     proxy.set([encrypt(Act::Delay(Duration::from_millis(300)))]);
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let (hasty, stop) = (hasty.clone(), Arc::clone(&stop));
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    assert_ne!(data_key(&hasty).await, 200);
-                }
-            })
-        })
-        .collect();
-    // The circuit is open for 5 s.
+    // Open for 5 s; then one of them is the trial.
     let end = Instant::now() + Duration::from_secs(15);
-    while data_key(&world.client).await != 200 {
-        assert!(Instant::now() < end, "no call got through");
+    while data_key(&hasty).await != 504 {
+        assert!(Instant::now() < end, "no call was tried");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        caller.await.unwrap();
+    proxy.forget_calls();
+    let trial = tokio::spawn(async move { data_key(&hasty).await });
+    while proxy.count_named("encrypt") == 0 {
+        assert!(Instant::now() < end, "no call was tried");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(data_key(&world.client).await, 200, "beside the trial of a caller with less time");
+    assert_eq!(trial.await.unwrap(), 504);
 }

@@ -1,16 +1,10 @@
 //! Where credentials come from.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::identity::Membership;
 use super::lifetime::Lifetime;
 use crate::kit::call_error::{CallError, Refusal};
-
-/// The first pause after a refused login. It doubles with each further one.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
-/// The longest pause after a refused login.
-const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a refusal says about a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,10 +62,4 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn is_kept(&self, _credential: &Self::Credential) -> bool {
         false
     }
-}
-
-/// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1: 15, 30, then 60 seconds.
-pub(super) fn refusal_pause(refusals: u32) -> Duration {
-    let doubled = REFUSAL_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(8));
-    doubled.min(LONGEST_REFUSAL_PAUSE)
 }

@@ -24,11 +24,15 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::credential_source::refusal_pause;
 use crate::ids::TenantId;
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::settings::Secrets;
 use crate::login_report::LoginReport;
+
+/// The first pause after a refused login. It doubles with each further one.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause after a refused login.
+const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// How many logins run at once. If a secret that was accepted before is refused by now, as many are refused at once, so
 /// it is few.
@@ -330,4 +334,10 @@ impl<R: Refusal> Membership<R> {
         let last = self.last.lock();
         last.as_ref().is_some_and(|last| last.is_over.load(Ordering::Relaxed))
     }
+}
+
+/// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1: 15, 30, then 60 seconds.
+pub(super) fn refusal_pause(refusals: u32) -> Duration {
+    let doubled = REFUSAL_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(8));
+    doubled.min(LONGEST_REFUSAL_PAUSE)
 }

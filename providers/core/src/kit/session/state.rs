@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::credential_source::{CredentialSource, Standing, refusal_pause};
-use super::identity::Membership;
+use super::credential_source::{CredentialSource, Standing};
+use super::identity::{Membership, refusal_pause};
 use super::lifetime::Lifetime;
 use crate::ErrorKind;
 use crate::jitter::jitter;
