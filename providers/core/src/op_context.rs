@@ -110,10 +110,10 @@ impl OpContext {
         tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
     }
 
-    /// Runs a call for at most `limit`, and at most until `rest` before the deadline; `None` if that was too short. The
-    /// time for which the call waits for the connection's login does not count for `limit`: a login is shared, and may
-    /// take longer than one call.
-    pub async fn within<F: Future>(&self, limit: Duration, rest: Duration, call: F) -> Option<F::Output> {
+    /// Runs a call for at most `limit`, and at most until `rest` before the deadline; `None` if that was too short. Of the
+    /// time for which the call waits for the connection's login, `logins` does not count for `limit`: a login is shared,
+    /// and may take longer than one call.
+    pub async fn within<F: Future>(&self, limit: Duration, logins: Duration, rest: Duration, call: F) -> Option<F::Output> {
         let (begin, waited_before) = (tokio::time::Instant::now(), self.login.so_far());
         let mut call = pin!(call);
         let mut pause = limit;
@@ -123,9 +123,9 @@ impl OpContext {
             }
             let remaining = self.remaining().saturating_sub(rest);
             let waited = self.login.so_far() - waited_before;
-            let left = (limit + waited).saturating_sub(begin.elapsed()).min(remaining);
+            let left = (limit + waited.min(logins)).saturating_sub(begin.elapsed()).min(remaining);
             // While it waits, nothing is left, and more may be after a moment.
-            pause = match self.login.is_under_way() {
+            pause = match self.login.is_under_way() && waited < logins {
                 true => left.max(LOOK.min(remaining)),
                 false => left,
             };

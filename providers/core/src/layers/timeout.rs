@@ -51,7 +51,9 @@ impl Call for AttemptTimeout {
             return Err(timeout());
         }
         let call = self.inner.call(cx, op);
-        cx.within(limit, Duration::ZERO, call).await.unwrap_or_else(|| Err(timeout()))
+        cx.within(limit, Duration::MAX, Duration::ZERO, call)
+            .await
+            .unwrap_or_else(|| Err(timeout()))
     }
 }
 
