@@ -51,7 +51,8 @@ impl Calls {
     pub async fn make<T>(&self, cx: &OpContext, call: impl Future<Output = Result<T, Error>>) -> Result<T, Arc<Error>> {
         let limit = PATIENCE.min(cx.remaining().saturating_sub(REST));
         // Boxed: a check makes many calls at once, whose futures would all be parts of its own.
-        let result = cx.within(limit, LOGINS, REST, Box::pin(call)).await;
+        let logins = LOGINS.saturating_sub(cx.login().so_far());
+        let result = cx.within(limit, logins, REST, Box::pin(call)).await;
         let result = result.unwrap_or_else(|| Err(Error::new(ErrorKind::UpstreamTimeout, "a call of the check").retry(Retry::Backoff)));
         let result = result.map_err(|error| Arc::new(shown(cx, error)));
         let mut seen = self.0.lock();
