@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_guarded::{Arena, ArenaConfig, Hardening};
 use claviger_provider::SealedStore;
@@ -203,7 +204,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     let sealed: Arc<dyn SealedStore> = store.clone();
     let factories = registry::all(config, sealed, dev).await;
     let background = Arc::clone(&recovered.background);
-    let factories = Factories::new(factories, pipeline(&config.providers)).observed_by(background);
+    let factories = Factories::new(factories, pipeline(&config.providers, config.server.request_deadline)).observed_by(background);
     let (limits, arena) = cache_memory(&config.cache);
     let broker = Broker::new(Parts {
         store: store.clone(),
@@ -229,8 +230,8 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     (Arc::new(broker), remaining)
 }
 
-/// The limits of the provider pipeline.
-pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
+/// The limits of the provider pipeline, for requests with this deadline.
+pub(super) fn pipeline(settings: &Providers, request_deadline: Duration) -> PipelineConfig {
     PipelineConfig {
         concurrency: settings.concurrency as usize,
         attempt_timeout: settings.attempt_timeout,
@@ -242,6 +243,8 @@ pub(super) fn pipeline(settings: &Providers) -> PipelineConfig {
         breaker: BreakerConfig {
             consecutive_failures: settings.breaker.failures,
             open_for: settings.breaker.open_for,
+            // An attempt may take as long as a request, which needs some time before it.
+            fair_chance: request_deadline * 3 / 4,
             ..BreakerConfig::default()
         },
         // Each connection decides.

@@ -42,7 +42,7 @@ pub(super) fn unsealer<'c>(config: &Config, source: &'c WrappedRootKey) -> Resul
     Unsealer::new(
         source,
         registry::remote(&config.providers, &config.egress),
-        pipeline(&config.providers),
+        pipeline(&config.providers, config.server.request_deadline),
         config.server.request_deadline,
     )
 }

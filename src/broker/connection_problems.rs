@@ -6,7 +6,8 @@ use super::declaration::{DeclaredConnection, MissingSecret};
 use super::{Broker, Code, Failure};
 use crate::store::model::Connection;
 
-const ADVICE: &str =
+/// What to do about a secret file.
+pub(super) const FILE_ADVICE: &str =
     "Ask the operator to provide or correct the file, which the gateway's log names. The gateway reads it every 5 seconds.";
 
 impl Broker {
@@ -45,7 +46,8 @@ impl Broker {
     /// When its tenant does not exist, or the store fails.
     pub async fn lacks_secret(&self, declared: &DeclaredConnection) -> Result<(), Failure> {
         let tenant = self.declared_tenant(&declared.tenant).await?;
-        self.degraded.begin(tenant, &declared.name);
+        let why = declared.settings.as_ref().err().map_or("", |MissingSecret(why)| why.as_str());
+        self.degraded.begin(tenant, &declared.name, why);
         Ok(())
     }
 
@@ -56,19 +58,32 @@ impl Broker {
 
     /// What is wrong with a connection, as far as the gateway knows without calling the provider.
     pub fn problem_of(&self, connection: &Connection) -> Option<Failure> {
-        if self.degraded.contains(connection.tenant, &connection.name) {
+        if self.degraded.why(connection.tenant, &connection.name).is_some() {
             let detail = "A secret file of the connection, which the operator's configuration names, cannot be read or used. The connection \
                           works with the secrets that the gateway read before.";
-            return Some(Failure::new(Code::ConnectionMisconfigured, detail).advice(ADVICE));
+            return Some(Failure::new(Code::ConnectionMisconfigured, detail).advice(FILE_ADVICE));
         }
         self.directory.unusable(connection.id).as_ref().map(Failure::from)
     }
 
-    /// The failure for a connection that does not exist, or could not be made yet.
-    pub(super) fn no_such_connection(&self, tenant: TenantId, name: &str) -> Option<Failure> {
-        self.degraded.contains(tenant, name).then(|| {
-            let detail = "The connection is not usable yet: a secret file that the operator's configuration names cannot be read or used.";
-            Failure::new(Code::ConnectionMisconfigured, detail).advice(ADVICE)
-        })
+    /// The secret file of a declared connection that cannot be read or used, and why; `None` if none is wrong. For the
+    /// operator alone.
+    pub(super) fn unusable_secret_file(&self, connection: &Connection) -> Option<String> {
+        self.degraded.why(connection.tenant, &connection.name)
+    }
+
+    /// The failure for a connection that does not exist, or could not be made yet. An operator reads which file is
+    /// wrong.
+    pub(super) fn no_such_connection(&self, tenant: TenantId, name: &str, is_operator: bool) -> Option<Failure> {
+        let why = self.degraded.why(tenant, name)?;
+        let detail = "The connection is not usable yet: a secret file that the operator's configuration names cannot be read or used";
+        let failure = Failure::new(
+            Code::ConnectionMisconfigured,
+            match is_operator {
+                true => format!("{detail}: {why}."),
+                false => format!("{detail}."),
+            },
+        );
+        Some(failure.advice(FILE_ADVICE))
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use claviger_provider::kit::probe;
 use claviger_provider::{
-    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, Probe, SealedName, Secret, SettingsError,
+    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, SealedName, Secret, SettingsError,
     SettingsOrigin, fill_random,
 };
 
+use super::check_report::CheckReport;
 use super::sever::completed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
 use crate::audit::{self, Object, Verb};
@@ -77,53 +78,6 @@ pub(super) fn parse(factory: &dyn Factory, settings: &Secret, origin: SettingsOr
     factory
         .parse(text(settings, "/settings")?, origin)
         .map_err(|errors| unusable("/settings", errors))
-}
-
-/// The result of a check.
-#[derive(Debug, Clone)]
-pub struct CheckReport {
-    /// Why the connection cannot be used; `None` if it can.
-    pub problem: Option<Code>,
-    /// The provider's version or identity, or why the connection cannot be used.
-    pub detail: String,
-    /// The permissions at the provider, each with the result of its test.
-    pub rights: Vec<claviger_provider::RightReport>,
-    /// The least-privilege policy to set at the provider, if the provider has policies.
-    pub policy: Option<String>,
-    /// What to do if the connection cannot be used.
-    pub advice: Option<&'static str>,
-}
-
-impl CheckReport {
-    fn of(probe: Probe) -> Self {
-        match &probe.problem {
-            Some(problem) => Self {
-                rights: probe.rights,
-                policy: probe.policy,
-                ..Self::unusable(problem)
-            },
-            None => Self {
-                problem: None,
-                detail: probe.detail,
-                rights: probe.rights,
-                policy: probe.policy,
-                advice: None,
-            },
-        }
-    }
-
-    /// Of a connection that cannot be used, with what the provider says of it.
-    fn unusable(problem: &Error) -> Self {
-        let word = probe::word(problem);
-        let failure = Failure::from(problem);
-        Self {
-            problem: Some(failure.code),
-            detail: format!("{} ({word})", failure.detail),
-            rights: Vec::new(),
-            policy: None,
-            advice: failure.advice,
-        }
-    }
 }
 
 impl Broker {
@@ -364,12 +318,19 @@ impl Broker {
             true => checking,
             false => checking.without_quotations(),
         };
-        let report = match pipeline.probe(&checking, &keks).await {
+        let is_operator = cx.caller().is_operator();
+        let checking = if is_operator { checking.reading_causes() } else { checking };
+        let mut report = match pipeline.probe(&checking, &keks).await {
             Ok(probe) => CheckReport::of(probe),
             // Severed meanwhile: that says nothing of the provider.
             Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
             Err(error) => CheckReport::unusable(&probe::shown(&checking, error)),
         };
+        if before.managed_by.is_some() {
+            let read = Box::pin(self.directory().factories().unusable_files(connection.id()));
+            report.note_files(self.unusable_secret_file(&before).or(read.await), is_operator);
+        }
+        report.note_login(pipeline.login(), is_operator);
         if report.problem.is_none() {
             self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;
         }

@@ -2,16 +2,16 @@
 //! a connection does not keep the gateway from serving everybody else.
 
 use claviger_provider::TenantId;
-use dashmap::DashSet;
+use dashmap::DashMap;
 
-/// The connections that lack a usable secret file now, by tenant and name.
+/// The connections that lack a usable secret file now, by tenant and name, with the file and what is wrong with it.
 #[derive(Default)]
-pub(super) struct Degraded(DashSet<(TenantId, String)>);
+pub(super) struct Degraded(DashMap<(TenantId, String), String>);
 
 impl Degraded {
-    /// A connection lacks a usable secret file.
-    pub(super) fn begin(&self, tenant: TenantId, name: &str) {
-        self.0.insert((tenant, name.to_owned()));
+    /// A connection lacks a usable secret file. `why` names it, for the operator.
+    pub(super) fn begin(&self, tenant: TenantId, name: &str, why: &str) {
+        self.0.insert((tenant, name.to_owned()), why.to_owned());
     }
 
     /// The number of connections.
@@ -26,8 +26,11 @@ impl Degraded {
         }
     }
 
-    /// Whether a connection lacks a usable secret file.
-    pub(super) fn contains(&self, tenant: TenantId, name: &str) -> bool {
-        !self.0.is_empty() && self.0.contains(&(tenant, name.to_owned()))
+    /// What is wrong with a connection's secret file; `None` if nothing is.
+    pub(super) fn why(&self, tenant: TenantId, name: &str) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&(tenant, name.to_owned())).map(|why| why.clone())
     }
 }

@@ -10,6 +10,7 @@ mod apply;
 mod at_provider;
 mod batch;
 mod canary;
+mod check_report;
 mod conclude;
 mod connection_problems;
 mod connections;
@@ -79,8 +80,9 @@ pub use admit::{
 pub use apply::{DeclaredKind, Step, Steps};
 pub use at_provider::{AtProvider, AtProviderResult, Switched};
 pub use batch::{BatchOutcome, MAX_ITEMS};
+pub use check_report::CheckReport;
 pub use conclude::Unrecorded;
-pub use connections::{CheckReport, ConnectionChange, NewConnection};
+pub use connections::{ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;
 pub use cursor::{CursorScope, Position};

@@ -57,6 +57,14 @@ impl Factories {
         before.map(|before| before.paths()) != paths
     }
 
+    /// Why a declared connection's secret files cannot be read or used now; `None` if they can, and for a connection
+    /// without such files.
+    pub async fn unusable_files(&self, connection: ConnectionId) -> Option<String> {
+        let files = self.files.lock().get(&connection).cloned()?;
+        let read = tokio::task::spawn_blocking(move || files.read().err());
+        read.await.unwrap_or_else(|error| Some(error.to_string()))
+    }
+
     /// The family of this kind, if this build has it.
     pub fn get(&self, kind: ProviderKind) -> Option<&Arc<dyn Factory>> {
         self.by_kind.get(&kind)
@@ -139,9 +147,9 @@ impl Factories {
         let factory = self
             .get(connection.provider)
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this build has no such provider").provider(connection.provider))?;
-        let login = LoginReport::new(connection.tenant, connection.id, connection.provider);
         // A connection that is no longer declared has the secrets that it is given.
         let declared = connection.managed_by.as_ref();
+        let login = LoginReport::new(connection.tenant, connection.id, connection.provider).declared(declared.is_some());
         let files = declared.and_then(|_| self.files.lock().get(&connection.id).cloned());
         let parts = ConnectionParts {
             tenant: connection.tenant,

@@ -3,7 +3,7 @@
 //! deleted like every other; every call through it fails with the reason.
 
 use async_trait::async_trait;
-use claviger_provider::{Call, Capabilities, Error, Op, OpContext, Output, ProviderKind};
+use claviger_provider::{Call, Capabilities, Error, Op, OpContext, Output, ProviderKind, UpstreamMessage};
 
 /// Fails every call.
 pub(super) struct Unusable {
@@ -32,7 +32,8 @@ impl Reason {
 
     /// The error, made anew for each call.
     pub(super) fn error(&self, provider: ProviderKind) -> Error {
-        let error = Error::new(self.kind, self.cause.clone()).provider(provider);
+        let error = Error::new(self.kind, "make the connection").provider(provider);
+        let error = error.source(UpstreamMessage(self.cause.clone()));
         match self.advice {
             Some(advice) => error.advice(advice),
             None => error,

@@ -38,7 +38,7 @@ impl LoginCounts {
 /// Renders the metrics in Prometheus' text format 0.0.4.
 pub fn render(logins: &[(ConnectionId, LoginStatus)]) -> String {
     let mut text = format!(
-        "# HELP {LOGINS} Connections in memory by the state of their login: none, ok, renewal_failing, failing or refused\n# TYPE {LOGINS} gauge\n"
+        "# HELP {LOGINS} Connections in memory by the state of their login: none, not_tried, ok, renewal_failing, failing or refused\n# TYPE {LOGINS} gauge\n"
     );
     let counts = LoginCounts::of(logins);
     for state in LoginState::ALL {

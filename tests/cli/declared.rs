@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use claviger_test_support::{Gateway, Started, Tune, records};
+use claviger_test_support::{Gateway, Started, Tune, records, text_of, token};
 use serde_json::{Value, json};
 
 pub const DECLARED: &str = r#"
@@ -247,17 +247,18 @@ async fn a_missing_secret_file_of_one_tenant_stops_nobody_else_and_heals() {
         "{log}"
     );
     let key = json!({"name": "orders", "connection": "bao"});
-    for answer in [
-        acme.get("/v1/connections/bao").await,
-        acme.post_empty("/v1/connections/bao/check").await,
-        acme.post("/v1/keys", &key).await,
-    ] {
-        let problem = answer.expect_problem(424, "connection_misconfigured");
-        let what_to_do = problem["what_to_do"].as_str().unwrap();
-        assert!(
-            what_to_do.contains("operator") && !problem.to_string().contains(secret.to_str().unwrap()),
-            "{problem}"
-        );
+    let issued = token(&acme, "own", &["ReadConnection", "CheckConnection", "CreateKey"], None).await;
+    // The operator reads which file it is, and the tenant does not.
+    for (client, is_named) in [(&acme, true), (&acme.with_token(text_of(&issued)), false)] {
+        for answer in [
+            client.get("/v1/connections/bao").await,
+            client.post_empty("/v1/connections/bao/check").await,
+            client.post("/v1/keys", &key).await,
+        ] {
+            let problem = answer.expect_problem(424, "connection_misconfigured");
+            assert!(problem["what_to_do"].as_str().unwrap().contains("operator"), "{problem}");
+            assert_eq!(problem.to_string().contains(secret.to_str().unwrap()), is_named, "{problem}");
+        }
     }
     let (code, said) = command(&bench, &started, &["--tenant", "acme", "connections", "get", "bao"]);
     assert!(code == 1 && said.contains("what to do"), "{said}");

@@ -1,6 +1,7 @@
 //! `POST /v1/connections/{connection}/check` against OpenBao.
 
 use claviger_test_support::Tune;
+use claviger_test_support::proxy::{Act, Fault, FaultProxy};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -25,6 +26,9 @@ pub fn cases() -> Vec<Case> {
             Box::pin(derived())
         }),
         Case::new("check::a_mount_that_is_no_transit_is_named", DEV, || Box::pin(no_transit())),
+        Case::new("check::a_server_that_serves_nothing_is_not_called_reachable", DEV, || {
+            Box::pin(sealed())
+        }),
     ]
 }
 
@@ -180,4 +184,33 @@ async fn no_transit() {
     world.connect("vault", &settings).await;
     let report = checked(&world).await;
     assert!(report["what_to_do"].as_str().unwrap().contains("not Transit"), "{report}");
+}
+
+async fn sealed() {
+    let proxy = FaultProxy::before(&Server::Dev.address());
+    let world = World::new(Tune::default()).await;
+    let settings = json!({"address": proxy.url(), "auth": {"token": Server::Dev.token()}});
+    world.connect("vault", &settings).await;
+    world.key("orders", json!({})).await;
+    for (status, body, says) in [
+        (503, "{\"errors\":[\"Vault is sealed\"]}", "sealed"),
+        (500, "{\"errors\":[\"boom\"]}", "500"),
+    ] {
+        proxy.set([Fault::always(Act::respond(status, body))]);
+        let report = checked(&world).await;
+        assert_eq!(
+            (&report["reachable"], &report["code"]),
+            (&json!(false), &json!("provider_unavailable")),
+            "{report}"
+        );
+        let detail = report["detail"].as_str().unwrap();
+        assert!(detail.starts_with("The provider responds") && detail.contains(says), "{report}");
+        assert!(
+            report["policy"].is_string() && !report["rights"].as_array().unwrap().is_empty(),
+            "{report}"
+        );
+    }
+    proxy.go_down();
+    let report = checked(&world).await;
+    assert!(report["detail"].as_str().unwrap().contains("unreachable"), "{report}");
 }

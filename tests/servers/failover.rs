@@ -10,6 +10,7 @@ use claviger_test_support::{Tune, records};
 use serde_json::{Value, json};
 
 use crate::Case;
+use crate::logins::Role;
 use crate::openbao::{DEV, Server, TLS};
 use crate::world::{World, variable};
 
@@ -24,6 +25,9 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::new("failover::openbao_over_http2_answers_each_second_attempt", TLS, || {
             Box::pin(openbao_over_http2_answers_each_second_attempt())
+        }),
+        Case::new("failover::a_login_over_a_dead_connection_is_made_anew", DEV, || {
+            Box::pin(a_login_over_a_dead_connection_is_made_anew())
         }),
         Case::new("failover::aws_answers_each_second_attempt", MOTO, || {
             Box::pin(aws_answers_each_second_attempt())
@@ -48,6 +52,28 @@ async fn openbao_over_http2_answers_each_second_attempt() {
     world.connect("vault", &settings).await;
     // One connection carries all calls.
     survives(&world, &proxy, "vault", 64, 1).await;
+}
+
+/// The token has ended when the load balancer fails over, so the next request begins with a login.
+async fn a_login_over_a_dead_connection_is_made_anew() {
+    let role = Role::with_tokens_of(Server::Dev, "2s");
+    let proxy = FaultProxy::before(&role.server.address());
+    let world = World::new(Tune::default()).await;
+    let auth = role.auth(&json!(role.secret_id()));
+    world.connect("vault", &json!({"address": proxy.url(), "auth": auth})).await;
+    world.key("orders", json!({})).await;
+    // The life of a token; the idle limit of a connection is 15 s.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let open = proxy.swallow_open();
+    assert!(open >= 1, "no connection is open");
+    proxy.forget_calls();
+
+    let answer = world.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+    answer.expect_status(200);
+    assert!(proxy.touched() >= 1, "no dead connection was used");
+    assert_eq!(proxy.count(Kind::Login), 1, "the login after the one that was swallowed");
+    let metrics = world.started.operator().get("/metrics").await.text;
+    assert!(!metrics.contains("claviger_provider_breaker_transitions_total{"), "{metrics}");
 }
 
 async fn aws_answers_each_second_attempt() {

@@ -38,27 +38,37 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A role at an AppRole mount of its own.
-struct Role {
-    server: Server,
-    mount: String,
-    role_id: String,
+pub struct Role {
+    pub server: Server,
+    pub mount: String,
+    pub role_id: String,
 }
 
 impl Role {
-    fn new(server: Server) -> Self {
+    pub fn new(server: Server) -> Self {
+        Self::with_tokens_of(server, "1h")
+    }
+
+    /// Whose tokens live so long.
+    pub fn with_tokens_of(server: Server, life: &str) -> Self {
         let mount = unique("approle");
         server.bao(&["auth", "enable", &format!("-path={mount}"), "approle"], "");
         let policy = unique("all");
         let rights = "path \"transit/*\" { capabilities = [\"create\", \"read\", \"update\", \"list\"] }";
         server.bao(&["policy", "write", &policy, "-"], rights);
         let role = format!("auth/{mount}/role/gateway");
-        server.bao(&["write", &role, &format!("token_policies={policy}"), "token_ttl=1h"], "");
+        let (policies, ttl, most) = (
+            format!("token_policies={policy}"),
+            format!("token_ttl={life}"),
+            format!("token_max_ttl={life}"),
+        );
+        server.bao(&["write", &role, &policies, &ttl, &most], "");
         let role_id = server.bao(&["read", "-field=role_id", &format!("{role}/role-id")], "");
         let role_id = role_id.trim().to_owned();
         Self { server, mount, role_id }
     }
 
-    fn secret_id(&self) -> String {
+    pub fn secret_id(&self) -> String {
         let path = format!("auth/{}/role/gateway/secret-id", self.mount);
         self.server.bao(&["write", "-f", "-field=secret_id", &path], "").trim().to_owned()
     }
@@ -69,7 +79,7 @@ impl Role {
         self.server.bao(&["write", &path, &format!("secret_id={secret_id}")], "");
     }
 
-    fn auth(&self, secret_id: &Value) -> Value {
+    pub fn auth(&self, secret_id: &Value) -> Value {
         json!({"approle": {"role_id": self.role_id, "secret_id": secret_id, "mount": self.mount}})
     }
 
@@ -84,7 +94,7 @@ impl Role {
     }
 }
 
-async fn new_key(client: &Client, name: &str) -> Answer {
+pub async fn new_key(client: &Client, name: &str) -> Answer {
     client.post("/v1/keys", &json!({"name": name, "connection": CONNECTION})).await
 }
 
@@ -106,12 +116,12 @@ async fn denied(client: &Client) {
     }
 }
 
-async fn login(client: &Client) -> Value {
+pub async fn login(client: &Client) -> Value {
     let path = format!("/v1/connections/{CONNECTION}");
     client.get(&path).await.expect_status(200)["login"].clone()
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");

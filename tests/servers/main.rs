@@ -25,6 +25,8 @@ mod openbao;
 mod owners_versions;
 mod root_key;
 mod secrets;
+mod shared_logins;
+mod short_deadlines;
 mod trust;
 mod world;
 mod wrap_limit;
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
         owners_versions::cases(),
         root_key::cases(),
         secrets::cases(),
+        shared_logins::cases(),
+        short_deadlines::cases(),
         trust::cases(),
         wrap_limit::cases(),
     ];

@@ -50,8 +50,8 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
     (
         &["ExpiredTokenException", "ExpiredToken"],
         Meaning::of(ErrorKind::ProviderDenied).advice(
-            "The connection's session has expired: give the connection new secrets, an access key without a \
-             session token, or a role.",
+            "The connection's session has expired: give the connection new secrets, such as an access key without \
+             a session token, or make a connection that assumes a role.",
         ),
     ),
     (
@@ -122,7 +122,7 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
         &["LimitExceededException", "LimitExceeded"],
         Meaning::of(ErrorKind::Conflict).advice(
             "An AWS quota is used up: keys in the region, or on-demand rotations, of which each key has a small \
-             lifetime number. Ask AWS for more, turn on yearly rotation, or rewrap to a new key.",
+             lifetime number. Ask AWS for more, turn on yearly rotation, or move to a new key (`claviger keys rotate --provider-key`).",
         ),
     ),
     (

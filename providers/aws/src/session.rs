@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use claviger_provider::kit::session::{self, CredentialSource, Expiring, Term};
+use claviger_provider::kit::session::{self, CredentialSource, Expiring, Standing, Term};
 use claviger_provider::{LoginReport, LoginWait, SeverSwitch};
 
 use crate::credentials::Identity;
@@ -28,8 +28,16 @@ impl CredentialSource for SdkSource {
         Ok(Expiring { credential, term })
     }
 
-    async fn replaceable(&self, _: &Expiring<Credentials>) -> Result<bool, CallError> {
-        Ok(self.0.auth.renewable())
+    async fn standing(&self, _: &Expiring<Credentials>) -> Result<Standing, CallError> {
+        Ok(match self.0.auth.renewable() {
+            true => Standing::Replaceable,
+            false => Standing::Only { accepted: Some(false) },
+        })
+    }
+
+    /// AWS sees an access key with the first call alone.
+    fn is_proven(&self, _: &Expiring<Credentials>) -> bool {
+        self.0.auth.renewable()
     }
 
     fn files(&self) -> Vec<PathBuf> {

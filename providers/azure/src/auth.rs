@@ -52,6 +52,14 @@ impl Auth {
         }
     }
 
+    /// The directory and the application that a secret or certificate of the connection logs in.
+    pub(crate) fn application(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::ClientSecret { directory, client_id } | Self::ClientCertificate { directory, client_id } => Some((directory, client_id)),
+            Self::Static {} | Self::WorkloadIdentity { .. } | Self::Application { .. } | Self::ManagedIdentity { .. } => None,
+        }
+    }
+
     /// Whether the connection uses the operator's own Azure identity.
     pub(crate) const fn operator_lends(&self) -> bool {
         match self {

@@ -229,8 +229,8 @@ impl Credentials {
     pub(crate) fn timed_out(&self) -> CallError {
         match self {
             Self::ManagedIdentity { .. } => CallError::NoSource {
-                advice: "No managed identity responds on the gateway's machine: run it in Azure with a managed identity, or give the \
-                         connection another `auth`.",
+                advice: "No managed identity responds on the gateway's machine: run it in Azure with a managed identity, or make a \
+                         connection with another `auth`.",
                 cause: "no response in time".to_owned(),
             },
             Self::ClientSecret { .. }

@@ -1,19 +1,17 @@
 //! Errors of calls to a vault or to a token endpoint.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use azure_core::error::ErrorKind as SdkErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
 use claviger_provider::kit::call_error;
+use claviger_provider::kit::http::{self, MAX_PAUSE};
 use claviger_provider::kit::meaning::Meaning;
 use claviger_provider::kit::scrub::scrubbed;
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use serde::Deserialize;
 
 use crate::codes;
-
-/// The longest pause that a service can ask for; longer ones are shortened to it.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a call failed.
 pub(crate) type CallError = call_error::CallError<Refusal>;
@@ -69,10 +67,10 @@ pub(crate) fn request_id(headers: &Headers) -> Option<String> {
 fn retry_after(headers: &Headers) -> Option<Duration> {
     let number = |name: &'static str| headers.get_optional_str(&HeaderName::from_static(name))?.trim().parse::<u64>().ok();
     let exact = number("x-ms-retry-after-ms").or_else(|| number("retry-after-ms"));
-    let pause = exact
-        .map(Duration::from_millis)
-        .or_else(|| number("retry-after").map(Duration::from_secs));
-    pause.map(|pause| pause.min(MAX_PAUSE))
+    let in_words = || headers.get_optional_str(&HeaderName::from_static("retry-after"));
+    let pause = exact.map(Duration::from_millis);
+    let pause = pause.or_else(|| http::pause(in_words()?, SystemTime::now()))?;
+    Some(pause.min(MAX_PAUSE))
 }
 
 impl Refusal {
@@ -111,7 +109,7 @@ impl call_error::Refusal for Refusal {
     const PROVIDER: ProviderKind = ProviderKind::Azure;
     const LOGIN: &'static str = "get a token";
     const UNREACHABLE: Option<&'static str> = Some(
-        "The host cannot be reached. A vault that does not exist has no host: compare the connection's address with `az keyvault show --name \
+        "The host cannot be reached. A vault that does not exist has no host: compare the connection's setting `vault` with `az keyvault show --name \
          NAME --query properties.vaultUri`.",
     );
 

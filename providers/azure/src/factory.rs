@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{self, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
+use claviger_provider::kit::session::identity::Identities;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped,
@@ -17,7 +18,7 @@ use crate::challenge::ChallengeGuard;
 use crate::client::{Client, KeyApi};
 use crate::cloud::{Cloud, Service};
 use crate::credentials::{Credentials, Identity, Origin, TokenEndpoint};
-use crate::errors::fault;
+use crate::errors::{Refusal, fault};
 use crate::http::TokenTransport;
 use crate::installation::{Application, Installation};
 use crate::lifecycle::unproven;
@@ -38,6 +39,7 @@ const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 pub struct AzureFactory {
     installation: Installation,
     egress: Egress,
+    identities: Identities<Refusal>,
 }
 
 /// The stored settings of a connection.
@@ -58,7 +60,11 @@ fn http_client(egress: &Egress, destination: Destination, options: Options) -> R
 impl AzureFactory {
     /// Creates a factory with the operator's configuration and egress policy.
     pub fn new(installation: Installation, egress: Egress) -> Self {
-        Self { installation, egress }
+        Self {
+            installation,
+            egress,
+            identities: Identities::default(),
+        }
     }
 
     fn stored(&self, settings: &str) -> Result<Stored, Error> {
@@ -123,7 +129,11 @@ impl AzureFactory {
                 scope: format!("{resource}/.default"),
             }),
         };
-        let source = TokenSource::new(identity, ConnectionSecrets::new(parts.secrets, parts.files), endpoint);
+        let membership = settings.auth.application().map(|(directory, client_id)| {
+            let identity = [authority.as_str(), resource.as_str(), directory, client_id].join("\n");
+            self.identities.join(identity, None, &parts.login)
+        });
+        let source = TokenSource::new(identity, ConnectionSecrets::new(parts.secrets, parts.files), endpoint, membership);
         let guard = ChallengeGuard {
             resource,
             authorities: std::iter::once(authority)

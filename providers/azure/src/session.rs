@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
-use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Term};
+use claviger_provider::kit::session::identity::Membership;
+use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Standing, Term};
 use claviger_provider::{LoginReport, Secret, SeverSwitch};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -29,17 +30,25 @@ pub(crate) struct TokenSource {
     /// The authority that issues tokens; `None` for a token that the settings contain, of which only the vault
     /// knows when it expires.
     endpoint: Option<TokenEndpoint>,
+    /// `None` for an identity that no other connection logs in with, or not with a secret of its own.
+    membership: Option<Membership<Refusal>>,
     /// When a refused token was last replaced.
     replaced: Mutex<Option<Instant>>,
 }
 
 impl TokenSource {
     /// Tokens of this identity, with the connection's secrets as they are at each login.
-    pub(crate) fn new(identity: Identity, secrets: ConnectionSecrets, endpoint: Option<TokenEndpoint>) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        secrets: ConnectionSecrets,
+        endpoint: Option<TokenEndpoint>,
+        membership: Option<Membership<Refusal>>,
+    ) -> Self {
         Self {
             identity,
             secrets,
             endpoint,
+            membership,
             replaced: Mutex::default(),
         }
     }
@@ -81,24 +90,43 @@ impl CredentialSource for TokenSource {
                 credential,
                 term: Term::ENDLESS,
             }),
-            (Origin::Authority(credentials), Some(endpoint)) => match timeout(PATIENCE, request_token(&credentials, endpoint)).await {
-                Ok(result) => result.map_err(CallError::in_login),
-                Err(_) => Err(credentials.timed_out().in_login()),
-            },
+            (Origin::Authority(credentials), Some(endpoint)) => {
+                let login = async {
+                    let requested = timeout(PATIENCE, request_token(&credentials, endpoint)).await;
+                    requested.unwrap_or_else(|_| Err(credentials.timed_out()))
+                };
+                let result = match &self.membership {
+                    Some(membership) => membership.login(&secrets, login).await,
+                    None => login.await,
+                };
+                result.map_err(|error| match error {
+                    error @ CallError::NoCredential { .. } => error,
+                    other => other.in_login(),
+                })
+            }
             (Origin::Authority(_), None) => Err(CallError::Unbuilt("a credential without an authority".to_owned())),
         }
     }
 
-    async fn replaceable(&self, _refused: &BearerToken) -> Result<bool, CallError> {
+    async fn standing(&self, _refused: &BearerToken) -> Result<Standing, CallError> {
         if self.endpoint.is_none() {
-            return Ok(false);
+            return Ok(Standing::Only { accepted: Some(false) });
         }
         let mut replaced = self.replaced.lock();
-        let recently = replaced.is_some_and(|at| at.elapsed() < HOLD_OFF);
-        if !recently {
-            *replaced = Some(Instant::now());
+        if replaced.is_some_and(|at| at.elapsed() < HOLD_OFF) {
+            return Ok(Standing::Accepted);
         }
-        Ok(!recently)
+        *replaced = Some(Instant::now());
+        Ok(Standing::Replaceable)
+    }
+
+    /// A vault sees a given token with the first call alone.
+    fn is_proven(&self, _token: &BearerToken) -> bool {
+        self.endpoint.is_some()
+    }
+
+    fn membership(&self) -> Option<&Membership<Refusal>> {
+        self.membership.as_ref()
     }
 
     fn files(&self) -> Vec<PathBuf> {

@@ -7,9 +7,13 @@ use std::time::{Duration, SystemTime};
 use metrics::{counter, describe_counter};
 use parking_lot::Mutex;
 
-use crate::{ConnectionId, Error, ErrorKind, ProviderKind, TenantId};
+use crate::{ConnectionId, Error, ErrorKind, ProviderKind, TenantId, UpstreamMessage};
 
 const LOGINS: &str = "claviger_provider_logins_total";
+
+/// What to do about a given credential that the provider does not accept.
+const REJECTED: &str = "The provider does not accept the connection's token or access key: it is wrong, has expired or was revoked. Give \
+                        the connection another one (`claviger connections update --secrets`, or its file).";
 
 /// Describes the metric of logins to the installed recorder. Called once at start.
 pub(crate) fn describe() {
@@ -24,25 +28,36 @@ pub(crate) fn describe() {
 pub enum LoginState {
     /// No credential is held: the next call logs in.
     None,
-    /// The connection has a credential.
+    /// The connection has a credential that it was given, and no call shows yet whether the provider accepts it.
+    NotTried,
+    /// The connection has a credential, and the provider accepted it.
     Ok,
     /// The connection has a credential, and its renewal failed.
     RenewalFailing,
     /// There is no credential, and the last login failed for a reason that can pass. The next call tries again.
     Failing,
-    /// There is no credential, and the provider refused the login. Calls fail without another login until
-    /// the secret changes, the pause is over, or a check tries.
+    /// The provider refused the login: there is no credential, and calls fail without another login until
+    /// the secret changes, the pause is over, or a check tries. Or it refuses the credential that the connection was
+    /// given, which each call tries.
     Refused,
 }
 
 impl LoginState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::None, Self::Ok, Self::RenewalFailing, Self::Failing, Self::Refused];
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::NotTried,
+        Self::Ok,
+        Self::RenewalFailing,
+        Self::Failing,
+        Self::Refused,
+    ];
 
     /// The word in responses and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::NotTried => "not_tried",
             Self::Ok => "ok",
             Self::RenewalFailing => "renewal_failing",
             Self::Failing => "failing",
@@ -60,6 +75,8 @@ pub struct LoginFailure {
     pub upstream_code: Option<String>,
     /// What to do about it.
     pub advice: Option<&'static str>,
+    /// What is wrong on the gateway's own machine, such as a file that cannot be read: for its operator alone.
+    pub cause: Option<String>,
     /// When this failure began.
     pub since: SystemTime,
     /// When it is tried again at the earliest, where that is known.
@@ -87,11 +104,20 @@ enum Held {
     WithoutEnd,
 }
 
+impl Held {
+    /// `None` for a credential without end.
+    fn of(left: Option<Duration>) -> Self {
+        left.map_or(Self::WithoutEnd, |left| Self::Until(SystemTime::now() + left))
+    }
+}
+
 #[derive(Debug)]
 struct Known {
     /// Whether the connection logs in at all.
     used: bool,
     held: Held,
+    /// Whether the provider accepted what is held.
+    proven: bool,
     failure: Option<LoginFailure>,
     /// The time that was left at the last warning.
     warned_at: Option<Duration>,
@@ -103,6 +129,7 @@ pub struct LoginReport {
     tenant: TenantId,
     connection: ConnectionId,
     provider: ProviderKind,
+    declared: bool,
     known: Arc<Mutex<Known>>,
 }
 
@@ -112,6 +139,7 @@ impl LoginReport {
         let known = Known {
             used: false,
             held: Held::Nothing,
+            proven: false,
             failure: None,
             warned_at: None,
         };
@@ -119,8 +147,20 @@ impl LoginReport {
             tenant,
             connection,
             provider,
+            declared: false,
             known: Arc::new(Mutex::new(known)),
         }
+    }
+
+    /// The same report, for a connection that the operator declares if `declared`.
+    #[must_use]
+    pub fn declared(self, declared: bool) -> Self {
+        Self { declared, ..self }
+    }
+
+    /// The tenant who made the connection; `None` for one of the operator's.
+    pub(crate) fn own_tenant(&self) -> Option<TenantId> {
+        Some(self.tenant).filter(|tenant| !self.declared && *tenant != TenantId::INSTALLATION)
     }
 
     /// What is known now; `None` for a connection that has no login, as of the embedded provider.
@@ -136,7 +176,8 @@ impl LoginReport {
             Held::WithoutEnd => (true, None),
         };
         let state = match &known.failure {
-            None if is_held => LoginState::Ok,
+            None if is_held && known.proven => LoginState::Ok,
+            None if is_held => LoginState::NotTried,
             None => LoginState::None,
             Some(_) if is_held => LoginState::RenewalFailing,
             Some(failure) if failure.refused => LoginState::Refused,
@@ -158,8 +199,23 @@ impl LoginReport {
     /// A login or renewal succeeded. `left` is the time until the credential's end, `None` where there is none.
     pub(crate) fn succeeded(&self, left: Option<Duration>) {
         self.count("ok");
+        self.accepted(left);
+    }
+
+    /// The connection has another given credential, which the provider has not seen.
+    pub(crate) fn given(&self, left: Option<Duration>) {
         let mut known = self.known.lock();
-        known.held = left.map_or(Held::WithoutEnd, |left| Held::Until(SystemTime::now() + left));
+        known.held = Held::of(left);
+        known.proven = false;
+        known.warned_at = None;
+        known.failure = None;
+    }
+
+    /// The provider accepted the credential that the connection holds.
+    pub(crate) fn accepted(&self, left: Option<Duration>) {
+        let mut known = self.known.lock();
+        known.held = Held::of(left);
+        known.proven = true;
         known.warned_at = None;
         if known.failure.take().is_some() {
             tracing::info!(
@@ -167,6 +223,16 @@ impl LoginReport {
                 "the connection's login works again"
             );
         }
+    }
+
+    /// The provider does not accept the given credential, and there is no other.
+    pub(crate) fn rejected(&self) {
+        self.lost();
+        // No login was made, so none is counted.
+        let error = Error::new(ErrorKind::ProviderDenied, "use the given credential")
+            .advice(REJECTED)
+            .repeated();
+        self.failed(&error, true, None, None);
     }
 
     /// The credential is no longer used: the provider refuses it.
@@ -177,7 +243,10 @@ impl LoginReport {
     /// A login or renewal failed. `left` is the time for which the old credential still serves, `None` without
     /// one; `refused` says that the provider refused, and `pause` when it is tried again at the earliest.
     pub(crate) fn failed(&self, error: &Error, refused: bool, left: Option<Duration>, pause: Option<Duration>) {
-        self.count(if refused { "refused" } else { "failed" });
+        // No login of this connection, but the refusal of another one's.
+        if !error.repeated {
+            self.count(if refused { "refused" } else { "failed" });
+        }
         let now = SystemTime::now();
         let mut known = self.known.lock();
         let same =
@@ -188,6 +257,7 @@ impl LoginReport {
             kind: error.kind,
             upstream_code: error.upstream_code.clone(),
             advice: error.advice,
+            cause: local_cause(error),
             since: before.map_or(now, |before| before.since),
             next_attempt: pause.map(|pause| now + pause),
             refused,
@@ -215,6 +285,12 @@ impl LoginReport {
     fn count(&self, outcome: &'static str) {
         counter!(LOGINS, "provider" => self.provider.as_str(), "outcome" => outcome).increment(1);
     }
+}
+
+/// The cause of an error that no response has: such an error is of the gateway's machine.
+fn local_cause(error: &Error) -> Option<String> {
+    let cause = error.source.as_deref()?.downcast_ref::<UpstreamMessage>()?;
+    Some(cause.to_string()).filter(|_| error.kind == ErrorKind::Misconfigured && error.message.is_none())
 }
 
 #[cfg(test)]
@@ -255,6 +331,20 @@ mod tests {
         assert_eq!(report.status().unwrap().failure.unwrap().since, failure.since, "the same failure");
         report.succeeded(None);
         assert_eq!((state(&report), report.status().unwrap().failure), (LoginState::Ok, None));
+    }
+
+    #[test]
+    fn a_given_credential_is_neither_ok_nor_refused_before_it_is_tried() {
+        let report = report();
+        report.given(None);
+        assert_eq!(state(&report), LoginState::NotTried);
+        report.rejected();
+        let failure = report.status().unwrap().failure.unwrap();
+        assert_eq!((state(&report), failure.advice.is_some()), (LoginState::Refused, true));
+        report.accepted(None);
+        assert_eq!((state(&report), report.status().unwrap().failure), (LoginState::Ok, None));
+        report.given(None);
+        assert_eq!(state(&report), LoginState::NotTried, "another one");
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! What every provider operation carries beside its arguments.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::call_trace::{CallSink, CallTrace, TracedCalls};
 use crate::ids::TenantId;
+
+/// How often a call that waits for a login is looked at, whether it still does.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The caller of an operation, its deadline, and the trace of the calls that it makes.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub struct OpContext {
     trace: Arc<CallTrace>,
     login: LoginWait,
     quotes: bool,
+    reads_causes: bool,
 }
 
 impl OpContext {
@@ -36,6 +42,7 @@ impl OpContext {
             trace: Arc::default(),
             login: LoginWait::default(),
             quotes: true,
+            reads_causes: false,
         }
     }
 
@@ -67,6 +74,20 @@ impl OpContext {
         Self { quotes: false, ..self }
     }
 
+    /// The same context for a check by the operator of the gateway, whose report names files of the gateway's machine.
+    #[must_use]
+    pub fn reading_causes(self) -> Self {
+        Self {
+            reads_causes: true,
+            ..self
+        }
+    }
+
+    /// Whether the report of a check may name what is wrong on the gateway's own machine.
+    pub const fn reads_causes(&self) -> bool {
+        self.reads_causes
+    }
+
     /// Whether the report of a check may repeat the provider's own messages.
     pub const fn quotes(&self) -> bool {
         self.quotes
@@ -87,6 +108,31 @@ impl OpContext {
     /// is the system's monotonic one unless a test has paused it.
     pub fn remaining(&self) -> Duration {
         tokio::time::Instant::from_std(self.deadline).saturating_duration_since(tokio::time::Instant::now())
+    }
+
+    /// Runs a call for at most `limit`, and at most until `rest` before the deadline; `None` if that was too short. Of the
+    /// time for which the call waits for the connection's login, `logins` does not count for `limit`: a login is shared,
+    /// and may take longer than one call.
+    pub async fn within<F: Future>(&self, limit: Duration, logins: Duration, rest: Duration, call: F) -> Option<F::Output> {
+        let (begin, waited_before) = (tokio::time::Instant::now(), self.login.so_far());
+        let mut call = pin!(call);
+        let mut pause = limit;
+        loop {
+            if let Ok(result) = timeout(pause, &mut call).await {
+                return Some(result);
+            }
+            let remaining = self.remaining().saturating_sub(rest);
+            let waited = self.login.so_far() - waited_before;
+            let left = (limit + waited.min(logins)).saturating_sub(begin.elapsed()).min(remaining);
+            // While it waits, nothing is left, and more may be after a moment.
+            pause = match self.login.is_under_way() && waited < logins {
+                true => left.max(LOOK.min(remaining)),
+                false => left,
+            };
+            if pause.is_zero() {
+                return None;
+            }
+        }
     }
 
     /// Where adapters report the calls that they make for this operation.

@@ -4,18 +4,15 @@
 use std::time::Duration;
 
 use claviger_provider::egress::SendError;
-use claviger_provider::kit::call_error;
 use claviger_provider::kit::meaning::Meaning;
 use claviger_provider::kit::scrub::scrubbed;
+use claviger_provider::kit::{call_error, http as kit_http};
 use claviger_provider::{Error, ErrorKind, ProviderKind, innermost};
 use google_cloud_gax::error::Error as GaxError;
 use google_cloud_gax::error::rpc::{Code, StatusDetails};
 use http::HeaderMap;
 
 use crate::codes::{of_code, of_foreign_status, of_reason};
-
-/// The longest pause that a service can ask for; longer ones are shortened to it.
-const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Why a call failed.
 pub(crate) type CallError = call_error::CallError<Refusal>;
@@ -143,10 +140,9 @@ impl call_error::Refusal for Refusal {
     }
 }
 
-/// The pause that a service asks for in seconds.
+/// The pause that a service asks for.
 pub(crate) fn retry_after(headers: Option<&HeaderMap>) -> Option<Duration> {
-    let text = headers?.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs).map(|pause| pause.min(MAX_PAUSE))
+    kit_http::retry_after(headers?)
 }
 
 /// The cause of an error that Google's client returned.

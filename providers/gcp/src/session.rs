@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
-use claviger_provider::kit::session::{self, BearerToken, CredentialSource};
+use claviger_provider::kit::session::{self, BearerToken, CredentialSource, Standing};
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{BackgroundTrace, LoginReport, LoginWait, SeverSwitch};
 use google_cloud_auth::credentials::{CacheableResource, CredentialsProvider, EntityTag};
@@ -79,8 +79,16 @@ impl CredentialSource for TokenSource {
         fetch.await.map_err(CallError::in_login)
     }
 
-    async fn replaceable(&self, _refused: &BearerToken) -> Result<bool, CallError> {
-        Ok(self.made.lock().1.renewable() || self.impersonation.is_some())
+    async fn standing(&self, _refused: &BearerToken) -> Result<Standing, CallError> {
+        Ok(match self.made.lock().1.renewable() || self.impersonation.is_some() {
+            true => Standing::Replaceable,
+            false => Standing::Only { accepted: Some(false) },
+        })
+    }
+
+    /// Google sees a given token with the first call alone.
+    fn is_proven(&self, _token: &BearerToken) -> bool {
+        self.impersonation.is_some() || !matches!(self.identity, Identity::Token)
     }
 
     fn files(&self) -> Vec<PathBuf> {

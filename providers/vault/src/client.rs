@@ -1,11 +1,10 @@
 //! Calls of the server's HTTP API: the one place that sends a call and reports it. It keeps no state.
 
-use std::time::Duration;
-
 use claviger_provider::egress::{self, Client, Response};
+use claviger_provider::kit::http::retry_after;
 use claviger_provider::{CallResult, CallSink, Secret};
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -233,17 +232,11 @@ fn parse<D: DeserializeOwned>(response: Response) -> Result<ApiResponse<D>, Call
             auth: None,
             warnings: None,
         }),
-        status => {
-            let pause = response
-                .headers
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.parse().ok());
-            Err(CallError::Refused(Refusal::Response(ErrorResponse {
-                status,
-                sentences: serde_json::from_slice::<ErrorBody>(&response.body).ok().map(|body| body.errors),
-                pause: pause.map(Duration::from_secs),
-            })))
-        }
+        status => Err(CallError::Refused(Refusal::Response(ErrorResponse {
+            status,
+            sentences: serde_json::from_slice::<ErrorBody>(&response.body).ok().map(|body| body.errors),
+            pause: retry_after(&response.headers),
+        }))),
     }
 }
 

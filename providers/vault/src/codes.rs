@@ -6,9 +6,6 @@ use std::time::Duration;
 use claviger_provider::ErrorKind;
 use claviger_provider::kit::meaning::{CodeTable, Meaning};
 
-/// The longest pause that a server's `Retry-After` can ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
 /// The key type in every encryption request. The server reads it only when it is about to create a
 /// missing key, and then refuses: an encryption never creates a key.
 pub(crate) const NO_UPSERT: &str = "never-create";
@@ -81,8 +78,8 @@ fn of_status(status: u16, sentences: Option<&[String]>, pause: Option<Duration>)
     match status {
         400 if explained => Meaning::REJECTED_VALUE,
         300..=399 => Meaning::of(ErrorKind::UpstreamProtocol).advice(
-            "The server redirects, which the gateway never follows: make a connection with the address of the active node or of a load \
-             balancer.",
+            "The server redirects, which the gateway never follows: give the connection the address of the active node or of a load balancer \
+             (`claviger connections update --settings`).",
         ),
         403 if sentences.is_some() => Meaning::of(ErrorKind::ProviderDenied).advice(
             "The server denies this credential the call. Run the connection's check: it names the missing paths and prints a policy.",
@@ -93,9 +90,9 @@ fn of_status(status: u16, sentences: Option<&[String]>, pause: Option<Duration>)
         404 if sentences.is_some() => Meaning::of(ErrorKind::KeyNotFound),
         // An enterprise replica that lags behind.
         412 => Meaning::of(ErrorKind::UpstreamUnavailable).retryable(),
-        429 => Meaning::of_status(status).after(pause.map(|pause| pause.min(MAX_PAUSE))),
+        429 => Meaning::of_status(status).after(pause),
         472 | 473 => Meaning::of(ErrorKind::UpstreamUnavailable)
-            .advice("The server is a standby of a replication pair: make a connection with the primary's address."),
+            .advice("The server is a standby of a replication pair: give the connection the primary's address."),
         501 => Meaning::of(ErrorKind::UpstreamUnavailable).advice("The server is not initialised."),
         503 => Meaning::of_status(status).advice("The server is sealed, on standby or overloaded."),
         _ => Meaning::of_status(status),

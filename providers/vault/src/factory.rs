@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::Egress;
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
+use claviger_provider::kit::session::identity::Identities;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
@@ -13,7 +14,7 @@ use claviger_provider::{
 };
 
 use crate::connector::Connector;
-use crate::errors::fault;
+use crate::errors::{Refusal, fault};
 use crate::key_type::KeyType;
 use crate::names::{Engine, Path};
 use crate::offline_decrypt::commands;
@@ -25,12 +26,16 @@ use crate::transit::Transit;
 /// Makes the providers of connections to Vault and OpenBao, under one egress policy.
 pub struct VaultFactory {
     egress: Egress,
+    identities: Identities<Refusal>,
 }
 
 impl VaultFactory {
     /// Under this policy.
     pub fn new(egress: Egress) -> Self {
-        Self { egress }
+        Self {
+            egress,
+            identities: Identities::default(),
+        }
     }
 
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
@@ -57,7 +62,7 @@ impl VaultFactory {
             namespace: engine.namespace.clone(),
         };
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
-        let source = TokenSource::new(connector, settings.auth, secrets, trace)?;
+        let source = TokenSource::new(connector, settings.auth, secrets, trace, &self.identities, &parts.login)?;
         let session = Session::new(source, parts.login, parts.switch);
         Ok(VaultProvider(Transit::new(session, engine, settings.symmetric_key_type)))
     }

@@ -177,7 +177,7 @@ async fn kind_of_engine(transit: &Transit, cx: &OpContext) -> Result<(), Error> 
         Ok(_) => Err(fault(ErrorKind::Misconfigured, operation)
             .advice("The engine at the connection's mount is not Transit: make a connection with the mount of the Transit engine.")),
         // No right below it: the report on the rights shows that.
-        Err(CallError::Refused(_)) => Ok(()),
+        Err(refused @ CallError::Refused(_)) if refused.kind() != ErrorKind::UpstreamUnavailable => Ok(()),
         Err(other) => Err(other.into_error(operation)),
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
-use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Term};
+use claviger_provider::kit::session::identity::{Identities, Lockout, Membership};
+use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Standing, Term};
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{BackgroundTrace, CallSink, Error, ErrorKind, LoginReport, OpContext, Secret, SeverSwitch};
 use parking_lot::Mutex;
@@ -24,11 +25,11 @@ use crate::names::Path;
 /// The longest lease that is counted. A longer one never ends, as far as the gateway is concerned.
 const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How many refused logins with one secret id are soon repeated. OpenBao and Vault lock a role, for all who use
-/// it, after five within fifteen minutes of each other.
-const REFUSALS_OF_A_ROLE: u32 = 3;
-/// The pause after more of them: longer than the server counts.
-const PAUSE_OF_A_ROLE: Duration = Duration::from_secs(16 * 60);
+/// OpenBao and Vault lock a role, for all who use it, after five refusals within fifteen minutes of each other.
+const LOCKOUT: Lockout = Lockout {
+    refusals: 3,
+    pause: Duration::from_secs(16 * 60),
+};
 
 /// A token and its life.
 pub(crate) struct Lease {
@@ -39,9 +40,12 @@ pub(crate) struct Lease {
     granted: Duration,
     renewable: bool,
     term: Term,
+    /// Whether the server said that it knows the token.
+    known: bool,
 }
 
 impl Lease {
+    /// A token that the server knows.
     fn new(api: &Arc<Api>, token: Token, seconds: u64, renewable: bool) -> Self {
         let granted = Duration::from_secs(seconds).min(MAX_LEASE);
         let term = match seconds {
@@ -54,6 +58,7 @@ impl Lease {
             granted,
             renewable,
             term,
+            known: true,
         }
     }
 }
@@ -90,6 +95,8 @@ pub(crate) struct TokenSource {
     secrets: ConnectionSecrets,
     /// The server, and the secrets whose client certificate its client has.
     api: Mutex<(Arc<Secrets>, Arc<Api>)>,
+    /// `None` for a given token.
+    membership: Option<Membership<Refusal>>,
     trace: BackgroundTrace,
 }
 
@@ -110,13 +117,24 @@ impl CredentialSource for TokenSource {
 
     /// The server also refuses a valid token what its policy forbids. A new login does not help
     /// then.
-    async fn replaceable(&self, refused: &Lease) -> Result<bool, CallError> {
-        match &self.auth {
-            Auth::Token {} => Ok(false),
-            Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
-                Ok(!knows(CallSink::from(&self.trace), refused).await?)
-            }
-        }
+    async fn standing(&self, refused: &Lease) -> Result<Standing, CallError> {
+        let known = knows(CallSink::from(&self.trace), refused).await?;
+        Ok(match &self.auth {
+            // A token that never had the right to look itself up may still be good.
+            Auth::Token {} => Standing::Only {
+                accepted: Some(known).filter(|known| *known || refused.known),
+            },
+            Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } if known => Standing::Accepted,
+            Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => Standing::Replaceable,
+        })
+    }
+
+    fn is_proven(&self, lease: &Lease) -> bool {
+        lease.known
+    }
+
+    fn membership(&self) -> Option<&Membership<Refusal>> {
+        self.membership.as_ref()
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -127,20 +145,20 @@ impl CredentialSource for TokenSource {
     fn is_kept(&self, lease: &Lease) -> bool {
         matches!(self.auth, Auth::Token {}) && lease.renewable
     }
-
-    fn refusal_pause(&self, refusals: u32) -> Duration {
-        pause_of(&self.auth, refusals)
-    }
 }
 
-/// The pause after a refused login with the same secret, the `refusals`-th in a row, from 1.
-fn pause_of(auth: &Auth, refusals: u32) -> Duration {
-    match auth {
-        Auth::Approle { .. } if refusals > REFUSALS_OF_A_ROLE => PAUSE_OF_A_ROLE,
-        Auth::Token {} | Auth::Approle { .. } | Auth::Jwt { .. } | Auth::Kubernetes { .. } | Auth::Cert { .. } => {
-            session::refusal_pause(refusals)
-        }
-    }
+/// The service and the identity there that a login with these settings is made with; `None` for a given token.
+fn identity(connector: &Connector, auth: &Auth) -> Option<(String, Option<Lockout>)> {
+    let (method, who, mount) = match auth {
+        Auth::Token {} => return None,
+        Auth::Approle { role_id, mount } => ("approle", role_id.as_str(), mount),
+        Auth::Jwt { role, mount } => ("jwt", role.as_str(), mount),
+        Auth::Kubernetes { role, mount } => ("kubernetes", role.as_str(), mount),
+        Auth::Cert { name, mount } => ("cert", name.as_deref().unwrap_or_default(), mount),
+    };
+    let namespace = connector.namespace.as_ref().map_or("", Path::as_str);
+    let name = [connector.destination.as_str(), namespace, mount, method, who].join("\n");
+    Some((name, matches!(auth, Auth::Approle { .. }).then_some(LOCKOUT)))
 }
 
 impl TokenSource {
@@ -148,16 +166,25 @@ impl TokenSource {
     ///
     /// # Errors
     /// `Misconfigured` when a secret is missing or cannot be used.
-    pub(crate) fn new(connector: Connector, auth: Auth, secrets: ConnectionSecrets, trace: BackgroundTrace) -> Result<Self, Error> {
+    pub(crate) fn new(
+        connector: Connector,
+        auth: Auth,
+        secrets: ConnectionSecrets,
+        trace: BackgroundTrace,
+        identities: &Identities<Refusal>,
+        report: &LoginReport,
+    ) -> Result<Self, Error> {
         let latest = secrets.latest();
         let (_, certificate) = credential(&auth, &latest)
             .ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing or cannot be used"))?;
         let api = Arc::new(connector.api(certificate)?);
+        let membership = identity(&connector, &auth).map(|(name, lockout)| identities.join(name, lockout, report));
         Ok(Self {
             connector,
             auth,
             secrets,
             api: Mutex::new((latest, api)),
+            membership,
             trace,
         })
     }
@@ -168,7 +195,7 @@ impl TokenSource {
     }
 
     /// The credential with the secrets as they are now, and the server as it is reached with them.
-    async fn at_hand(&self) -> Result<(Credential, Arc<Api>), CallError> {
+    async fn at_hand(&self) -> Result<(Credential, Arc<Secrets>, Arc<Api>), CallError> {
         let unusable = |cause: String| CallError::NoSource {
             advice: SecretsError::ADVICE,
             cause,
@@ -179,16 +206,19 @@ impl TokenSource {
         let mut api = self.api.lock();
         if certificate.is_some() && !Arc::ptr_eq(&api.0, &secrets) {
             let made = self.connector.api(certificate).map_err(|error| unusable(error.to_string()))?;
-            *api = (secrets, Arc::new(made));
+            *api = (Arc::clone(&secrets), Arc::new(made));
         }
-        Ok((credential, Arc::clone(&api.1)))
+        Ok((credential, secrets, Arc::clone(&api.1)))
     }
 
     async fn first(&self) -> Result<Lease, CallError> {
-        let (credential, api) = self.at_hand().await?;
-        let secret = match &credential {
-            Credential::Login { mount, body } => return self.log_in(&api, mount, body).await,
-            Credential::Token(secret) => secret,
+        let (credential, secrets, api) = self.at_hand().await?;
+        let secret = match (&credential, &self.membership) {
+            (Credential::Login { mount, body }, Some(membership)) => {
+                return membership.login(&secrets, self.log_in(&api, mount, body)).await;
+            }
+            (Credential::Login { mount, body }, None) => return self.log_in(&api, mount, body).await,
+            (Credential::Token(secret), _) => secret,
         };
         let token = Token::new(secret).ok_or(CallError::MalformedResponse("token"))?;
         if self.is_wrapping_token(&api, secret).await? {
@@ -199,7 +229,10 @@ impl TokenSource {
             Ok(_) => Ok(Lease::new(&api, token, 0, false)),
             // The token lacks the right to look itself up, or it has ended. The operation's own
             // call will show which.
-            Err(refused) if denied(&refused) => Ok(Lease::new(&api, token, 0, false)),
+            Err(refused) if denied(&refused) => Ok(Lease {
+                known: false,
+                ..Lease::new(&api, token, 0, false)
+            }),
             Err(other) => Err(other),
         }
     }
@@ -352,24 +385,5 @@ impl Session {
         self.has_its_namespace(cx).await?;
         let lease = self.inner.current(cx.login()).await?;
         knows(CallSink::from(cx), &lease).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Auth, Duration, pause_of};
-
-    /// OpenBao and Vault lock a role after five refusals, each within fifteen minutes of the one before.
-    #[test]
-    fn a_role_is_never_refused_often_enough_to_be_locked() {
-        let role = Auth::Approle {
-            role_id: "r".to_owned(),
-            mount: "approle".to_owned(),
-        };
-        let soon = (1..=20).take_while(|refusals| pause_of(&role, *refusals) <= Duration::from_secs(15 * 60));
-        assert_eq!(soon.count() + 1, 4, "refusals within the time that the server counts");
-        // The others are not locked.
-        let pauses = [1, 2, 3, 4, 20].map(|refusals| pause_of(&Auth::Token {}, refusals).as_secs());
-        assert_eq!(pauses, [15, 30, 60, 60, 60]);
     }
 }

@@ -160,6 +160,8 @@ async fn only_what_can_pass_is_worth_another_try() {
     assert_eq!(unwrapped(limited).await.unwrap_err().retry, Retry::After(Duration::from_secs(7)));
     let greedy = refusal(429, "").insert_header("retry-after", "86400");
     assert_eq!(unwrapped(greedy).await.unwrap_err().retry, Retry::After(Duration::from_secs(60)));
+    let dated = refusal(429, "").insert_header("retry-after", "Fri, 01 Jan 2100 00:00:00 GMT");
+    assert_eq!(unwrapped(dated).await.unwrap_err().retry, Retry::After(Duration::from_secs(60)));
     for (status, retry) in [
         (429, Retry::Backoff),
         (503, Retry::Backoff),

@@ -266,7 +266,10 @@ impl Names<Arc<ConnectionEntry>> for &str {
             subject.provider = row.as_ref().map(|row| row.provider);
         });
         let policy = decide::allowed(broker, cx, action, Resource::Connection(row.as_deref())).await?;
-        let absent = || broker.no_such_connection(cx.tenant(), self).unwrap_or_else(Failure::not_found);
+        let absent = || {
+            let degraded = broker.no_such_connection(cx.tenant(), self, cx.caller().is_operator());
+            degraded.unwrap_or_else(Failure::not_found)
+        };
         found.map(|entry| (entry, policy)).ok_or_else(absent)
     }
 }
@@ -339,7 +342,8 @@ impl Names<NewKeyIn> for &str {
         let policy = decide::allowed(broker, cx, action, resource).await?;
         let absent =
             || Failure::new(Code::NotFound, "There is no such connection in this tenant.").at("/connection", "a connection's name");
-        let connection = found.ok_or_else(|| broker.no_such_connection(cx.tenant(), self).unwrap_or_else(absent))?;
+        let degraded = || broker.no_such_connection(cx.tenant(), self, cx.caller().is_operator());
+        let connection = found.ok_or_else(|| degraded().unwrap_or_else(absent))?;
         Ok((NewKeyIn { connection }, policy))
     }
 }

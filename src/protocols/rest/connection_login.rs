@@ -18,7 +18,8 @@ pub struct ConnectionLogin {
     /// Since when the login or renewal fails in this way. Absent, as all members below, if it does not fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
-    /// When it is tried again at the earliest; `checkConnection` tries at once.
+    /// When it is tried again at the earliest; `checkConnection` tries at once, unless the provider would lock the
+    /// identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
     /// The `code` of a request that fails because of it.
@@ -35,11 +36,12 @@ pub struct ConnectionLogin {
 /// The state of a connection's login.
 ///
 /// - `none`: no credential is held; the next request logs in
-/// - `ok`: the connection has a credential
+/// - `not_tried`: the connection was given its credential, and no request shows yet whether the provider accepts it
+/// - `ok`: the provider accepted the connection's credential
 /// - `renewal_failing`: the connection has a credential, and its renewal failed
 /// - `failing`: there is no credential, and the last login failed; the next request tries again
-/// - `refused`: there is no credential, and the provider refused the login; requests fail without another
-///   login until the secret changes, the pause is over, or `checkConnection` tries
+/// - `refused`: the provider refused the login; requests fail without another login until the secret changes, the
+///   pause is over, or `checkConnection` tries. Or it does not accept the credential that the connection was given
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(
@@ -48,6 +50,7 @@ pub struct ConnectionLogin {
 )]
 pub enum ConnectionLoginState {
     None,
+    NotTried,
     Ok,
     RenewalFailing,
     Failing,
@@ -58,6 +61,7 @@ impl From<LoginState> for ConnectionLoginState {
     fn from(state: LoginState) -> Self {
         match state {
             LoginState::None => Self::None,
+            LoginState::NotTried => Self::NotTried,
             LoginState::Ok => Self::Ok,
             LoginState::RenewalFailing => Self::RenewalFailing,
             LoginState::Failing => Self::Failing,

@@ -172,7 +172,8 @@ async fn an_authority_that_is_out_of_order_is_told_as_such() {
         let begin = Instant::now();
         let error = fails(&provider).await;
         assert_eq!(error.kind, kind, "{act:?}: {error}");
-        assert!(begin.elapsed() < Duration::from_secs(4), "{act:?}");
+        // Three attempts of a login that gets no response.
+        assert!(begin.elapsed() < Duration::from_secs(10), "{act:?}");
     }
     bench.fake.switches().faults.set(Vec::new());
     works(&provider).await;

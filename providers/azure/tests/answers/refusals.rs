@@ -26,6 +26,10 @@ async fn throttling_tells_how_long_to_wait() {
             Retry::After(Duration::from_millis(250)),
         ),
         (response(429, &[("retry-after", "soon")], "slow down"), Retry::Backoff),
+        (
+            response(429, &[("retry-after", "Fri, 01 Jan 2100 00:00:00 GMT")], "slow down"),
+            Retry::After(Duration::from_secs(60)),
+        ),
     ] {
         fault(&bench, "wrapkey", act);
         let error = provider.wrap_key(&cx(), &kek, &Secret::random(32), &context()).await.unwrap_err();
@@ -39,7 +43,7 @@ async fn throttling_tells_how_long_to_wait() {
         "{error}"
     );
     // One attempt per call: the pipeline retries.
-    assert_eq!(requests(&bench, "POST", "wrapkey"), 6);
+    assert_eq!(requests(&bench, "POST", "wrapkey"), 7);
 }
 
 #[tokio::test]

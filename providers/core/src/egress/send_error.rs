@@ -89,7 +89,7 @@ impl Distrust {
                 "The server's certificate is not trusted: add the certificate of its authority (the server's own if it is self-signed) to \
                  the connection's setting `ca`."
             }
-            Self::Name => "The server's certificate is for another host: make a connection whose address has a name from the certificate.",
+            Self::Name => "The server's certificate is for another host: give the connection an address with a name from the certificate.",
             Self::Time => "The server's certificate has expired or is not valid yet: renew it, or set this machine's clock.",
             Self::OfAuthority => {
                 "The server presents the certificate of an authority: give the server a certificate with CA:FALSE that this authority issued."
@@ -141,11 +141,11 @@ impl SendError {
                  authority issued.",
             ),
             Self::NotTls => error.retry(Retry::Backoff).advice(
-                "The server does not speak TLS on this port: make a connection with the port of its TLS listener, or with http:// where \
-                 the operator allows it.",
+                "The server does not speak TLS on this port: give the connection an address with the port of its TLS listener, or \
+                 with http:// where the operator sets egress.allow_plain_http.",
             ),
             Self::NotHttp => error.retry(Retry::Backoff).advice(
-                "What the server sent is not HTTP: if it speaks TLS on this port, make a connection whose address begins with https://.",
+                "What the server sent is not HTTP: if it speaks TLS on this port, give the connection an address that begins with https://.",
             ),
             Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,

@@ -2,6 +2,7 @@
 //! send too much, too late or another's certificate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+mod liveness;
 mod tls;
 
 use std::collections::VecDeque;

@@ -195,6 +195,8 @@ impl<R: Refusal> CallError<R> {
             Self::NoCredential { why, repeated } => {
                 let error = match Arc::unwrap_or_clone(why) {
                     Self::Refused(refusal) => refused(&refusal, of_login(&refusal), R::LOGIN),
+                    // The advice is about the key service's host, and a login may be another's.
+                    Self::Unsent(why @ SendError::Unreachable(_)) => why.into_error(R::LOGIN).provider(R::PROVIDER),
                     other => other.into_error(R::LOGIN),
                 }
                 .concerns(Concerns::Connection);
@@ -321,5 +323,7 @@ mod tests {
         }
         let error = CallError::<Denied>::Unsent(SendError::Unreachable("refused".to_owned())).into_error("decrypt");
         assert_eq!(error.advice, Some("Compare the address."));
+        let login = CallError::<Denied>::Unsent(SendError::Unreachable("refused".to_owned())).in_login();
+        assert_eq!(login.into_error("decrypt").advice, None);
     }
 }

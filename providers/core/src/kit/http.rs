@@ -1,7 +1,9 @@
 //! The options of a connection's HTTP client: its CA certificates (`ca`) and proxy, and limits that are
 //! the same for every adapter.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::egress::{Authorities, ClientCertificate, Egress, Options};
 use crate::error::{Error, ErrorKind};
@@ -15,6 +17,26 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum response, in bytes. The longest expected one, a key with 10,000 versions, has under 300 KiB.
 pub const MAX_RESPONSE: usize = 1 << 20;
+
+/// The longest pause that a provider can ask for.
+pub const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause that a response asks for with `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date of HTTP's by the
+/// gateway's clock. At most [`MAX_PAUSE`]; none for a date that is over. `None` without the header, or where it is
+/// neither.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    pause(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+}
+
+/// The pause that the text of a header `Retry-After` asks for.
+pub fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse().map_or(MAX_PAUSE, Duration::from_secs).min(MAX_PAUSE));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default().min(MAX_PAUSE))
+}
 
 /// The network settings of a connection.
 pub struct ConnectionHttp<'a> {
@@ -56,5 +78,38 @@ impl ConnectionHttp<'_> {
             max_response: MAX_RESPONSE,
             switch: self.switch,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{MAX_PAUSE, pause};
+
+    #[test]
+    fn a_pause_is_seconds_or_a_date_and_bounded() {
+        // The date of RFC 9110's examples, in its three forms.
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777 - 7);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("31536000", Some(60)),
+            ("99999999999999999999999999", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(7)),
+            ("Sun Nov  6 08:49:37 1994", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("Fri, 01 Jan 2100 00:00:00 GMT", Some(60)),
+            ("", None),
+            ("-1", None),
+            ("2.5", None),
+            ("soon", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+        ] {
+            assert_eq!(pause(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(MAX_PAUSE.as_secs(), 60);
     }
 }

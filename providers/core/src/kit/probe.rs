@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::call_error::MalformedResponse;
 use crate::egress::SendError;
-use crate::error::{Concerns, Error, ErrorKind, Retry};
+use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
 use crate::ids::ProviderKind;
 use crate::op_context::OpContext;
 use crate::probe::{Finding, RightReport};
@@ -22,6 +22,8 @@ pub const NO_KEY_YET: &str = "the connection has no key yet; make or adopt one a
 const CANARY: usize = 32;
 /// The longest time of one call of a check, so that one that hangs leaves time for the others.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How much longer it may take for a login, whose first attempt may meet a dead connection.
+const LOGINS: Duration = Duration::from_secs(2);
 /// The time before the deadline in which no call runs: the report must still be recorded and sent.
 const REST: Duration = Duration::from_millis(500);
 /// The longest quotation of a provider, in characters.
@@ -33,36 +35,43 @@ pub struct Calls(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// Whether the provider responded to a call of the connection's credential.
-    responded: bool,
+    /// Whether the provider served a call of the connection's credential, or refused it for what was asked.
+    served: bool,
     /// Why the first call did not get through.
     problem: Option<Arc<Error>>,
+    /// Why the first call failed that did get through: the provider responds, and is sealed or fails.
+    failure: Option<Arc<Error>>,
 }
 
 impl Calls {
-    /// Makes one call, for at most 3 s. Its error is [`shown`].
+    /// Makes one call, for at most 3 s, and 2 s more if it waits for a login. Its error is [`shown`].
     ///
     /// # Errors
     /// The call's; `UpstreamTimeout`.
     pub async fn make<T>(&self, cx: &OpContext, call: impl Future<Output = Result<T, Error>>) -> Result<T, Arc<Error>> {
         let limit = PATIENCE.min(cx.remaining().saturating_sub(REST));
-        let result = tokio::time::timeout(limit, call).await;
-        let result = result.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "a call of the check").retry(Retry::Backoff)));
+        // Boxed: a check makes many calls at once, whose futures would all be parts of its own.
+        let logins = LOGINS.saturating_sub(cx.login().so_far());
+        let result = cx.within(limit, logins, REST, Box::pin(call)).await;
+        let result = result.unwrap_or_else(|| Err(Error::new(ErrorKind::UpstreamTimeout, "a call of the check").retry(Retry::Backoff)));
         let result = result.map_err(|error| Arc::new(shown(cx, error)));
         let mut seen = self.0.lock();
         match &result {
             Err(error) if unanswered(error) => {
                 seen.problem.get_or_insert_with(|| Arc::clone(error));
             }
-            Ok(_) | Err(_) => seen.responded = true,
+            Err(error) if matches!(error.kind, ErrorKind::UpstreamUnavailable | ErrorKind::UpstreamProtocol) => {
+                seen.failure.get_or_insert_with(|| Arc::clone(error));
+            }
+            Ok(_) | Err(_) => seen.served = true,
         }
         result
     }
 
-    /// Why no call got through; `None` if the provider responded to one.
+    /// Why no call was served; `None` if the provider served one.
     pub fn problem(self) -> Option<Arc<Error>> {
         let seen = self.0.into_inner();
-        seen.problem.filter(|_| !seen.responded)
+        seen.failure.or(seen.problem).filter(|_| !seen.served)
     }
 }
 
@@ -75,12 +84,21 @@ const fn unanswered(error: &Error) -> bool {
     }
 }
 
-/// An error as a check reports it: without the provider's own message where the caller may not read that.
+/// An error as a check reports it: without the provider's own message where the caller may not read that, and with
+/// the cause on the gateway's machine, such as a file that is missing, where the caller is its operator.
 #[must_use]
 pub fn shown(cx: &OpContext, error: Error) -> Error {
-    match cx.quotes() {
+    let error = match cx.quotes() {
         true => error,
         false => Error { message: None, ..error },
+    };
+    let cause = error.source.as_deref().and_then(|cause| cause.downcast_ref::<UpstreamMessage>());
+    match cause
+        .filter(|_| cx.reads_causes() && error.message.is_none())
+        .map(ToString::to_string)
+    {
+        Some(cause) => error.message(cause),
+        None => error,
     }
 }
 
@@ -378,6 +396,45 @@ mod tests {
         let calls = Calls::default();
         let down = || Error::new(ErrorKind::UpstreamUnavailable, "x").upstream_code("500");
         calls.make::<()>(&cx, async { Err(down()) }).await.unwrap_err();
-        assert!(calls.problem().is_none(), "it responds, if badly");
+        let denied = || Error::new(ErrorKind::ProviderDenied, "x").upstream_code("403");
+        calls.make::<()>(&cx, async { Err(denied()) }).await.unwrap_err();
+        assert!(calls.problem().is_none(), "it serves other calls");
+
+        let calls = Calls::default();
+        calls.make::<()>(&cx, std::future::pending()).await.unwrap_err();
+        calls.make::<()>(&cx, async { Err(down()) }).await.unwrap_err();
+        let problem = calls.problem().map(|error| (error.kind, error.upstream_code.clone()));
+        assert_eq!(
+            problem,
+            Some((ErrorKind::UpstreamUnavailable, Some("500".to_owned()))),
+            "it serves nothing"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_login_does_not_count_for_a_call() {
+        let cx = cx(Duration::from_secs(10));
+        let login = async {
+            cx.login().during(tokio::time::sleep(Duration::from_secs(4))).await;
+            Ok(())
+        };
+        Calls::default().make(&cx, login).await.unwrap();
+        let long = async {
+            cx.login().during(tokio::time::sleep(Duration::from_secs(50))).await;
+            Ok(())
+        };
+        let start = tokio::time::Instant::now();
+        Calls::default().make(&cx, long).await.unwrap_err();
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+
+    #[test]
+    fn only_the_operator_reads_what_is_wrong_on_the_gateways_machine() {
+        let missing = || Error::new(ErrorKind::Misconfigured, "x").source(UpstreamMessage("/etc/the-path: not found".to_owned()));
+        let cx = || cx(Duration::from_secs(1));
+        assert_eq!(word(&shown(&cx().reading_causes(), missing())), "/etc/the-path: not found");
+        for other in [cx(), cx().without_quotations()] {
+            assert!(!word(&shown(&other, missing())).contains("path"));
+        }
     }
 }

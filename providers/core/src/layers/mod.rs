@@ -94,7 +94,7 @@ impl Pipeline {
         // 5. Inside the concurrency limit, so that what waited for a slot meets the circuit as it is
         //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
         //    than a healthy one.
-        let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), config.breaker.fair_chance);
+        let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), config.attempt_timeout, &config.breaker);
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(breaker), config.concurrency);

@@ -4,12 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
-
-/// How often an attempt that waits for a login looks whether it still does.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The timeout of an attempt: the time until the deadline, at most `attempt`. The time for which it waits for
 /// the connection's login does not count: that is shared, and may take longer than one call. A check has
@@ -55,26 +51,10 @@ impl Call for AttemptTimeout {
             // send the request.
             return Err(timeout());
         }
-        let (begin, waited_before) = (Instant::now(), cx.login().so_far());
-        let mut call = self.inner.call(cx, op);
-        let mut pause = limit;
-        loop {
-            if let Ok(result) = tokio::time::timeout(pause, &mut call).await {
-                return result;
-            }
-            let waited = cx.login().so_far() - waited_before;
-            let left = (limit + waited).saturating_sub(begin.elapsed()).min(cx.remaining());
-            // While it waits, nothing is left, and more may be after a moment.
-            let left = if cx.login().is_under_way() {
-                left.max(LOOK.min(cx.remaining()))
-            } else {
-                left
-            };
-            if left.is_zero() {
-                return Err(timeout());
-            }
-            pause = left;
-        }
+        let call = self.inner.call(cx, op);
+        cx.within(limit, Duration::MAX, Duration::ZERO, call)
+            .await
+            .unwrap_or_else(|| Err(timeout()))
     }
 }
 

@@ -163,7 +163,9 @@ async fn refusals_without_a_reason_look_the_version_up_once_a_second() {
 async fn a_service_that_asks_for_a_pause_gets_it() {
     for (value, retry) in [
         ("7", Retry::After(Duration::from_secs(7))),
-        ("999999", Retry::After(Duration::from_secs(3600))),
+        ("999999", Retry::After(Duration::from_secs(60))),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", Retry::After(Duration::from_secs(60))),
+        ("Fri, 01 Jan 1999 00:00:00 GMT", Retry::After(Duration::ZERO)),
         ("soon", Retry::Backoff),
     ] {
         let throttled = refusal(429, "RESOURCE_EXHAUSTED", Value::Null).insert_header("retry-after", value);

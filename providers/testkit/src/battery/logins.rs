@@ -93,6 +93,7 @@ pub fn cases() -> Vec<LoginCase> {
         a_refused_login_is_made_once,
         a_check_tries_a_refused_login_at_once,
         an_outage_of_the_login_is_not_remembered,
+        a_login_without_an_answer_is_made_anew,
         a_renewal_is_not_waited_for,
         a_failing_renewal_is_reported_while_calls_work,
         a_file_is_read_at_a_login_and_when_it_changes,
@@ -194,6 +195,22 @@ async fn an_outage_of_the_login_is_not_remembered(bench: Bench) -> Outcome {
     bench.call(&provider).await?;
     bench.state(LoginState::Ok, "after a login")?;
     bench.logins(2, "after both").await
+}
+
+/// As on an open connection that swallows what is sent on it.
+async fn a_login_without_an_answer_is_made_anew(bench: Bench) -> Outcome {
+    let provider = bench.connected().await;
+    bench.service.answer(LoginAnswer::Hang);
+    let mended = async {
+        while bench.service.logins().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bench.service.answer(LoginAnswer::Accept(LONG));
+    };
+    let (called, ()) = tokio::join!(bench.call(&provider), mended);
+    called?;
+    bench.logins(2, "after one without an answer").await?;
+    bench.state(LoginState::Ok, "after it")
 }
 
 async fn a_renewal_is_not_waited_for(bench: Bench) -> Outcome {

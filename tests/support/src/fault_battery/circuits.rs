@@ -101,6 +101,25 @@ pub(super) async fn a_check_says_that_the_service_is_down(subject: Subject) -> O
     equal("whether the policy is printed", policy, true)
 }
 
+/// A check of a service that responds to every call, and serves none: it is sealed, or fails.
+pub(super) async fn a_check_says_that_the_service_serves_nothing(subject: Subject) -> Outcome {
+    let bench = Bench::with(subject, open_for_long()).await?;
+    bench.works().await?;
+    for status in [500, 503] {
+        bench.proxy.set([Fault::on(
+            Which::Of(Kind::Operation),
+            Act::respond(status, r#"{"errors":["out of order"]}"#),
+        )]);
+        let (problem, rights, policy) = bench.check(&[&bench.kek]).await?;
+        // An error without the service's own body may be that of something in between.
+        let named = problem == Some(ErrorKind::UpstreamUnavailable) || (status == 500 && problem == Some(ErrorKind::UpstreamProtocol));
+        equal("whether the problem is named", (named, problem), (true, problem))?;
+        equal("whether the policy is printed", policy, true)?;
+        equal("whether a right failed", rights.iter().any(|(failed, _)| *failed), true)?;
+    }
+    Ok(())
+}
+
 /// One key for which the service fails is reported by itself, and takes nothing from the rest of a check.
 pub(super) async fn a_check_reports_one_bad_key_by_itself(subject: Subject) -> Outcome {
     let bench = Bench::with(subject, open_for_long()).await?;

@@ -81,6 +81,7 @@ pub fn cases() -> Vec<Case> {
         circuits::a_half_open_circuit_lets_one_call_through,
         circuits::a_check_passes_an_open_circuit,
         circuits::a_check_says_that_the_service_is_down,
+        circuits::a_check_says_that_the_service_serves_nothing,
         circuits::a_check_reports_one_bad_key_by_itself,
     ]
 }

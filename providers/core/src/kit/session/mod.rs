@@ -2,13 +2,14 @@
 //! ends, and replaced when the provider refuses it.
 //!
 //! - One login at a time, in a task of its own. All calls that need its result share it, and a caller that goes
-//!   away does not end it.
+//!   away does not end it. A login that gets no response is made anew after a moment, like any other call.
 //! - A live credential serves until it ends, while its renewal runs or fails. Only a call without one waits, at
 //!   most until its own deadline.
 //! - A login that the provider refuses for good is remembered ([`CallError::is_refused_login`]): calls get the
 //!   same error at once, until the secret changes (new secrets make a new session, and files are watched), the
 //!   pause is over, or a check tries ([`crate::OpContext::checking`]). Otherwise every call would be a refused
-//!   login, and providers lock the identity of such callers.
+//!   login, and providers lock the identity of such callers. Connections with the same identity share the refusal
+//!   ([`identity`]).
 //! - If the provider refuses even a new credential, something else is the cause, so further refusals fetch no
 //!   credential for a while.
 //! - A severed connection logs in no more: the task passes the connection's switch.
@@ -16,6 +17,7 @@
 //! [`CallError::is_refused_login`]: super::call_error::CallError::is_refused_login
 
 mod credential_source;
+pub mod identity;
 mod lifetime;
 mod state;
 #[cfg(test)]
@@ -24,7 +26,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use credential_source::{CredentialSource, refusal_pause};
+pub use credential_source::{CredentialSource, Standing};
 pub use lifetime::{BearerToken, Expiring, Lifetime, RENEWAL_MARGIN, Term};
 
 use tokio::time::timeout;
@@ -106,13 +108,16 @@ impl<S: CredentialSource> Session<S> {
         F: Future<Output = Result<T, CallError<S::Refusal>>>,
     {
         let first = self.current(wait).await?;
-        match send(Arc::clone(&first)).await {
+        let result = send(Arc::clone(&first)).await;
+        self.0.learn(&first, &result, refused);
+        match result {
             Err(error) if refused(&error) => {
                 // Boxed: it is rare, and the future of every call would be larger by it.
                 let Some(other) = Box::pin(self.replacement(&first, wait)).await? else {
                     return Err(error);
                 };
-                let result = send(other).await;
+                let result = send(Arc::clone(&other)).await;
+                self.0.learn(&other, &result, refused);
                 if result.as_ref().is_err_and(refused) {
                     self.0.hold_off();
                 }

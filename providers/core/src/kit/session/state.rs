@@ -1,6 +1,7 @@
 //! What a session knows, and the task that fetches credentials, one at a time.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::credential_source::CredentialSource;
+use super::credential_source::{CredentialSource, Standing};
+use super::identity::{Membership, refusal_pause};
 use super::lifetime::Lifetime;
+use crate::ErrorKind;
 use crate::jitter::jitter;
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::secrets::Stamp;
@@ -17,8 +20,9 @@ use crate::login_report::LoginReport;
 use crate::op_context::LoginWait;
 use crate::sever_switch::SeverSwitch;
 
-/// The longest time of a login, whoever waits for it.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The times of a login's attempts, whoever waits for it. An open connection may swallow what is sent on it; the
+/// attempt after it has another one ([`crate::egress::pool`]). The last one is for services that are slow.
+const ATTEMPTS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(3), Duration::from_secs(10)];
 /// After a new credential was refused too: the time for which refusals fetch no other one.
 const HOLD_OFF: Duration = Duration::from_secs(30);
 /// The longest pause after a renewal that failed. It is shorter where the credential's end is near.
@@ -104,9 +108,11 @@ impl<S: CredentialSource> State<S> {
         self.current.as_ref().filter(|current| !current.term().has_ended())
     }
 
-    fn remembered(&self) -> Option<CallError<S::Refusal>> {
+    /// The refusal that is remembered, unless another connection of the same identity logged in since.
+    fn remembered(&self, source: &S) -> Option<CallError<S::Refusal>> {
         let (error, until) = self.refused.as_ref()?;
-        (*until > Instant::now()).then(|| error.clone().repeated())
+        let is_over = *until <= Instant::now() || source.membership().is_some_and(Membership::is_over);
+        (!is_over).then(|| error.clone().repeated())
     }
 }
 
@@ -116,6 +122,8 @@ pub(super) struct Inner<S: CredentialSource> {
     files: Vec<PathBuf>,
     report: LoginReport,
     switch: SeverSwitch,
+    /// Whether no call shows yet that the provider accepts the credential.
+    unproven: AtomicBool,
     state: Mutex<State<S>>,
 }
 
@@ -141,6 +149,7 @@ impl<S: CredentialSource> Inner<S> {
             source,
             report,
             switch,
+            unproven: AtomicBool::new(false),
             state: Mutex::new(State {
                 current: None,
                 attempt: None,
@@ -172,16 +181,20 @@ impl<S: CredentialSource> Inner<S> {
         {
             let waiting = state.renew_after.is_some_and(|at| at > Instant::now());
             if live.term().is_due() && !waiting && state.attempt.is_none() {
-                self.begin(&mut state, Why::Due(Arc::clone(live)));
+                self.begin(&mut state, Why::Due(Arc::clone(live)), false);
             }
             return Look::Ready(Arc::clone(live));
         }
         if let Some(attempt) = &state.attempt {
             return Look::Wait(attempt.shared());
         }
-        match state.remembered() {
+        match state.remembered(&self.source) {
             Some(error) if !tries => Look::Refused(error),
-            Some(_) | None => Look::Wait(self.begin(&mut state, live.map_or(Why::Anew, Why::Due))),
+            // A check's first login is its trial, too.
+            Some(_) | None => {
+                let tries = tries || wait.take_trial();
+                Look::Wait(self.begin(&mut state, live.map_or(Why::Anew, Why::Due), tries))
+            }
         }
     }
 
@@ -200,9 +213,11 @@ impl<S: CredentialSource> Inner<S> {
         if state.hold_off_until.is_some_and(|until| until > Instant::now()) {
             return None;
         }
-        match state.remembered() {
-            Some(error) if !wait.take_trial() => Some(Look::Refused(error)),
-            Some(_) | None => Some(Look::Wait(self.begin(&mut state, Why::Refused(Arc::clone(refused))))),
+        let remembered = state.remembered(&self.source);
+        let tries = wait.take_trial();
+        match remembered {
+            Some(error) if !tries => Some(Look::Refused(error)),
+            Some(_) | None => Some(Look::Wait(self.begin(&mut state, Why::Refused(Arc::clone(refused)), tries))),
         }
     }
 
@@ -210,8 +225,29 @@ impl<S: CredentialSource> Inner<S> {
         self.state.lock().hold_off_until = Some(Instant::now() + HOLD_OFF);
     }
 
-    /// Begins to fetch a credential, in a task of its own.
-    fn begin(self: &Arc<Self>, state: &mut State<S>, why: Why<S>) -> Attempt<S> {
+    /// Learns from the first calls with a credential whether the provider accepts it.
+    pub(super) fn learn<T>(
+        &self,
+        used: &Arc<S::Credential>,
+        result: &Result<T, CallError<S::Refusal>>,
+        refused: fn(&CallError<S::Refusal>) -> bool,
+    ) {
+        if !self.unproven.load(Ordering::Relaxed) {
+            return;
+        }
+        let accepted = match result {
+            Ok(_) => true,
+            Err(error) => error.refusal().is_some() && !refused(error) && about_a_key(error.kind()),
+        };
+        let state = self.state.lock();
+        if accepted && state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, used)) {
+            self.unproven.store(false, Ordering::Relaxed);
+            self.report.accepted(used.term().left());
+        }
+    }
+
+    /// Begins to fetch a credential, in a task of its own. With `tries`, also where a refusal is remembered.
+    fn begin(self: &Arc<Self>, state: &mut State<S>, why: Why<S>, tries: bool) -> Attempt<S> {
         let (tell, told) = watch::channel(None);
         let attempt = Attempt {
             renewal: matches!(why, Why::Due(_)),
@@ -225,7 +261,7 @@ impl<S: CredentialSource> Inner<S> {
         let under_way = UnderWay(Arc::clone(self));
         tokio::spawn(async move {
             let inner = &under_way.0;
-            let outcome = match inner.switch.pass(inner.fetch(&why)).await {
+            let outcome = match inner.switch.pass(inner.fetch(&why, tries)).await {
                 Ok(outcome) => outcome,
                 Err(severed) => Err(severed.into()),
             };
@@ -236,22 +272,28 @@ impl<S: CredentialSource> Inner<S> {
         attempt
     }
 
-    async fn fetch(self: &Arc<Self>, why: &Why<S>) -> Outcome<S> {
+    async fn fetch(self: &Arc<Self>, why: &Why<S>, tries: bool) -> Outcome<S> {
         let previous = match why {
             Why::Anew => None,
             Why::Due(due) => Some(&**due),
-            Why::Refused(refused) => {
-                if !self.source.replaceable(refused).await? {
+            Why::Refused(refused) => match attempts(|| self.source.standing(refused)).await? {
+                Standing::Replaceable => {
+                    self.lose(refused);
+                    None
+                }
+                Standing::Accepted => return Ok(None),
+                Standing::Only { accepted } => {
+                    self.keep_refused(refused, accepted);
                     return Ok(None);
                 }
-                self.lose(refused);
-                None
-            }
+            },
         };
         // Before the files are read, so that no change is missed.
         let stamp = Stamp::of(&self.files).await;
-        let fetched = timeout(LOGIN_TIMEOUT, self.source.fetch(previous)).await;
-        match fetched.unwrap_or_else(|_| Err(CallError::Timeout.in_login())) {
+        if let Some(membership) = self.source.membership() {
+            membership.set_trial(tries);
+        }
+        match attempts(|| self.source.fetch(previous)).await {
             Ok(fetched) => Ok(Some(self.succeeded(fetched, stamp))),
             Err(error) => {
                 self.failed(&error, stamp);
@@ -269,6 +311,20 @@ impl<S: CredentialSource> Inner<S> {
         }
     }
 
+    /// Keeps the only credential, which the provider refuses: it may be accepted again. It is not asked about for a
+    /// while.
+    fn keep_refused(&self, refused: &Arc<S::Credential>, accepted: Option<bool>) {
+        let mut state = self.state.lock();
+        state.hold_off_until = Some(Instant::now() + HOLD_OFF);
+        if !state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, refused)) {
+            return;
+        }
+        if accepted.map_or_else(|| self.unproven.load(Ordering::Relaxed), |accepted| !accepted) {
+            self.unproven.store(true, Ordering::Relaxed);
+            self.report.rejected();
+        }
+    }
+
     fn succeeded(self: &Arc<Self>, fetched: S::Credential, stamp: Stamp) -> Arc<S::Credential> {
         let fetched = Arc::new(fetched);
         let mut state = self.state.lock();
@@ -280,8 +336,14 @@ impl<S: CredentialSource> Inner<S> {
         state.read = stamp;
         let left = fetched.term().left();
         // One that has ended already is no login: its source keeps its own.
+        let is_proven = self.source.is_proven(&fetched);
+        self.unproven.store(!is_proven, Ordering::Relaxed);
         if was_failing || left.is_none_or(|left| !left.is_zero()) {
-            self.report.succeeded(left);
+            if is_proven {
+                self.report.succeeded(left);
+            } else {
+                self.report.given(left);
+            }
         }
         if self.source.is_kept(&fetched) && left.is_some() && !state.kept {
             state.kept = true;
@@ -301,7 +363,8 @@ impl<S: CredentialSource> Inner<S> {
                 state.read = stamp;
             }
             state.refusals += 1;
-            let pause = self.source.refusal_pause(state.refusals);
+            let shared = self.source.membership().and_then(Membership::pause);
+            let pause = shared.unwrap_or_else(|| refusal_pause(state.refusals));
             state.refused = Some((error.clone(), now + pause));
             Some(pause)
         } else {
@@ -329,7 +392,9 @@ impl<S: CredentialSource> Inner<S> {
             return Some(Next::Pause(pause));
         }
         let under_way = state.attempt.as_ref().map(Attempt::shared);
-        Some(Next::Attempt(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Due(live)))))
+        Some(Next::Attempt(
+            under_way.unwrap_or_else(|| self.begin(&mut state, Why::Due(live), false)),
+        ))
     }
 
     /// Fetches another credential if the files have changed since they were read.
@@ -345,8 +410,31 @@ impl<S: CredentialSource> Inner<S> {
             return None;
         }
         let under_way = state.attempt.as_ref().map(Attempt::shared);
-        Some(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Anew)))
+        Some(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Anew, false)))
     }
+}
+
+/// Makes the requests of a login, anew where they get no response.
+async fn attempts<T, R: Refusal, F>(make: impl Fn() -> F) -> Result<T, CallError<R>>
+where
+    F: Future<Output = Result<T, CallError<R>>>,
+{
+    let mut result = Err(CallError::Timeout.in_login());
+    for time in ATTEMPTS {
+        result = timeout(time, make()).await.unwrap_or_else(|_| Err(CallError::Timeout.in_login()));
+        if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::UpstreamTimeout) {
+            break;
+        }
+    }
+    result
+}
+
+/// Whether only a caller whose credential is accepted gets such a refusal.
+const fn about_a_key(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::KeyNotFound | ErrorKind::KeyState | ErrorKind::CiphertextRejected | ErrorKind::ProviderDenied
+    )
 }
 
 /// The pause after a renewal that failed, drawn at random from its upper half.

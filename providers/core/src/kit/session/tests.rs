@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, sleep, timeout};
 
-use super::{CredentialSource, Expiring, Session, Term};
+use super::{CredentialSource, Expiring, Session, Standing, Term};
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::meaning::Meaning;
 use crate::{ConnectionId, ErrorKind, LoginReport, LoginState, LoginWait, OpContext, ProviderKind, SeverSwitch, TenantId, fill_random};
@@ -44,6 +44,7 @@ enum FakeResponse {
     Token,
     Refused,
     Away,
+    Hang,
 }
 
 /// Credentials of ten minutes, numbered from 1, renewed after eight.
@@ -53,6 +54,8 @@ struct Numbered {
     /// A login waits for a permit.
     gate: Semaphore,
     final_one: AtomicBool,
+    /// Whether it is given, and the provider sees it with the first call alone.
+    given: AtomicBool,
     kept: bool,
     file: Option<PathBuf>,
 }
@@ -83,12 +86,20 @@ impl CredentialSource for Numbered {
                 term: Term::renewed_after(10 * MINUTE, 8 * MINUTE),
             }),
             FakeResponse::Refused => Err(CallError::Refused(Denied).in_login()),
-            FakeResponse::Away => Err(CallError::Timeout.in_login()),
+            FakeResponse::Away => Err(CallError::Unreachable("away".to_owned()).in_login()),
+            FakeResponse::Hang => std::future::pending().await,
         }
     }
 
-    async fn replaceable(&self, _: &Number) -> Result<bool, FetchError> {
-        Ok(!self.final_one.load(Ordering::Relaxed))
+    async fn standing(&self, _: &Number) -> Result<Standing, FetchError> {
+        Ok(match self.final_one.load(Ordering::Relaxed) {
+            true => Standing::Only { accepted: None },
+            false => Standing::Replaceable,
+        })
+    }
+
+    fn is_proven(&self, _: &Number) -> bool {
+        !self.given.load(Ordering::Relaxed)
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -117,6 +128,7 @@ impl Bench {
             answer: Mutex::new(FakeResponse::Token),
             gate: Semaphore::new(1),
             final_one: AtomicBool::new(false),
+            given: AtomicBool::new(false),
             kept,
             file,
         };
@@ -239,11 +251,54 @@ async fn an_outage_is_not_remembered() {
     let bench = Bench::new();
     bench.source().answers(FakeResponse::Away);
     for logins in 1..4 {
-        assert_eq!(bench.kind().await, ErrorKind::UpstreamTimeout);
+        assert_eq!(bench.kind().await, ErrorKind::UpstreamUnavailable);
         assert_eq!((bench.source().logins(), bench.state()), (logins, LoginState::Failing));
     }
     bench.source().answers(FakeResponse::Token);
     assert_eq!(bench.number().await.unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_response_is_made_anew() {
+    let bench = Bench::new();
+    bench.source().answers(FakeResponse::Hang);
+    let begin = Instant::now();
+    let mended = async {
+        sleep(Duration::from_secs(1)).await;
+        bench.source().answers(FakeResponse::Token);
+    };
+    let (number, ()) = tokio::join!(bench.number(), mended);
+    assert_eq!((number.unwrap(), begin.elapsed().as_secs()), (2, 3));
+
+    let bench = Bench::new();
+    bench.source().answers(FakeResponse::Hang);
+    let begin = Instant::now();
+    assert_eq!(bench.kind().await, ErrorKind::UpstreamTimeout);
+    assert_eq!((bench.source().logins(), begin.elapsed().as_secs()), (3, 16));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_given_credential_is_proven_by_a_call() {
+    let bench = Bench::new();
+    bench.source().given.store(true, Ordering::Relaxed);
+    bench.source().final_one.store(true, Ordering::Relaxed);
+    assert_eq!(bench.number().await.unwrap(), 1);
+    assert_eq!(bench.state(), LoginState::NotTried);
+    // Each call tries it, also once it was refused.
+    for _ in 0..2 {
+        assert_eq!(bench.called(2).await, (1, None));
+        let status = bench.report.status().unwrap();
+        assert_eq!(
+            (status.state, status.failure.unwrap().kind),
+            (LoginState::Refused, ErrorKind::ProviderDenied)
+        );
+    }
+    assert_eq!(bench.called(1).await, (1, Some(1)));
+    assert_eq!((bench.state(), bench.source().logins()), (LoginState::Ok, 1));
+    // Once a call proved it, a refusal may have another reason.
+    advance(MINUTE).await;
+    assert_eq!(bench.called(2).await, (1, None));
+    assert_eq!(bench.state(), LoginState::Ok);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::state::{Admitted, BreakerConfig, BreakerState, Machine, Verdict};
+use super::state::{Admitted, BreakerConfig, BreakerState, Chance, Machine, Trial, Verdict};
 use crate::Op;
 
 /// The most keys of a connection that are known to fail. One more replaces the one that failed
@@ -54,9 +54,9 @@ pub(in crate::layers) struct Ticket {
     key: Option<u64>,
     /// Whether it counts for the key's circuit.
     counts: bool,
-    connection: u64,
+    connection: Trial,
     /// `None` if the key had no circuit then.
-    of_key: Option<u64>,
+    of_key: Option<Trial>,
 }
 
 /// Why a call is refused: whose circuit is open, and when to try again.
@@ -140,12 +140,12 @@ impl Circuits {
     ///
     /// # Errors
     /// Whose circuit is open.
-    pub(in crate::layers) fn admit(&self, op: Op<'_>) -> Result<(Ticket, Vec<Entered>), Refusal> {
+    pub(in crate::layers) fn admit(&self, op: Op<'_>, chance: Chance) -> Result<(Ticket, Vec<Entered>), Refusal> {
         let (key, counts) = self.key_of(op);
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
-        if let Some(wait) = state.connection.refuses(now) {
+        if let Some(wait) = state.connection.refuses(chance, now) {
             let whose = Whose::Connection;
             return Err(Refusal { whose, wait });
         }
@@ -155,17 +155,17 @@ impl Circuits {
             && !state.keys.is_empty()
             && let Some(circuit) = key.and_then(|key| state.keys.get_mut(&key))
         {
-            if let Some(wait) = circuit.machine.refuses(now) {
+            if let Some(wait) = circuit.machine.refuses(chance, now) {
                 return Err(Refusal { whose: Whose::Key, wait });
             }
-            let admitted = circuit.machine.admit();
-            of_key = Some(admitted.generation);
+            let admitted = circuit.machine.admit(chance);
+            of_key = Some(admitted.trial);
             entered.extend(admitted.entered.map(|state| (Whose::Key, state)));
         }
         let Admitted {
-            generation: connection,
+            trial: connection,
             entered: of_connection,
-        } = state.connection.admit();
+        } = state.connection.admit(chance);
         entered.extend(of_connection.map(|state| (Whose::Connection, state)));
         let ticket = Ticket {
             key,
@@ -224,7 +224,7 @@ impl State {
     fn record_key(
         &mut self,
         key: u64,
-        generation: Option<u64>,
+        trial: Option<Trial>,
         verdict: Verdict,
         config: &Arc<BreakerConfig>,
         now: Instant,
@@ -233,8 +233,8 @@ impl State {
             None if verdict == Verdict::Unavailable => {
                 self.make_room();
                 let mut machine = Machine::of_key(config);
-                let generation = machine.admit().generation;
-                let entered = machine.record(generation, verdict, now);
+                let trial = machine.admit(Chance::Fair).trial;
+                let entered = machine.record(trial, verdict, now);
                 let first_failure = now;
                 self.keys.insert(key, KeyCircuit { machine, first_failure });
                 entered
@@ -243,8 +243,8 @@ impl State {
             Some(circuit) => {
                 let closed = circuit.machine.state(now) == BreakerState::Closed;
                 // A call from before the circuit was made counts as long as it is closed.
-                let generation = generation.or_else(|| closed.then(|| circuit.machine.generation()))?;
-                let entered = circuit.machine.record(generation, verdict, now);
+                let trial = trial.or_else(|| closed.then(|| circuit.machine.admit(Chance::Fair).trial))?;
+                let entered = circuit.machine.record(trial, verdict, now);
                 if verdict == Verdict::Available && circuit.machine.state(now) == BreakerState::Closed {
                     self.keys.remove(&key);
                 }

@@ -15,6 +15,7 @@ pub(super) use self::circuits::Circuits;
 pub use self::state::{BreakerConfig, BreakerState};
 
 use self::circuits::{Entered, Outcome, Ticket, Whose};
+use self::state::Chance;
 use super::metrics::count_breaker;
 use crate::error::Concerns;
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
@@ -23,20 +24,23 @@ use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, Provide
 pub(super) struct Breaker {
     inner: Arc<dyn Call>,
     circuits: Arc<Circuits>,
+    /// The time of an attempt. A call whose caller grants less says nothing by its timeout.
     fair_chance: Duration,
 }
 
 impl Breaker {
-    pub(super) fn new(inner: Arc<dyn Call>, circuits: Arc<Circuits>, fair_chance: Duration) -> Self {
+    /// `attempt` is the timeout of one attempt.
+    pub(super) fn new(inner: Arc<dyn Call>, circuits: Arc<Circuits>, attempt: Duration, config: &BreakerConfig) -> Self {
         Self {
             inner,
             circuits,
-            fair_chance,
+            fair_chance: attempt.min(config.fair_chance),
         }
     }
 
-    fn admit<'a>(&'a self, op: Op<'a>) -> Result<Admitted<'a>, Error> {
-        match self.circuits.admit(op) {
+    fn admit<'a>(&'a self, op: Op<'a>, granted: Duration) -> Result<Admitted<'a>, Error> {
+        let chance = if granted < self.fair_chance { Chance::Short } else { Chance::Fair };
+        match self.circuits.admit(op, chance) {
             Ok((ticket, entered)) => {
                 report(self.inner.kind(), op, entered);
                 Ok(Admitted {
@@ -150,8 +154,8 @@ impl Call for Breaker {
         if let Op::Probe { .. } = op {
             return self.inner.call(cx, op).await;
         }
-        let mut admitted = self.admit(op)?;
         let granted = cx.remaining();
+        let mut admitted = self.admit(op, granted)?;
         let result = self.inner.call(cx, op).await;
         admitted.outcome = self.judge(&result, granted);
         result

@@ -21,14 +21,15 @@ pub struct BreakerConfig {
     pub failure_percent: u32,
     /// How long an open circuit refuses calls before it admits one.
     pub open_for: Duration,
-    /// A timeout counts as a failure only if the call had at least this much time. A caller may
-    /// shorten its deadline to a millisecond, and a timeout then says nothing about the provider.
+    /// A timeout counts as a failure only if the call had at least the time of an attempt, or this if it is less. A
+    /// caller may shorten its deadline to less than the provider takes on a good day, and a timeout then says nothing
+    /// about the provider.
     pub fair_chance: Duration,
 }
 
 impl Default for BreakerConfig {
     /// 5 failures in a row, or half of at least 20 calls within 30 s; open for 5 s; a fair
-    /// chance is 1 s.
+    /// chance is at most 7.5 s, three quarters of the default deadline of a request.
     fn default() -> Self {
         Self {
             consecutive_failures: 5,
@@ -36,7 +37,7 @@ impl Default for BreakerConfig {
             least_calls: 20,
             failure_percent: 50,
             open_for: Duration::from_secs(5),
-            fair_chance: Duration::from_secs(1),
+            fair_chance: Duration::from_millis(7500),
         }
     }
 }
@@ -48,7 +49,8 @@ pub enum BreakerState {
     Closed,
     /// Refuses it with `CircuitOpen`.
     Open,
-    /// Admits one as a trial, and refuses the others until its result is known.
+    /// Admits one as a trial, and refuses the others until its result is known. Beside it, admits one whose caller
+    /// grants it less time than an attempt takes.
     HalfOpen,
 }
 
@@ -74,9 +76,26 @@ pub(super) enum Verdict {
     Unknown,
 }
 
-/// An admitted call. Pass `generation` to [`Machine::record`].
+/// The time that a call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::layers) enum Chance {
+    /// At least that of an attempt.
+    Fair,
+    /// Less. Its failure may be its caller's. So it must not take the trial of a half-open circuit from the others,
+    /// who would wait until no such call comes any more.
+    Short,
+}
+
+/// A call's part in the state of a circuit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    generation: u64,
+    chance: Chance,
+}
+
+/// An admitted call. Pass `trial` to [`Machine::record`].
 pub(super) struct Admitted {
-    pub(super) generation: u64,
+    pub(super) trial: Trial,
     /// The state that the circuit entered by the admission.
     pub(super) entered: Option<BreakerState>,
 }
@@ -85,9 +104,17 @@ pub(super) struct Admitted {
 const WAIT_FOR_TRIAL: Duration = Duration::from_secs(1);
 
 enum State {
-    Closed { failures_in_a_row: u32 },
-    Open { until: Instant },
-    HalfOpen { on_trial: bool },
+    Closed {
+        failures_in_a_row: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    /// Whether a trial of each [`Chance`] runs.
+    HalfOpen {
+        fair: bool,
+        short: bool,
+    },
 }
 
 /// The states of one circuit and the transitions between them.
@@ -128,37 +155,42 @@ impl Machine {
         }
     }
 
-    /// The generation of calls that are admitted now.
-    pub(super) const fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// How long a call that comes now has to wait; `None` if it would be admitted.
-    pub(super) fn refuses(&self, now: Instant) -> Option<Duration> {
-        match self.state {
-            State::Open { until } if now < until => Some(until - now),
-            State::HalfOpen { on_trial: true } => Some(WAIT_FOR_TRIAL),
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen { on_trial: false } => None,
+    pub(super) fn refuses(&self, chance: Chance, now: Instant) -> Option<Duration> {
+        match (&self.state, chance) {
+            (State::Open { until }, _) if now < *until => Some(*until - now),
+            (State::HalfOpen { fair: true, .. }, _) | (State::HalfOpen { short: true, .. }, Chance::Short) => Some(WAIT_FOR_TRIAL),
+            (State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. }, _) => None,
         }
     }
 
     /// Admits a call that [`Machine::refuses`] does not refuse.
-    pub(super) fn admit(&mut self) -> Admitted {
+    pub(super) fn admit(&mut self, chance: Chance) -> Admitted {
         let mut entered = None;
-        match &mut self.state {
-            State::Closed { .. } => {}
-            State::Open { .. } => entered = Some(self.enter(State::HalfOpen { on_trial: true }, BreakerState::HalfOpen)),
-            State::HalfOpen { on_trial } => *on_trial = true,
+        match (&mut self.state, chance) {
+            (State::Closed { .. }, _) => {}
+            (State::Open { .. }, _) => {
+                let trials = State::HalfOpen {
+                    fair: chance == Chance::Fair,
+                    short: chance == Chance::Short,
+                };
+                entered = Some(self.enter(trials, BreakerState::HalfOpen));
+            }
+            (State::HalfOpen { fair, .. }, Chance::Fair) => *fair = true,
+            (State::HalfOpen { short, .. }, Chance::Short) => *short = true,
         }
         Admitted {
-            generation: self.generation,
+            trial: Trial {
+                generation: self.generation,
+                chance,
+            },
             entered,
         }
     }
 
     /// Records the verdict of a call; returns the state that the circuit entered by it, if any.
-    pub(super) fn record(&mut self, generation: u64, verdict: Verdict, now: Instant) -> Option<BreakerState> {
-        if generation != self.generation {
+    pub(super) fn record(&mut self, trial: Trial, verdict: Verdict, now: Instant) -> Option<BreakerState> {
+        if trial.generation != self.generation {
             return None;
         }
         let opens = match (&mut self.state, verdict) {
@@ -180,8 +212,11 @@ impl Machine {
                 return Some(self.enter(State::Closed { failures_in_a_row: 0 }, BreakerState::Closed));
             }
             (State::HalfOpen { .. }, Verdict::Unavailable) => true,
-            (State::HalfOpen { on_trial }, Verdict::Unknown) => {
-                *on_trial = false;
+            (State::HalfOpen { fair, short }, Verdict::Unknown) => {
+                match trial.chance {
+                    Chance::Fair => *fair = false,
+                    Chance::Short => *short = false,
+                }
                 false
             }
             (State::Closed { .. }, Verdict::Unknown)

@@ -9,6 +9,7 @@ use super::{Breaker, BreakerConfig, BreakerState, Circuits};
 use crate::layers::scripted::{Scripted, Step, cx, kek};
 use crate::{Call, Concerns, ErrorKind, Kek, KeyRequest, KeySpec, Op, Retry};
 
+const ATTEMPT: Duration = Duration::from_secs(3);
 const DOWN: Step = Step::Unreachable;
 const BAD: Step = Step::Fail(ErrorKind::UpstreamUnavailable, Retry::Backoff);
 
@@ -38,10 +39,9 @@ async fn generate(breaker: &Breaker, kek: &Kek, deadline: Duration) -> Result<()
 impl Bench {
     fn new(config: BreakerConfig) -> Self {
         let scripted = Arc::new(Scripted::new([]));
-        let fair_chance = config.fair_chance;
-        let circuits = Circuits::new(config);
+        let circuits = Circuits::new(config.clone());
         let inner = Arc::clone(&scripted) as Arc<dyn Call>;
-        let breaker = Arc::new(Breaker::new(inner, Arc::clone(&circuits), fair_chance));
+        let breaker = Arc::new(Breaker::new(inner, Arc::clone(&circuits), ATTEMPT, &config));
         Self {
             scripted,
             circuits,
@@ -192,12 +192,59 @@ fn new_key() -> KeyRequest {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_without_a_fair_chance_does_not_count() {
     let bench = Bench::new(BreakerConfig::default());
-    for _ in 0..40 {
+    let timed_out = async |deadline: Duration| {
         bench.scripted.then([Step::Fail(ErrorKind::UpstreamTimeout, Retry::Backoff)]);
-        let result = generate(&bench.breaker, &kek(), Duration::from_millis(800)).await;
+        let result = generate(&bench.breaker, &kek(), deadline).await;
         assert_eq!(result.unwrap_err().kind, ErrorKind::UpstreamTimeout);
+    };
+    for _ in 0..40 {
+        timed_out(ATTEMPT - Duration::from_millis(1)).await;
     }
     assert_eq!((bench.state(), bench.circuits.open_keys()), (BreakerState::Closed, 0));
+    for _ in 0..5 {
+        timed_out(ATTEMPT).await;
+    }
+    assert_eq!(bench.circuits.open_keys(), 1);
+}
+
+/// Callers who grant their calls less time than an attempt takes, without a pause.
+#[tokio::test(start_paused = true)]
+async fn short_calls_take_the_trial_from_nobody() {
+    for of_key in [true, false] {
+        let bench = Bench::new(BreakerConfig::default());
+        if of_key {
+            bench.open_key("key").await
+        } else {
+            bench.open().await
+        }
+        advance(Duration::from_secs(5)).await;
+        // One of them is under way, and the next is refused.
+        bench.scripted.then([Step::Hang]);
+        let short = tokio::spawn({
+            let breaker = Arc::clone(&bench.breaker);
+            async move { generate(&breaker, &key("key"), Duration::from_millis(200)).await }
+        });
+        tokio::task::yield_now().await;
+        let before = bench.scripted.calls();
+        let error = generate(&bench.breaker, &key("key"), Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!((error.kind, bench.scripted.calls()), (ErrorKind::CircuitOpen, before));
+        bench.call(Step::Succeed).await.unwrap();
+        assert_eq!((bench.state(), bench.circuits.open_keys()), (BreakerState::Closed, 0));
+        short.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_call_that_is_answered_closes_a_circuit_too() {
+    let bench = Bench::new(BreakerConfig::default());
+    bench.open().await;
+    advance(Duration::from_secs(5)).await;
+    for step in [Step::Fail(ErrorKind::UpstreamTimeout, Retry::Backoff), Step::Succeed] {
+        assert_eq!(bench.state(), BreakerState::HalfOpen);
+        bench.scripted.then([step]);
+        drop(generate(&bench.breaker, &kek(), Duration::from_millis(200)).await);
+    }
+    assert_eq!(bench.state(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]

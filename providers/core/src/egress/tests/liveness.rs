@@ -1,0 +1,177 @@
+//! What ends a connection that is dead, and what a server says that it did not process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
+
+use super::{Authorities, Client, Options, Request, Script, SendError, egress, get, options};
+
+/// How long an end is waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// More than our limit and the pause between two probes of TCP, and less than reqwest's own limit of 30 s.
+const SOON: Duration = Duration::from_secs(25);
+
+/// Types of HTTP/2's frames (RFC 9113, section 6).
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+/// The flags ACK, and END_STREAM with END_HEADERS.
+const ACK: u8 = 1;
+const WHOLE: u8 = 5;
+/// A header block with status 200 alone: entry 8 of the static table (RFC 7541).
+const STATUS_200: &[u8] = &[0x88];
+
+/// A server of HTTP/2, as bare frames.
+struct Http2 {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Http2 {
+    /// The server, and a client that trusts it.
+    async fn start() -> (Self, Client) {
+        let egress = egress(&Script::new(&[&["127.0.0.1"]]));
+        let made = rcgen::generate_simple_self_signed(vec!["kms.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+        let mut config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://kms.test:{}", listener.local_addr().unwrap().port());
+        let options = Options {
+            authorities: Authorities::from_pem(&made.cert.pem()).unwrap(),
+            ..options()
+        };
+        let client = egress.client(egress.destination(&address).unwrap(), options).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        (Self { listener, acceptor }, client)
+    }
+
+    async fn accept(&self) -> Connection {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let mut stream = self.acceptor.accept(stream).await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        let mut connection = Connection(stream);
+        connection.write(SETTINGS, 0, 0, &[]).await;
+        connection
+    }
+}
+
+struct Connection(TlsStream<TcpStream>);
+
+impl Connection {
+    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.0.write_all(&frame).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The next frame's type and stream; `None` at the end of the connection.
+    async fn read(&mut self) -> Option<(u8, u32)> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        self.0.read_exact(&mut payload).await.ok()?;
+        if (head[3], head[4]) == (SETTINGS, 0) {
+            self.write(SETTINGS, ACK, 0, &[]).await;
+        }
+        Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+    }
+
+    /// The stream of the next request.
+    async fn request(&mut self) -> u32 {
+        loop {
+            let (kind, stream) = self.read().await.expect("a request");
+            if kind == HEADERS {
+                return stream;
+            }
+        }
+    }
+
+    async fn answer(&mut self, stream: u32) {
+        self.write(HEADERS, WHOLE, stream, STATUS_200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_is_pinged_and_closed_without_an_answer() {
+    let (server, client) = Http2::start().await;
+    let serve = async {
+        let mut connection = server.accept().await;
+        let stream = connection.request().await;
+        connection.answer(stream).await;
+        let mut pings = 0;
+        // It answers none.
+        while let Some((kind, _)) = connection.read().await {
+            pings += u32::from(kind == PING);
+        }
+        pings
+    };
+    let (answer, pings) = tokio::join!(get(&client), timeout(PATIENCE, serve));
+    answer.unwrap();
+    assert_eq!(pings.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_server_did_not_process_is_sent_again() {
+    let (server, client) = Http2::start().await;
+    let serve = async {
+        let mut leaving = server.accept().await;
+        leaving.request().await;
+        // The last stream that it processed is none, and there is no error.
+        leaving.write(GOAWAY, 0, 0, &[0; 8]).await;
+        let mut next = server.accept().await;
+        let stream = next.request().await;
+        next.answer(stream).await;
+        next
+    };
+    let (answer, served) = tokio::join!(get(&client), timeout(PATIENCE, serve));
+    assert_eq!(answer.unwrap().status, 200);
+    drop(served.unwrap());
+}
+
+/// The other side takes no bytes, as one does that is gone: TCP gives up what it does not acknowledge, before the limit
+/// of the call.
+#[tokio::test]
+async fn bytes_that_nobody_takes_end_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let egress = egress(&Script::new(&[]));
+    let destination = egress.destination(&format!("http://{address}")).unwrap();
+    let options = Options {
+        timeout: PATIENCE * 2,
+        ..options()
+    };
+    let client = egress.client(destination, options).unwrap();
+    let call = Request {
+        method: Method::POST,
+        path: &["v1"],
+        query: &[],
+        headers: HeaderMap::new(),
+        json: Some(Zeroizing::new(vec![b' '; 32 << 20])),
+    };
+    let (sent, accepted) = tokio::join!(timeout(SOON, client.send(call)), listener.accept());
+    let sent = sent.expect("an end before that of the HTTP client").map(|answer| answer.status);
+    assert!(matches!(sent, Err(SendError::Timeout | SendError::Broken(_))), "{sent:?}");
+    drop(accepted);
+}

@@ -1,0 +1,102 @@
+//! What a check of a connection reports.
+
+use std::time::SystemTime;
+
+use claviger_provider::kit::probe;
+use claviger_provider::{Error, ErrorKind, Finding, LoginState, LoginStatus, Probe, RightReport};
+
+use super::connection_problems::FILE_ADVICE;
+use super::{Code, Failure};
+
+/// The result of a check.
+#[derive(Debug, Clone)]
+pub struct CheckReport {
+    /// Why the connection cannot be used; `None` if it can.
+    pub problem: Option<Code>,
+    /// The provider's version or identity, or why the connection cannot be used.
+    pub detail: String,
+    /// The permissions at the provider, each with the result of its test.
+    pub rights: Vec<RightReport>,
+    /// The least-privilege policy to set at the provider, if the provider has policies.
+    pub policy: Option<String>,
+    /// What to do if the connection cannot be used.
+    pub advice: Option<&'static str>,
+}
+
+impl CheckReport {
+    pub(super) fn of(probe: Probe) -> Self {
+        match &probe.problem {
+            Some(problem) => Self {
+                rights: probe.rights,
+                policy: probe.policy,
+                ..Self::unusable(problem)
+            },
+            None => Self {
+                problem: None,
+                detail: probe.detail,
+                rights: probe.rights,
+                policy: probe.policy,
+                advice: None,
+            },
+        }
+    }
+
+    /// Of a connection that cannot be used, with what the provider says of it.
+    pub(super) fn unusable(problem: &Error) -> Self {
+        let word = probe::word(problem);
+        let failure = Failure::from(problem);
+        // A response has the provider's code.
+        let responds = problem.kind == ErrorKind::UpstreamUnavailable && problem.upstream_code.is_some();
+        let detail = match responds {
+            true => "The provider responds, but serves no call: it is sealed, overloaded or failing.".into(),
+            false => failure.detail,
+        };
+        let joined = match problem.repeated {
+            true => {
+                " The check made no login: the last ones were refused, and the provider locks an identity after a few more, for all who \
+                 use it. It is tried again when the secret changes, or at the time that the connection's login shows."
+            }
+            false => "",
+        };
+        Self {
+            problem: Some(failure.code),
+            detail: format!("{detail} ({word}){joined}"),
+            rights: Vec::new(),
+            policy: None,
+            advice: failure.advice,
+        }
+    }
+
+    /// Adds a secret file that cannot be read or used, for this reason, while the connection works with what was read
+    /// before.
+    pub(super) fn note_files(&mut self, why: Option<String>, reads_causes: bool) {
+        if let Some(why) = why.filter(|_| self.problem.is_none()) {
+            let hidden = || "a file that the operator's configuration names cannot be read or used".to_owned();
+            let how = Some(why).filter(|_| reads_causes).unwrap_or_else(hidden);
+            self.fail("secret_file", how, Some(FILE_ADVICE));
+        }
+    }
+
+    /// Adds a renewal that fails, while the credential at hand serves. `reads_causes` says whether the caller may read
+    /// what is wrong on the gateway's machine.
+    pub(super) fn note_login(&mut self, login: Option<LoginStatus>, reads_causes: bool) {
+        let failing = login.filter(|login| login.state == LoginState::RenewalFailing && self.problem.is_none());
+        let Some((failure, expires)) = failing.and_then(|login| Some((login.failure?, login.expires))) else {
+            return;
+        };
+        let left = expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
+        let serves = left.map_or_else(String::new, |left| format!(" It ends in {left} s."));
+        let code = failure.upstream_code.as_deref().unwrap_or(failure.kind.as_str());
+        let why = failure.cause.filter(|_| reads_causes).unwrap_or_else(|| code.to_owned());
+        let how = format!("the credential at hand serves, and its renewal fails: {why}.{serves}");
+        self.fail("renew_login", how, failure.advice);
+    }
+
+    fn fail(&mut self, operation: &'static str, how: String, advice: Option<&'static str>) {
+        let report = RightReport::new(operation, Finding::Failed, how);
+        self.rights.push(match advice {
+            Some(advice) => report.advise(advice),
+            None => report,
+        });
+    }
+}
