@@ -36,8 +36,8 @@ use claviger_provider::{
 pub use change_context::{Change, CreationMark, CredentialRef};
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
-    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Resource,
-    Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, Resource, Rows,
+    SeenVersion, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 pub use urgent::{for_revocation, is_for_revocation};
 
@@ -361,7 +361,7 @@ pub trait Store: Reads + SealedStore {
         &self,
         tenant: TenantId,
         id: KeyId,
-        states: &[(u32, ProviderState)],
+        seen: &[SeenVersion],
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;
