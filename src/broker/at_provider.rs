@@ -102,7 +102,7 @@ impl Broker {
     ///
     /// # Errors
     /// `connection_severed`.
-    pub(super) async fn switches(&self, key: &Arc<KeyEntry>) -> Result<(Vec<Switch>, AtProvider), Failure> {
+    pub(super) async fn switches(&self, key: &Arc<KeyEntry>) -> Result<(Vec<Switch>, (AtProvider, Option<Code>)), Failure> {
         let view = key.view()?;
         let (mut switches, mut unsupported) = (Vec::new(), Vec::new());
         for version in view.provider_keys().into_iter().filter(|version| version.connection.is_some()) {
@@ -112,7 +112,7 @@ impl Broker {
                 Err(failure) => return Err(failure),
             }
         }
-        Ok((switches, AtProvider::of(&unsupported).0))
+        Ok((switches, AtProvider::of(&unsupported)))
     }
 
     async fn switch(&self, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<Switch, Failure> {

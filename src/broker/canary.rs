@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{Pipeline, Secret};
 
+use super::context::Behalf;
 use super::opening::open_one;
 use super::{Broker, Failure, RequestContext};
 use crate::envelope::{Context, DataKeyLength, Envelope, Pending};
@@ -30,17 +31,34 @@ impl Broker {
     pub(super) async fn keep_canary(&self, cx: &RequestContext, key: &Arc<KeyEntry>) {
         // The change itself is done, and must be answered before the deadline.
         let rest = cx.info().deadline.saturating_duration_since(Instant::now());
-        let made = tokio::time::timeout(PATIENCE.min(rest / 2), self.make_canary(cx, key));
+        self.keep_canary_for(Behalf::Request(cx), key, rest / 2).await;
+    }
+
+    /// As [`Broker::keep_canary`], of a version that was learned without a request, for `name`.
+    pub(super) async fn keep_canary_in_background(&self, name: &str, key: &Arc<KeyEntry>, most: Duration) {
+        self.keep_canary_for(Behalf::Gateway(name), key, most).await;
+    }
+
+    async fn keep_canary_for(&self, behalf: Behalf<'_>, key: &Arc<KeyEntry>, most: Duration) {
+        let patience = PATIENCE.min(most);
+        // Boxed, since it is rare and would be part of every future that makes one.
+        let made = tokio::time::timeout(patience, Box::pin(self.make_canary(behalf, key, patience)));
         let why = match made.await {
             Ok(Ok(())) => return,
             Ok(Err(failure)) => failure.code.as_str(),
             Err(_) => "the provider takes too long",
         };
         let (tenant, id) = (key.tenant(), key.id());
-        tracing::info!(%tenant, key = %id, why, "no canary was made of the key's primary version; a check of its connection makes it");
+        match behalf {
+            Behalf::Request(_) => {
+                tracing::info!(%tenant, key = %id, why, "no canary was made of the key's primary version; a check of its connection makes it");
+            }
+            // The next look tries again.
+            Behalf::Gateway(_) => tracing::debug!(%tenant, key = %id, why, "no canary was made of the key's primary version"),
+        }
     }
 
-    async fn make_canary(&self, cx: &RequestContext, key: &Arc<KeyEntry>) -> Result<(), Failure> {
+    async fn make_canary(&self, behalf: Behalf<'_>, key: &Arc<KeyEntry>, patience: Duration) -> Result<(), Failure> {
         let ready = self.ready_as_stored(key).await?;
         let primary = canary_name(key.tenant(), key.id(), ready.view.key.primary.number);
         if !self.takes_canaries(&ready.connection) || self.store.get(&primary).await?.is_some() {
@@ -49,7 +67,14 @@ impl Broker {
         let pending = Pending::new(ready.origin(None, self.now()), DataKeyLength::B32, &Context::default());
         let length = DataKeyLength::B32.bytes();
         let draft = pending.commit(Secret::random(length)).map_err(|error| Failure::internal(&error))?;
-        let wrapped = ready.wrap_key_once(cx, self, draft.data_key(), draft.context()).await?;
+        let (dek, context) = (draft.data_key(), draft.context());
+        let wrapped = match behalf {
+            Behalf::Request(cx) => ready.wrap_key_once(behalf, self, &cx.op_context(), dek, context).await?,
+            Behalf::Gateway(name) => {
+                let op = self.background.operation(name, key.tenant(), ready.connection.id, patience);
+                ready.wrap_key_once(behalf, self, &op, dek, context).await?
+            }
+        };
         let view = key.view()?;
         let version = view.matching_through(ready.connection.id, ready.provider(), &wrapped.key);
         // A version that came meanwhile gets its row, and then its canary, by whoever finds it.

@@ -275,8 +275,8 @@ impl Broker {
         Ok(Guarded::free(()))
     }
 
-    /// Tries a connection's rights without changing any key. A provider's failure is part of the report. Makes
-    /// canaries that keys of the connection lack.
+    /// Tries a connection's rights without changing any key at the provider. A provider's failure is part of the
+    /// report. Takes over what became of keys of the connection there, and makes canaries that they lack.
     ///
     /// # Errors
     /// `connection_severed`, also when a sever arrived during the check, and what the store fails with.
@@ -302,7 +302,7 @@ impl Broker {
             let declared = pipeline.capabilities().of(key.primary.spec);
             if declared.is_some_and(|can| can.random_nonce_bound)
                 && let Some(entry) = self.directory().key(key.tenant, key.id).await?
-                && let Err(failure) = self.count_wrap(cx, &entry, key.primary.number).await
+                && let Err(failure) = self.count_wrap(cx.info().deadline, &entry, key.primary.number).await
             {
                 match failure.code {
                     Code::KeyState => continue,
@@ -332,7 +332,11 @@ impl Broker {
         }
         report.note_login(pipeline.login(), is_operator);
         if report.problem.is_none() {
-            self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize).await?;
+            if connection.may_look() {
+                // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
+                Box::pin(self.look_at_checked(cx, connection.id(), &keys.items)).await;
+            }
+            Box::pin(self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize)).await?;
         }
         // Also if it was restored since: what the provider said came through a severed connection.
         if connection.view().epoch != before.epoch {

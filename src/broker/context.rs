@@ -97,6 +97,15 @@ pub enum Effect {
     Unannounced(JournaledRevocation),
 }
 
+/// On whose behalf a provider is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Behalf<'a> {
+    /// Of the caller of a request.
+    Request(&'a RequestContext),
+    /// Of nobody but the gateway, which does what this names.
+    Gateway(&'a str),
+}
+
 impl RequestContext {
     /// An operation of a request. `action` is recorded unless admission names another one.
     pub fn new(caller: Caller, action: Action, info: RequestInfo) -> Self {

@@ -220,7 +220,7 @@ impl Broker {
                 // `rules::follow` selects.
                 let version = KeyVersion {
                     connection: Some(view.into()),
-                    exposure: described.exposure,
+                    exposure: described.exposure.unwrap_or(version.exposure),
                     ..version.clone()
                 };
                 versions.push(version.clone());

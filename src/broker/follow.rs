@@ -1,19 +1,20 @@
 //! Follows what the owner of a key does to it at its provider. The key is described there, and what changed is
 //! stored, when the provider refuses a call for the state of key or version, when a version is needed that is
-//! stored as unusable, and every 5 minutes while the key is in use.
+//! stored as unusable, at a check of its connection, and every 5 minutes while the key is in use.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{OpContext, ProviderKind, TenantId};
+use claviger_provider::{ConnectionId, OpContext, ProviderKind};
+use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
+use super::context::Behalf;
 use super::reach::Reach;
-use super::rounds::check_all;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::KeyVersion;
+use crate::keys::{KeyEntry, KeyView, MayAsk};
+use crate::store::model::{Key, KeyVersion};
 
 /// The least time between two calls that requests make to ask for the state of the same provider key.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -21,8 +22,18 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// keys and 4,800 of a tenant in 5 minutes.
 const ROUND: usize = 500;
 const ROUND_OF_TENANT: usize = 80;
-/// Timeout of one question of a look. What it changes is never left half done.
+/// How many keys a round looks at at once, and of one tenant: a provider that does not answer holds up the keys of
+/// its own tenant alone.
+const AT_ONCE: usize = 256;
+const AT_ONCE_OF_TENANT: usize = 4;
+/// How long a round begins looks. The keys that are left are first in the next one.
+const ROUND_TIME: Duration = Duration::from_secs(5);
+/// Timeout of one question of a look, and of all questions about one key. What a look changes is never left half
+/// done.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_OF_KEY: Duration = Duration::from_secs(10);
+/// The time that a check leaves for what follows its looks at keys.
+const REST_OF_CHECK: Duration = Duration::from_secs(3);
 /// The name of a look in place of a request id.
 const LOOK: &str = "keys-in-use";
 /// How many other provider keys of a key a look asks about beside that of the primary version: the newest. The
@@ -33,17 +44,20 @@ impl Broker {
     /// Asks the provider again for the state of a version that is stored as unusable at the provider, or that it
     /// refused to use, and stores what changed; where the primary version has the same provider key, also new
     /// versions. It asks at most once in [`ASK_EVERY`] for a provider key. Concurrent callers wait for the call
-    /// under way. Returns whether it asked.
+    /// under way, and share its outcome. Returns whether the provider answered since this was called.
     ///
     /// # Errors
     /// `connection_severed`, `deadline_exceeded`, and what the provider, the log or the store reports.
     pub(super) async fn ask_anew(&self, cx: &RequestContext, key: &Arc<KeyEntry>, version: &KeyVersion) -> Result<bool, Failure> {
+        let begin = Instant::now();
         let one_at_a_time = turn_at_provider(cx, key).await?;
         let reach = self.reach(key, version).await?;
-        if !key.may_ask(reach.row.id, &version.provider_key, ASK_EVERY) {
-            return Ok(false);
+        match key.may_ask(reach.row.id, &version.provider_key, ASK_EVERY) {
+            MayAsk::Now => {}
+            MayAsk::Asked(answered) => return Ok(answered.is_some_and(|answered| answered >= begin)),
         }
         let moved = self.take_described(&cx.op_context(), key, version, &reach).await?;
+        key.answered(reach.row.id, &version.provider_key);
         drop(one_at_a_time);
         if moved {
             self.keep_canary(cx, key).await;
@@ -52,10 +66,10 @@ impl Broker {
     }
 
     /// As [`Broker::ask_anew`], after a call with the version was refused with `key_state`. Without an answer the
-    /// refusal stands. Returns whether the key was described, so that the call may be made once more.
+    /// refusal stands. Returns whether the key was described since, so that the call may be made once more.
     pub(super) async fn look_into(&self, cx: &RequestContext, key: &Arc<KeyEntry>, version: &KeyVersion) -> bool {
         match self.ask_anew(cx, key, version).await {
-            Ok(asked) => asked,
+            Ok(answered) => answered,
             Err(failure) => {
                 let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
                 tracing::debug!(%tenant, key = %id, code, "why the provider refused a call with a key could not be asked");
@@ -79,77 +93,139 @@ impl Broker {
     ///
     /// A look that fails is the tenant's own affair, and is logged; the next one comes when it is due.
     pub async fn look_at_keys_in_use(&self, now: Instant) {
-        let due = self.directory().keys_to_look_at(now);
-        let due = due.into_iter().map(|key| (key.tenant(), key));
-        let looks = fairly(due, ROUND, ROUND_OF_TENANT).into_iter().map(async |key: Arc<KeyEntry>| {
-            if let Err(failure) = Box::pin(self.look_at(&key, now)).await {
-                let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
-                tracing::debug!(%tenant, key = %id, code, "a key in use could not be looked at");
+        let end = Instant::now() + ROUND_TIME;
+        let due = self.directory().keys_to_look_at(now, ROUND, ROUND_OF_TENANT);
+        let looks = lanes(due).into_iter().map(async |lane: Vec<Arc<KeyEntry>>| {
+            for key in lane {
+                if Instant::now() >= end {
+                    break;
+                }
+                if let Err(failure) = Box::pin(self.look_at(&key, now)).await {
+                    let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
+                    tracing::debug!(%tenant, key = %id, code, "a key in use could not be looked at");
+                }
             }
-            Ok(())
         });
-        let (Ok(()) | Err(_)) = check_all(looks).await;
+        futures::stream::iter(looks).buffer_unordered(AT_ONCE).for_each(async |()| ()).await;
     }
 
     /// Looks at the provider keys of a key. Not while it is disabled, its tenant suspended, or a connection
-    /// severed.
+    /// severed. Makes the canary that the primary version lacks.
     async fn look_at(&self, key: &Arc<KeyEntry>, now: Instant) -> Result<(), Failure> {
         // A change that is under way asks by itself. The next round tries again.
-        let Ok(_one_at_a_time) = key.at_provider().try_lock() else {
-            return Ok(());
-        };
-        // Whatever becomes of it: a provider that fails is not asked more often than one that answers.
-        key.in_use().looked(now);
-        let view = key.view()?;
-        let primary = &view.key.primary;
-        // Nobody but the gateway changes keys of the embedded provider.
-        if !view.key.state.unwraps() || primary.provider == ProviderKind::Local {
+        if key.at_provider().try_lock().is_err() {
             return Ok(());
         }
-        self.take_versions_in_background(LOOK, key, PATIENCE, None).await?;
-        let others = view.provider_keys().into_iter().filter(|version| !is_of_primary(&view, version));
-        for version in others.filter(|version| version.connection.is_some()).take(OTHER_PROVIDER_KEYS) {
-            let looked = async {
-                let reach = self.reach(key, version).await?;
-                let cx = self.background.operation(LOOK, key.tenant(), reach.connection.id(), PATIENCE);
-                self.take_states(&cx, key, version, &reach).await
-            };
-            match looked.await {
-                Err(failure) if failure.code != Code::ConnectionSevered => return Err(failure),
-                Ok(()) | Err(_) => {}
-            }
+        // Whatever becomes of it: a provider that fails is not asked more often than one that answers.
+        self.directory().looked(key, now);
+        if self.is_suspended(key.tenant()).await? {
+            return Ok(());
+        }
+        let end = Instant::now() + PATIENCE_OF_KEY;
+        // Nobody but the gateway changes keys of the embedded provider.
+        let which = |version: &KeyVersion| version.provider != ProviderKind::Local;
+        self.ask_each(Behalf::Gateway(LOOK), key, which, end).await?;
+        let now = key.view()?;
+        if now.key.state.wraps() && now.key.primary.provider_state.permits() {
+            let left = end.saturating_duration_since(Instant::now());
+            self.keep_canary_in_background(LOOK, key, left).await;
         }
         Ok(())
     }
+
+    /// Looks at keys of a connection that is checked, as far as there is time. The first failure that is not
+    /// about a key alone ends it: the report has it.
+    pub(super) async fn look_at_checked(&self, cx: &RequestContext, connection: ConnectionId, keys: &[Key]) {
+        let end = cx.info().deadline.checked_sub(REST_OF_CHECK).unwrap_or_else(Instant::now);
+        for key in keys {
+            if end.saturating_duration_since(Instant::now()) < PATIENCE {
+                break;
+            }
+            let Ok(Some(entry)) = self.directory().key(key.tenant, key.id).await else {
+                break;
+            };
+            let which = |version: &KeyVersion| version.connection_id() == Some(connection);
+            match Box::pin(self.ask_each(Behalf::Request(cx), &entry, which, end)).await {
+                Err(failure) if !matches!(failure.code, Code::KeyState | Code::NotFound | Code::QuotaExceeded) => break,
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Asks about the provider keys of a key that `which` names: first about the one that it wraps with, then about
+    /// the newest others, until `end`. Each question has a turn of its own, so that none of them keeps others from the
+    /// key for longer than it takes. Not while the key is disabled.
+    ///
+    /// # Errors
+    /// The first failure of a question; the others are asked nevertheless. A severed connection is none.
+    async fn ask_each(
+        &self,
+        behalf: Behalf<'_>,
+        key: &Arc<KeyEntry>,
+        which: impl Fn(&KeyVersion) -> bool,
+        end: Instant,
+    ) -> Result<(), Failure> {
+        let view = key.view()?;
+        let asked = view.provider_keys().into_iter();
+        let (primary, others): (Vec<_>, Vec<_>) = asked
+            .filter(|version| version.connection.is_some() && which(version))
+            .partition(|version| is_of_primary(&view, version));
+        let mut questions: VecDeque<&KeyVersion> = primary.into_iter().chain(others.into_iter().take(OTHER_PROVIDER_KEYS)).collect();
+        let mut result = Ok(());
+        while let Some(version) = questions.pop_front() {
+            if !key.view()?.key.state.unwraps() {
+                break;
+            }
+            // A change that is under way asks by itself.
+            let Ok(_one_at_a_time) = key.at_provider().try_lock() else { break };
+            // The questions that are left share what is left of the time.
+            let left = u32::try_from(questions.len() + 1).unwrap_or(u32::MAX);
+            let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()) / left);
+            match Box::pin(self.ask_one(behalf, key, version, patience)).await {
+                Err(failure) if failure.code != Code::ConnectionSevered => result = result.and(Err(failure)),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        result
+    }
+
+    async fn ask_one(&self, behalf: Behalf<'_>, key: &Arc<KeyEntry>, version: &KeyVersion, patience: Duration) -> Result<(), Failure> {
+        let reach = self.reach(key, version).await?;
+        let described = match behalf {
+            Behalf::Request(cx) => {
+                let mut op = cx.op_context();
+                op.deadline = op.deadline.min(Instant::now() + patience);
+                self.take_described(&op, key, version, &reach).await
+            }
+            Behalf::Gateway(name) => {
+                let op = self.background.operation(name, key.tenant(), reach.connection.id(), patience);
+                self.take_described(&op, key, version, &reach).await
+            }
+        };
+        described.map(drop)
+    }
+}
+
+/// The keys in lanes, in each of which one is looked at after the other: [`AT_ONCE_OF_TENANT`] of a tenant. First one
+/// lane of every tenant.
+fn lanes<T, K>(due: Vec<(T, Vec<K>)>) -> Vec<Vec<K>> {
+    let mut lanes: [Vec<Vec<K>>; AT_ONCE_OF_TENANT] = Default::default();
+    for (_, keys) in due {
+        let mut of_tenant: [Vec<K>; AT_ONCE_OF_TENANT] = Default::default();
+        for (at, key) in keys.into_iter().enumerate() {
+            of_tenant[at % AT_ONCE_OF_TENANT].push(key);
+        }
+        for (lanes, lane) in lanes.iter_mut().zip(of_tenant) {
+            lanes.push(lane);
+        }
+    }
+    lanes.into_iter().flatten().filter(|lane| !lane.is_empty()).collect()
 }
 
 /// Whether a version's provider key is the one that the key wraps with.
 fn is_of_primary(view: &KeyView, version: &KeyVersion) -> bool {
     let primary = &view.key.primary;
     version.connection_id() == primary.connection_id() && version.provider_key == primary.provider_key
-}
-
-/// At most `most` of these, and `of_tenant` of each tenant, taken in turns: however many one tenant has, the
-/// others have theirs.
-fn fairly<T>(due: impl Iterator<Item = (TenantId, T)>, most: usize, of_tenant: usize) -> Vec<T> {
-    let mut tenants: HashMap<TenantId, VecDeque<T>> = HashMap::new();
-    for (tenant, key) in due {
-        let theirs = tenants.entry(tenant).or_default();
-        if theirs.len() < of_tenant {
-            theirs.push_back(key);
-        }
-    }
-    let mut taken = Vec::new();
-    let mut turns: VecDeque<VecDeque<T>> = tenants.into_values().collect();
-    while taken.len() < most
-        && let Some(mut theirs) = turns.pop_front()
-    {
-        taken.extend(theirs.pop_front());
-        if !theirs.is_empty() {
-            turns.push_back(theirs);
-        }
-    }
-    taken
 }
 
 #[cfg(test)]

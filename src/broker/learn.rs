@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, KeyDescription, KeyId, OpContext, ProviderKeyRef, TenantId, VersionDescription};
+use claviger_provider::{ConnectionId, Exposure, KeyDescription, KeyId, OpContext, ProviderKeyRef, TenantId, VersionDescription};
 
 use super::reach::Reach;
 use super::{Broker, Code, Failure};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState};
+use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState, SeenVersion};
 use crate::store::{Change, rules};
 
 /// The most versions that the gateway stores of one key description: the primary one and the newest
@@ -24,8 +24,8 @@ const RECORD_TIME: Duration = Duration::from_secs(3);
 struct News {
     /// Versions without a row.
     versions: Vec<KeyVersion>,
-    /// Other states of versions that have one, by number.
-    states: Vec<(u32, ProviderState)>,
+    /// What differs of versions that have one.
+    states: Vec<SeenVersion>,
     /// The number of the primary version.
     primary: u32,
     /// Whether the primary version is another one.
@@ -255,7 +255,7 @@ impl Broker {
     async fn store_states(
         &self,
         key: &KeyEntry,
-        states: &[(u32, ProviderState)],
+        states: &[SeenVersion],
         mut versions: Vec<KeyVersion>,
         change: &Change,
     ) -> Result<(), Failure> {
@@ -266,7 +266,11 @@ impl Broker {
             .store
             .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
             .await?;
-        rules::set_provider_states(&mut versions, states);
+        let exposed = rules::set_provider_states(&mut versions, states).iter().any(is_exposed);
+        let (tenant, id) = (key.tenant(), key.id());
+        if exposed && key.view().is_ok_and(|before| !before.versions.iter().any(is_exposed)) {
+            tracing::warn!(%tenant, key = %id, "the owner of a key lets its material leave the provider now: the key has warnings");
+        }
         key.put(row, Some(versions));
         Ok(())
     }
@@ -294,25 +298,32 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
     numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
 }
 
-/// The changed states of known versions, by number. If a complete description does not contain a
+/// What a description says of known versions, of those that it changes. If a complete description does not contain a
 /// version, its state is `Unknown`: only a call can show whether the version is usable.
-fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<(u32, ProviderState)> {
+fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<SeenVersion> {
     let whole = described.versions.len() <= MAX_TAKEN;
     let mut unclaimed = Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)));
     let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
     let mut states = Vec::new();
     for version in known.iter().filter(described_key) {
         let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
-        let state = match there.flatten() {
-            Some(there) => there.state.into(),
-            None if whole => ProviderState::Unknown,
+        let seen = match there.flatten() {
+            Some(there) => SeenVersion {
+                exposure: described.exposure,
+                ..SeenVersion::in_state(version.number, there.state.into())
+            },
+            None if whole => SeenVersion::in_state(version.number, ProviderState::Unknown),
             None => continue,
         };
-        if state != version.provider_state {
-            states.push((version.number, state));
+        if seen.apply(&mut version.clone()) {
+            states.push(seen);
         }
     }
     states
+}
+
+const fn is_exposed(version: &KeyVersion) -> bool {
+    version.exposure.exportable || version.exposure.plaintext_backup
 }
 
 /// A version's names at the provider: its key's id, and its own.
@@ -366,6 +377,15 @@ pub(super) fn number_versions(
         )
     };
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
+    // Unknown is not unexposed: then what was last known of the provider key counts. Creations and adoptions say it.
+    let last = || {
+        known
+            .iter()
+            .rev()
+            .find(|version| version.provider_key == described.id)
+            .map(|version| version.exposure)
+    };
+    let exposure = described.exposure.or_else(last).unwrap_or(Exposure::NONE);
     let mut new = Vec::new();
     let mut primary = None;
     let candidates = known
@@ -390,7 +410,7 @@ pub(super) fn number_versions(
                     material: Material::of(through.provider),
                     expires: None,
                     compromised_since: None,
-                    exposure: described.exposure,
+                    exposure,
                     created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
                 });
                 next
@@ -405,84 +425,4 @@ pub(super) fn number_versions(
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
-mod tests {
-    use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider};
-
-    use super::*;
-    use crate::keys::fixture::{connection, row};
-
-    fn described(numbers: impl Iterator<Item = u32>, id: &str, primary: usize, state: AtProvider) -> KeyDescription {
-        let version = |number: u32| VersionDescription {
-            key: ProviderKeyRef {
-                id: id.to_owned(),
-                version: number.to_string(),
-            },
-            state,
-            created: None,
-        };
-        KeyDescription {
-            id: id.to_owned(),
-            spec: KeySpec::Aes256,
-            state,
-            versions: numbers.map(version).collect(),
-            primary,
-            exposure: Exposure::NONE,
-        }
-    }
-
-    /// A connection, and versions of a key through it, as the provider numbers them.
-    fn known(numbers: &[u32]) -> (Connection, Vec<KeyVersion>) {
-        let connection = connection(TenantId::random(), "c");
-        let (_, first) = row(&connection, "k");
-        let version = |number: &u32| KeyVersion {
-            number: *number,
-            provider_version: number.to_string(),
-            ..first.clone()
-        };
-        (connection, numbers.iter().map(version).collect())
-    }
-
-    #[test]
-    fn the_primary_version_and_the_newest_others_are_taken() {
-        let (connection, _) = known(&[]);
-        for (primary, oldest) in [(2999, 2001), (0, 1), (2000, 2001)] {
-            let description = described(1..=3000, "k", primary, AtProvider::Enabled);
-            let (new, number) = number_versions(&[], |_| true, &description, &connection, 0).unwrap();
-            assert_eq!(
-                (new.len(), new[0].provider_version.as_str()),
-                (MAX_TAKEN, oldest.to_string().as_str())
-            );
-            let taken = new.iter().find(|version| version.number == number).unwrap();
-            assert_eq!(taken.provider_version, (primary + 1).to_string());
-            assert_eq!(new[MAX_TAKEN - 1].provider_version, "3000");
-        }
-        let few = described(1..=3, "k", 2, AtProvider::Enabled);
-        assert_eq!(number_versions(&[], |_| true, &few, &connection, 0).unwrap().0.len(), 3);
-    }
-
-    #[test]
-    fn states_are_told_and_a_missing_version_is_unknown() {
-        let (through, known) = known(&[1, 2, 3]);
-        let id = known[0].provider_key.clone();
-        let same = described(1..=3, &id, 2, AtProvider::Enabled);
-        assert_eq!(known_states(&known, &same, &through), []);
-        let without_first = described(2..=3, &id, 1, AtProvider::Destroyed);
-        assert_eq!(
-            known_states(&known, &without_first, &through),
-            [
-                (1, ProviderState::Unknown),
-                (2, ProviderState::Destroyed),
-                (3, ProviderState::Destroyed)
-            ]
-        );
-        // A description that is cut, another provider key's and another connection's say nothing of it.
-        let long = described(2..=3000, &id, 2998, AtProvider::Enabled);
-        assert_eq!(known_states(&known, &long, &through), []);
-        assert_eq!(
-            known_states(&known, &described(9..=9, "other", 0, AtProvider::Disabled), &through),
-            []
-        );
-        let apart = connection(TenantId::random(), "apart");
-        assert_eq!(known_states(&known, &without_first, &apart), []);
-    }
-}
+mod tests;

@@ -21,6 +21,8 @@ use crate::store::model::{Connection, NetworkPatch, VersionCanary};
 
 /// How many canaries are tried at once.
 const AT_ONCE: usize = 16;
+/// How many that are missing a change makes, one after the other.
+const MADE: usize = 16;
 /// How many keys without a canary a message names.
 const NAMED: usize = 3;
 
@@ -72,6 +74,8 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         note(cx, now, &settings);
         self.all_secrets(now, &put.replaced).await?;
+        // Of versions that were learned a moment ago, say, and only through the settings of now.
+        Box::pin(self.keep_missing_canaries(cx, now, MADE)).await?;
         let claims = self.family(now.provider)?.claims(&settings, SettingsOrigin::Tenant);
         let changed = Connection {
             settings,
@@ -264,7 +268,7 @@ fn every_key_has_one(found: &[VersionCanary]) -> Result<(), Failure> {
     .advice(CHECK))
 }
 
-const CHECK: &str = "While the settings of now still work, check the connection (`claviger connections check`), which makes the canaries. \
+const CHECK: &str = "While the settings of now still work, repeat the request, or check the connection (`claviger connections check`), which makes the canaries. \
                      Otherwise create another connection with the new settings, and detach and adopt the keys through it.";
 const MOVE: &str = "Create another connection with the new settings, and detach and adopt the keys through it.";
 const COMPARE: &str = "Compare address, ca and proxy with the provider's own, and the secrets; nothing was changed.";

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
 
+use super::context::Behalf;
 use super::reach::{Reach, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
@@ -73,7 +74,8 @@ fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v
     matching.find(|version| version.state.unwraps() && !version.provider_state.permits())
 }
 
-/// Opens one recipient's wrapping at the provider of its version. `version` may be young.
+/// Opens one recipient's wrapping at the provider of its version. `young` has the version that may be too young for
+/// its provider to know it, with its key; `None` if it is not known.
 ///
 /// # Errors
 /// What the provider reports, and `ciphertext_rejected`.
@@ -83,16 +85,25 @@ pub(super) async fn open_one<'e>(
     recipient: &Recipient,
     envelope: &'e Envelope,
     bound: &BoundContext,
-    version: Option<&KeyVersion>,
+    young: Option<(&Broker, &KeyEntry, &KeyVersion)>,
 ) -> Result<Opened<'e>, Failure> {
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
-    let mut young = WhileYoung::new();
+    let mut pauses = WhileYoung::new();
     let k = loop {
         match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
             Ok(k) => break k,
             // Boxed, since it is rare and would be part of every unwrap's future.
-            Err(error) => Box::pin(young.wait(cx, version, error)).await?,
+            Err(error) => {
+                Box::pin(async {
+                    let Some((broker, entry, version)) = young else {
+                        return Err(error.into());
+                    };
+                    pauses.wait(cx.info().deadline, version, error).await?;
+                    broker.still_permitted(Behalf::Request(cx), entry, KeyState::unwraps)
+                })
+                .await?;
+            }
         }
     };
     // A wrong data key or a wrong length gets the same error as every other fault.
@@ -179,8 +190,9 @@ impl Broker {
         envelope: &'e Envelope,
         bound: &BoundContext,
     ) -> Result<Opened<'e>, Failure> {
-        through.entry.in_use().note(Instant::now());
-        match open_one(cx, &through.reach.pipeline, recipient, envelope, bound, Some(through.version)).await {
+        self.directory().note_use(through.entry, through.version.provider, Instant::now());
+        let young = Some((self, &**through.entry, through.version));
+        match open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await {
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(refused) if refused.code == Code::KeyState => {
                 Box::pin(async {
@@ -194,7 +206,7 @@ impl Broker {
                     if !now.is_some_and(KeyVersion::unwraps) {
                         return Err(refused);
                     }
-                    open_one(cx, &through.reach.pipeline, recipient, envelope, bound, Some(through.version)).await
+                    open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
                 })
                 .await
             }

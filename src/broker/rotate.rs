@@ -222,7 +222,7 @@ impl Broker {
         let Some(key) = self.directory().key(tenant, id).await? else {
             return Ok(());
         };
-        let _one_at_a_time = key.at_provider().lock().await;
+        let one_at_a_time = key.at_provider().lock().await;
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
         let taken = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
@@ -232,6 +232,8 @@ impl Broker {
         };
         if taken {
             tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
+            drop(one_at_a_time);
+            self.keep_canary_in_background("rotation", &key, PATIENCE).await;
             return Ok(());
         }
         let now = self.now();

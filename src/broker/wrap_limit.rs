@@ -3,7 +3,9 @@
 //! Every wrap is reserved in the store before it is sent ([`crate::keys::ReservedWraps`]). Unwraps are not
 //! limited. Wraps that others send to the same provider key are not seen.
 
-use super::{Broker, Code, Failure, RequestContext};
+use std::time::Instant;
+
+use super::{Broker, Code, Failure};
 use crate::keys::{KeyEntry, TakenWrap};
 
 impl Broker {
@@ -11,17 +13,17 @@ impl Broker {
     ///
     /// # Errors
     /// `key_state` when the version has reached its limit, `deadline_exceeded`, and what the store fails with.
-    pub(super) async fn count_wrap(&self, cx: &RequestContext, key: &KeyEntry, version: u32) -> Result<(), Failure> {
+    pub(super) async fn count_wrap(&self, deadline: Instant, key: &KeyEntry, version: u32) -> Result<(), Failure> {
         match key.wraps().take(version) {
             TakenWrap::Reserved => Ok(()),
             // Boxed, since it is rare and would be part of every wrap's future.
-            TakenWrap::NeedsMore(_) | TakenWrap::LimitReached => Box::pin(self.reserve_wraps(cx, key, version)).await,
+            TakenWrap::NeedsMore(_) | TakenWrap::LimitReached => Box::pin(self.reserve_wraps(deadline, key, version)).await,
         }
     }
 
     /// Reserves wraps in the store, and takes one of them.
-    async fn reserve_wraps(&self, cx: &RequestContext, key: &KeyEntry, version: u32) -> Result<(), Failure> {
-        let reserving = tokio::time::timeout_at(cx.info().deadline.into(), key.wraps().reserving().lock());
+    async fn reserve_wraps(&self, deadline: Instant, key: &KeyEntry, version: u32) -> Result<(), Failure> {
+        let reserving = tokio::time::timeout_at(deadline.into(), key.wraps().reserving().lock());
         let _one_at_a_time = reserving.await.map_err(|_| Failure::deadline())?;
         loop {
             // Another request may have reserved some meanwhile.

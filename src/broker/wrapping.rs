@@ -9,6 +9,7 @@ use claviger_provider::{
 };
 
 use super::at_provider::turn_at_provider;
+use super::context::Behalf;
 use super::opening::forbidden_at_provider;
 use super::reach::permitted;
 use super::young::WhileYoung;
@@ -128,17 +129,18 @@ impl ReadyKey {
     }
 
     /// As [`ReadyKey::wrap_key`], without a look at what became of a key that is refused.
-    pub async fn wrap_key_once(
+    pub(super) async fn wrap_key_once(
         &self,
-        cx: &RequestContext,
+        behalf: Behalf<'_>,
         broker: &Broker,
+        op: &OpContext,
         dek: &Secret,
         context: &BoundContext,
     ) -> Result<Wrapped, Failure> {
-        let (op, primary) = (cx.op_context(), &self.view.key.primary);
+        let primary = &self.view.key.primary;
         let kek = self.wrapping_kek(primary)?;
-        let sends = || self.pipeline.wrap_key(&op, &kek, dek, context);
-        self.counted(cx, broker, &op, primary, sends).await
+        let sends = || self.pipeline.wrap_key(op, &kek, dek, context);
+        self.counted(behalf, broker, op, primary, sends).await
     }
 
     /// [`Pipeline::generate_data_key`] under the primary version.
@@ -176,10 +178,12 @@ impl ReadyKey {
         op: &OpContext,
         wrap: impl Fn(Kek) -> F,
     ) -> Result<T, Failure> {
-        self.entry.in_use().note(Instant::now());
+        broker
+            .directory()
+            .note_use(&self.entry, self.view.key.primary.provider, Instant::now());
         let primary = &self.view.key.primary;
         let kek = self.wrapping_kek(primary)?;
-        match self.counted(cx, broker, op, primary, || wrap(kek.clone())).await {
+        match self.counted(Behalf::Request(cx), broker, op, primary, || wrap(kek.clone())).await {
             // Boxed, since it is rare and would be part of every wrap's future.
             Err(refused) if refused.code == Code::KeyState => Box::pin(self.followed_again(cx, broker, op, refused, wrap)).await,
             sent => sent,
@@ -208,30 +212,55 @@ impl ReadyKey {
             return Err(refused);
         }
         let kek = self.wrapping_kek(primary)?;
-        self.counted(cx, broker, op, primary, || wrap(kek.clone())).await
+        self.counted(Behalf::Request(cx), broker, op, primary, || wrap(kek.clone())).await
     }
 
     /// Sends a wrap, after it was counted where the version's wraps are limited. Its retries, each
     /// with a nonce of its own, are counted after it.
     async fn counted<T, F: Future<Output = Result<T, Error>>>(
         &self,
-        cx: &RequestContext,
+        behalf: Behalf<'_>,
         broker: &Broker,
         op: &OpContext,
         version: &KeyVersion,
         sends: impl Fn() -> F,
     ) -> Result<T, Failure> {
         if !self.can()?.random_nonce_bound {
-            return sent(cx, version, sends).await;
+            return self.sent(behalf, broker, op, version, sends).await;
         }
-        broker.count_wrap(cx, &self.entry, version.number).await?;
+        broker.count_wrap(op.deadline, &self.entry, version.number).await?;
         let before = op.trace().made();
-        let sent = sent(cx, version, sends).await;
+        let sent = self.sent(behalf, broker, op, version, sends).await;
         let retries = op.trace().made().saturating_sub(before + 1);
         if retries > 0 {
             self.entry.wraps().take_retries(version.number, retries);
         }
         sent
+    }
+
+    /// Sends a wrap under a version, again while that may be too young for its provider to know it.
+    async fn sent<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        behalf: Behalf<'_>,
+        broker: &Broker,
+        op: &OpContext,
+        version: &KeyVersion,
+        sends: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        let mut young = WhileYoung::new();
+        loop {
+            match sends().await {
+                Ok(sent) => return Ok(sent),
+                // Boxed, since it is rare and would be part of every wrap's future.
+                Err(error) => {
+                    Box::pin(async {
+                        young.wait(op.deadline, version, error).await?;
+                        broker.still_permitted(behalf, &self.entry, KeyState::wraps)
+                    })
+                    .await?;
+                }
+            }
+        }
     }
 
     /// Wraps the draft's data key at the provider and finishes the envelope.
@@ -266,7 +295,7 @@ impl ReadyKey {
         match self.number_in(&self.view, &wrapped.key) {
             Some(number) if number == primary => Ok(number),
             Some(number) => {
-                self.used_another(number)?;
+                self.used_another(broker, number)?;
                 Ok(number)
             }
             // Boxed, since it is rare and would be part of every wrap's future.
@@ -280,14 +309,14 @@ impl ReadyKey {
     }
 
     /// Notes a wrap that another version than the primary one of [`ReadyKey::view`] made.
-    fn used_another(&self, number: u32) -> Result<(), Failure> {
+    fn used_another(&self, broker: &Broker, number: u32) -> Result<(), Failure> {
         if self.can()?.random_nonce_bound {
             // Counted for the primary version so far.
             self.entry.wraps().take_retries(number, 1);
         }
         if self.entry.view()?.key.primary.number != number {
             // The provider's current version is an older one again.
-            self.entry.in_use().look_soon();
+            broker.directory().look_soon(&self.entry);
         }
         Ok(())
     }
@@ -298,7 +327,7 @@ impl ReadyKey {
         let one_at_a_time = turn_at_provider(cx, &self.entry).await?;
         // Another request may have stored it meanwhile.
         if let Some(number) = number() {
-            self.used_another(number)?;
+            self.used_another(broker, number)?;
             return Ok(number);
         }
         if !self.entry.may_learn() {
@@ -322,24 +351,8 @@ impl ReadyKey {
                 "wrapped under a version that the key's description does not name",
             )
         })?;
-        self.used_another(number)?;
+        self.used_another(broker, number)?;
         Ok(number)
-    }
-}
-
-/// Sends a wrap under a version, again while that may be too young for its provider to know it.
-async fn sent<T, F: Future<Output = Result<T, Error>>>(
-    cx: &RequestContext,
-    version: &KeyVersion,
-    sends: impl Fn() -> F,
-) -> Result<T, Failure> {
-    let mut young = WhileYoung::new();
-    loop {
-        match sends().await {
-            Ok(sent) => return Ok(sent),
-            // Boxed, since it is rare and would be part of every wrap's future.
-            Err(error) => Box::pin(young.wait(cx, Some(version), error)).await?,
-        }
     }
 }
 

@@ -4,18 +4,19 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use claviger_provider::kit::pauses::Pauses;
 use claviger_provider::{Error, ErrorKind, ProviderKind, Retry};
 
-use super::{Code, Failure, RequestContext};
-use crate::store::model::KeyVersion;
+use super::context::Behalf;
+use super::reach::permitted;
+use super::{Broker, Code, Failure};
+use crate::keys::KeyEntry;
+use crate::store::model::{KeyState, KeyVersion};
 
 /// How long after its creation a version may be unknown to some servers of a cloud.
 const YOUNG: Duration = Duration::from_secs(60);
 /// The same of a vault, whose replicas are seconds behind at most.
 const YOUNG_IN_A_VAULT: Duration = Duration::from_secs(6);
-/// The first pause between two calls, and the longest. It doubles each time.
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
 /// What of the request's time is left for its answer.
 const ANSWER: Duration = Duration::from_millis(500);
 
@@ -42,31 +43,46 @@ fn may_be_early(error: &Error) -> bool {
 
 /// The calls with one version whose key may be too young for its provider to know it.
 pub(super) struct WhileYoung {
-    pause: Duration,
+    pauses: Pauses,
 }
 
 impl WhileYoung {
     /// No call has failed yet.
     pub(super) const fn new() -> Self {
-        Self { pause: FIRST }
+        Self { pauses: Pauses::new() }
     }
 
-    /// After a call failed with `error`: waits until it can be repeated. The version is `None` if it is not known.
+    /// After a call with a version failed with `error`: waits until it can be repeated before `deadline`. Much can have
+    /// changed meanwhile: see [`Broker::still_permitted`].
     ///
     /// # Errors
     /// The call's own, where the version is not young, or the error does not come from that; `provider_unavailable`
-    /// for a young key that is not there before the request's time is over.
-    pub(super) async fn wait(&mut self, cx: &RequestContext, version: Option<&KeyVersion>, error: Error) -> Result<(), Failure> {
+    /// for a young key that is not there before the deadline.
+    pub(super) async fn wait(&mut self, deadline: Instant, version: &KeyVersion, error: Error) -> Result<(), Failure> {
         let now = Utc::now().timestamp_micros();
-        if !version.is_some_and(|version| is_young(version, now)) || !may_be_early(&error) {
+        if !is_young(version, now) || !may_be_early(&error) {
             return Err(error.into());
         }
-        if Instant::now() + self.pause + ANSWER >= cx.info().deadline {
+        let pause = self.pauses.draw();
+        if Instant::now() + pause + ANSWER >= deadline {
             return Err(not_there_yet(&error));
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST);
+        tokio::time::sleep(pause).await;
         Ok(())
+    }
+}
+
+impl Broker {
+    /// Refuses another call with a key after a pause in which it was disabled, or the caller's credential ended. (A
+    /// severed connection sends nothing anyway.)
+    ///
+    /// # Errors
+    /// `key_disabled`, `key_state`, `not_found`, and those of [`Broker::in_force`].
+    pub(super) fn still_permitted(&self, behalf: Behalf<'_>, key: &KeyEntry, permits: impl Fn(KeyState) -> bool) -> Result<(), Failure> {
+        if let Behalf::Request(cx) = behalf {
+            self.in_force(cx)?;
+        }
+        permitted(&key.view()?, permits)
     }
 }
 

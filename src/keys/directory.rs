@@ -1,16 +1,18 @@
 //! The keys and connections in memory, loaded from the store at their first use.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Instant;
 
 use claviger_provider::layers::BreakerState;
-use claviger_provider::{ConnectionId, Error, ErrorKind, KeyId, LoginStatus, Pipeline, SealedName, Secret, SeverSwitch, TenantId};
+use claviger_provider::{
+    ConnectionId, Error, ErrorKind, KeyId, LoginStatus, Pipeline, ProviderKind, SealedName, Secret, SeverSwitch, TenantId,
+};
 use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry};
 use super::errors::LoadError;
 use super::loading_cache::{LoadingCache, WhenFull};
+use super::looks::Looks;
 use super::names::Names;
 use super::unstored::Unstored;
 use super::unusable::Reason;
@@ -61,6 +63,7 @@ pub struct Directory {
     reserved: Arc<DashSet<(TenantId, String)>>,
     unstored_disables: Unstored<Key>,
     unstored_severs: Unstored<Connection>,
+    looks: Looks,
 }
 
 /// A name that a key is being made under; free again when dropped.
@@ -88,6 +91,7 @@ impl Directory {
             reserved: Arc::default(),
             unstored_disables: Unstored::default(),
             unstored_severs: Unstored::default(),
+            looks: Looks::default(),
         }
     }
 
@@ -360,12 +364,31 @@ impl Directory {
         Ok(())
     }
 
-    /// The keys in memory that are in use, and to be looked at now at their providers; first those that wait
-    /// longest.
-    pub fn keys_to_look_at(&self, now: Instant) -> Vec<Arc<KeyEntry>> {
-        let mut due = self.keys.collect(|entry| Some((entry.in_use().overdue(now)?, Arc::clone(entry))));
-        due.sort_by_key(|(overdue, _)| Reverse(*overdue));
-        due.into_iter().map(|(_, entry)| entry).collect()
+    /// Notes that a request calls a provider of a key. Nobody but the gateway changes keys of the embedded provider,
+    /// so calls to that one do not count.
+    pub fn note_use(&self, key: &KeyEntry, provider: ProviderKind, now: Instant) {
+        if provider != ProviderKind::Local && key.in_use().note(now) && !self.looks.enter(key.tenant(), key.id(), now) {
+            key.in_use().end();
+        }
+    }
+
+    /// The keys that are in use and to be looked at now at their providers, at most `most` and at most `of_tenant` of
+    /// each tenant, the tenants that wait longest first. They stay due until [`Directory::looked`].
+    pub fn keys_to_look_at(&self, now: Instant, most: usize, of_tenant: usize) -> Vec<(TenantId, Vec<Arc<KeyEntry>>)> {
+        let in_use = |tenant, key| self.keys.peek(&(tenant, key)).filter(|entry| entry.in_use().lasts(now));
+        self.looks.due(now, most, of_tenant, in_use)
+    }
+
+    /// Notes that a key was looked at, or could not be.
+    pub fn looked(&self, key: &KeyEntry, now: Instant) {
+        if !self.looks.looked(key.tenant(), key.id(), now) {
+            key.in_use().end();
+        }
+    }
+
+    /// Has a key that is in use looked at a minute after the last look.
+    pub fn look_soon(&self, key: &KeyEntry) {
+        self.looks.look_soon(key.tenant(), key.id());
     }
 
     /// The states of the logins of the connections in memory.

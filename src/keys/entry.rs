@@ -43,9 +43,15 @@ pub struct ConnectionEntry {
     tenant: TenantId,
     gate: RwLock<Reach>,
     change: Mutex<()>,
+    looks: Allowance,
     revocations: RevocationCounter,
     loads: Arc<Loads<ConnectionId>>,
 }
+
+/// How many checks of a connection look at its keys one after another, and in which time one more: a provider that
+/// describes its keys otherwise each time must not fill store and log.
+const LOOKS_AT_ONCE: u32 = 8;
+const LOOKS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often an object was revoked since it was loaded, repeated revocations included. An
 /// enable or a restore compares it to find a revocation that arrived after it began.
@@ -75,9 +81,15 @@ impl ConnectionEntry {
                 unusable: None,
             }),
             change: Mutex::new(()),
+            looks: Allowance::new(LOOKS_AT_ONCE, LOOKS_EVERY),
             revocations: RevocationCounter::default(),
             loads,
         }
+    }
+
+    /// Whether a check may look at the connection's keys now.
+    pub fn may_look(&self) -> bool {
+        self.looks.take(Instant::now())
     }
 
     /// An entry whose pipeline fails each call for this reason.
@@ -207,8 +219,8 @@ pub struct KeyEntry {
     rows: RwLock<Option<KeyView>>,
     change: Mutex<()>,
     at_provider: Mutex<()>,
-    /// When a provider was last asked about the state of one of the key's provider keys, by connection.
-    asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Instant>>,
+    /// The last questions to providers about the state of one of the key's provider keys, by connection.
+    asked: parking_lot::Mutex<HashMap<(ConnectionId, String), Asked>>,
     in_use: KeyUse,
     learning: Allowance,
     wraps: ReservedWraps,
@@ -220,6 +232,21 @@ pub struct KeyEntry {
 /// provider that names another version with every wrap must not fill store and log.
 const LEARNED_AT_ONCE: u32 = 32;
 const LEARNED_EVERY: Duration = Duration::from_secs(10);
+
+/// A question to a provider about the state of a provider key.
+struct Asked {
+    at: Instant,
+    answered: Option<Instant>,
+}
+
+/// Whether a provider may be asked about the state of a provider key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayAsk {
+    /// It may.
+    Now,
+    /// It was asked a moment ago, and what it answered was stored at this time; `None` if it did not answer.
+    Asked(Option<Instant>),
+}
 
 /// The key was detached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,18 +310,26 @@ impl KeyEntry {
         &self.at_provider
     }
 
-    /// Whether a provider may be asked now for the state of one of the key's provider keys, which
-    /// is permitted once in `every`. If so, the provider key counts as asked.
-    pub fn may_ask(&self, connection: ConnectionId, provider_key: &str, every: Duration) -> bool {
+    /// Asks to ask a provider for the state of one of the key's provider keys, which is permitted once in `every`. If
+    /// it is, the provider key counts as asked.
+    pub fn may_ask(&self, connection: ConnectionId, provider_key: &str, every: Duration) -> MayAsk {
         let mut asked = self.asked.lock();
         // Forget older entries, so that the map does not grow.
-        asked.retain(|_, at| at.elapsed() < every);
+        asked.retain(|_, last| last.at.elapsed() < every);
         let of = (connection, provider_key.to_owned());
-        if asked.contains_key(&of) {
-            return false;
+        if let Some(last) = asked.get(&of) {
+            return MayAsk::Asked(last.answered);
         }
-        asked.insert(of, Instant::now());
-        true
+        let at = Instant::now();
+        asked.insert(of, Asked { at, answered: None });
+        MayAsk::Now
+    }
+
+    /// Notes that what a provider answered about a provider key is stored now.
+    pub fn answered(&self, connection: ConnectionId, provider_key: &str) {
+        if let Some(last) = self.asked.lock().get_mut(&(connection, provider_key.to_owned())) {
+            last.answered = Some(Instant::now());
+        }
     }
 
     /// Lets a provider be asked about the state of a provider key at once: it was changed from here.

@@ -235,6 +235,10 @@ impl Factory for Fakes {
         })
     }
 
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["address"]
+    }
+
     async fn connect(&self, _: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(FakeProvider::new(Arc::clone(&self.0), FakeConfig::default())))
     }

@@ -7,7 +7,7 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, Te
 
 use super::claiming::{claim, claim_anew};
 use super::model::{
-    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, Tenant, Token, WrapsReserved,
+    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Resource, SeenVersion, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
 use super::{Change, CreationMark, CredentialRef, LastRecord, Store, StoreError, clock, rules};
@@ -430,17 +430,17 @@ impl<B: Backend> Store for B {
         &self,
         tenant: TenantId,
         id: KeyId,
-        states: &[(u32, ProviderState)],
+        seen: &[SeenVersion],
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
         let mut key = transaction.key(tenant, id).await?;
         let mut versions = transaction.versions(tenant, id).await?;
-        let changed = rules::set_provider_states(&mut versions, states);
+        let changed = rules::set_provider_states(&mut versions, seen);
         transaction.update_versions(&key, &changed).await?;
         if !changed.is_empty() {
-            rules::set_provider_states(std::slice::from_mut(&mut key.primary), states);
+            rules::set_provider_states(std::slice::from_mut(&mut key.primary), seen);
             rules::key_changed(&mut key, at);
             transaction.update_key(&key).await?;
         }

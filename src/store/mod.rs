@@ -37,8 +37,8 @@ pub use change_context::{Change, CreationMark};
 pub use model::CredentialRef;
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
-    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Resource,
-    Rows, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, Resource, Rows,
+    SeenVersion, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 pub use urgent::{for_revocation, is_for_revocation};
 
@@ -369,7 +369,7 @@ pub trait Store: Reads + SealedStore {
         &self,
         tenant: TenantId,
         id: KeyId,
-        states: &[(u32, ProviderState)],
+        seen: &[SeenVersion],
         at: i64,
         change: &Change,
     ) -> Result<Key, StoreError>;

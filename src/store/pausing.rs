@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
-    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, ProviderState, Rows,
+    IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, Rows, SeenVersion,
     Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
 use super::{Change, LastRecord, Reads, Store, StoreError};
@@ -179,7 +179,7 @@ forward! {
     fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn move_key(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
-    fn set_provider_states(&self, tenant: TenantId, id: KeyId, states: &[(u32, ProviderState)], at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn set_provider_states(&self, tenant: TenantId, id: KeyId, seen: &[SeenVersion], at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_key_rotating(&self, tenant: TenantId, id: KeyId, since: Option<i64>, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn reserve_wraps(&self, tenant: TenantId, key: KeyId, version: u32, count: u64) -> Result<WrapsReserved, StoreError>;
     fn detach_key(&self, tenant: TenantId, id: KeyId, at: i64, change: &Change) -> Result<Key, StoreError>;

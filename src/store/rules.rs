@@ -16,7 +16,7 @@ use claviger_provider::{ClaimSpan, ConnectionId, KeyId, ProviderKind, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Quotas, Resource, Tenant, Token,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, Quotas, Resource, SeenVersion, Tenant, Token,
     TokenKind, TokenSnapshot, WrapsReserved,
 };
 
@@ -230,13 +230,12 @@ pub fn set_primary(key: &mut Key, versions: &[KeyVersion], primary: u32, added: 
     Ok(true)
 }
 
-/// Sets the states at the provider of versions, by number. Returns those that changed.
-pub fn set_provider_states(versions: &mut [KeyVersion], states: &[(u32, ProviderState)]) -> Vec<KeyVersion> {
+/// Stores what a provider says of versions, by number. Returns those that changed.
+pub fn set_provider_states(versions: &mut [KeyVersion], seen: &[SeenVersion]) -> Vec<KeyVersion> {
     let mut changed = Vec::new();
     for version in versions {
-        let told = states.iter().find(|(number, _)| *number == version.number);
-        if let Some((_, state)) = told.filter(|(_, state)| *state != version.provider_state) {
-            version.provider_state = *state;
+        let told = seen.iter().find(|seen| seen.number == version.number);
+        if told.is_some_and(|told| told.apply(version)) {
             changed.push(version.clone());
         }
     }

@@ -77,10 +77,13 @@ async fn an_enable_is_told_as_done_once_every_provider_has_done_it() {
     assert_eq!(world.bank.get("/v1/keys/orders").await.expect_status(200)["state"], "disabled");
     let once = world.bank.clone().with_header("idempotency-key", "on");
     let key = once.post(ENABLE, &at_provider()).await.expect_status(200);
-    assert_eq!(key["at_provider"], json!({"result": "done", "detail": null}));
-    // A repetition does nothing, and so tells of nothing.
+    let done = json!({"result": "done", "detail": null});
+    assert_eq!(key["at_provider"], done);
+    // A repetition does nothing, and tells what the first request did.
+    let calls = world.calls("here", "set_state").await;
     let key = once.post(ENABLE, &at_provider()).await.expect_status(200);
-    assert_eq!((&key["state"], key.get("at_provider")), (&json!("enabled"), None));
+    assert_eq!((&key["state"], &key["at_provider"]), (&json!("enabled"), &done));
+    assert_eq!(world.calls("here", "set_state").await, calls);
 }
 
 #[tokio::test]

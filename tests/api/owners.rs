@@ -102,6 +102,14 @@ async fn a_key_whose_material_can_leave_the_provider_has_warnings() {
     );
     assert!(told[0]["what_to_do"].is_string(), "{check}");
 
+    // What the owner switches on later is told once the key is described: at a check, for one.
+    world.made("bank", "later").await;
+    let later = adopt(&world.bank, "later", "own", "later").await.expect_status(201);
+    assert!(later.get("warnings").is_none(), "{later}");
+    world.at("bank", Request::ExposeKey { id: "later".to_owned() }).await;
+    world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    assert_eq!(warned(&world.bank.get("/v1/keys/later").await.expect_status(200)), both);
+
     // A detached key that was exposed meanwhile says so when it comes back; a key that moves away does not any more.
     world.bank.delete("/v1/keys/plain").await.expect_status(204);
     world.at("bank", Request::ExposeKey { id: "plain".to_owned() }).await;

@@ -173,6 +173,73 @@ async fn a_disable_while_the_question_is_out_is_not_passed() {
 }
 
 #[tokio::test]
+async fn a_check_takes_over_states_and_versions() {
+    let (world, _) = start().await;
+    rotated(&world).await;
+    switched(&world, 1, false).await;
+    assert_eq!(versions(&world).await, json!([[1, "enabled", "enabled"]]));
+    world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    assert_eq!(
+        versions(&world).await,
+        json!([[1, "enabled", "disabled"], [2, "enabled", "enabled"]])
+    );
+    // Also of a key that has moved away, for the versions that are reached through the connection.
+    connect(&world.bank, "next", "next", false).await;
+    let moved = world.bank.post(&format!("{ORDERS}/rotate"), &json!({"connection": "next"})).await;
+    assert_eq!(moved.expect_status(200)["primary_version"], 3);
+    switched(&world, 2, false).await;
+    world.bank.post_empty("/v1/connections/next/check").await.expect_status(200);
+    assert_eq!(versions(&world).await[1][2], "enabled", "not through this one");
+}
+
+#[tokio::test]
+async fn checks_that_follow_each_other_do_not_look_each_time() {
+    let (world, _) = start().await;
+    for enabled in [false, true].into_iter().cycle().take(20) {
+        switched(&world, 1, enabled).await;
+        world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    }
+    let asked = world.calls(SERVER, "describe").await;
+    assert!((8..=10).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn a_check_of_a_provider_that_describes_nothing_has_its_report_in_time() {
+    let (world, _) = start().await;
+    world.fault(SERVER, "describe", Fault::Hang, 1000).await;
+    let begin = Instant::now();
+    let report = world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    assert_eq!(report["reachable"], true, "{report}");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn those_who_wait_while_one_asks_share_what_it_learns() {
+    let (world, _) = start().await;
+    let before = world.calls(SERVER, "wrap_key").await;
+    world.fault(SERVER, "wrap_key", Fault::KeyDisabled, 8).await;
+    world.fault(SERVER, "describe", Fault::Slow, 1).await;
+    let requests: Vec<_> = (0..8)
+        .map(|_| {
+            let client = world.bank.clone();
+            tokio::spawn(async move { client.post(&format!("{ORDERS}/data-keys"), &json!({})).await })
+        })
+        .collect();
+    // All are refused, and the first one asks.
+    let begin = Instant::now();
+    while world.calls(SERVER, "wrap_key").await < before + 8 || world.calls(SERVER, "describe").await < 1 {
+        assert!(begin.elapsed() < PATIENCE, "the calls do not come");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.at(SERVER, Request::OpenGate).await;
+    for request in requests {
+        request.await.unwrap().expect_status(200);
+    }
+    assert_eq!(world.calls(SERVER, "describe").await, 1);
+    assert_eq!(world.calls(SERVER, "wrap_key").await, before + 16);
+}
+
+#[tokio::test]
 async fn a_provider_that_names_a_new_version_with_every_wrap_is_slowed_down() {
     let (world, _) = start().await;
     let mut wraps = 0;

@@ -7,6 +7,7 @@ use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
 use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::support::PATIENCE;
 
 const DATA_KEYS: &str = "/v1/keys/orders/data-keys";
 const WRAP: &str = "/v1/keys/orders/wrap";
@@ -68,6 +69,46 @@ async fn a_young_key_that_does_not_come_is_unavailable_and_not_gone() {
     refused.expect_problem(409, "key_state");
     // Once more after a look at the key.
     assert_eq!(world.calls("here", "unwrap_key").await, calls + 2);
+}
+
+/// What is revoked while a young key is waited for ends the wait: no further call is made.
+#[tokio::test]
+async fn a_revocation_ends_the_wait_for_a_young_key() {
+    for (revocation, status, code) in [
+        ("/v1/keys/orders/disable", 409, "key_disabled"),
+        ("/v1/connections/first/sever", 409, "connection_severed"),
+    ] {
+        let world = start(1).await;
+        let made = data_key(&world).await;
+        for (op, path, body) in [
+            ("wrap_key", DATA_KEYS, json!({})),
+            ("unwrap_key", UNWRAP, json!({"wrapped": made["wrapped"]})),
+        ] {
+            world.fault("here", op, Fault::KeyMissing, 100_000).await;
+            let (client, calls) = (world.bank.clone(), world.calls("here", op).await);
+            let waiting = tokio::spawn(async move { client.post(path, &body).await });
+            let begin = Instant::now();
+            while world.calls("here", op).await < calls + 2 {
+                assert!(begin.elapsed() < PATIENCE, "it does not wait");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            world.bank.post_empty(revocation).await.expect_status(200);
+            // One call can be under way, and none comes after it.
+            let revoked = Instant::now();
+            waiting.await.unwrap().expect_problem(status, code);
+            assert!(
+                revoked.elapsed() < Duration::from_secs(3),
+                "{revocation} {op}: {:?}",
+                revoked.elapsed()
+            );
+            let undo = match revocation {
+                "/v1/keys/orders/disable" => "/v1/keys/orders/enable",
+                _ => "/v1/connections/first/restore",
+            };
+            world.bank.post_empty(undo).await.expect_status(200);
+            world.at("here", Request::Clear).await;
+        }
+    }
 }
 
 #[tokio::test]

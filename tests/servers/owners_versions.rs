@@ -1,8 +1,6 @@
 //! What only Transit's administrator can do to a key: raise its minimum versions, and trim it.
 
-use std::time::{Duration, Instant};
-
-use claviger_test_support::{Answer, Tune};
+use claviger_test_support::{Answer, Tune, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -48,11 +46,30 @@ async fn raised() {
     assert_eq!(states(&world).await, ["disabled", "enabled", "enabled"]);
 
     Server::Dev.bao(&["write", &format!("{key}/trim"), "min_available_version=2"], "");
-    // A version that is stored as disabled is asked about again, at most once in 10 seconds.
-    let begin = Instant::now();
-    while states(&world).await != ["destroyed", "enabled", "enabled"] {
-        unwrap(&first).await.expect_problem(409, "key_state");
-        assert!(begin.elapsed() < Duration::from_secs(30), "the trim is not noticed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    world.client.post_empty("/v1/connections/kms/check").await.expect_status(200);
+    assert_eq!(states(&world).await, ["destroyed", "enabled", "enabled"]);
+    unwrap(&first).await.expect_problem(409, "key_state");
+
+    // What its owner lets leave the server later.
+    let key_now = async || world.client.get("/v1/keys/orders").await.expect_status(200);
+    assert!(key_now().await.get("warnings").is_none());
+    Server::Dev.bao(&["write", &format!("{key}/config"), "exportable=true"], "");
+    world.client.post_empty("/v1/connections/kms/check").await.expect_status(200);
+    assert_eq!(key_now().await["warnings"], json!(["exportable"]));
+
+    // Transit enables no keys. The key is enabled here; what was not done is told and recorded, also at a repetition.
+    world.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    let once = world.client.clone().with_header("idempotency-key", "on");
+    let enable = async || once.post("/v1/keys/orders/enable", &json!({"at_provider": true})).await;
+    let first = enable().await;
+    let records = records_of(&world.gateway.data(), first.header("x-request-id"));
+    let outcomes = records.iter().filter(|record| record["kind"] == "outcome");
+    let told: Vec<_> = outcomes.map(|record| (&record["result"], &record["code"])).collect();
+    assert_eq!(told, [(&json!("success"), &Value::Null), (&json!("failed"), &json!("unsupported"))]);
+    let first = first.expect_status(200);
+    assert_eq!(
+        (&first["state"], &first["at_provider"]["result"]),
+        (&json!("enabled"), &json!("unsupported"))
+    );
+    assert_eq!(enable().await.expect_status(200), first);
 }

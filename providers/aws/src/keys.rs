@@ -121,7 +121,7 @@ impl Key {
             state: self.state,
             primary: versions.len() - 1,
             // KMS exports no key material.
-            exposure: Exposure::NONE,
+            exposure: Some(Exposure::NONE),
             versions,
         }
     }

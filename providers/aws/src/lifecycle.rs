@@ -1,5 +1,6 @@
 //! Creates, looks up, rotates, enables and disables keys.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_sdk_kms::types::{KeyMetadata, KeyUsageType, Tag};
@@ -64,21 +65,23 @@ impl Kms {
 
     /// As [`Self::find_made`], of a request that may have been sent a moment ago.
     async fn find_made_lately(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<Key>, Error> {
-        if let Some(key) = self.find_made(cx, request).await? {
+        let mut others = HashSet::new();
+        if let Some(key) = self.made_before(cx, &description(request), &mut others).await? {
             return Ok(Some(key));
         }
         sleep(LISTED_WITHIN).await;
-        self.find_made(cx, request).await
+        self.made_before(cx, &description(request), &mut others).await
     }
 
     /// The key that was created for this request, if there is one.
     pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<Key>, Error> {
-        self.made_before(cx, &description(request)).await
+        self.made_before(cx, &description(request), &mut HashSet::new()).await
     }
 
     /// The key with this description, which contains the id that it was made under. KMS finds no key by
-    /// its description or tags, so each of the account's is asked for.
-    async fn made_before(&self, cx: &OpContext, description: &str) -> Result<Option<Key>, Error> {
+    /// its description or tags, so each of the account's is asked for, but for `others`, to which those are added that
+    /// have another description, or are not ours.
+    async fn made_before(&self, cx: &OpContext, description: &str, others: &mut HashSet<String>) -> Result<Option<Key>, Error> {
         let operation = "ListKeys";
         let mut marker = None;
         for _ in 0..MAX_PAGES {
@@ -89,8 +92,10 @@ impl Kms {
                 _ => error,
             })?;
             let mut calls = Vec::new();
-            for entry in page.keys() {
-                calls.extend(entry.key_id().map(|id| self.is_described_as(cx, id.to_owned(), description)));
+            for id in page.keys().iter().filter_map(|entry| entry.key_id()) {
+                if others.insert(id.to_owned()) {
+                    calls.push(self.is_described_as(cx, id.to_owned(), description));
+                }
             }
             let mut found = futures::stream::iter(calls).buffer_unordered(AT_ONCE);
             while let Some(key) = found.next().await {

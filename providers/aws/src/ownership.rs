@@ -33,13 +33,17 @@ impl Proof {
             false => Self::Credential,
         }
     }
+
+    /// Whether the identity may see keys of others than the tenant who asks.
+    fn hides(self, cx: &OpContext) -> bool {
+        self == Self::KeyPolicy && cx.claimant().is_some()
+    }
 }
 
 const PROVE: &str = "prove the key's owner";
 const CONDITION: &str = "Tenants share the connection's identity, so the key's policy must let it encrypt and decrypt only under the condition \
-     StringEquals {\"kms:EncryptionContext:claviger:tenant\": the tenant's id}. The connection's check prints the statement.";
-const NO_RSA: &str = "Tenants share the connection's identity, and RSA keys take no encryption context that could name the tenant. Use a \
-     connection with a role, whose external id proves the key's owner.";
+     StringEquals {\"kms:EncryptionContext:claviger:tenant\": the tenant's id}. The connection's check prints the statement. RSA keys take no \
+     such context: use a connection with a role, whose external id proves the key's owner.";
 
 /// A context with the gateway's own pairs, as every wrapped key of the tenant has.
 pub(crate) fn canary_context(tenant: TenantId, key: KeyId) -> HashMap<String, String> {
@@ -98,18 +102,29 @@ impl Kms {
 pub(crate) async fn adopt(kms: &Kms, proof: Proof, cx: &OpContext, name: &str, id: KeyId) -> Result<KeyDescription, Error> {
     let name = AdoptedName::parse(name, &kms.region).map_err(|hint| fault(ErrorKind::InvalidInput, "adopt a key").advice(hint.0))?;
     let key = kms.described(cx, name.as_str()).await.map_err(|error| match error.kind {
+        _ if proof.hides(cx) => hidden(proof, error),
         ErrorKind::KeyNotFound => error.advice("The connection's region has no such key or alias, or the identity may not see it."),
-        // Of a key that may be another tenant's, nothing is said.
-        ErrorKind::InvalidInput if proof == Proof::KeyPolicy => Error { found: None, ..error },
         _ => error,
     })?;
     if let AdoptedName::Arn(arn) = &name {
         same_key(Some(key.arn.as_str()), arn).map_err(|error| error.into_error("DescribeKey"))?;
     }
-    key.usable()?;
+    if !proof.hides(cx) {
+        key.usable()?;
+    }
     prove(kms, proof, cx, &key, id).await?;
+    key.usable()?;
     let rotations = kms.rotation_history(cx, &key).await?;
     Ok(key.describe(&rotations))
+}
+
+/// What is said of a key before it is proven to be the tenant's: not whether there is one, of which kind, or in which
+/// state. The shared identity may see keys of other tenants, and the operator's.
+fn hidden(proof: Proof, error: Error) -> Error {
+    match error.kind {
+        ErrorKind::KeyNotFound | ErrorKind::KeyState | ErrorKind::InvalidInput | ErrorKind::ProviderDenied => unproven(proof),
+        _ => error,
+    }
 }
 
 /// The error of a proof that fails, as AWS's own refusal reads.
@@ -126,19 +141,20 @@ async fn prove(kms: &Kms, proof: Proof, cx: &OpContext, key: &Key, id: KeyId) ->
     match (proof, key.spec) {
         (Proof::Credential, _) => {}
         (Proof::KeyPolicy, _) if cx.claimant().is_none() => {}
-        (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => return Err(fault(ErrorKind::InvalidInput, PROVE).advice(NO_RSA)),
+        (Proof::KeyPolicy, KeySpec::Rsa3072 | KeySpec::Rsa4096) => return Err(unproven(proof)),
         (Proof::KeyPolicy, KeySpec::Aes256) => {
             let other_tenant = canary_context(TenantId::random(), id);
             match kms.canary_encrypt(cx, &key.arn, key.spec, other_tenant).await {
                 Ok(_) => return Err(unproven(proof)),
                 Err(error) if denied(&error) => {}
-                Err(error) => return Err(error.into_error(PROVE)),
+                Err(error) => return Err(hidden(proof, error.into_error(PROVE))),
             }
         }
     }
-    let explain = |error: CallError| match (denied(&error), proof) {
-        (true, Proof::KeyPolicy) => error.into_error(PROVE).advice(CONDITION),
-        (true, Proof::Credential) | (false, _) => error.into_error(PROVE),
+    let explain = |error: CallError| match denied(&error) && proof.hides(cx) {
+        true => unproven(proof),
+        // Whoever passes the key's policy with the tenant's context may know its state.
+        false => error.into_error(PROVE),
     };
     let context = canary_context(cx.tenant, id);
     let encrypted = kms.canary_encrypt(cx, &key.arn, key.spec, context.clone()).await;

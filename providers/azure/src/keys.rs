@@ -18,6 +18,8 @@ pub(crate) struct KeyVersion {
     /// Creation time in Unix seconds.
     pub(crate) created: Option<i64>,
     pub(crate) tags: HashMap<String, String>,
+    /// Whether the vault releases the private key to an environment that its policy names; `None` if it does not say.
+    exportable: Option<bool>,
 }
 
 impl KeyVersion {
@@ -35,6 +37,7 @@ impl KeyVersion {
             enabled: attributes.and_then(|attributes| attributes.enabled).unwrap_or(true),
             created: attributes.and_then(|attributes| attributes.created).map(|at| at.unix_timestamp()),
             tags: tags.unwrap_or_default(),
+            exportable: attributes.and_then(|attributes| attributes.exportable),
         }
     }
 
@@ -54,8 +57,6 @@ pub(crate) struct Key {
     pub(crate) current: KeyVersion,
     /// Whether the dates of the current version permit wrapping.
     validity: Validity,
-    /// Whether the vault releases the private key to an environment that its policy names.
-    exportable: bool,
 }
 
 /// The validity of a version by its dates.
@@ -149,11 +150,6 @@ impl Key {
             name,
             spec,
             validity: Validity::of(described.attributes.as_ref()),
-            exportable: described
-                .attributes
-                .as_ref()
-                .and_then(|attributes| attributes.exportable)
-                .unwrap_or_default(),
             current: KeyVersion::of(version, described.attributes.as_ref(), described.tags),
         })
     }
@@ -180,36 +176,55 @@ impl Key {
         }
     }
 
-    /// How the key's material can leave the vault. A backup is encrypted, and restored in the same region alone.
-    pub(crate) const fn exposure(&self) -> Exposure {
-        Exposure {
-            exportable: self.exportable,
-            plaintext_backup: false,
-        }
+    /// How the key's material can leave the vault. A key's description without the attribute is of one that is not
+    /// exportable.
+    pub(crate) fn exposure(&self) -> Exposure {
+        exposure(self.current.exportable.unwrap_or_default())
     }
 
     /// The gateway's description of it, with all versions.
     pub(crate) fn describe(&self, vault: &Vault, versions: Vec<KeyVersion>) -> KeyDescription {
-        describe(vault, &self.name, self.spec, self.exposure(), &self.current, versions)
+        describe(vault, &self.name, self.spec, Some(self.exposure()), &self.current, versions)
     }
 }
 
-/// The description of a key that the vault does not describe, because its current version is disabled: that is the
-/// newest one. `None` if there is no version.
-pub(crate) fn describe_disabled(vault: &Vault, name: &KeyName, spec: KeySpec, versions: Vec<KeyVersion>) -> Option<KeyDescription> {
-    let newest = versions
-        .iter()
-        .filter(|version| !version.enabled)
-        .max_by(|one, other| (one.created, one.version.as_str()).cmp(&(other.created, other.version.as_str())))?
-        .clone();
-    Some(describe(vault, name, spec, Exposure::NONE, &newest, versions))
+/// A backup is encrypted, and restored in the same region alone.
+const fn exposure(exportable: bool) -> Exposure {
+    Exposure {
+        exportable,
+        plaintext_backup: false,
+    }
+}
+
+/// The versions that the vault made in the newest second, of these: the current one is among them, and Azure's times
+/// are whole seconds.
+pub(crate) fn newest(versions: &[KeyVersion]) -> Vec<&KeyVersion> {
+    let last = versions.iter().map(|version| version.created).max();
+    versions.iter().filter(|version| Some(version.created) == last).collect()
+}
+
+/// The description of a key that the vault does not describe, because its current version, `current`, is disabled.
+/// Lists do not have to say how its material can leave.
+pub(crate) fn describe_disabled(
+    vault: &Vault,
+    name: &KeyName,
+    spec: KeySpec,
+    mut current: KeyVersion,
+    mut versions: Vec<KeyVersion>,
+) -> KeyDescription {
+    current.enabled = false;
+    for version in versions.iter_mut().filter(|version| version.version == current.version) {
+        version.enabled = false;
+    }
+    let exposure = current.exportable.map(exposure);
+    describe(vault, name, spec, exposure, &current, versions)
 }
 
 fn describe(
     vault: &Vault,
     name: &KeyName,
     spec: KeySpec,
-    exposure: Exposure,
+    exposure: Option<Exposure>,
     current: &KeyVersion,
     mut versions: Vec<KeyVersion>,
 ) -> KeyDescription {

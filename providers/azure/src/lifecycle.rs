@@ -9,8 +9,8 @@ use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, Key
 use crate::client::{Client, enabled_attributes};
 use crate::cloud::Service;
 use crate::errors::{CallError, fault};
-use crate::keys::{Key, KeyVersion, describe_disabled};
-use crate::names::{KeyName, TENANT_TAG};
+use crate::keys::{Key, KeyVersion, describe_disabled, newest};
+use crate::names::{KeyName, TENANT_TAG, Version};
 use crate::wrap_algorithm::key_operations;
 
 /// The tag of a created key that names its logical key.
@@ -65,10 +65,32 @@ impl Client {
             }
             Err(refused) if is_disabled(&refused) => {
                 let versions = self.versions(cx, name, operation).await?;
-                describe_disabled(&self.vault, name, spec, versions).ok_or_else(|| refused.into_error(operation))
+                match self.disabled_current(cx, name, &versions).await {
+                    Some(current) => Ok(describe_disabled(&self.vault, name, spec, current, versions)),
+                    None => Err(refused.into_error(operation)),
+                }
             }
             Err(error) => Err(self.key_error(cx, error, name, operation).await),
         }
+    }
+
+    /// The current version of a key that the vault does not describe, because that version is disabled: the newest one.
+    /// If the list does not show it as disabled, the list is behind, and the vault is asked for that version. `None` if
+    /// nothing shows which one it is.
+    async fn disabled_current(&self, cx: &OpContext, name: &KeyName, versions: &[KeyVersion]) -> Option<KeyVersion> {
+        let newest = newest(versions);
+        let disabled = newest.iter().filter(|version| !version.enabled);
+        if let Some(current) = disabled.max_by(|one, other| one.version.as_str().cmp(other.version.as_str())) {
+            return Some(KeyVersion::clone(current));
+        }
+        for version in newest {
+            if let Err(refused) = self.api.get_key(cx, name, Some(&version.version)).await
+                && is_disabled(&refused)
+            {
+                return Some(version.clone());
+            }
+        }
+        None
     }
 
     const fn key_type(&self, spec: KeySpec) -> KeyType {
@@ -245,20 +267,19 @@ impl Client {
     /// The versions are listed first, because a vault may refuse to describe a disabled key.
     async fn enable(&self, cx: &OpContext, name: &KeyName) -> Result<(), Error> {
         let operation = "enable a key";
-        let (mut marked, mut others): (Vec<_>, Vec<_>) = self
-            .versions(cx, name, operation)
-            .await?
+        let versions = self.versions(cx, name, operation).await?;
+        let newest: Vec<Version> = newest(&versions).into_iter().map(|version| version.version.clone()).collect();
+        let (mut marked, others): (Vec<_>, Vec<_>) = versions
             .into_iter()
             .filter(|version| !version.enabled)
             .partition(|version| version.tags.contains_key(DISABLED_TAG));
         // The newest first: it is the one that wraps.
-        for versions in [&mut marked, &mut others] {
-            versions.sort_by_key(|version| std::cmp::Reverse(version.created));
-        }
+        marked.sort_by_key(|version| std::cmp::Reverse(version.created));
         for version in marked {
             self.switch(cx, name, version, true).await?;
         }
-        let mut others = others.into_iter();
+        // Older ones are not the current one: their owner disabled them.
+        let mut others = others.into_iter().filter(|version| newest.contains(&version.version));
         loop {
             match self.api.get_key(cx, name, None).await {
                 Ok(described) => {

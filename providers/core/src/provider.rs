@@ -183,8 +183,8 @@ pub struct KeyDescription {
     pub versions: Vec<VersionDescription>,
     /// The index in `versions` of the primary version, the one that wraps.
     pub primary: usize,
-    /// How the key's material can leave the provider.
-    pub exposure: Exposure,
+    /// How the key's material can leave the provider; `None` if the provider does not say.
+    pub exposure: Option<Exposure>,
 }
 
 impl KeyDescription {

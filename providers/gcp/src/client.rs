@@ -18,9 +18,9 @@ use google_cloud_wkt::FieldMask;
 use crate::checksum::crc32c;
 use crate::errors::{CallError, call_error, fault, token_refused};
 use crate::library::Library;
+use crate::look_ups::{NewestVersions, VersionStates};
 use crate::names::{KeyName, KeyRing, VersionNumber};
 use crate::session::Session;
-use crate::version_states::VersionStates;
 
 /// The page size of a list of versions.
 const PAGE: i32 = 1000;
@@ -52,6 +52,7 @@ pub(crate) struct Client {
     pub(crate) random: bool,
     pub(crate) public_keys: PublicKeys<(KeyName, VersionNumber)>,
     pub(crate) version_states: VersionStates,
+    pub(crate) newest_versions: NewestVersions,
     /// How long to wait for the material of a new version.
     pub(crate) patience: Duration,
 }

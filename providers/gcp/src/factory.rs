@@ -18,12 +18,12 @@ use crate::client::{Client, KmsApi};
 use crate::credentials::{CLOUD_SCOPE, Identity, Impersonation, KMS_SCOPE};
 use crate::errors::fault;
 use crate::keys::unproven;
+use crate::look_ups::{NewestVersions, VersionStates};
 use crate::names::KeyRing;
 use crate::offline_decrypt::offline_decrypt;
 use crate::provider::{GcpProvider, capabilities};
 use crate::session::{Session, TokenSource};
 use crate::settings::{self, Settings};
-use crate::version_states::VersionStates;
 
 /// Google's Security Token Service.
 const STS: &str = "https://sts.googleapis.com/";
@@ -105,7 +105,8 @@ impl GcpFactory {
             level: settings.protection_level.google(),
             random: settings.hsm_random,
             public_keys: PublicKeys::default(),
-            version_states: VersionStates::default(),
+            version_states: VersionStates::of_versions(),
+            newest_versions: NewestVersions::of_keys(),
             patience: self.patience,
         }))
     }

@@ -131,7 +131,7 @@ impl Key {
             state,
             primary,
             // Cloud KMS exports no key material.
-            exposure: Exposure::NONE,
+            exposure: Some(Exposure::NONE),
             versions: all
                 .into_iter()
                 .map(|(number, state, created)| VersionDescription {

@@ -11,6 +11,7 @@ mod factory;
 mod keys;
 mod library;
 mod lifecycle;
+mod look_ups;
 mod names;
 mod offline_decrypt;
 mod policy;
@@ -19,7 +20,6 @@ mod provider;
 mod refused_decryption;
 mod session;
 mod settings;
-mod version_states;
 mod wrapping;
 
 pub use factory::{Endpoints, GcpFactory};

@@ -52,23 +52,15 @@ impl Client {
         key.describe(&self.versions(cx, name, operation).await?)
     }
 
-    /// The version that wraps under a symmetric key none of whose versions was ever made the primary one. `refused`
-    /// is why Google did not encrypt with the key.
-    ///
-    /// # Errors
-    /// `refused` for a key with a primary version.
-    pub(crate) async fn version_without_primary(&self, cx: &OpContext, name: &KeyName, refused: Error) -> Result<VersionNumber, Error> {
-        let Ok(key) = self.key(cx, name, "encrypt").await else {
-            return Err(refused);
+    /// The version that wraps under a symmetric key none of whose versions was ever made the primary one; `None` for a
+    /// key with a primary version, and where Google does not return it. It is remembered for a while.
+    pub(crate) async fn version_without_primary(&self, cx: &OpContext, name: &KeyName) -> Option<VersionNumber> {
+        let look_up = async {
+            let key = self.key(cx, name, "encrypt").await.ok().filter(|key| !key.has_primary())?;
+            let described = key.describe(&self.versions(cx, name, "encrypt").await.ok()?).ok()?;
+            VersionNumber::parse(&described.versions.get(described.primary)?.key.version)
         };
-        if key.has_primary() {
-            return Err(refused);
-        }
-        let Ok(described) = key.describe(&self.versions(cx, name, "encrypt").await?) else {
-            return Err(refused);
-        };
-        let newest = described.versions.get(described.primary);
-        newest.and_then(|version| VersionNumber::parse(&version.key.version)).ok_or(refused)
+        self.newest_versions.get_or(name.clone(), look_up).await
     }
 
     /// Creates a key for a logical key, and waits for its material for a while. Where the request is a

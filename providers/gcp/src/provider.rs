@@ -66,8 +66,8 @@ impl Provider for GcpProvider {
                 };
                 match self.0.encrypt(cx, &name, version, dek, context.bytes()).await {
                     Err(error) if version.is_none() && names_no_cause(&error) => {
-                        let version = self.0.version_without_primary(cx, &name, error).await?;
-                        self.0.encrypt(cx, &name, Some(version), dek, context.bytes()).await
+                        // Boxed, since it is rare and would be part of every wrap's future.
+                        Box::pin(self.0.encrypt_without_primary(cx, &name, dek, context.bytes(), error)).await
                     }
                     encrypted => encrypted,
                 }

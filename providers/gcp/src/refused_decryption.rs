@@ -45,7 +45,7 @@ impl Client {
     /// A version's state, looked up at most once a second; `None` if Google did not return it.
     async fn state_of(&self, cx: &OpContext, name: &KeyName, version: VersionNumber) -> Option<State> {
         let look_up = async { self.api.get_version(cx, name, version).await.ok().map(|version| version.state) };
-        self.version_states.get_or(name, version, look_up).await
+        self.version_states.get_or((name.clone(), version), look_up).await
     }
 }
 

@@ -58,6 +58,27 @@ impl Client {
         encrypted.await.map_err(|error: CallError| error.into_error("encrypt"))
     }
 
+    /// Encrypts with the newest version of a key without a primary one. `refused` is why Google did not encrypt with
+    /// the key alone.
+    ///
+    /// # Errors
+    /// `refused` for another key.
+    pub(crate) async fn encrypt_without_primary(
+        &self,
+        cx: &OpContext,
+        name: &KeyName,
+        dek: &Secret,
+        aad: &[u8],
+        refused: Error,
+    ) -> Result<Wrapped, Error> {
+        let version = self.version_without_primary(cx, name).await.ok_or(refused)?;
+        let encrypted = self.encrypt(cx, name, Some(version), dek, aad).await;
+        if encrypted.is_err() {
+            self.newest_versions.forget(name);
+        }
+        encrypted
+    }
+
     /// Decrypts a symmetric ciphertext. It names its version itself; `version` is the one that the envelope names.
     pub(crate) async fn decrypt(
         &self,

@@ -126,7 +126,7 @@ impl LocalProvider {
                 })
                 .collect(),
             primary: stored.versions.len() - 1,
-            exposure: Exposure::NONE,
+            exposure: Some(Exposure::NONE),
         }
     }
 }

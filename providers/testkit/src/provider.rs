@@ -256,7 +256,7 @@ impl FakeProvider {
             spec: KeySpec::Aes256,
             state: key.state,
             primary: versions.len().saturating_sub(1),
-            exposure: key.exposure,
+            exposure: Some(key.exposure),
             versions,
         })
     }

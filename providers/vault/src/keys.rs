@@ -191,7 +191,7 @@ impl Key {
             spec: kind.spec(),
             state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
             primary: versions.len() - 1,
-            exposure: self.exposure(),
+            exposure: Some(self.exposure()),
             versions,
         })
     }
@@ -290,7 +290,7 @@ mod tests {
             ]
         );
         assert_eq!((described.id.as_str(), described.primary), ("transit/k", 3));
-        assert_eq!(described.exposure, Exposure::NONE);
+        assert_eq!(described.exposure, Some(Exposure::NONE));
     }
 
     #[test]

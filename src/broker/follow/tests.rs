@@ -1,16 +1,18 @@
 //! Looks at keys in use, with the clock in the test's hand.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use claviger_provider::TenantId;
+use claviger_provider::{ProviderKind, TenantId};
 use claviger_test_support::records;
+use claviger_testkit::{Fault, Plan};
 
-use super::{ROUND, ROUND_OF_TENANT, fairly};
+use super::{AT_ONCE_OF_TENANT, PATIENCE, ROUND, ROUND_OF_TENANT, ROUND_TIME, lanes};
 use crate::access::GrantsAuthorizer;
 use crate::broker::Broker;
 use crate::broker::fixture::broker;
-use crate::keys::fixture::{PLAIN, World};
+use crate::keys::fixture::{PLAIN, World, connection, new_connection, new_key, new_tenant, row};
 use crate::keys::{KeyEntry, LOOK_EVERY};
 use crate::store::model::{Key, ProviderState};
 use crate::store::{Reads, Store};
@@ -33,7 +35,7 @@ impl Scene {
         world.server.make_key(&key.primary.provider_key);
         let entry = broker.directory().key(world.tenant, key.id).await.unwrap().unwrap();
         let begin = Instant::now();
-        entry.in_use().note(begin);
+        broker.directory().note_use(&entry, ProviderKind::Vault, begin);
         Self {
             world,
             broker,
@@ -42,6 +44,10 @@ impl Scene {
             entry,
             begin,
         }
+    }
+
+    fn used(&self, now: Instant) {
+        self.broker.directory().note_use(&self.entry, ProviderKind::Vault, now);
     }
 
     /// How often the server was asked to describe the key, after one more round at this time.
@@ -79,7 +85,7 @@ async fn a_key_in_use_is_described_once_in_5_minutes_and_what_changed_is_stored(
     assert_eq!(learned[1]["result"], "success");
 
     assert_eq!(scene.asked_after(due).await, 1);
-    scene.entry.in_use().note(due);
+    scene.used(due);
     assert_eq!(scene.asked_after(due + LOOK_EVERY).await, 2);
     // Nothing has changed, so nothing is recorded.
     assert_eq!(records(scene.folder.path()).len(), 2);
@@ -131,18 +137,107 @@ async fn a_key_that_must_not_be_used_is_not_looked_at() {
     }
 }
 
+#[tokio::test]
+async fn a_version_that_a_look_learns_gets_a_canary() {
+    let scene = Scene::new().await;
+    let id = &scene.key.primary.provider_key;
+    assert!(scene.world.server.rotate_key(id));
+    let due = scene.begin + LOOK_EVERY;
+    // Without a canary at first: the provider does not wrap.
+    let faults = scene.world.server.faults();
+    faults.plan(planned("wrap_key", Fault::Denied, NonZeroU32::new(1)));
+    assert_eq!(scene.asked_after(due).await, 1);
+    assert_eq!(canaries(&scene).await, [(1, false), (2, false)]);
+    // The next look makes it, and no other one.
+    for looks in [1, 2] {
+        let due = due + LOOK_EVERY * looks;
+        scene.used(due);
+        assert_eq!(scene.asked_after(due).await, 1 + u64::from(looks));
+        assert_eq!(canaries(&scene).await, [(1, false), (2, true)]);
+    }
+    assert_eq!(faults.journal().of("wrap_key"), 2);
+}
+
+fn planned(op: &str, fault: Fault, times: Option<NonZeroU32>) -> Plan {
+    let op = Some(op.to_owned());
+    Plan { op, fault, times }
+}
+
+/// Number of each version, and whether it has a canary.
+async fn canaries(scene: &Scene) -> Vec<(u32, bool)> {
+    let (tenant, connection) = (scene.world.tenant, scene.world.connection.id);
+    let found = scene.world.store.canaries(tenant, connection, 9).await.unwrap();
+    let mut found: Vec<_> = found.iter().map(|one| (one.version.number, one.canary.is_some())).collect();
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn an_embedded_primary_version_does_not_end_the_look_at_others() {
+    let scene = Scene::new().await;
+    let (tenant, id) = (scene.world.tenant, scene.key.id);
+    let mut embedded = connection(tenant, "embedded");
+    embedded.provider = ProviderKind::Local;
+    scene.world.store.create_connection(&embedded, Vec::new(), &PLAIN).await.unwrap();
+    let (_, mut version) = row(&embedded, "orders");
+    version.number = 2;
+    let moved = scene
+        .world
+        .store
+        .move_key(tenant, id, &[version.clone()], 2, 2, &PLAIN)
+        .await
+        .unwrap();
+    let versions = vec![scene.key.primary.clone(), version];
+    scene.entry.put(moved, Some(versions));
+    assert!(scene.world.server.change_version(&scene.key.primary.provider_key, 1, false));
+    assert_eq!(scene.asked_after(scene.begin + LOOK_EVERY).await, 1);
+    assert_eq!(scene.versions(), [(1, ProviderState::Disabled), (2, ProviderState::Enabled)]);
+    // Calls to the embedded provider are no use that is followed.
+    let other = scene.world.key("other").await;
+    let other = scene.broker.directory().key(tenant, other.id).await.unwrap().unwrap();
+    scene.broker.directory().note_use(&other, ProviderKind::Local, scene.begin);
+    assert_eq!(scene.asked_after(scene.begin + LOOK_EVERY).await, 1);
+}
+
+#[tokio::test]
+async fn providers_that_hang_hold_up_no_other_tenant() {
+    let scene = Scene::new().await;
+    let store = &scene.world.store;
+    let mut entries = Vec::new();
+    for tenant in 0..8 {
+        let tenant = new_tenant(store.as_ref(), &format!("slow-{tenant}"), false).await;
+        let through = new_connection(store.as_ref(), tenant, "slow").await;
+        for key in 0..20 {
+            let key = new_key(store.as_ref(), &through, &format!("k{key}")).await;
+            let entry = scene.broker.directory().key(tenant, key.id).await.unwrap().unwrap();
+            scene.broker.directory().note_use(&entry, ProviderKind::Vault, scene.begin);
+            entries.push(entry);
+        }
+    }
+    // Of all keys at this server none is described.
+    scene.world.server.faults().plan(planned("describe", Fault::Hang, None));
+    let begin = Instant::now();
+    scene.broker.look_at_keys_in_use(scene.begin + LOOK_EVERY).await;
+    let took = begin.elapsed();
+    assert!(took < ROUND_TIME + PATIENCE + Duration::from_secs(3), "{took:?}");
+    // Each tenant had its lanes, also the one with a single key; the pipeline repeats a question that is not answered.
+    let asked = scene.world.server.faults().journal().of("describe");
+    assert!(asked > 8 * AT_ONCE_OF_TENANT as u64, "{asked}");
+}
+
 #[test]
-fn a_tenant_of_many_keys_leaves_room_for_others() {
-    let [many, few, one] = [(); 3].map(|()| TenantId::random());
-    let due = (0..1_000_000).map(|key| (many, key));
-    let due = due.chain([(few, 1_000_001), (few, 1_000_002), (one, 1_000_003)]);
-    let taken = fairly(due.clone(), ROUND, ROUND_OF_TENANT);
-    assert_eq!(taken.len(), ROUND_OF_TENANT + 3);
-    // With little room each has its turn, in the order of its keys.
-    let taken = fairly(due, 4, ROUND_OF_TENANT);
-    assert!(
-        taken.contains(&0) && taken.contains(&1_000_001) && taken.contains(&1_000_003),
-        "{taken:?}"
+fn a_round_has_a_few_lanes_for_each_tenant() {
+    let tenants: Vec<(TenantId, Vec<usize>)> = (0..ROUND / ROUND_OF_TENANT)
+        .map(|tenant| (TenantId::random(), (0..ROUND_OF_TENANT).map(|key| tenant * 1000 + key).collect()))
+        .collect();
+    let few = [(TenantId::random(), vec![999_999])];
+    let lanes = lanes(tenants.into_iter().chain(few).collect());
+    assert_eq!(lanes.len(), ROUND / ROUND_OF_TENANT * AT_ONCE_OF_TENANT + 1);
+    // First one of every tenant.
+    let first: Vec<usize> = lanes.iter().take(ROUND / ROUND_OF_TENANT + 1).map(|lane| lane[0]).collect();
+    assert!(first.contains(&0) && first.contains(&5000) && first.contains(&999_999), "{first:?}");
+    assert_eq!(
+        lanes.iter().map(Vec::len).sum::<usize>(),
+        ROUND / ROUND_OF_TENANT * ROUND_OF_TENANT + 1
     );
-    assert_eq!(taken.len(), 4);
 }

@@ -259,8 +259,7 @@ pub struct Key {
     /// Of an enable or a disable with `at_provider`: what became of it there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_provider: Option<AtProvider>,
-    /// What weakens the primary version's provider key, as its provider described it when the version was stored. Absent
-    /// if nothing does.
+    /// What weakens the primary version's provider key, as its provider last described it. Absent if nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<KeyWarning>,
 }
@@ -287,7 +286,7 @@ fn warnings(exposure: Exposure) -> Vec<KeyWarning> {
 }
 
 /// What became of a change of the key's state at the providers of its versions.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AtProvider {
     /// The result for all of them; where they differ, the last one of this list.
     pub result: AtProviderResult,
@@ -301,7 +300,7 @@ pub struct AtProvider {
 /// - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted.
 /// - `denied`: a provider refused.
 /// - `pending`: a provider could not be asked or did not answer, or a connection is severed. Repeat the request.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the words are described above, where the API's document shows it")]
 pub enum AtProviderResult {
@@ -323,6 +322,29 @@ impl From<&broker::AtProvider> for AtProvider {
             detail: at_provider.detail.clone(),
         }
     }
+}
+
+impl From<AtProvider> for broker::AtProvider {
+    fn from(at_provider: AtProvider) -> Self {
+        Self {
+            result: match at_provider.result {
+                AtProviderResult::Done => broker::AtProviderResult::Done,
+                AtProviderResult::Unsupported => broker::AtProviderResult::Unsupported,
+                AtProviderResult::Denied => broker::AtProviderResult::Denied,
+                AtProviderResult::Pending => broker::AtProviderResult::Pending,
+            },
+            detail: at_provider.detail,
+        }
+    }
+}
+
+/// What a stored response to an enable, as JSON text, says of the providers; `None` also for one that cannot be read.
+pub fn told_first(response: &str) -> Option<broker::AtProvider> {
+    #[derive(Deserialize)]
+    struct First {
+        at_provider: Option<AtProvider>,
+    }
+    serde_json::from_str::<First>(response).ok()?.at_provider.map(Into::into)
 }
 
 /// The body of the `POST /v1/keys` that brings a detached key back under its id. Its wrapped keys then open again.

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
-use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, switched_response, version_response};
+use super::key_response::{Key, KeyList, Spec, VersionList, detached_response, response, switched_response, told_first, version_response};
 use super::list::list_reply;
 use super::once::{completed_reply, first_answer};
 use super::request::{ApiRequest, wrong_token};
@@ -17,7 +17,7 @@ use super::response::ApiResponse;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, Route, reference};
 use super::types::{CacheRules, LabelMap, Name};
 use crate::access::Action;
-use crate::broker::{Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, UpdateNamed, op};
+use crate::broker::{Completed, Failure, KeyNamed, KeyQuery, NewKey, NewPrimary, RotateNamed, UpdateNamed, op};
 use crate::store::model;
 
 /// A new key.
@@ -329,7 +329,7 @@ pub const ENABLE: Route = Route::new(
     "/v1/keys/{key}/enable",
     "enableKey",
     "keys",
-    "Enable a disabled key. Repeated with its idempotency key, the request changes nothing and returns the key as it is now.",
+    "Enable a disabled key. Repeated with its idempotency key, the request changes nothing and returns the key as it is now, with `at_provider` of the first response.",
     &[Action::Enable],
 )
 .repeatable()
@@ -339,7 +339,12 @@ pub const ENABLE: Route = Route::new(
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
-    let repeated = |authorized: &_, _| completed_reply(request.broker.enable_repeated(authorized)?, switched_response);
+    let repeated = |authorized: &_, first: Completed<String>| {
+        completed_reply(
+            request.broker.enable_repeated(authorized, told_first(&first.object))?,
+            switched_response,
+        )
+    };
     request
         .once::<op::Enable, _, _, _>(KeyNamed::Name(key.as_str()), switched_response, enable, repeated)
         .await

@@ -145,10 +145,40 @@ pub struct KeyVersion {
     pub expires: Option<i64>,
     /// The time since which the material counts as compromised; `None` while it does not.
     pub compromised_since: Option<i64>,
-    /// How the material can leave the provider, as the provider described it when the version was stored.
+    /// How the material can leave the provider, as the provider last described it.
     pub exposure: Exposure,
     /// The time of creation.
     pub created: i64,
+}
+
+/// What a provider says of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenVersion {
+    /// The version's number in this gateway.
+    pub number: u32,
+    /// Its state there.
+    pub state: ProviderState,
+    /// How its material can leave; `None` if the provider does not say.
+    pub exposure: Option<Exposure>,
+}
+
+impl SeenVersion {
+    /// A version in this state, of which nothing else is said.
+    pub const fn in_state(number: u32, state: ProviderState) -> Self {
+        Self {
+            number,
+            state,
+            exposure: None,
+        }
+    }
+
+    /// Puts what is said into the version's row. Returns whether that changed it.
+    pub fn apply(&self, version: &mut KeyVersion) -> bool {
+        let exposure = self.exposure.unwrap_or(version.exposure);
+        let changes = version.provider_state != self.state || version.exposure != exposure;
+        (version.provider_state, version.exposure) = (self.state, exposure);
+        changes
+    }
 }
 
 impl KeyVersion {

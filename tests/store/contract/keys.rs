@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Liftable, Material, ProviderState};
+use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Liftable, Material, ProviderState, SeenVersion};
 use claviger::store::{Store, StoreError};
-use claviger_provider::{ConnectionId, KeyId, KeySpec, ProviderKind};
+use claviger_provider::{ConnectionId, Exposure, KeyId, KeySpec, ProviderKind};
 
 use crate::support::{NONE, cases, connection, key, labels, new_connection, new_key, new_tenant, refused, version};
 
@@ -305,9 +305,9 @@ async fn states_at_the_provider_are_stored_beside_ours(store: Arc<dyn Store>) {
     let second = version(&made, 2, &made.primary.provider_key, "b");
     store.add_key_versions(ours, made.id, &[second], 1, 5, &NONE).await.unwrap();
     let states = [
-        (1, ProviderState::Disabled),
-        (2, ProviderState::Unknown),
-        (9, ProviderState::Failed),
+        SeenVersion::in_state(1, ProviderState::Disabled),
+        SeenVersion::in_state(2, ProviderState::Unknown),
+        SeenVersion::in_state(9, ProviderState::Failed),
     ];
     let changed = store.set_provider_states(ours, made.id, &states, 6, &NONE).await.unwrap();
     assert_eq!(
@@ -330,6 +330,25 @@ async fn states_at_the_provider_are_stored_beside_ours(store: Arc<dyn Store>) {
             (2, KeyState::Enabled, ProviderState::Unknown)
         ]
     );
+    // How the material can leave is stored with it, where the provider says so.
+    let exposed = Some(Exposure {
+        exportable: true,
+        plaintext_backup: false,
+    });
+    let told = |exposure| SeenVersion {
+        exposure,
+        ..SeenVersion::in_state(1, ProviderState::Disabled)
+    };
+    for exposure in [exposed, None] {
+        let key = store.set_provider_states(ours, made.id, &[told(exposure)], 6, &NONE).await.unwrap();
+        assert_eq!((Some(key.primary.exposure), key.revision), (exposed, 4));
+        assert_eq!(store.key(ours, made.id).await.unwrap(), key);
+    }
+    let changed = store
+        .set_provider_states(ours, made.id, &[told(Some(Exposure::NONE))], 6, &NONE)
+        .await
+        .unwrap();
+    assert_eq!((changed.primary.exposure, changed.revision), (Exposure::NONE, 5));
     // What is so already is no change.
     let same = store.set_provider_states(ours, made.id, &states, 7, &NONE).await.unwrap();
     assert_eq!(same, changed);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use claviger::store::model::{Key, KeyState, ProviderState, WrapsReserved};
+use claviger::store::model::{Key, KeyState, ProviderState, SeenVersion, WrapsReserved};
 use claviger::store::{Store, StoreError};
 
 use crate::support::{NONE, cases, key, new_connection, new_key, new_tenant, refused, version};
@@ -44,8 +44,8 @@ async fn wraps_are_reserved_up_to_the_limit_and_never_given_back(store: Arc<dyn 
 
     // It is no change of the key, and no change of the key or its versions touches it.
     let before = store.key(ours, made.id).await.unwrap();
-    let states = [(1, ProviderState::Disabled), (1, ProviderState::Enabled)];
-    for state in states {
+    for state in [ProviderState::Disabled, ProviderState::Enabled] {
+        let state = SeenVersion::in_state(1, state);
         store.set_provider_states(ours, made.id, &[state], 10, &NONE).await.unwrap();
         assert_eq!(reserve(&made, 1, 1).await.unwrap(), granted(0, LIMIT));
     }
@@ -90,7 +90,9 @@ async fn a_thousand_versions_are_written_and_changed(store: Arc<dyn Store>) {
     let stored = store.key_versions(ours, made.id).await.unwrap();
     assert_eq!(stored[1..], versions);
     // Every second one changes, and no other key's.
-    let states: Vec<_> = (1..=500).map(|half| (2 * half, ProviderState::Disabled)).collect();
+    let states: Vec<_> = (1..=500)
+        .map(|half| SeenVersion::in_state(2 * half, ProviderState::Disabled))
+        .collect();
     store.set_provider_states(ours, made.id, &states, 6, &NONE).await.unwrap();
     for version in store.key_versions(ours, made.id).await.unwrap() {
         let disabled = version.number % 2 == 0;

@@ -117,17 +117,27 @@ async fn a_new_key_that_is_not_found_in_time_or_not_to_be_described_is_created_a
 #[tokio::test]
 async fn a_repeated_creation_looks_twice_before_it_makes_another_key() {
     let server = MockServer::start().await;
+    let listed = |arn: &str| json!({"KeyId": arn.rsplit('/').next(), "KeyArn": arn});
     kms("ListKeys")
-        .respond_with(answer(json!({"Keys": [], "Truncated": false})))
+        .respond_with(answer(json!({"Keys": [listed(OTHER)], "Truncated": false})))
         .up_to_n_times(1)
         .mount(&server)
         .await;
-    let listed = json!({"KeyId": ARN.rsplit('/').next(), "KeyArn": ARN});
     kms("ListKeys")
-        .respond_with(answer(json!({"Keys": [listed], "Truncated": false})))
+        .respond_with(answer(json!({"Keys": [listed(OTHER), listed(ARN)], "Truncated": false})))
         .mount(&server)
         .await;
     let described = json!({"Description": format!("Claviger key {}", "05".repeat(16))});
+    let is_other = |request: &wiremock::Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        OTHER.ends_with(body["KeyId"].as_str().unwrap_or("-"))
+    };
+    kms("DescribeKey")
+        .and(is_other)
+        .respond_with(answer(metadata(OTHER, &json!({"Description": "somebody's"}))))
+        .with_priority(1)
+        .mount(&server)
+        .await;
     kms("DescribeKey")
         .respond_with(answer(metadata(ARN, &described)))
         .mount(&server)
@@ -139,6 +149,10 @@ async fn a_repeated_creation_looks_twice_before_it_makes_another_key() {
     let key = connect(&server, access_key()).await.create_key(&cx(), &repeated).await.unwrap();
     assert_eq!(key.id, ARN);
     assert!(calls(&server, "CreateKey").await.is_empty());
+    // What the first search saw is not asked for again.
+    let described = calls(&server, "DescribeKey").await;
+    let others = described.iter().filter(|call| OTHER.ends_with(call["KeyId"].as_str().unwrap()));
+    assert_eq!(others.count(), 1, "{described:?}");
 }
 
 #[tokio::test]
@@ -299,15 +313,47 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
-    // An RSA key takes no context that could name the tenant.
-    let rsa = server(&json!({"KeySpec": "RSA_3072", "EncryptionAlgorithms": ["RSAES_OAEP_SHA_256"]})).await;
-    let error = operator_owned(&rsa)
-        .await
-        .create_key(&cx(), &request(KeySpec::Rsa3072, Some(ARN)))
-        .await
-        .unwrap_err();
+    // Of a key that is not proven to be the tenant's nothing is told: not its kind or state, nor that it is not there.
+    let unproven = (error.kind, error.upstream_code, error.advice);
+    let refused = |code: &'static str| async move {
+        let server = MockServer::start().await;
+        kms("DescribeKey").respond_with(refusal(code)).mount(&server).await;
+        server
+    };
+    let disabled = server(&json!({"KeyState": "Disabled"})).await;
+    kms("Encrypt")
+        .respond_with(refusal("DisabledException"))
+        .with_priority(1)
+        .mount(&disabled)
+        .await;
+    let rsa = json!({"KeySpec": "RSA_3072", "EncryptionAlgorithms": ["RSAES_OAEP_SHA_256"]});
+    for server in [
+        server(&rsa).await,
+        server(&json!({"KeyUsage": "GENERATE_VERIFY_MAC", "KeySpec": "HMAC_256"})).await,
+        server(&json!({"KeyManager": "AWS"})).await,
+        disabled,
+        refused("NotFoundException").await,
+        refused("AccessDeniedException").await,
+    ] {
+        let error = operator_owned(&server).await.create_key(&cx(), &adopt).await.unwrap_err();
+        assert!(error.found.is_none(), "{error}");
+        assert_eq!((error.kind, error.upstream_code, error.advice), unproven);
+    }
+    // Once it is proven, its state is told.
+    let own = MockServer::start().await;
+    wiremock::Mock::given(stranger)
+        .respond_with(refusal("AccessDeniedException"))
+        .with_priority(1)
+        .mount(&own)
+        .await;
+    kms("DescribeKey")
+        .respond_with(answer(metadata(ARN, &json!({"KeyState": "Disabled"}))))
+        .mount(&own)
+        .await;
+    kms("Encrypt").respond_with(refusal("DisabledException")).mount(&own).await;
+    let error = operator_owned(&own).await.create_key(&cx(), &adopt).await.unwrap_err();
     assert!(
-        error.kind == ErrorKind::InvalidInput && error.advice.unwrap().contains("role"),
+        error.kind == ErrorKind::KeyState && error.advice.unwrap().contains("enable-key"),
         "{error}"
     );
 }

@@ -382,3 +382,79 @@ async fn what_the_provider_sees_of_a_context() {
         assert_eq!(call.body.get("aad"), sees.then(|| json!(aad)).as_ref());
     }
 }
+
+/// The list of versions can be behind: then an older version that its owner disabled is not the current one.
+#[tokio::test]
+async fn the_newest_version_is_the_current_one_also_where_the_list_is_behind() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    bench.fake.access().hide_disabled(true);
+    let first = made(&provider, KeySpec::Aes256).await;
+    bench.fake.switches().clock.advance(Duration::from_secs(1));
+    let second = kek(&provider.rotate(&cx(), &first).await.unwrap());
+    let disabled = json!({"attributes": {"enabled": false}});
+    owner(
+        &bench,
+        "PATCH",
+        &format!("{}/{}", first.key.id, first.key.version),
+        disabled.clone(),
+    )
+    .await;
+    let mut before = owner(&bench, "GET", &format!("{}/versions", first.key.id), Value::Null).await["value"].clone();
+    owner(&bench, "PATCH", &format!("{}/{}", second.key.id, second.key.version), disabled).await;
+    for says in [true, false] {
+        for entry in before.as_array_mut().unwrap() {
+            if !says {
+                // Lists do not have to say how the material can leave: that is not known then.
+                entry["attributes"].as_object_mut().unwrap().remove("exportable");
+            }
+        }
+        let patch = json!({"value": before});
+        crate::fixture::fault(&bench, "/versions", Act::Change { patch });
+        let shown = provider.describe(&cx(), &first).await.unwrap();
+        assert_eq!(shown.versions[shown.primary].key, second.key);
+        assert!(
+            shown.versions.iter().all(|version| version.state == KeyState::Disabled),
+            "{shown:?}"
+        );
+        assert_eq!(shown.exposure.is_some(), says);
+    }
+}
+
+#[tokio::test]
+async fn an_enable_stops_at_the_newest_version() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let mut keks = vec![made(&provider, KeySpec::Aes256).await];
+    for _ in 0..2 {
+        bench.fake.switches().clock.advance(Duration::from_secs(1));
+        let next = kek(&provider.rotate(&cx(), &keks[0]).await.unwrap());
+        keks.push(next);
+    }
+    for kek in &keks {
+        let url = format!("{}/{}", kek.key.id, kek.key.version);
+        owner(&bench, "PATCH", &url, json!({"attributes": {"enabled": false}})).await;
+    }
+    // The vault goes on refusing to describe the key.
+    let message = "Operation get is not allowed on a disabled key.";
+    let body = json!({"error": {"code": "Forbidden", "message": message, "innererror": {"code": "KeyDisabled"}}});
+    let refusal = crate::fixture::response(403, &[("content-type", "application/json")], &body.to_string());
+    let faults = &bench.fake.switches().faults;
+    faults.set(vec![
+        Fault::always("/versions", Act::Delay { milliseconds: 0 }),
+        Fault {
+            method: Some("GET".to_owned()),
+            ..Fault::always("/keys/", refusal)
+        },
+    ]);
+    let error = provider.set_state(&cx(), &keks[2], true).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+    faults.set(Vec::new());
+    let shown = provider.describe(&cx(), &keks[2]).await.unwrap();
+    let states: Vec<_> = shown.versions.iter().map(|version| version.state).collect();
+    assert_eq!(
+        states,
+        [KeyState::Disabled, KeyState::Disabled, KeyState::Enabled],
+        "their owner disabled the others"
+    );
+}

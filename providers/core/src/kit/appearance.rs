@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::jitter::jitter;
+use super::pauses::Pauses;
 use crate::{Error, ErrorKind, OpContext, Retry};
 
 /// The longest that a creation waits for its key to be found.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The first pause, and the longest. It doubles each time.
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
 
 /// Repeats a read of something that was just made while it answers `KeyNotFound`: for 5 s, and for at most half
 /// of the time that the operation has left.
@@ -25,8 +22,9 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let end = Instant::now() + PATIENCE.min(cx.remaining() / 2);
-    let mut pause = FIRST;
+    let mut pauses = Pauses::new();
     loop {
+        let pause = pauses.draw();
         match read().await {
             Err(error) if error.kind == ErrorKind::KeyNotFound => {
                 if Instant::now() + pause >= end {
@@ -40,8 +38,7 @@ where
             }
             read => return read,
         }
-        sleep(pause / 2 + jitter(pause / 2)).await;
-        pause = (pause * 2).min(LONGEST);
+        sleep(pause).await;
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `session` | where credentials come from | [`session`], [`secrets`] |
 //! | `client` | the one place that sends a call | [`session::Session::call`], [`crate::CallSink`], [`http`] |
 //! | `codes`, `errors` | what the service's codes mean; from a response to an error | [`meaning`], [`call_error`] |
-//! | `provider`, `lifecycle` | the operations | [`lengths`], [`appearance`] |
+//! | `provider`, `lifecycle` | the operations | [`lengths`], [`appearance`], [`pauses`] |
 //! | `probe`, `policy` | the check of a connection | [`probe`] |
 
 pub mod appearance;
@@ -18,6 +18,7 @@ pub mod http;
 pub mod lengths;
 pub mod meaning;
 pub mod network;
+pub mod pauses;
 pub mod probe;
 pub mod scrub;
 pub mod secret_file;

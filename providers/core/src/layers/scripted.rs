@@ -181,7 +181,7 @@ pub(super) fn description() -> KeyDescription {
             created: None,
         }],
         primary: 0,
-        exposure: Exposure::NONE,
+        exposure: Some(Exposure::NONE),
     }
 }
 

@@ -206,6 +206,21 @@ pub async fn a_key_without_a_primary_version_wraps_with_the_newest() {
     let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
     assert_eq!(wrapped.key.version, "2");
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
+    // From then on it costs one more call, until that version is refused.
+    let journal = &server.fake.switches().journal;
+    journal.clear();
+    provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!((journal.count("POST", ":encrypt"), journal.all().len()), (2, 2));
+    let switch = async |state: &str| {
+        let path = format!("{name}/cryptoKeyVersions/2?updateMask=state");
+        server.owner("PATCH", &path, json!({"state": state})).await;
+    };
+    switch("DISABLED").await;
+    let error = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    assert_eq!(wrapped.key.version, "1", "the newest that can be used");
+    switch("ENABLED").await;
     // A primary version that cannot be used is not passed over.
     server
         .owner("POST", &format!("{name}:updatePrimaryVersion"), json!({"cryptoKeyVersionId": "1"}))

@@ -142,8 +142,8 @@ pub async fn keys_whose_material_can_leave_are_told(server: &Server) {
             exportable,
             plaintext_backup,
         };
-        assert_eq!(key.exposure, exposure);
-        assert_eq!(provider.describe(&cx(), &primary(&key)).await.unwrap().exposure, exposure);
+        assert_eq!(key.exposure, Some(exposure));
+        assert_eq!(provider.describe(&cx(), &primary(&key)).await.unwrap().exposure, Some(exposure));
         let probe = provider.probe(&cx(), &[primary(&key)]).await.unwrap();
         let told: Vec<_> = probe.rights.iter().filter(|right| right.operation == "export_key").collect();
         assert_eq!(told.len(), usize::from(exportable || plaintext_backup), "{told:?}");
@@ -155,10 +155,11 @@ pub async fn keys_whose_material_can_leave_are_told(server: &Server) {
     }
     // The owner can turn both on later, and never off.
     let made = provider.create_key(&cx(), &new_key(None)).await.unwrap();
-    assert_eq!(made.exposure, Exposure::NONE);
+    assert_eq!(made.exposure, Some(Exposure::NONE));
     let path = format!("transit/keys/{}/config", name_of(&primary(&made)));
     server.done("POST", &path, json!({"exportable": true})).await;
-    assert!(provider.describe(&cx(), &primary(&made)).await.unwrap().exposure.exportable);
+    let exposure = provider.describe(&cx(), &primary(&made)).await.unwrap().exposure;
+    assert!(exposure.is_some_and(|exposure| exposure.exportable));
 }
 
 pub async fn a_key_of_another_type_under_the_same_name_wraps_nothing(server: &Server) {
