@@ -81,14 +81,7 @@ async fn older_database(names: &[&'static str]) {
     copy.restore(&gateway.data());
     let before = wal(&gateway);
     assert!(!before.is_empty(), "a killed gateway leaves the log");
-    for _ in 0..2 {
-        let said = refused(&gateway, &Tune::default());
-        assert!(
-            said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"),
-            "{said}"
-        );
-        assert!(wal(&gateway) == before, "a refused start changes nothing");
-    }
+    refused_for_its_log(&gateway);
     let started = gateway.serve(&accepting());
     let aside = fs::read(gateway.data().join("claviger.db-wal.replaced")).expect("it is kept");
     assert!(aside == before);
@@ -98,6 +91,19 @@ async fn older_database(names: &[&'static str]) {
     assert_eq!(first["state"], expected);
     assert!(started.terminate());
     starts_plainly(&gateway);
+}
+
+/// Two starts are refused, since the database and the log beside it do not belong together.
+fn refused_for_its_log(gateway: &Gateway) {
+    let before = wal(gateway);
+    for _ in 0..2 {
+        let said = refused(gateway, &Tune::default());
+        assert!(
+            said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"),
+            "{said}"
+        );
+        assert!(wal(gateway) == before, "a refused start changes nothing");
+    }
 }
 
 /// The file that tells the two apart is gone.
@@ -110,15 +116,7 @@ async fn without_run() {
     let newer = Copy::of(&gateway.data(), &["claviger.db"]);
     copy.restore(&gateway.data());
     fs::remove_file(gateway.data().join("store.run")).expect("removed");
-    let before = wal(&gateway);
-    for _ in 0..2 {
-        let said = refused(&gateway, &Tune::default());
-        assert!(
-            said.contains("claviger.db-wal is not the log of") && said.contains("--accept-rollback"),
-            "{said}"
-        );
-        assert!(wal(&gateway) == before, "a refused start changes nothing");
-    }
+    refused_for_its_log(&gateway);
     // Where the two belong together, the log shows it.
     newer.restore(&gateway.data());
     let started = gateway.serve(&Tune::default());

@@ -17,7 +17,7 @@ use crate::{ConnectionId, ErrorKind, LoginReport, LoginState, LoginWait, OpConte
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy)]
-struct Denied;
+pub(in crate::kit::session) struct Denied;
 
 impl Refusal for Denied {
     const PROVIDER: ProviderKind = ProviderKind::Vault;

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::{advance, sleep};
 
 use super::{Identities, Lockout, Membership};
-use crate::kit::call_error::{CallError, Refusal};
-use crate::kit::meaning::Meaning;
+use crate::kit::call_error::CallError;
+use crate::kit::session::tests::Denied;
 use crate::{ConnectionId, ErrorKind, LoginReport, ProviderKind, Secret, TenantId};
 
 const LOCKOUT: Lockout = Lockout {
@@ -18,26 +18,6 @@ const LOCKOUT: Lockout = Lockout {
 };
 /// What a login takes.
 const LOGIN: Duration = Duration::from_millis(10);
-
-#[derive(Debug, Clone, Copy)]
-struct Denied;
-
-impl Refusal for Denied {
-    const PROVIDER: ProviderKind = ProviderKind::Vault;
-    const LOGIN: &'static str = "log in";
-
-    fn meaning(&self) -> Meaning {
-        Meaning::of(ErrorKind::ProviderDenied)
-    }
-
-    fn code(&self) -> Option<String> {
-        None
-    }
-
-    fn message(&self) -> Option<String> {
-        None
-    }
-}
 
 /// A service with one role, whose secret is `right`.
 #[derive(Default)]
