@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_provider::{InstallationId, Node, TenantId};
 use metrics::{Counter, counter};
@@ -9,6 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use tokio::time::Instant;
 
 use super::files::Files;
 use super::run::Run;
@@ -20,6 +22,10 @@ use crate::store::{StoreError, urgent};
 
 /// Takes SQLite's write lock at once, not at the first write.
 const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// How long a read waits for an open connection while the files are lost.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Rows that are deleted in one turn, so that no deletion keeps the writer long.
 pub(super) const PRUNED: u32 = 512;
@@ -88,15 +94,28 @@ impl ReaderPool {
 
     async fn take(&self, tenant: TenantId) -> Result<Reader, StoreError> {
         let turn = self.turns.take(tenant, Priority::Ordinary).await?;
-        if self.pool.num_idle() == 0 {
+        let connection = match self.pool.try_acquire() {
+            Some(connection) => connection,
             // A new connection would read other files.
-            self.files.check()?;
-        }
+            None => match self.files.check() {
+                Ok(()) => self.pool.acquire().await?,
+                Err(lost) => self.given_back().await.ok_or(lost)?,
+            },
+        };
         self.reads.increment(1);
-        Ok(Reader {
-            connection: self.pool.acquire().await?,
-            _turn: turn,
-        })
+        Ok(Reader { connection, _turn: turn })
+    }
+
+    /// Waits for a connection that an earlier read still has: sqlx gives one back in a task of its own.
+    async fn given_back(&self) -> Option<PoolConnection<Sqlite>> {
+        let end = Instant::now() + GIVEN_BACK_WITHIN;
+        while self.pool.size() > 0 && Instant::now() < end {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if let Some(connection) = self.pool.try_acquire() {
+                return Some(connection);
+            }
+        }
+        None
     }
 }
 
@@ -200,5 +219,31 @@ impl SqliteStore {
             }
             begun => Ok(begun?),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::store::sealing::RootKey;
+
+    #[tokio::test]
+    async fn a_read_waits_for_an_open_connection_while_the_files_are_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("claviger.db");
+        let root = RootKey::generate_to_file(&folder.path().join("root-key")).unwrap();
+        let store = SqliteStore::create(&file, root, &Node::random()).await.unwrap();
+        let reader = store.reader(TenantId::INSTALLATION).await.unwrap();
+        std::fs::rename(&file, folder.path().join("away")).unwrap();
+        let mut next = pin!(store.reader(TenantId::INSTALLATION));
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("it did not wait"),
+            () = std::future::ready(()) => drop(reader),
+        }
+        next.await.unwrap();
     }
 }
