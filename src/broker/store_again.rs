@@ -38,8 +38,8 @@ impl Broker {
         self.kill_file.standing()
     }
 
-    /// Offers the revocations that the store lacks to the store again, and to the kill file those that
-    /// are nowhere else. Call it every second.
+    /// Offers the revocations that the store lacks to the store again, and to the kill file those that it
+    /// does not take. Call it every second.
     ///
     /// # Errors
     /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
@@ -61,10 +61,7 @@ impl Broker {
                 }
             }
         }
-        let counts = self.unstored.counts();
-        gauge!(UNSTORED, "kept" => "memory").set(counts.in_memory_only as f64);
-        gauge!(UNSTORED, "kept" => "log_or_kill_file").set(counts.elsewhere as f64);
-        match counts {
+        match self.count_unstored() {
             UnstoredCounts {
                 in_memory_only: 0,
                 elsewhere: 0,
@@ -87,19 +84,35 @@ impl Broker {
     }
 
     /// Puts the kill file back where something else removed or changed it. Until that succeeds, what only
-    /// it has ends with this process. Call it every second.
+    /// it has ends with this process. Then offers it the revocations that are durable nowhere: at the
+    /// store each of them may wait for seconds. Call it every second.
     ///
     /// # Errors
     /// A fixed text, until it is back.
     pub async fn look_at_kill_file(&self) -> Result<(), &'static str> {
         let file = Arc::clone(&self.kill_file);
-        match tokio::task::spawn_blocking(move || file.look()).await {
-            Ok(Ok(())) => Ok(()),
+        let found = match tokio::task::spawn_blocking(move || file.look()).await {
+            Ok(Ok(())) => {
+                for pending in self.unstored.in_memory_only() {
+                    self.keep_again(&pending).await;
+                }
+                Ok(())
+            }
             Ok(Err(_)) | Err(_) => {
                 self.unstored.kill_file_lost();
                 Err("the kill file was removed or changed and cannot be put back")
             }
-        }
+        };
+        self.count_unstored();
+        found
+    }
+
+    /// The revocations that the store lacks, as the metrics tell them from now on.
+    fn count_unstored(&self) -> UnstoredCounts {
+        let counts = self.unstored.counts();
+        gauge!(UNSTORED, "kept" => "memory").set(counts.in_memory_only as f64);
+        gauge!(UNSTORED, "kept" => "log_or_kill_file").set(counts.elsewhere as f64);
+        counts
     }
 
     /// Once the log has written what it kept in memory, it has the records of these revocations.

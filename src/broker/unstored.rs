@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 
 use crate::audit::{EmergencyRevocation, JournaledRevocation};
 
+/// How many revocations the kill file is offered in a round: each takes a sync.
+const PUSHED: usize = 64;
+
 /// Where a revocation is durable that the store lacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Media {
@@ -147,6 +150,13 @@ impl Unstored {
             in_memory_only,
             elsewhere: state.pending.len() - in_memory_only,
         }
+    }
+
+    /// Those that hold only while this process lives, [`PUSHED`] at most.
+    pub(super) fn in_memory_only(&self) -> Vec<Pending> {
+        let state = self.0.lock();
+        let nowhere = state.pending.values().filter(|pending| pending.media.is_none());
+        nowhere.take(PUSHED).copied().collect()
     }
 
     /// Begins a round: all revocations, those without a medium first, then those that waited longest.

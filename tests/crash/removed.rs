@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use claviger_test_support::{Client, Gateway, Started, Tune, log_end, records};
+use futures::future::join_all;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -117,6 +118,11 @@ async fn only_in_the_kill_file(before: impl Fn(&Path), after: impl Fn(&Path)) {
 
 async fn not_put_back() {
     let (gateway, started, client) = furnished().await;
+    let more = (0..8).map(|number| format!("more-{number}"));
+    for name in more.clone() {
+        let body = json!({"name": name, "connection": "embedded"});
+        client.post("/v1/keys", &body).await.expect_status(201);
+    }
     let file = gateway.data().join("cuts.kill");
     let store = lock_store(&gateway.data()).await;
     let end = log_end(&gateway.data()).1;
@@ -125,26 +131,29 @@ async fn not_put_back() {
     let taken = client.post_empty("/v1/keys/orders/disable").await;
     taken.expect_problem(503, "effective_not_recorded");
     fs::remove_file(&file).expect("removed");
-    let answer = client.post_empty("/v1/keys/other/disable").await;
-    answer.expect_problem(503, "effective_in_memory_only");
+    let disable = async |key: String| client.post_empty(&format!("/v1/keys/{key}/disable")).await;
+    for answer in join_all(more.clone().map(disable)).await {
+        answer.expect_problem(503, "effective_in_memory_only");
+    }
     until(&started, "kill_file", |state| state.contains("removed or changed")).await;
     // Also the one that it had taken before.
-    let in_memory_only = r#"claviger_revocations_unstored{kept="memory"} 2"#;
+    let in_memory_only = r#"claviger_revocations_unstored{kept="memory"} 9"#;
     let end = Instant::now() + FOUND_WITHIN;
     while !started.operator().get("/metrics").await.text.contains(in_memory_only) {
-        assert!(Instant::now() < end, "not both revocations end with this process");
+        assert!(Instant::now() < end, "not all revocations end with this process");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (status, kill_file) = part(&started, "kill_file").await;
     assert_eq!((status, &kill_file["ready"]), (503, &json!(false)), "{kill_file}");
     started.limit_files(None);
     until(&started, "kill_file", |state| state == "ok").await;
+    // The store, at which each of them waits for seconds, keeps none of them from the kill file.
     until(&started, "revocations", |state| !state.contains("end with this process")).await;
     started.kill();
     store.close().await.expect("the store is free");
     let started = gateway.serve(&Tune::default());
-    for key in ["orders", "other"] {
-        assert_eq!(state(&started.tenant("acme"), key).await, "disabled");
+    for key in more.chain(["orders".to_owned()]) {
+        assert_eq!(state(&started.tenant("acme"), &key).await, "disabled", "{key}");
     }
     assert!(started.terminate());
 }
