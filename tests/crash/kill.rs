@@ -17,7 +17,7 @@ const SAMPLE: u64 = 40;
 pub async fn under_load(tune: Tune, rounds: u64) {
     let seed = seed("kill");
     let rounds = count("CLAVIGER_TEST_ROUNDS", rounds);
-    let gateway = Gateway::new(crate::BINARY);
+    let gateway = Gateway::new(&crate::measured());
     let shared = Shared::default();
     let mut record = Record::default();
     let mut choices = Random::new(seed, u64::MAX);

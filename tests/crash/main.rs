@@ -52,7 +52,7 @@ use std::process::ExitCode;
 use claviger_test_support::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A binary to measure instead of the one of the tests' profile.
+/// Another build of the gateway to measure, or to kill by the thousand; by default the one under test.
 fn measured() -> String {
     std::env::var("CLAVIGER_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
 }

@@ -17,7 +17,7 @@ const KEYS: u64 = 6;
 pub async fn storms() {
     let seed = seed("rotate");
     let rounds = count("CLAVIGER_TEST_ROUNDS", 25).div_ceil(4);
-    let gateway = Gateway::new(crate::BINARY);
+    let gateway = Gateway::new(&crate::measured());
     let shared = Shared::default();
     let mut record = Record::default();
     let mut choices = Random::new(seed, 7);
