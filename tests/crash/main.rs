@@ -41,6 +41,7 @@ mod service;
 mod severed;
 mod shutdown;
 mod start;
+mod unstored;
 mod unsynced;
 mod verify;
 mod watch;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
     trials.extend(creations::trials());
     trials.extend(revoked::trials());
     trials.extend(late::trials());
+    trials.extend(unstored::trials());
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());
     trials.extend(disagree::trials());
