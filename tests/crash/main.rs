@@ -22,6 +22,7 @@ mod durability;
 mod footprint;
 mod full;
 mod held;
+mod hung;
 mod keep;
 mod kill;
 mod late;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
     trials.extend(creations::trials());
     trials.extend(revoked::trials());
     trials.extend(late::trials());
+    trials.extend(hung::trials());
     trials.extend(unstored::trials());
     trials.extend(clock::trials());
     trials.extend(unsynced::trials());
