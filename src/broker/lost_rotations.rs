@@ -32,6 +32,17 @@ impl LostRotation {
             Self::Interrupted(change) => (&change.intent, change.position),
         }
     }
+
+    /// Whether the key's row may lack that the rotation is looked for, after a look with this result.
+    fn is_unnoted<T>(&self, look: &Result<T, Failure>) -> bool {
+        match (self, look) {
+            (Self::Open(_), _) => true,
+            // It was noted when it was recorded, unless the store failed; most were found out since, and nothing in the
+            // store tells by which record. To wait for those again would keep the key from its next rotation.
+            (Self::Interrupted(_), Err(failure)) => !matches!(failure.code, Code::ConnectionSevered | Code::PermissionDenied),
+            (Self::Interrupted(_), Ok(_)) => false,
+        }
+    }
 }
 
 /// The key that this intent rotates.
@@ -77,9 +88,8 @@ impl Broker {
     ) -> Vec<(LostRotation, Outcome)> {
         let mut looked = Vec::with_capacity(rotations.len());
         for rotation in rotations {
-            let Position(position) = rotation.intent().1;
             let outcome = self
-                .look_for_rotation(tenant, key, position, until)
+                .look_for_rotation(tenant, key, &rotation, until)
                 .await
                 .unwrap_or_else(|failure| {
                     tracing::warn!(%tenant, %key, code = failure.code.as_str(), "what became of a rotation is found out later");
@@ -95,7 +105,7 @@ impl Broker {
     ///
     /// # Errors
     /// Why it is not known: then [`Broker::finish_rotations`] finds it out.
-    async fn look_for_rotation(&self, tenant: TenantId, key: KeyId, position: u64, until: Instant) -> Result<Outcome, Failure> {
+    async fn look_for_rotation(&self, tenant: TenantId, key: KeyId, rotation: &LostRotation, until: Instant) -> Result<Outcome, Failure> {
         let nothing_made = Outcome::Failed(Code::Internal.as_str());
         let Some(entry) = self.directory().key(tenant, key).await? else {
             return Ok(nothing_made);
@@ -104,6 +114,7 @@ impl Broker {
         let taken = if left.is_zero() {
             Err(Failure::deadline())
         } else {
+            let Position(position) = rotation.intent().1;
             let change = Change::announced(position);
             self.take_versions_in_background("recovery", &entry, left, Some(&change)).await
         };
@@ -111,13 +122,11 @@ impl Broker {
             Ok(true) => Ok(Outcome::Success),
             // The provider shows at once what it has done.
             Ok(false) if self.shows_rotations_at_once(&entry).await => Ok(nothing_made),
-            Ok(false) => {
-                self.watch_rotation(&entry).await;
-                Ok(Outcome::Interrupted)
-            }
-            Err(failure) => {
-                self.watch_rotation(&entry).await;
-                Err(failure)
+            taken => {
+                if rotation.is_unnoted(&taken) {
+                    self.watch_rotation(&entry).await;
+                }
+                taken.map(|_| Outcome::Interrupted)
             }
         }
     }

@@ -125,6 +125,15 @@ async fn restarted() {
         assert_eq!(row["rotation"]["state"], "in_progress", "{row}");
         service.finish();
         until(&client, "on-aws", 2).await;
+        // Nothing is waited for after another start.
+        started.kill();
+        let started = gateway.serve(&service.tune());
+        let row = started.tenant("acme").get("/v1/keys/on-aws").await.expect_status(200);
+        assert_eq!(
+            (&row["primary_version"], &row["rotation"]["state"]),
+            (&json!(2), &json!("idle")),
+            "{row}"
+        );
     }
 }
 
