@@ -20,9 +20,9 @@ const LOOKS: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum LostRotation {
     /// Its intent has no outcome.
-    Open(OpenIntent),
+    Open(Box<OpenIntent>),
     /// Its outcome is `interrupted`.
-    Interrupted(EffectiveChange),
+    Interrupted(Box<EffectiveChange>),
 }
 
 impl LostRotation {

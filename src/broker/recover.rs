@@ -162,7 +162,7 @@ impl Broker {
         // Last, because it asks providers: with all that is revoked, and with nothing else waiting for them.
         for (rotation, outcome) in self.look_for_rotations(rotations).await {
             match rotation {
-                LostRotation::Open(intent) => self.close(intent, outcome, &mut done).await?,
+                LostRotation::Open(intent) => self.close(*intent, outcome, &mut done).await?,
                 // From here on it is compared no more.
                 LostRotation::Interrupted(change) => self.mark(&change).await?,
             }
@@ -283,7 +283,7 @@ impl Broker {
                     }
                 }
                 // What the store could not take before, it could not note for later either.
-                Fate::Unknown if rotated_key(&change.intent).is_some() => rotations.push(LostRotation::Interrupted(change)),
+                Fate::Unknown if rotated_key(&change.intent).is_some() => rotations.push(LostRotation::Interrupted(Box::new(change))),
                 Fate::Unknown => self.mark(&change).await?,
                 Fate::Lost => {
                     self.mark(&change).await?;
@@ -314,7 +314,7 @@ impl Broker {
                         Replayed::Applied => Outcome::Success,
                         Replayed::Superseded => Outcome::Superseded,
                     },
-                    (None, Object::Key, Verb::Rotate) => return Ok(Some(LostRotation::Open(intent))),
+                    (None, Object::Key, Verb::Rotate) => return Ok(Some(LostRotation::Open(Box::new(intent)))),
                     // The provider may have carried out the change, which the gateway cannot find
                     // out.
                     (None, _, _) if change.at_provider => {
