@@ -246,6 +246,8 @@ impl Broker {
             created: now,
             updated: now,
         };
+        // A key comes back disabled if a connection of one of its versions is severed.
+        self.store_severs(tenant, &old).await?;
         if let Some(before) = self.store.holder(tenant, id).await? {
             rules::adopt(&mut key, &before, &old)?;
         }

@@ -40,6 +40,7 @@ mod inspect;
 mod keep_log;
 mod late_answers;
 mod learn;
+mod lost_rotations;
 mod move_key;
 mod network;
 mod opening;
