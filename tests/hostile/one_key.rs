@@ -3,7 +3,7 @@
 
 use claviger_test_support::{Client, text_of, token};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::every_route::everything;
 use crate::names::{Bare, elsewhere, wrapped};
@@ -107,7 +107,7 @@ async fn a_token_for_one_key_is_answered_alike_for_what_exists_and_what_does_not
         assert_eq!(first["items"][0]["name"], "orders");
         let next = first["next_page_token"].as_str().unwrap();
         let rest = client.get(&format!("/v1/keys?page_size=1&page_token={next}")).await;
-        assert_eq!(rest.expect_status(200), json!({"items": [], "next_page_token": null}));
+        assert_eq!(rest.expect_status(200), json!({"items": []}));
     }
     assert_eq!(evil.list("/v1/keys/payroll/versions").await.len(), 2, "nothing was done");
     honest.end().await;
