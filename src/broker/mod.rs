@@ -7,6 +7,7 @@
 
 mod admit;
 mod apply;
+mod as_revoked;
 mod at_provider;
 mod batch;
 mod canary;

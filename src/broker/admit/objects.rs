@@ -464,8 +464,9 @@ impl Names<Installation> for () {
 impl Names<Tenant> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Installation).await?;
+        let as_revoked = broker.as_revoked();
         match broker.store.tenant_by_name(self).await {
-            Ok(tenant) => Ok((tenant, policy)),
+            Ok(tenant) => Ok((as_revoked.tenant(tenant), policy)),
             Err(StoreError::NotFound) => {
                 Err(Failure::new(Code::NotFound, "There is no tenant of that name.").advice("`claviger tenants list` shows all names."))
             }
