@@ -64,9 +64,7 @@ impl Broker {
         // Of two requests for the same name, the second must fail before it creates a key at the
         // provider. A creation keeps the name also after its request ran out of time.
         let reserved = self.directory().reserve_name(cx.tenant(), &new.name);
-        let reserved = Arc::new(reserved.ok_or_else(|| {
-            Failure::new(Code::InProgress, "A key of that name is being made.").advice("Repeat the request in a moment.")
-        })?);
+        let reserved = Arc::new(reserved.ok_or_else(being_made)?);
         let wanted = WantedKey {
             name: new.name.clone(),
             labels: new.labels.clone(),
@@ -436,6 +434,11 @@ pub(super) fn refused_creation(error: Error) -> Failure {
             "The provider has no such place for keys as the connection's settings name, or hides it from the connection's identity.".into();
     }
     failure
+}
+
+/// The failure of a creation or a rename while another one has reserved the name.
+pub(super) fn being_made() -> Failure {
+    Failure::new(Code::InProgress, "A key of that name is being made.").advice("Repeat the request in a moment.")
 }
 
 pub(super) fn taken_name() -> Failure {
