@@ -6,7 +6,7 @@ use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, Key
 
 use super::connections::MANAGED_BY;
 use super::export::{Destination, may_leave};
-use super::learn::number_versions;
+use super::learn::{described_anew, number_versions};
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
@@ -209,22 +209,10 @@ impl Broker {
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(tenant, id).await?;
         let (mut versions, primary) = number_versions(&old, |_| true, described, view, now)?;
-        let primary = match versions.iter().find(|version| version.number == primary) {
-            Some(version) => version.clone(),
-            None => {
-                let version = old.iter().find(|version| version.number == primary);
-                let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
-                // The primary version uses this connection from now on. So do the versions that
-                // `rules::follow` selects.
-                let version = KeyVersion {
-                    connection: Some(view.into()),
-                    exposure: described.exposure.unwrap_or(version.exposure),
-                    ..version.clone()
-                };
-                versions.push(version.clone());
-                version
-            }
-        };
+        // They use this connection from now on. So do the versions that `rules::follow` selects.
+        versions.extend(described_anew(&old, described, view));
+        let primary = versions.iter().find(|version| version.number == primary).cloned();
+        let primary = primary.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
         let mut key = Key {
             id,
             tenant,
