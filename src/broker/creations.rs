@@ -250,7 +250,8 @@ impl Broker {
     }
 
     /// Stores the key that the request wanted, if the credential that asked for it is still in force: otherwise who
-    /// stole it would get a key after the revocation, at a key service that answers when they like.
+    /// stole it would get a key after the revocation, at a key service that answers when they like. A key that the
+    /// configuration declares is the operator's wish, whoever had it applied.
     async fn finish_key(&self, creation: &Creation, wanted: &WantedKey, through: &Reach, described: KeyDescription) -> Result<(), Failure> {
         let tenant = creation.tenant;
         let change = audit::StateChange::new(Verb::Create, Object::Key, &creation.key);
@@ -267,9 +268,10 @@ impl Broker {
                 due: later(self.now(), UNTOLD),
                 ..creation.clone()
             };
+            let asked_by = creation.asked_by.clone().filter(|_| !wanted.declared);
             let change = change
                 .beginning(untold)
-                .asked_with(creation.asked_by.clone(), self.authenticator().refusals());
+                .asked_with(asked_by, self.authenticator().refusals());
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }

@@ -74,7 +74,7 @@ impl Broker {
     }
 
     async fn release_key(&self, authorized: Authorized<op::UpdateKey>) -> Result<Guarded<()>, Failure> {
-        let (cx, key) = (authorized.cx(), authorized.object());
+        let (cx, key) = (authorized.cx(), &authorized.object().key);
         let change = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
         let change = self.announce(cx, change).await?;
         let _one_at_a_time = key.change().lock().await;

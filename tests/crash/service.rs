@@ -297,7 +297,7 @@ impl Service {
                 (false, 200, body)
             }
             "ListKeys" => {
-                let ids: Vec<String> = self.state.lock().keys.keys().cloned().collect();
+                let ids = self.listed();
                 let keys: Vec<Value> = ids
                     .iter()
                     .map(|id| json!({"KeyId": id, "KeyArn": format!("{ACCOUNT}/{id}")}))
@@ -322,6 +322,23 @@ impl Service {
             "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": "Enabled", "KeyManager": "CUSTOMER", "KeySpec": "SYMMETRIC_DEFAULT",
             "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
         }})
+    }
+
+    /// The names of the keys that a list shows. It lacks a new key for all but the last read that does not find it.
+    fn listed(&self) -> Vec<String> {
+        let mut state = self.state.lock();
+        let mut lacking = 0;
+        let mut ids = Vec::new();
+        for (name, key) in &mut state.keys {
+            if key.hidden > 1 {
+                key.hidden -= 1;
+                lacking += 1;
+            } else {
+                ids.push(name.clone());
+            }
+        }
+        state.hidden += lacking;
+        ids
     }
 
     /// Whether a read does not find a new key yet. Counts it.
