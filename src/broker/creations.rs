@@ -269,9 +269,7 @@ impl Broker {
                 ..creation.clone()
             };
             let asked_by = creation.asked_by.clone().filter(|_| !wanted.declared);
-            let change = change
-                .beginning(untold)
-                .asked_with(asked_by, self.authenticator().refusals());
+            let change = change.beginning(untold).asked_with(asked_by, self.authenticator().refusals());
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }

@@ -64,6 +64,7 @@ impl Broker {
         let (tenant, id) = (connection.tenant(), connection.id());
         let row = self.store.release_connection(tenant, id, self.now(), &change).await?;
         self.degraded.end(tenant, &row.name);
+        self.directory().factories().note_declared(&row);
         connection.put(row);
         drop(changing);
         // The operator's files are not the tenant's: what was stored of them is used from now on.

@@ -2,6 +2,8 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "answers/lockout.rs"]
+mod lockout;
 #[path = "answers/logins.rs"]
 mod logins;
 #[path = "answers/severed.rs"]
@@ -83,7 +85,7 @@ fn data(data: Value) -> ResponseTemplate {
 
 /// A server that knows the token, with this response to every other call.
 async fn server(answer: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let itself = data(json!({"ttl": 0, "renewable": false}));
     Mock::given(path("/v1/auth/token/lookup-self"))
         .respond_with(itself)
@@ -233,7 +235,7 @@ async fn a_redirect_brings_the_token_nowhere() {
 
 #[tokio::test]
 async fn the_context_goes_along_and_no_call_can_make_a_key() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let token = || header("x-vault-token", TOKEN);
     Mock::given(method("GET"))
         .and(path("/v1/auth/token/lookup-self"))
@@ -273,7 +275,7 @@ async fn the_context_goes_along_and_no_call_can_make_a_key() {
 
 #[tokio::test]
 async fn a_login_answers_a_token_that_died_in_mid_flight_once() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let login = |token: &str| {
         ResponseTemplate::new(200).set_body_json(json!({"auth": {"client_token": token, "lease_duration": 3600, "renewable": true}}))
     };
@@ -331,9 +333,10 @@ async fn a_login_that_is_refused_is_denied() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_unavailable() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Nothing listens there, and nothing else gets the port meanwhile.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = format!("http://{}", gone.local_addr().unwrap());
     let settings = json!({"address": address, "auth": {"token": TOKEN}}).to_string();
     let parsed = factory().parse(&settings, SettingsOrigin::Tenant).unwrap();
     let provider = factory().provider(parts(&parsed.public, parsed.secrets)).unwrap();
@@ -347,7 +350,7 @@ async fn a_server_that_is_away_is_unavailable() {
 
 #[tokio::test]
 async fn a_key_that_another_made_meanwhile_is_a_conflict() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let request = KeyRequest {
         key_id: KeyId::random(),
         made_as: KeyId::random(),
@@ -374,7 +377,7 @@ async fn a_key_that_another_made_meanwhile_is_a_conflict() {
 
 #[tokio::test]
 async fn a_wrapping_token_is_used_for_nothing_but_the_question_whether_it_is_one() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     Mock::given(path("/v1/sys/wrapping/lookup"))
         .and(body_partial_json(json!({"token": TOKEN})))
         .respond_with(data(json!({"creation_time": "2025-01-01T00:00:00Z", "creation_ttl": 60})))
@@ -393,7 +396,7 @@ async fn a_wrapping_token_is_used_for_nothing_but_the_question_whether_it_is_one
 
 #[tokio::test]
 async fn a_sealed_server_is_named_by_the_probe() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let sealed = ResponseTemplate::new(503).set_body_json(json!({"initialized": true, "sealed": true, "version": "2.4.0"}));
     Mock::given(path("/v1/sys/health")).respond_with(sealed).mount(&server).await;
     let probe = connect(&server, json!({"token": TOKEN})).probe(&cx(), &[]).await.unwrap();
@@ -425,7 +428,7 @@ impl BackgroundCalls for Seen {
 
 #[tokio::test]
 async fn every_attempt_and_login_is_traced_with_the_servers_id() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let login = |token: &str| {
         ResponseTemplate::new(200)
             .set_body_json(json!({"request_id": "0a-login", "auth": {"client_token": token, "lease_duration": 3600, "renewable": true}}))

@@ -22,7 +22,7 @@ async fn identity(server: &MockServer) {
 
 /// KMS with dry runs. Everything is allowed except the listed operations.
 async fn real(denied: &[&str]) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     identity(&server).await;
     for operation in denied {
         kms(operation)
@@ -130,7 +130,7 @@ async fn what_is_refused_is_named_with_the_key() {
 
 #[tokio::test]
 async fn an_rsa_key_is_tried_in_its_own_way() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     identity(&server).await;
     describe_key(&server).await;
     kms("GetPublicKey")
@@ -184,7 +184,7 @@ async fn without_keys_a_check_says_so() {
 
 #[tokio::test]
 async fn an_identity_that_is_none_fails_the_check() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     sts("GetCallerIdentity")
         .respond_with(sts_refusal("InvalidClientTokenId"))
         .mount(&server)

@@ -190,7 +190,7 @@ pub fn sts_refusal(code: &str) -> ResponseTemplate {
 
 /// A server with this response to every call.
 pub async fn always(answer: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
 }

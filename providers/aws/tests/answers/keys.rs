@@ -20,7 +20,7 @@ fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
 
 /// A server with one key that permits everything.
 async fn server(changes: &Value) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     kms("DescribeKey").respond_with(answer(metadata(ARN, changes))).mount(&server).await;
     kms("Encrypt")
         .respond_with(answer(json!({"KeyId": ARN, "CiphertextBlob": b64("blob")})))
@@ -49,7 +49,7 @@ async fn opens(server: &MockServer) {
 
 #[tokio::test]
 async fn a_key_is_made_with_the_tenants_tags() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     kms("CreateKey")
         .respond_with(answer(metadata(ARN, &json!({}))))
         .mount(&server)
@@ -77,7 +77,7 @@ async fn a_key_is_made_with_the_tenants_tags() {
 /// KMS is eventually consistent: for some seconds, a server may not know a new key.
 #[tokio::test]
 async fn a_new_key_is_waited_for_until_it_is_found() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     kms("CreateKey")
         .respond_with(answer(metadata(ARN, &json!({}))))
         .expect(1)
@@ -98,7 +98,7 @@ async fn a_new_key_is_waited_for_until_it_is_found() {
 #[tokio::test]
 async fn a_new_key_that_is_not_found_in_time_or_not_to_be_described_is_created_all_the_same() {
     for (code, least) in [("NotFoundException", 3), ("AccessDeniedException", 1)] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         kms("CreateKey")
             .respond_with(answer(metadata(ARN, &json!({}))))
             .expect(1)
@@ -116,7 +116,7 @@ async fn a_new_key_that_is_not_found_in_time_or_not_to_be_described_is_created_a
 /// So is its list of keys, and a key that is listed may not be described yet: the next try must not make a second one.
 #[tokio::test]
 async fn a_repeated_creation_waits_until_the_first_one_s_key_shows() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let listed = |arn: &str| json!({"KeyId": arn.rsplit('/').next(), "KeyArn": arn});
     kms("ListKeys")
         .respond_with(answer(json!({"Keys": [listed(OTHER)], "Truncated": false})))
@@ -162,7 +162,7 @@ async fn a_repeated_creation_waits_until_the_first_one_s_key_shows() {
 
 #[tokio::test]
 async fn a_repeated_creation_makes_the_key_that_does_not_show_in_five_seconds() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     kms("ListKeys")
         .respond_with(answer(json!({"Keys": [], "Truncated": false})))
         .mount(&server)
@@ -319,7 +319,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     assert!(error.advice.unwrap().contains("kms:EncryptionContext:claviger:tenant"));
 
     // A key whose policy names this tenant.
-    let own = MockServer::start().await;
+    let own = MockServer::builder().start().await;
     let stranger = |request: &wiremock::Request| {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         body["EncryptionContext"]["claviger:tenant"] != TENANT.to_string().as_str() && body.get("Plaintext").is_some()
@@ -352,7 +352,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     // Of a key that is not proven to be the tenant's nothing is told: not its kind or state, nor that it is not there.
     let unproven = (error.kind, error.upstream_code, error.advice);
     let refused = |code: &'static str| async move {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         kms("DescribeKey").respond_with(refusal(code)).mount(&server).await;
         server
     };
@@ -376,7 +376,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
         assert_eq!((error.kind, error.upstream_code, error.advice), unproven);
     }
     // Once it is proven, its state is told.
-    let own = MockServer::start().await;
+    let own = MockServer::builder().start().await;
     wiremock::Mock::given(stranger)
         .respond_with(refusal("AccessDeniedException"))
         .with_priority(1)

@@ -42,7 +42,7 @@ impl Respond for Sts {
 
 impl Server {
     async fn start() -> Self {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         let state = Arc::new(Mutex::new(LoginAnswer::Refuse));
         sts("AssumeRole").respond_with(Sts(Arc::clone(&state))).mount(&server).await;
         let opened = answer(json!({"KeyId": ARN, "Plaintext": b64([1; 32])}));

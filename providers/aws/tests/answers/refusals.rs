@@ -196,7 +196,7 @@ async fn one_call_is_one_attempt() {
 #[tokio::test]
 async fn nothing_that_is_secret_or_the_callers_is_in_an_error() {
     let quoting = json!({"__type": "ValidationException", "message": "1 validation error detected: Value 'orders' at 'encryptionContext'"});
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     Mock::given(any())
         .respond_with(ResponseTemplate::new(400).set_body_json(quoting))
         .mount(&server)
@@ -227,7 +227,7 @@ async fn a_server_that_is_away_can_be_tried_again() {
 
 #[tokio::test]
 async fn a_right_is_missed_and_used_again_at_the_next_call() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let provider = connect(&server, access_key()).await;
     let good = answer(json!({"KeyId": ARN, "Plaintext": b64([7; 32]), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}));
     for granted in [true, false, false, true] {

@@ -16,7 +16,7 @@ fn rotated(at: &[f64]) -> Value {
 
 #[tokio::test]
 async fn a_description_has_a_version_for_each_rotation() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     describe_key(&server).await;
     // Two pages, newest rotation first.
     let mut first = rotated(&[1_700_000_300.0]);
@@ -47,7 +47,7 @@ async fn a_history_without_an_end_is_none() {
     let mut endless = rotated(&[1.0]);
     endless["Truncated"] = json!(true);
     endless["NextMarker"] = json!("more");
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     describe_key(&server).await;
     kms("ListKeyRotations").respond_with(answer(endless)).mount(&server).await;
     let error = connect(&server, access_key()).await.describe(&cx(), &aes()).await.unwrap_err();
@@ -58,7 +58,7 @@ async fn a_history_without_an_end_is_none() {
 #[tokio::test]
 async fn nothing_is_rotated_whose_history_may_not_be_seen() {
     for code in ["AccessDeniedException", "UnsupportedOperationException"] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         describe_key(&server).await;
         kms("ListKeyRotations").respond_with(refusal(code)).mount(&server).await;
         connect(&server, access_key()).await.rotate(&cx(), &aes()).await.unwrap_err();
@@ -68,7 +68,7 @@ async fn nothing_is_rotated_whose_history_may_not_be_seen() {
 
 #[tokio::test]
 async fn a_rotation_is_waited_for_and_told_when_it_is_seen() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     describe_key(&server).await;
     kms("RotateKeyOnDemand")
         .respond_with(answer(json!({"KeyId": ARN})))
@@ -90,7 +90,7 @@ async fn a_rotation_is_waited_for_and_told_when_it_is_seen() {
 
 #[tokio::test]
 async fn a_rotation_that_takes_its_time_shows_no_new_version() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     describe_key(&server).await;
     kms("RotateKeyOnDemand")
         .respond_with(answer(json!({"KeyId": ARN})))
@@ -110,7 +110,7 @@ async fn a_rotation_that_aws_refuses_says_why() {
         ("UnsupportedOperationException", ErrorKind::Unsupported),
         ("KMSInvalidStateException", ErrorKind::KeyState),
     ] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         describe_key(&server).await;
         kms("ListKeyRotations").respond_with(answer(rotated(&[]))).mount(&server).await;
         kms("RotateKeyOnDemand").respond_with(refusal(code)).mount(&server).await;

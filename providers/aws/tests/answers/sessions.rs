@@ -24,7 +24,7 @@ fn with_token(name: &str) -> wiremock::MockBuilder {
 
 #[tokio::test]
 async fn a_role_is_assumed_once_with_the_external_id() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     sts("AssumeRole").respond_with(session("ONE")).expect(1).mount(&server).await;
     with_token("ONE").respond_with(opened()).expect(3).mount(&server).await;
     let provider = connect(&server, role()).await;
@@ -45,7 +45,7 @@ async fn a_role_is_assumed_once_with_the_external_id() {
 
 #[tokio::test]
 async fn a_session_that_is_dropped_in_mid_flight_is_replaced() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     sts("AssumeRole").respond_with(session("ONE")).up_to_n_times(1).mount(&server).await;
     sts("AssumeRole").respond_with(session("TWO")).mount(&server).await;
     with_token("ONE").respond_with(opened()).up_to_n_times(1).mount(&server).await;
@@ -65,7 +65,7 @@ async fn a_session_that_is_dropped_in_mid_flight_is_replaced() {
 
 #[tokio::test]
 async fn a_session_that_is_refused_when_new_is_not_replaced_for_ever() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     sts("AssumeRole").respond_with(session("ONE")).mount(&server).await;
     with_token("ONE")
         .respond_with(refusal("UnrecognizedClientException"))
@@ -81,7 +81,7 @@ async fn a_session_that_is_refused_when_new_is_not_replaced_for_ever() {
 
 #[tokio::test]
 async fn a_refused_right_is_no_dropped_session() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     sts("AssumeRole").respond_with(session("ONE")).expect(1).mount(&server).await;
     with_token("ONE")
         .respond_with(refusal("AccessDeniedException"))
@@ -130,7 +130,7 @@ async fn a_web_identity_is_read_from_its_file_each_time() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "first.token.here\n").unwrap();
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let answer = |name: &str| {
         let body = format!(
             "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIA{name}</AccessKeyId>\
@@ -195,7 +195,7 @@ async fn among_strange_variables() {
 
 #[tokio::test]
 async fn nothing_of_the_environment_is_used() {
-    let trap = MockServer::start().await;
+    let trap = MockServer::builder().start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(500)).mount(&trap).await;
     let folder = tempfile::tempdir().unwrap();
     let profile = format!(

@@ -16,7 +16,7 @@ const OWN_CLIENT: [bool; 2] = [false, true];
 
 /// A server for KMS and STS, whose sessions are due at once and take this long; and a connection to it.
 async fn connected(own_client: bool, login: Duration) -> (MockServer, AwsProvider, SeverSwitch) {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let assumed = session_until("ONE", "2001-01-01T00:00:00Z").set_delay(login);
     sts("AssumeRole").respond_with(assumed).mount(&server).await;
     kms("Decrypt")

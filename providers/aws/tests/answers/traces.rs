@@ -23,7 +23,7 @@ impl BackgroundCalls for Seen {
 
 #[tokio::test]
 async fn every_attempt_and_login_is_traced_with_awss_id() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let login = session("ONE").insert_header("x-amzn-requestid", "id-of-the-login");
     sts("AssumeRole").respond_with(login).mount(&server).await;
     let expired = refusal("ExpiredTokenException").insert_header("x-amzn-requestid", "id-of-the-refusal");

@@ -348,7 +348,7 @@ fn alone(test: &str, variables: &[(&str, String)]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_environment_is_used() {
-    let trap = MockServer::start().await;
+    let trap = MockServer::builder().start().await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("token"), "a.federated.token").unwrap();
     let variables = [
@@ -371,7 +371,7 @@ async fn nothing_of_the_environment_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machines_identity_is_the_operators() {
-    let endpoint = MockServer::start().await;
+    let endpoint = MockServer::builder().start().await;
     let given = json!({"access_token": "of-the-machine", "expires_on": "4000000000", "resource": "r", "token_type": "Bearer"});
     Mock::given(method("GET"))
         .and(header("x-identity-header", "the-header"))

@@ -21,7 +21,7 @@ impl BackgroundCalls for Observed {
 
 #[tokio::test]
 async fn a_call_is_reported_by_its_method() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let plaintext = json!({"plaintext": b64("key"), "plaintextCrc32c": crc("key")});
     on(&server, ":decrypt", plaintext).await;
     let of_unwrap = cx();
@@ -35,7 +35,7 @@ async fn a_call_is_reported_by_its_method() {
 
 #[tokio::test]
 async fn a_replaced_token_makes_two_attempts_and_two_background_calls() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let token = json!({"access_token": "ya29.fresh", "expires_in": 3600});
     Mock::given(path("/v1/token"))
         .respond_with(ResponseTemplate::new(200).set_body_json(token))

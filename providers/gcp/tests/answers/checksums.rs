@@ -23,7 +23,7 @@ fn changed(mut response: Value, name: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn what_is_sent_carries_its_checksums() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     on(&server, ":encrypt", encrypted()).await;
     let provider = connect(&server).await;
     let dek = Secret::copy_from(&[0xfb; 32]);
@@ -41,7 +41,7 @@ async fn what_is_sent_carries_its_checksums() {
 
 /// The error of a wrap whose response has this member changed.
 async fn wrap_error(member: &str, value: Value) -> Error {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     on(&server, ":encrypt", changed(encrypted(), member, value)).await;
     let provider = connect(&server).await;
     let result = provider
@@ -91,7 +91,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
         (Algorithm::ProviderOpaque, ":decrypt"),
         (Algorithm::RsaOaep256, ":asymmetricDecrypt"),
     ] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         // The response of Decrypt does not confirm the request's checksums.
         let mut good = right.clone();
         if algorithm == Algorithm::ProviderOpaque {
@@ -109,7 +109,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
             ("plaintextCrc32c", Value::Null),
             ("plaintext", json!(b64("kez"))),
         ] {
-            let server = MockServer::start().await;
+            let server = MockServer::builder().start().await;
             on(&server, verb, changed(right.clone(), name, value.clone())).await;
             let error = connect(&server)
                 .await
@@ -119,7 +119,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
             assert_eq!((error.kind, error.retry), corrupt, "{verb} {name} {value}: {error}");
         }
     }
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     on(
         &server,
         ":asymmetricDecrypt",
@@ -134,7 +134,7 @@ async fn a_decryption_whose_checksums_do_not_hold_is_none() {
     assert_eq!((error.kind, error.retry), corrupt);
     // No bytes, and more than a data key has, with correct checksums.
     for bytes in [vec![], vec![1; 4097]] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         on(
             &server,
             ":decrypt",
@@ -162,7 +162,7 @@ async fn a_public_key_is_of_its_version_and_whole() {
         ("pemCrc32c", Value::Null, Retry::Backoff),
         ("pem", Value::Null, Retry::Backoff),
     ] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         on(&server, "/publicKey", changed(right.clone(), name, value.clone())).await;
         let result = connect(&server)
             .await
@@ -220,7 +220,7 @@ async fn descriptions_that_make_no_sense_are_refused() {
             ErrorKind::UpstreamProtocol,
         ),
     ] {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         on(&server, "/cryptoKeys/k", key).await;
         on(&server, "/cryptoKeyVersions", versions.clone()).await;
         let error = connect(&server).await.describe(&cx(), &kek(KeySpec::Aes256)).await.unwrap_err();

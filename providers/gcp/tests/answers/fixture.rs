@@ -59,7 +59,7 @@ pub async fn connect_severable(
 
 /// Responds to every call in this way.
 pub async fn always(response: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     Mock::given(any()).respond_with(response).mount(&server).await;
     server
 }

@@ -45,7 +45,7 @@ impl Respond for Sts {
 
 impl Server {
     async fn start() -> Self {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         let answer = Arc::new(Mutex::new(LoginAnswer::Refuse));
         let sts = Sts(Arc::clone(&answer));
         Mock::given(path(EXCHANGE)).respond_with(sts).mount(&server).await;

@@ -90,7 +90,7 @@ fn passed(ended: &Output) {
 
 /// A metadata server that issues a token.
 async fn metadata() -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     Mock::given(path_regex("/computeMetadata/v1/instance/service-accounts/default/token$"))
         .and(header("metadata-flavor", "Google"))
         .respond_with(ResponseTemplate::new(200).set_body_json(json!({

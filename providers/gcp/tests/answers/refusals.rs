@@ -17,7 +17,8 @@ async fn refused(response: ResponseTemplate) -> Error {
         .await;
     let error = result.unwrap_err();
     let requests = server.received_requests().await.unwrap();
-    assert_eq!(requests.len(), 1, "one attempt for each call: {error}");
+    let paths: Vec<_> = requests.iter().map(|request| request.url.path()).collect();
+    assert_eq!(paths.len(), 1, "one attempt for each call: {error}: {paths:?}");
     assert!(!error.to_string().contains("topsecret"), "{error}");
     error
 }
@@ -92,7 +93,7 @@ async fn a_refusal_means_what_google_says() {
 
 /// A server that refuses each decryption without a reason, and describes version 1 as `described`.
 async fn refusing(described: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     for method in [":decrypt$", ":asymmetricDecrypt$"] {
         Mock::given(path_regex(method))
             .respond_with(refusal(400, "FAILED_PRECONDITION", Value::Null))
@@ -219,9 +220,10 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_server_that_is_away_or_slow_is_unavailable() {
-    let gone = MockServer::builder().start().await;
-    let address = gone.uri();
-    drop(gone);
+    // Nothing listens there, and nothing else gets the port meanwhile.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = format!("http://{}", gone.local_addr().unwrap());
     let provider = connect_with(&address, json!({"auth": {"token": "ya29.topsecret"}})).await;
     let error = provider
         .unwrap_key(&cx(), &wrapped(Algorithm::ProviderOpaque), &context())
@@ -280,7 +282,7 @@ async fn an_exchange_that_fails_says_why() {
 
 #[tokio::test]
 async fn a_token_that_goes_on_being_refused_is_not_replaced_for_ever() {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let token = json!({"access_token": "ya29.fresh", "expires_in": 3600});
     Mock::given(path("/v1/token"))
         .respond_with(ResponseTemplate::new(200).set_body_json(token))

@@ -13,7 +13,7 @@ use crate::refusals::WORKLOAD;
 
 /// A server for calls and tokens, whose tokens end at once and take this long; and a connection to it.
 async fn connected(exchange: Duration) -> (MockServer, GcpProvider, SeverSwitch) {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let token = json!({"access_token": "ya29.short", "expires_in": 0});
     let issued = ResponseTemplate::new(200).set_body_json(token).set_delay(exchange);
     Mock::given(path("/v1/token")).respond_with(issued).mount(&server).await;

@@ -42,7 +42,7 @@ impl Respond for Logins {
 
 impl Server {
     async fn start() -> Self {
-        let server = MockServer::start().await;
+        let server = MockServer::builder().start().await;
         let answer = Arc::new(Mutex::new(LoginAnswer::Refuse));
         for at in [LOGIN, RENEWAL] {
             let logins = Logins(Arc::clone(&answer));

@@ -18,7 +18,7 @@ const LEASE: u64 = 1;
 
 /// A server whose tokens have the shortest lease and can be renewed.
 async fn short_leases() -> MockServer {
-    let server = MockServer::start().await;
+    let server = MockServer::builder().start().await;
     let found = data(json!({"ttl": LEASE, "renewable": true}));
     Mock::given(path("/v1/auth/token/lookup-self"))
         .respond_with(found)

@@ -168,7 +168,7 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
 #[tokio::test]
 async fn a_port_of_the_other_protocol_is_named_with_what_to_do() {
     let own = Authority::new();
-    let plain = wiremock::MockServer::start().await;
+    let plain = wiremock::MockServer::builder().start().await;
     let error = call("kms.test", plain.address().port(), under(&own.pem)).await.unwrap_err();
     assert!(matches!(error, SendError::NotTls) && error.is_unsent(), "{error:?}");
     let advice = error.into_error("call").advice.unwrap();
