@@ -13,7 +13,7 @@ use super::frame::{Frames, Step};
 use super::index::{Known, Standing, Tip};
 use super::origin::Position;
 use super::role::RecordSummary;
-use super::scan::OpenError;
+use super::scan::{CUT, OpenError, end_of_frames};
 use super::segments::Segments;
 use super::state::{Begun, State};
 
@@ -108,7 +108,8 @@ const MARK: &[u8] = b"\"removed\":{";
 /// log if its oldest files were removed.
 ///
 /// # Errors
-/// [`OpenError::Missing`] if no record says that the files before the first one were removed;
+/// [`OpenError::Missing`] if no record says that the files before the first one were removed, or
+/// [`OpenError::Damaged`] where a damaged part is before it;
 /// [`OpenError::Io`].
 pub(super) fn read(file: &Segments) -> Result<Known, OpenError> {
     let start = file.start();
@@ -117,7 +118,10 @@ pub(super) fn read(file: &Segments) -> Result<Known, OpenError> {
     } else {
         let removals = removals(file, start, None, Damage::Ends).map_err(OpenError::io("read"))?;
         let last = removals.into_iter().rfind(|beginning| beginning.at >= start);
-        last.ok_or_else(|| missing(0, start))?
+        match last {
+            Some(last) => last,
+            None => return Err(unproven(file, start)),
+        }
     };
     let tip = Tip {
         end: beginning.at,
@@ -140,6 +144,16 @@ pub(super) fn check_head(file: &Segments, state: &State) -> Result<(), OpenError
         Ok(())
     } else {
         Err(missing(begun, file.start()))
+    }
+}
+
+/// Why no record says that the files before the first one were removed: it is behind a damaged part, or there is none.
+fn unproven(file: &Segments, start: u64) -> OpenError {
+    let damaged = end_of_frames(file, start).and_then(|end| Ok(Frames::from(file, end).commit_follows()?.then_some(end)));
+    match damaged {
+        Ok(Some(at)) => OpenError::damaged(Position(at), CUT),
+        Ok(None) => missing(0, start),
+        Err(error) => OpenError::io("read")(error),
     }
 }
 
