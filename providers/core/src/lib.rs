@@ -13,6 +13,7 @@ pub mod egress;
 mod error;
 mod factory;
 mod fields;
+mod gcm_parts;
 mod ids;
 mod jitter;
 pub mod kit;
@@ -39,12 +40,13 @@ pub use context::{AddedPairs, BoundContext};
 pub use error::{Concerns, Error, ErrorKind, Found, Retry, UpstreamMessage, innermost};
 pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
+pub use gcm_parts::GcmParts;
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use login_report::{LoginFailure, LoginReport, LoginState, LoginStatus};
 pub use node::{Node, NodeError};
 pub use op::{Call, Op, Output};
-pub use op_context::{LoginWait, OpContext};
+pub use op_context::{LoginWait, OpContext, Purpose};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
     Algorithm, Exposure, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription,
