@@ -21,6 +21,7 @@ pub struct World {
     /// The operator acting for the tenant.
     pub client: Client,
     folder: tempfile::TempDir,
+    tune: Tune,
 }
 
 impl World {
@@ -50,6 +51,27 @@ impl World {
             started,
             client,
             folder: tempfile::tempdir().unwrap(),
+            tune,
+        }
+    }
+
+    /// With another process of the gateway, after the first one was killed.
+    pub fn restarted(self) -> Self {
+        let Self {
+            gateway,
+            started,
+            folder,
+            tune,
+            ..
+        } = self;
+        started.kill();
+        let started = gateway.serve(&tune);
+        Self {
+            client: started.tenant(TENANT),
+            gateway,
+            started,
+            folder,
+            tune,
         }
     }
 
