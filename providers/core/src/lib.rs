@@ -8,6 +8,7 @@
 
 mod call_trace;
 mod capability;
+mod cbor_gcm;
 mod context;
 pub mod egress;
 mod error;
@@ -35,6 +36,7 @@ pub use call_trace::{
     Attempt, BackgroundCalls, BackgroundTrace, CallResult, CallSink, CallTrace, MAX_REQUEST_ID, MAX_TRACED_CALLS, ProviderCall, TracedCalls,
 };
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
+pub use cbor_gcm::CborGcm;
 pub use context::{AddedPairs, BoundContext};
 pub use error::{Concerns, Error, ErrorKind, Found, Retry, UpstreamMessage, innermost};
 pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
