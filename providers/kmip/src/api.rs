@@ -194,7 +194,8 @@ impl Client {
             room: 0,
             payload: |writer: &mut Writer, _: Version| writer.text(tags::UNIQUE_IDENTIFIER, id),
         };
-        Ok(self.call(cx, request, |payload, _| same_key(payload, id)).await?.value)
+        self.call(cx, request, |payload, _| same_key(payload, id)).await?;
+        Ok(())
     }
 
     /// Makes the replacement of a key; returns its Unique Identifier.

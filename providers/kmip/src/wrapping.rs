@@ -61,6 +61,9 @@ impl KeyManager {
         if wrapped.algorithm != Algorithm::CborGcm {
             return Err(rejected("an algorithm that no key of this provider has"));
         }
+        if !wrapped.key.version.is_empty() {
+            return Err(rejected("a version, which no key of this provider has"));
+        }
         let id = self.id(&wrapped.key)?;
         let parts = CborGcm::decode(&wrapped.ciphertext)
             .filter(|parts| parts.metadata.is_empty())

@@ -239,5 +239,11 @@ async fn a_malformed_ciphertext_is_refused_without_a_call() {
             .unwrap_err();
         assert_eq!(error.kind, ErrorKind::CiphertextRejected);
     }
+    // The gateway matches a key without versions by its id alone, so a forged version gets here.
+    let sound = [&[0x84, 0x4c][..], &[1; 12], &[0x41, 2, 0x50], &[3; 16], &[0x40]].concat();
+    let mut forged = with_ciphertext(sound);
+    forged.key.version = "7".to_owned();
+    let error = provider.unwrap_key(&cx(), &forged, &context()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CiphertextRejected);
     assert_eq!(server.opened(), 0);
 }
