@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
+use crate::kmip::{KMIP_GO, PYKMIP};
 use crate::{Act, Needs};
 
 /// One provider and what is known of it.
@@ -60,8 +61,8 @@ impl Entry {
             Needs::Keys => true,
             Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
-            // Nobody else has the keys of the embedded provider, and AWS names no versions.
-            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws"),
+            // Nobody else has the keys of the embedded provider, and neither AWS nor KMIP names versions.
+            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "kmip"),
             Needs::Owner(act) => self.owner_can(act),
         }
     }
@@ -69,7 +70,8 @@ impl Entry {
     /// Whether the owner of a key can do it at this service, and the service shows it.
     fn owner_can(&self, act: Act) -> bool {
         match (self.start, self.provider) {
-            (Start::Fake(_), _) | (Start::Serve, "local") => false,
+            // Of KMIP, the provider's own battery has the owner's acts.
+            (Start::Fake(_), _) | (Start::Serve, "local" | "kmip") => false,
             (Start::Serve, _) => act != Act::MoveAlias,
             // A key ends after a week at the earliest, and neither stand-in checks policies.
             (Start::Aws(_), _) => matches!(act, Act::SoftDelete | Act::MoveAlias),
@@ -464,6 +466,8 @@ pub const ENTRIES: &[Entry] = &[
             reason: "as Google: an asymmetric key has no primary version, so the gateway uses the one that it knows until it looks again",
         }],
     },
+    PYKMIP,
+    KMIP_GO,
     Entry {
         name: "fake",
         provider: "vault",
