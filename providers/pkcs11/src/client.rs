@@ -1,0 +1,182 @@
+//! Calls of the token: the one place that sends a call and reports it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_pkcs11_host::messages::{KeyKind, KeyObject, Mechanism, NewKey, OaepHash, Output, Request, Sensitive, Token};
+use claviger_provider::kit::session::Session;
+use claviger_provider::{CallResult, CallSink, Error, ErrorKind, OpContext, ProviderKeyRef, Secret, SeverSwitch};
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use crate::errors::{CallError, fault};
+use crate::names::KeyName;
+use crate::session::{HelperSource, LoggedIn};
+
+/// How long a call may wait for its turn and take, and one that generates a key.
+const PATIENCE: Duration = Duration::from_secs(5);
+const GENERATION: Duration = Duration::from_secs(60);
+
+/// Whether the helper has ended or is no longer logged in, so that another one can serve the call.
+fn is_of_helper(error: &CallError) -> bool {
+    error.refusal().is_some_and(crate::errors::Refusal::is_of_helper)
+}
+
+/// The result of a call for its trace. A call that the helper did not get has no effect.
+fn result(error: &CallError) -> CallResult {
+    match is_of_helper(error) {
+        true => CallResult::WithoutEffect(error.kind()),
+        false => error.result(),
+    }
+}
+
+/// One call of the module.
+#[derive(Clone, Copy)]
+struct Call {
+    /// The function's name in the standard.
+    operation: &'static str,
+    patience: Duration,
+    /// Whether it changes something on the token.
+    changing: bool,
+}
+
+/// What a module returned from an encryption.
+pub(crate) struct Encrypted {
+    /// The initialization vector after the call.
+    pub(crate) iv: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+}
+
+/// The token of one connection.
+pub(crate) struct Client {
+    pub(crate) session: Session<HelperSource>,
+    pub(crate) switch: SeverSwitch,
+    /// Whether all keys of the token may be adopted.
+    pub(crate) adopt_any: bool,
+    /// The hash that the token's RSA-OAEP takes, once it is known.
+    pub(crate) oaep: Mutex<Option<OaepHash>>,
+}
+
+impl Client {
+    /// The token, as it was when the connection logged in to it.
+    pub(crate) async fn token(&self, cx: &OpContext) -> Result<Token, CallError> {
+        Ok(self.session.current(cx.login()).await?.token.clone())
+    }
+
+    /// Reads a provider key id. One of another token is none of this connection's.
+    pub(crate) async fn name(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<KeyName, Error> {
+        let missing = || fault(ErrorKind::KeyNotFound, "no key of this token");
+        let name = KeyName::parse(&key.id).ok_or_else(missing)?;
+        let token = self.token(cx).await.map_err(|error| error.into_error("find the token"))?;
+        if name.serial != token.serial {
+            return Err(missing());
+        }
+        Ok(name)
+    }
+
+    async fn call(&self, cx: &OpContext, call: Call, request: impl Fn() -> Request) -> Result<Output, CallError> {
+        let request = &request;
+        let send = |logged_in: Arc<LoggedIn>| async move {
+            let attempt = CallSink::from(cx).begin(call.operation);
+            let attempt = if call.changing { attempt.changing() } else { attempt };
+            let patience = call.patience.min(cx.remaining());
+            let sent = self.switch.pass(logged_in.helper.call(request(), patience)).await;
+            let sent = sent.unwrap_or_else(|severed| Err(severed.into()));
+            attempt.finish(None, CallResult::of(&sent, result));
+            sent
+        };
+        self.session.call(cx.login(), is_of_helper, send).await
+    }
+
+    /// The keys with this `CKA_ID`.
+    pub(crate) async fn find(&self, cx: &OpContext, name: &KeyName) -> Result<Vec<KeyObject>, CallError> {
+        let call = Call {
+            operation: "C_FindObjects",
+            patience: PATIENCE,
+            changing: false,
+        };
+        match self
+            .call(cx, call, || Request::Find {
+                id: name.id.clone().into(),
+            })
+            .await?
+        {
+            Output::Keys(keys) => Ok(keys),
+            _ => Err(CallError::MalformedResponse("keys")),
+        }
+    }
+
+    /// Generates a key.
+    pub(crate) async fn generate(&self, cx: &OpContext, name: &KeyName, label: &str, key: NewKey) -> Result<(), CallError> {
+        let call = Call {
+            operation: match key {
+                NewKey::Aes256 => "C_GenerateKey",
+                NewKey::Rsa(_) => "C_GenerateKeyPair",
+            },
+            patience: GENERATION,
+            changing: true,
+        };
+        let request = || Request::Generate {
+            id: name.id.clone().into(),
+            label: label.to_owned(),
+            key,
+        };
+        match self.call(cx, call, request).await? {
+            Output::Done => Ok(()),
+            _ => Err(CallError::MalformedResponse("generation")),
+        }
+    }
+
+    /// Encrypts a data key.
+    pub(crate) async fn encrypt(
+        &self,
+        cx: &OpContext,
+        (kind, name): (KeyKind, &KeyName),
+        mechanism: &Mechanism,
+        plaintext: &Secret,
+    ) -> Result<Encrypted, CallError> {
+        let call = Call {
+            operation: "C_Encrypt",
+            patience: PATIENCE,
+            changing: false,
+        };
+        let request = || Request::Encrypt {
+            kind,
+            id: name.id.clone().into(),
+            mechanism: mechanism.clone(),
+            plaintext: Sensitive::new(Zeroizing::new(plaintext.expose().to_vec())),
+        };
+        match self.call(cx, call, request).await? {
+            Output::Encrypted { iv, output } => Ok(Encrypted {
+                iv: iv.into(),
+                output: output.into(),
+            }),
+            _ => Err(CallError::MalformedResponse("ciphertext")),
+        }
+    }
+
+    /// Decrypts a data key.
+    pub(crate) async fn decrypt(
+        &self,
+        cx: &OpContext,
+        (kind, name): (KeyKind, &KeyName),
+        mechanism: &Mechanism,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CallError> {
+        let call = Call {
+            operation: "C_Decrypt",
+            patience: PATIENCE,
+            changing: false,
+        };
+        let request = || Request::Decrypt {
+            kind,
+            id: name.id.clone().into(),
+            mechanism: mechanism.clone(),
+            ciphertext: ciphertext.to_vec().into(),
+        };
+        match self.call(cx, call, request).await? {
+            Output::Decrypted(plaintext) => Ok(plaintext.into_inner()),
+            _ => Err(CallError::MalformedResponse("plaintext")),
+        }
+    }
+}

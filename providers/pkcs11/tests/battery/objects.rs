@@ -1,0 +1,96 @@
+//! Key objects that the gateway did not make. This program makes them in a process of its own, since a module reads
+//! its configuration from the environment.
+
+use std::path::Path;
+use std::process::Command;
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+
+use crate::token::{LABEL, PIN, Token};
+
+/// The argument with which this program makes an object.
+pub const MAKER: &str = "make-object";
+
+/// Has an object made: an AES key whose attributes `what` names, separated by commas.
+pub fn make(token: &Token, module: &Path, id: &str, label: &str, what: &str) {
+    let made = Command::new(std::env::current_exe().unwrap())
+        .env("SOFTHSM2_CONF", token.configuration())
+        .arg(MAKER)
+        .arg(module)
+        .args([id, label, what])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{what}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Makes the object of the arguments behind [`MAKER`].
+pub fn make_here(arguments: &[String]) {
+    let [module, id, label, what] = arguments else {
+        panic!("module, id, label and what")
+    };
+    let context = Pkcs11::new(module).unwrap();
+    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slots = context.get_slots_with_token().unwrap();
+    let slot = slots
+        .into_iter()
+        .find(|slot| context.get_token_info(*slot).is_ok_and(|info| info.label() == LABEL))
+        .unwrap();
+    let session = context.open_rw_session(slot).unwrap();
+    session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
+    let id = Attribute::Id(hex::decode(id).unwrap());
+    let label = Attribute::Label(label.clone().into_bytes());
+    if what == "destroy" {
+        for object in session.find_objects(&[id]).unwrap() {
+            session.destroy_object(object).unwrap();
+        }
+        return;
+    }
+    let has = |word: &str| what.split(',').any(|given| given == word);
+    if has("rsa-2048") {
+        let public = [
+            Attribute::Token(true),
+            id.clone(),
+            label.clone(),
+            Attribute::ModulusBits(2048.into()),
+        ];
+        let private = [Attribute::Token(true), id, label];
+        session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).unwrap();
+        return;
+    }
+    let mut template = vec![
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(!has("readable")),
+        Attribute::Extractable(has("extractable") || has("readable")),
+        Attribute::Encrypt(true),
+        Attribute::Decrypt(!has("no-decrypt")),
+        id,
+        label,
+    ];
+    if has("data") {
+        session
+            .create_object(&[
+                Attribute::Class(ObjectClass::DATA),
+                Attribute::Token(true),
+                Attribute::Value(vec![1]),
+                template.pop().unwrap(),
+            ])
+            .unwrap();
+        return;
+    }
+    if has("imported") {
+        template.extend([
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Value(vec![7; 32]),
+        ]);
+        session.create_object(&template).unwrap();
+        return;
+    }
+    template.push(Attribute::ValueLen(if has("aes-128") { 16.into() } else { 32.into() }));
+    session.generate_key(&Mechanism::AesKeyGen, &template).unwrap();
+}
