@@ -95,15 +95,13 @@ impl Client {
             patience: PATIENCE,
             changing: false,
         };
-        match self
-            .call(cx, call, || Request::Find {
-                id: name.id.clone().into(),
-            })
-            .await?
-        {
-            Output::Keys(keys) => Ok(keys),
-            _ => Err(CallError::MalformedResponse("keys")),
-        }
+        let request = || Request::Find {
+            id: name.id.clone().into(),
+        };
+        let Output::Keys(keys) = self.call(cx, call, request).await? else {
+            return Err(CallError::MalformedResponse("keys"));
+        };
+        Ok(keys)
     }
 
     /// Generates a key.
@@ -121,10 +119,10 @@ impl Client {
             label: label.to_owned(),
             key,
         };
-        match self.call(cx, call, request).await? {
-            Output::Done => Ok(()),
-            _ => Err(CallError::MalformedResponse("generation")),
-        }
+        let Output::Done = self.call(cx, call, request).await? else {
+            return Err(CallError::MalformedResponse("generation"));
+        };
+        Ok(())
     }
 
     /// Encrypts a data key.
@@ -146,13 +144,13 @@ impl Client {
             mechanism: mechanism.clone(),
             plaintext: Sensitive::new(Zeroizing::new(plaintext.expose().to_vec())),
         };
-        match self.call(cx, call, request).await? {
-            Output::Encrypted { iv, output } => Ok(Encrypted {
-                iv: iv.into(),
-                output: output.into(),
-            }),
-            _ => Err(CallError::MalformedResponse("ciphertext")),
-        }
+        let Output::Encrypted { iv, output } = self.call(cx, call, request).await? else {
+            return Err(CallError::MalformedResponse("ciphertext"));
+        };
+        Ok(Encrypted {
+            iv: iv.into(),
+            output: output.into(),
+        })
     }
 
     /// Decrypts a data key.
@@ -174,9 +172,9 @@ impl Client {
             mechanism: mechanism.clone(),
             ciphertext: ciphertext.to_vec().into(),
         };
-        match self.call(cx, call, request).await? {
-            Output::Decrypted(plaintext) => Ok(plaintext.into_inner()),
-            _ => Err(CallError::MalformedResponse("plaintext")),
-        }
+        let Output::Decrypted(plaintext) = self.call(cx, call, request).await? else {
+            return Err(CallError::MalformedResponse("plaintext"));
+        };
+        Ok(plaintext.into_inner())
     }
 }

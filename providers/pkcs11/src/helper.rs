@@ -19,7 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use crate::codes::HELPER_ENDED;
@@ -27,6 +27,8 @@ use crate::errors::{CallError, Refusal, refused};
 
 /// How much longer than its patience a call may take before the helper counts as hung.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often a call that waits looks whether the helper hangs.
+const LOOK: Duration = Duration::from_secs(1);
 /// The most frames that wait for the socket.
 const QUEUE: usize = 64;
 
@@ -56,6 +58,8 @@ struct Waiting {
     tell: oneshot::Sender<Output>,
     /// When the helper counts as hung.
     overdue: Instant,
+    /// Whether it generates a key. Some modules serve nothing else meanwhile.
+    generates: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +67,29 @@ struct Calls {
     last: u64,
     waiting: HashMap<u64, Waiting>,
     ended: bool,
+}
+
+impl Calls {
+    /// When the helper counts as hung unless it answers: while it generates a key, only that counts.
+    fn overdue(&self) -> Option<Instant> {
+        let of = |generates| {
+            let calls = self.waiting.values().filter(move |waiting| waiting.generates == generates);
+            calls.map(|waiting| waiting.overdue).min()
+        };
+        of(true).or_else(|| of(false))
+    }
+
+    /// Takes a call that is answered. Those that waited for a generation have time again.
+    fn take(&mut self, number: u64) -> Option<Waiting> {
+        let taken = self.waiting.remove(&number)?;
+        if taken.generates {
+            let again = Instant::now() + GRACE;
+            for waiting in self.waiting.values_mut() {
+                waiting.overdue = waiting.overdue.max(again);
+            }
+        }
+        Some(taken)
+    }
 }
 
 /// A helper that runs. It is killed when this is dropped.
@@ -87,6 +114,7 @@ impl Helper {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = Command::new(&program.program)
+            .arg0("claviger")
             .args(&program.arguments)
             .env_clear()
             .envs(environment)
@@ -132,7 +160,8 @@ impl Helper {
         let (tell, told) = oneshot::channel();
         // First the place in the queue, so that a caller that goes away meanwhile leaves no call behind that nobody sent.
         let place = self.frames.reserve().await.map_err(|_| ended())?;
-        let number = self.begin(tell, patience).ok_or_else(ended)?;
+        let generates = matches!(request, Request::Generate { .. });
+        let number = self.begin(tell, patience, generates).ok_or_else(ended)?;
         let asked = Asked {
             number,
             patience: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
@@ -155,8 +184,7 @@ impl Helper {
     /// wait may wait for that one.
     async fn answer(&self, mut told: oneshot::Receiver<Output>) -> Option<Output> {
         loop {
-            let first = self.calls.lock().waiting.values().map(|waiting| waiting.overdue).min();
-            match timeout_at(first.unwrap_or_else(Instant::now), &mut told).await {
+            match timeout(LOOK, &mut told).await {
                 Ok(answer) => return answer.ok(),
                 Err(_) if self.is_hung() => self.end(),
                 Err(_) => {}
@@ -166,12 +194,11 @@ impl Helper {
 
     /// Whether a call has no answer long after its time.
     fn is_hung(&self) -> bool {
-        let now = Instant::now();
-        self.calls.lock().waiting.values().any(|waiting| waiting.overdue <= now)
+        self.calls.lock().overdue().is_some_and(|overdue| overdue <= Instant::now())
     }
 
     /// Notes a call; `None` if the helper has ended. One that hangs is ended here.
-    fn begin(&self, tell: oneshot::Sender<Output>, patience: Duration) -> Option<u64> {
+    fn begin(&self, tell: oneshot::Sender<Output>, patience: Duration, generates: bool) -> Option<u64> {
         if self.is_hung() {
             self.end();
         }
@@ -182,7 +209,8 @@ impl Helper {
         calls.last += 1;
         let number = calls.last;
         let overdue = Instant::now() + patience + GRACE;
-        calls.waiting.insert(number, Waiting { tell, overdue });
+        let waiting = Waiting { tell, overdue, generates };
+        calls.waiting.insert(number, waiting);
         Some(number)
     }
 }
@@ -203,7 +231,7 @@ async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
 /// Takes answers until the helper ends, and then the helper's exit status.
 async fn read(mut from: OwnedReadHalf, mut child: Child, calls: Arc<Mutex<Calls>>) {
     while let Ok(answered) = next(&mut from).await {
-        let waiting = calls.lock().waiting.remove(&answered.number);
+        let waiting = calls.lock().take(answered.number);
         if let Some(waiting) = waiting {
             // Its caller may have gone.
             drop(waiting.tell.send(answered.output));

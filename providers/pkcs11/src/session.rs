@@ -142,11 +142,10 @@ impl HelperSource {
             token: self.settings.token.name(),
             sessions: self.settings.sessions,
         };
-        match self.call(helper, "C_Initialize", request).await {
-            Ok(Output::Opened(token)) => Ok(token),
-            Ok(_) => Err(CallError::MalformedResponse("token")),
-            Err(error) => Err(error),
-        }
+        let Output::Opened(token) = self.call(helper, "C_Initialize", request).await? else {
+            return Err(CallError::MalformedResponse("token"));
+        };
+        Ok(token)
     }
 
     /// Logs in, unless the token refused the PIN before.
@@ -175,10 +174,10 @@ impl HelperSource {
             }
             Err(_) => {}
         }
-        match result? {
-            Output::Done => Ok(()),
-            _ => Err(CallError::MalformedResponse("login")),
-        }
+        let Output::Done = result? else {
+            return Err(CallError::MalformedResponse("login"));
+        };
+        Ok(())
     }
 
     /// The mark of the PIN.

@@ -89,6 +89,15 @@ fn rejected(context: &'static str) -> Error {
     fault(ErrorKind::CiphertextRejected, context)
 }
 
+/// A ciphertext of RSA-OAEP, which is as long as a modulus.
+fn rsa_ciphertext(wrapped: &Wrapped) -> Result<Vec<u8>, Error> {
+    let fits = KeySpec::ALL
+        .into_iter()
+        .any(|spec| oaep::bits(spec) == Some(wrapped.ciphertext.len() * 8));
+    fits.then(|| wrapped.ciphertext.clone())
+        .ok_or_else(|| rejected("a ciphertext of another length than RSA-OAEP's"))
+}
+
 /// Whether the module says that it lacks the mechanism, or its parameters.
 fn lacks_mechanism(error: &CallError) -> bool {
     error.refusal().is_some_and(|refusal| NO_MECHANISM.contains(&refusal.code.as_str()))
@@ -151,19 +160,8 @@ impl Client {
                 let (mechanism, ciphertext) = gcm.opening(context);
                 (KeyKind::Aes, mechanism, ciphertext)
             }
-            Algorithm::RsaOaep256 | Algorithm::RsaOaep1 => {
-                let fits = KeySpec::ALL
-                    .into_iter()
-                    .any(|spec| oaep::bits(spec) == Some(wrapped.ciphertext.len() * 8));
-                if !fits {
-                    return Err(rejected("a ciphertext of another length than RSA-OAEP's"));
-                }
-                let hash = match wrapped.algorithm {
-                    Algorithm::RsaOaep256 => OaepHash::Sha256,
-                    _ => OaepHash::Sha1,
-                };
-                (KeyKind::RsaPrivate, Mechanism::Oaep(hash), wrapped.ciphertext.clone())
-            }
+            Algorithm::RsaOaep256 => (KeyKind::RsaPrivate, Mechanism::Oaep(OaepHash::Sha256), rsa_ciphertext(wrapped)?),
+            Algorithm::RsaOaep1 => (KeyKind::RsaPrivate, Mechanism::Oaep(OaepHash::Sha1), rsa_ciphertext(wrapped)?),
             Algorithm::ProviderOpaque | Algorithm::A256Kw | Algorithm::A256Kwp | Algorithm::Aes256Gcm | Algorithm::Xaes256Gcm => {
                 return Err(rejected("another algorithm's ciphertext"));
             }
@@ -204,10 +202,10 @@ impl Client {
     /// Wraps and unwraps random bytes with a key.
     ///
     /// # Errors
-    /// Those of the calls; `UpstreamProtocol` if other bytes come back.
+    /// Those of the calls; `UpstreamProtocol` if other bytes come back, or the token rejects its own ciphertext.
     pub(crate) async fn canary(&self, cx: &OpContext, name: &KeyName, spec: KeySpec) -> Result<(), Error> {
         let context = BoundContext::new(Default::default(), b"claviger canary".to_vec());
-        canary(ProviderKind::Pkcs11, async |dek| match spec {
+        let tried = canary(ProviderKind::Pkcs11, async |dek| match spec {
             KeySpec::Aes256 => {
                 let bytes = self.wrap_aes(cx, name, dek, &context).await?;
                 let gcm = Gcm::decode(&bytes).ok_or_else(|| rejected("a malformed ciphertext of AES-GCM"))?;
@@ -221,7 +219,15 @@ impl Client {
                     .map_err(|error| error.into_error("canary"))
             }
         })
-        .await
+        .await;
+        tried.map_err(|error| {
+            // Its own ciphertext, which nobody had in between.
+            let kind = match error.kind == ErrorKind::CiphertextRejected {
+                true => ErrorKind::UpstreamProtocol,
+                false => error.kind,
+            };
+            Error { kind, ..error }
+        })
     }
 
     async fn opened(&self, cx: &OpContext, key: (KeyKind, &KeyName), mechanism: &Mechanism, ciphertext: &[u8]) -> Result<Secret, Error> {

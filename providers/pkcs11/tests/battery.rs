@@ -1,7 +1,7 @@
-//! The provider battery on real tokens: SoftHSM, in the helper process that the gateway uses.
+//! The provider battery on real tokens: SoftHSM and Kryoptic, in the helper process that the gateway uses.
 //!
-//! `tests/backends/softhsm/start` prints the variables with the module and its tool. Cases without them are
-//! reported as ignored. This program is its own helper, as the gateway is.
+//! `tests/backends/softhsm/start` and `tests/backends/kryoptic/start` print the variables with the modules. Cases
+//! without them are reported as ignored. This program is its own helper, as the gateway is.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 #[path = "battery/adoption.rs"]
@@ -26,7 +26,7 @@ use claviger_provider::{KeySpec, Provider};
 use claviger_testkit::battery::{Case, Factory, cases};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use token::{HELPER, SoftHsm, Token};
+use token::{HELPER, Module, Token};
 
 /// The cases for RSA keys of 4096 bits, which take seconds to make: the others would repeat those of 3072 bits.
 const FEW: [&str; 4] = [
@@ -54,30 +54,30 @@ fn main() -> ExitCode {
         objects::make_here(rest);
         return ExitCode::SUCCESS;
     }
-    let softhsm = SoftHsm::of_environment();
-    let absent = softhsm.is_none();
-    let softhsm = Arc::new(softhsm.unwrap_or_default());
     let mut trials = Vec::new();
-    for spec in KeySpec::ALL {
-        let of_spec = cases()
-            .into_iter()
-            .filter(|case| spec != KeySpec::Rsa4096 || FEW.contains(&case.name));
-        trials.extend(of_spec.map(|case| trial(case, spec, &softhsm)));
+    for (name, module) in [("softhsm", Module::softhsm()), ("kryoptic", Module::kryoptic())] {
+        let absent = module.is_none();
+        let module = Arc::new(module.unwrap_or_default());
+        for spec in KeySpec::ALL {
+            let of_spec = cases()
+                .into_iter()
+                .filter(|case| spec != KeySpec::Rsa4096 || FEW.contains(&case.name));
+            trials.extend(of_spec.map(|case| trial(name, case, spec, &module).with_ignored_flag(absent)));
+        }
+        trials.extend(own(name, &module).into_iter().map(|trial| trial.with_ignored_flag(absent)));
     }
-    trials.extend(own(&softhsm));
-    let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(absent)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// The tests of one module each, on tokens of their own.
-fn own(softhsm: &Arc<SoftHsm>) -> Vec<Trial> {
+/// The tests of this provider alone, each on tokens of its own.
+fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
     macro_rules! own {
-        ($($module:ident::$name:ident),* $(,)?) => {
+        ($($suite:ident::$case:ident),* $(,)?) => {
             vec![$({
-                let softhsm = Arc::clone(softhsm);
-                Trial::test(concat!(stringify!($module), "::", stringify!($name)), move || {
+                let module = Arc::clone(module);
+                Trial::test(format!("{name}::{}::{}", stringify!($suite), stringify!($case)), move || {
                     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                    runtime.block_on($module::$name(softhsm));
+                    runtime.block_on($suite::$case(module));
                     Ok(())
                 })
             }),*]
@@ -88,6 +88,7 @@ fn own(softhsm: &Arc<SoftHsm>) -> Vec<Trial> {
         adoption::a_key_that_cannot_be_used_is_told,
         adoption::a_key_that_can_leave_the_token_is_named,
         adoption::a_key_that_is_destroyed_or_replaced_is_told,
+        adoption::a_right_is_missed_and_used_again_at_the_next_call,
         adoption::another_tenants_key_is_not_adopted,
         faults::a_module_that_computes_wrong_makes_no_key,
         faults::a_module_that_crashes_takes_down_its_connection_only,
@@ -97,19 +98,21 @@ fn own(softhsm: &Arc<SoftHsm>) -> Vec<Trial> {
         faults::each_fault_has_its_kind,
         faults::the_vector_is_the_one_that_the_token_used,
         logins::a_connection_names_one_token,
+        logins::a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes,
         logins::a_refused_pin_is_never_tried_again,
         logins::a_severed_connection_calls_nothing,
+        logins::a_token_that_comes_later_is_found,
         logins::logins_without_an_answer_are_two_at_most,
         logins::what_is_no_module_is_told,
     ]
 }
 
 /// A case of the battery, on a token of its own.
-fn trial(case: Case, spec: KeySpec, softhsm: &Arc<SoftHsm>) -> Trial {
-    let softhsm = Arc::clone(softhsm);
-    Trial::test(format!("softhsm::{}::{}", spec.as_str(), case.name), move || {
+fn trial(name: &str, case: Case, spec: KeySpec, module: &Arc<Module>) -> Trial {
+    let module = Arc::clone(module);
+    Trial::test(format!("{name}::{}::{}", spec.as_str(), case.name), move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let token = Arc::new(Token::make(&softhsm));
+        let token = Arc::new(Token::make(&module));
         let connected = Arc::clone(&token);
         let factory: Factory = Arc::new(move || {
             let provider: Arc<dyn Provider> = Arc::new(connected.connect());

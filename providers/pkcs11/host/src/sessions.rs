@@ -106,13 +106,14 @@ pub(crate) fn not_found(session: &Session) -> Failure {
     }
 }
 
-/// Whether a handle still leads to the key with this id. Some tokens use the handles of removed objects again.
+/// Whether a handle still leads to the key with this id. Some tokens use the handles of removed objects again, and
+/// each has its own error for a handle that leads nowhere.
 fn is_still(session: &Session, handle: ObjectHandle, id: &[u8]) -> Result<bool, Error> {
-    let attributes = match session.get_attributes(handle, &[AttributeType::Id]) {
-        Err(error) if is_of_handle(&error) => return Ok(false),
-        attributes => attributes?,
-    };
-    Ok(matches!(attributes.as_slice(), [Attribute::Id(found)] if found == id))
+    match session.get_attributes(handle, &[AttributeType::Id]) {
+        Ok(attributes) => Ok(matches!(attributes.as_slice(), [Attribute::Id(found)] if found == id)),
+        Err(error) if is_of_session(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// The handle of a key.

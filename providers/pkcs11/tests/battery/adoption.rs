@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::calls::{context, cx, unwrap, wrap, wrapped};
 use crate::objects::make;
-use crate::token::{SoftHsm, Token};
+use crate::token::{Module, Token};
 
 /// A connection that may adopt all keys of its token.
 fn adopting(token: &Token) -> Pkcs11Provider {
@@ -25,9 +25,9 @@ async fn adopted(provider: &Pkcs11Provider, name: &str) -> Result<Kek, claviger_
     Ok(key.kek(request.key_id).unwrap())
 }
 
-pub async fn a_key_is_adopted_by_its_id(softhsm: Arc<SoftHsm>) {
-    let token = Token::make(&softhsm);
-    make(&token, &softhsm.module, "0aff", "theirs", "");
+pub async fn a_key_is_adopted_by_its_id(module: Arc<Module>) {
+    let token = Token::make(&module);
+    make(&token, "0aff", "theirs", "");
     let provider = adopting(&token);
     let first = adopted(&provider, "0aff").await.unwrap();
     let id = first.key.id.clone();
@@ -42,8 +42,8 @@ pub async fn a_key_is_adopted_by_its_id(softhsm: Arc<SoftHsm>) {
     assert_eq!(unwrap(&adopting(&token), &wrapped).await.unwrap(), dek);
 }
 
-pub async fn a_key_that_cannot_be_used_is_told(softhsm: Arc<SoftHsm>) {
-    let token = Token::make(&softhsm);
+pub async fn a_key_that_cannot_be_used_is_told(module: Arc<Module>) {
+    let token = Token::make(&module);
     for (id, what) in [
         ("01", "no-decrypt"),
         ("02", "aes-128"),
@@ -52,7 +52,7 @@ pub async fn a_key_that_cannot_be_used_is_told(softhsm: Arc<SoftHsm>) {
         ("04", ""),
         ("05", "data"),
     ] {
-        make(&token, &softhsm.module, id, "theirs", what);
+        make(&token, id, "theirs", what);
     }
     let provider = adopting(&token);
     for (name, kind) in [
@@ -72,18 +72,12 @@ pub async fn a_key_that_cannot_be_used_is_told(softhsm: Arc<SoftHsm>) {
     }
 }
 
-pub async fn another_tenants_key_is_not_adopted(softhsm: Arc<SoftHsm>) {
-    let token = Token::make(&softhsm);
+pub async fn another_tenants_key_is_not_adopted(module: Arc<Module>) {
+    let token = Token::make(&module);
     let tenant = TenantId::random();
-    make(&token, &softhsm.module, "01", "theirs", "");
-    make(&token, &softhsm.module, "02", &format!("claviger-{tenant}"), "");
-    make(
-        &token,
-        &softhsm.module,
-        "03",
-        &format!("claviger-{}", TenantId::random()),
-        "aes-128",
-    );
+    make(&token, "01", "theirs", "");
+    make(&token, "02", &format!("claviger-{tenant}"), "");
+    make(&token, "03", &format!("claviger-{}", TenantId::random()), "aes-128");
     let provider = token.connect();
     let adopt = async |name: &str, tenant| {
         let cx = OpContext::for_system("test", tenant, Duration::from_secs(30));
@@ -107,10 +101,10 @@ pub async fn another_tenants_key_is_not_adopted(softhsm: Arc<SoftHsm>) {
     adopt("01", TenantId::INSTALLATION).await.unwrap();
 }
 
-pub async fn a_key_that_can_leave_the_token_is_named(softhsm: Arc<SoftHsm>) {
-    let token = Token::make(&softhsm);
+pub async fn a_key_that_can_leave_the_token_is_named(module: Arc<Module>) {
+    let token = Token::make(&module);
     for (id, what) in [("01", "extractable"), ("02", "readable"), ("03", "imported"), ("04", "")] {
-        make(&token, &softhsm.module, id, "theirs", what);
+        make(&token, id, "theirs", what);
     }
     let provider = adopting(&token);
     for (id, exportable) in [("01", true), ("02", true), ("03", false), ("04", false)] {
@@ -132,25 +126,46 @@ pub async fn a_key_that_can_leave_the_token_is_named(softhsm: Arc<SoftHsm>) {
     assert_eq!(provider.describe(&cx(), &made).await.unwrap().exposure, Some(Exposure::NONE));
 }
 
-pub async fn a_key_that_is_destroyed_or_replaced_is_told(softhsm: Arc<SoftHsm>) {
-    let token = Token::make(&softhsm);
+pub async fn a_key_that_is_destroyed_or_replaced_is_told(module: Arc<Module>) {
+    let token = Token::make(&module);
     let provider = adopting(&token);
-    make(&token, &softhsm.module, "01", "theirs", "");
+    make(&token, "01", "theirs", "");
     let kek = adopted(&provider, "01").await.unwrap();
     let dek = Secret::random(32);
     let first = wrap(&provider, &kek, &dek).await.unwrap();
-    make(&token, &softhsm.module, "01", "", "destroy");
+    make(&token, "01", "", "destroy");
     assert_eq!(wrap(&provider, &kek, &dek).await.unwrap_err().kind, ErrorKind::KeyNotFound);
     assert_eq!(unwrap(&provider, &first).await.unwrap_err().kind, ErrorKind::KeyNotFound);
     assert_eq!(provider.describe(&cx(), &kek).await.unwrap_err().kind, ErrorKind::KeyNotFound);
     // Another key under the same id: it wraps, and does not open what the first one wrapped.
-    make(&token, &softhsm.module, "01", "theirs", "");
+    make(&token, "01", "theirs", "");
     assert_eq!(unwrap(&provider, &first).await.unwrap_err().kind, ErrorKind::CiphertextRejected);
     let second = wrap(&provider, &kek, &dek).await.unwrap();
     assert_eq!(unwrap(&provider, &second).await.unwrap(), dek);
     // And one of another type.
-    make(&token, &softhsm.module, "01", "", "destroy");
-    make(&token, &softhsm.module, "01", "theirs", "rsa-2048");
+    make(&token, "01", "", "destroy");
+    make(&token, "01", "theirs", "rsa-2048");
     let error = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::KeyNotFound | ErrorKind::KeyState), "{error}");
+}
+
+pub async fn a_right_is_missed_and_used_again_at_the_next_call(module: Arc<Module>) {
+    let token = Token::make(&module);
+    make(&token, "01", "theirs", "");
+    let provider = adopting(&token);
+    let kek = adopted(&provider, "01").await.unwrap();
+    let dek = Secret::random(32);
+    let wrapped = wrap(&provider, &kek, &dek).await.unwrap();
+    make(&token, "01", "", "forbid");
+    // SoftHSM caches attributes in a process that is not the one that changed them.
+    let provider = adopting(&token);
+    for error in [
+        wrap(&provider, &kek, &dek).await.unwrap_err(),
+        unwrap(&provider, &wrapped).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind, ErrorKind::KeyState, "{error}");
+        assert!(error.advice.unwrap().contains("CKA_DECRYPT"));
+    }
+    make(&token, "01", "", "permit");
+    assert_eq!(unwrap(&adopting(&token), &wrapped).await.unwrap(), dek);
 }

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use crate::calls::{context, key, unwrap, unwrap_at_last, wrap, wrapped};
 use crate::faulty::Faulty;
-use crate::token::SoftHsm;
+use crate::token::Module;
 
-pub async fn a_module_that_crashes_takes_down_its_connection_only(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_module_that_crashes_takes_down_its_connection_only(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     let (_, dek, first) = wrapped(&provider).await;
     // Another connection to the same token, by way of the module without faults.
@@ -28,8 +28,8 @@ pub async fn a_module_that_crashes_takes_down_its_connection_only(softhsm: Arc<S
     assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
 }
 
-pub async fn a_module_that_hangs_is_ended(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_module_that_hangs_is_ended(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     let (_, dek, first) = wrapped(&provider).await;
     let other = faulty.token.connect();
@@ -46,8 +46,8 @@ pub async fn a_module_that_hangs_is_ended(softhsm: Arc<SoftHsm>) {
     assert_eq!(faulty.logins(), 2, "the hung helper was replaced once");
 }
 
-pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     let (_, dek, first) = wrapped(&provider).await;
     faulty.have("logged-out-once");
@@ -55,8 +55,8 @@ pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(softhsm: Arc<S
     assert_eq!(faulty.logins(), 2);
 }
 
-pub async fn a_token_that_is_removed_is_used_once_it_is_back(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_token_that_is_removed_is_used_once_it_is_back(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     let (_, dek, first) = wrapped(&provider).await;
     faulty.have("device-removed");
@@ -71,8 +71,8 @@ pub async fn a_token_that_is_removed_is_used_once_it_is_back(softhsm: Arc<SoftHs
     assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
 }
 
-pub async fn each_fault_has_its_kind(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn each_fault_has_its_kind(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     let (kek, dek, first) = wrapped(&provider).await;
     for (fault, kind) in [
@@ -99,9 +99,9 @@ pub async fn each_fault_has_its_kind(softhsm: Arc<SoftHsm>) {
     assert_eq!(unwrap(&provider, &wrong).await.unwrap_err().kind, ErrorKind::CiphertextRejected);
 }
 
-pub async fn a_module_that_computes_wrong_makes_no_key(softhsm: Arc<SoftHsm>) {
+pub async fn a_module_that_computes_wrong_makes_no_key(module: Arc<Module>) {
     for fault in ["wrong-tag", "wrong-plaintext", "half-answer"] {
-        let faulty = Faulty::make(&softhsm);
+        let faulty = Faulty::make(&module);
         let provider = faulty.token.connect_with(&faulty.settings());
         let (kek, _, _) = wrapped(&provider).await;
         faulty.have(fault);
@@ -117,8 +117,8 @@ pub async fn a_module_that_computes_wrong_makes_no_key(softhsm: Arc<SoftHsm>) {
 }
 
 /// FIPS-mode tokens draw the vector themselves: they write it over the parameter, or append it.
-pub async fn the_vector_is_the_one_that_the_token_used(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn the_vector_is_the_one_that_the_token_used(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     for (fault, length) in [("", 12), ("overwrite-iv", 12), ("append-iv-12", 12), ("append-iv-16", 16)] {
         faulty.have(fault);

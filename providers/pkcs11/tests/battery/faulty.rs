@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::token::{SoftHsm, Token};
+use crate::token::{Module, Token};
 
 /// Compiles the module, once; the folder stays until the tests end.
 fn module() -> &'static PathBuf {
@@ -33,8 +33,8 @@ pub struct Faulty {
 
 impl Faulty {
     /// Without a fault.
-    pub fn make(softhsm: &SoftHsm) -> Self {
-        let token = Token::make(softhsm);
+    pub fn make(module: &Module) -> Self {
+        let token = Token::make(module);
         let switch = token.folder().join("fault");
         let faulty = Self { token, switch };
         faulty.have("");

@@ -1,16 +1,18 @@
 //! Logins: a token locks itself after a few wrong PINs, for all who use it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use claviger_provider::{ErrorKind, Provider, TenantId};
+use claviger_provider::{ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId};
+use claviger_testkit::connection::parts;
 use serde_json::json;
 
 use crate::calls::{cx, key};
 use crate::faulty::Faulty;
-use crate::token::{SoftHsm, connect};
+use crate::token::{Module, PIN, connect};
 
-pub async fn a_refused_pin_is_never_tried_again(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_refused_pin_is_never_tried_again(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let mut wrong = faulty.settings();
     wrong["pin"] = json!("11111111");
     let factory = faulty.token.factory();
@@ -43,8 +45,8 @@ pub async fn a_refused_pin_is_never_tried_again(softhsm: Arc<SoftHsm>) {
     assert_eq!(faulty.logins(), 2);
 }
 
-pub async fn logins_without_an_answer_are_two_at_most(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn logins_without_an_answer_are_two_at_most(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
     faulty.have("hang-login");
     let error = key(&provider).await.unwrap_err();
@@ -56,8 +58,8 @@ pub async fn logins_without_an_answer_are_two_at_most(softhsm: Arc<SoftHsm>) {
     assert_eq!(faulty.logins(), 2);
 }
 
-pub async fn a_connection_names_one_token(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn a_connection_names_one_token(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     faulty.token.add("claviger");
     let provider = faulty.token.connect_with(&faulty.settings());
     let error = key(&provider).await.unwrap_err();
@@ -75,8 +77,8 @@ pub async fn a_connection_names_one_token(softhsm: Arc<SoftHsm>) {
     assert_eq!(faulty.logins(), 0, "a PIN was tried at another token");
 }
 
-pub async fn what_is_no_module_is_told(softhsm: Arc<SoftHsm>) {
-    let faulty = Faulty::make(&softhsm);
+pub async fn what_is_no_module_is_told(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     // A file that is no library, a library that is no module, and no file.
     for path in [
         faulty.token.configuration(),
@@ -94,12 +96,54 @@ pub async fn what_is_no_module_is_told(softhsm: Arc<SoftHsm>) {
     }
 }
 
-/// A severed connection starts no helper, and ends the one that runs.
-pub async fn a_severed_connection_calls_nothing(softhsm: Arc<SoftHsm>) {
-    use claviger_provider::{ConnectionParts, Factory, SettingsOrigin, SeverSwitch};
-    use claviger_testkit::connection::parts;
+/// A file with the PIN.
+struct PinFile(PathBuf);
 
-    let faulty = Faulty::make(&softhsm);
+impl SecretFiles for PinFile {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone()]
+    }
+
+    fn read(&self) -> Result<Vec<(String, Secret)>, String> {
+        let pin = std::fs::read(&self.0).map_err(|error| error.to_string())?;
+        Ok(vec![("pin".to_owned(), Secret::new(pin))])
+    }
+}
+
+pub async fn a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let factory = faulty.token.factory();
+    let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
+    let file = faulty.token.folder().join("pin");
+    let parts = ConnectionParts {
+        files: Some(Arc::new(PinFile(file.clone()))),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    let provider = factory.provider(parts).unwrap();
+    let error = key(&provider).await.unwrap_err();
+    assert_eq!((error.kind, faulty.logins()), (ErrorKind::Misconfigured, 0), "{error}");
+    std::fs::write(&file, "11111111").unwrap();
+    assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::ProviderDenied);
+    std::fs::write(&file, PIN).unwrap();
+    key(&provider).await.unwrap();
+    assert_eq!(faulty.logins(), 2);
+}
+
+pub async fn a_token_that_comes_later_is_found(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut later = faulty.settings();
+    later["token"] = json!({"label": "later"});
+    let provider = faulty.token.connect_with(&later);
+    for _ in 0..2 {
+        assert_eq!(key(&provider).await.unwrap_err().upstream_code.as_deref(), Some("NO_TOKEN"));
+    }
+    faulty.token.add("later");
+    key(&provider).await.unwrap();
+}
+
+/// A severed connection starts no helper, and ends the one that runs.
+pub async fn a_severed_connection_calls_nothing(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
     let factory = faulty.token.factory();
     let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
     let switch = SeverSwitch::default();

@@ -1,13 +1,13 @@
 //! Key objects that the gateway did not make. This program makes them in a process of its own, since a module reads
 //! its configuration from the environment.
 
-use std::path::Path;
 use std::process::Command;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::UserType;
+use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
 use crate::token::{LABEL, PIN, Token};
@@ -16,15 +16,27 @@ use crate::token::{LABEL, PIN, Token};
 pub const MAKER: &str = "make-object";
 
 /// Has an object made: an AES key whose attributes `what` names, separated by commas.
-pub fn make(token: &Token, module: &Path, id: &str, label: &str, what: &str) {
+pub fn make(token: &Token, id: &str, label: &str, what: &str) {
     let made = Command::new(std::env::current_exe().unwrap())
-        .env("SOFTHSM2_CONF", token.configuration())
+        .env(token.module.variable(), token.configuration())
         .arg(MAKER)
-        .arg(module)
+        .arg(&token.module.path)
         .args([id, label, what])
         .output()
         .unwrap();
     assert!(made.status.success(), "{what}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Makes a token with a user in the first slot that has none.
+fn make_token(context: &Pkcs11, label: &str) {
+    let slots = context.get_all_slots().unwrap();
+    let is_free = |slot: &Slot| !context.get_token_info(*slot).is_ok_and(|info| info.token_initialized());
+    let slot = slots.into_iter().find(is_free).unwrap();
+    let officer = AuthPin::from("27182818");
+    context.init_token(slot, &officer, label).unwrap();
+    let session = context.open_rw_session(slot).unwrap();
+    session.login(UserType::So, Some(&officer)).unwrap();
+    session.init_pin(&AuthPin::from(PIN)).unwrap();
 }
 
 /// Makes the object of the arguments behind [`MAKER`].
@@ -34,6 +46,9 @@ pub fn make_here(arguments: &[String]) {
     };
     let context = Pkcs11::new(module).unwrap();
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    if what == "token" {
+        return make_token(&context, label);
+    }
     let slots = context.get_slots_with_token().unwrap();
     let slot = slots
         .into_iter()
@@ -46,6 +61,17 @@ pub fn make_here(arguments: &[String]) {
     if what == "destroy" {
         for object in session.find_objects(&[id]).unwrap() {
             session.destroy_object(object).unwrap();
+        }
+        return;
+    }
+    if let Some(permitted) = match what.as_str() {
+        "forbid" => Some(false),
+        "permit" => Some(true),
+        _ => None,
+    } {
+        for object in session.find_objects(&[id]).unwrap() {
+            let attributes = [Attribute::Encrypt(permitted), Attribute::Decrypt(permitted)];
+            session.update_attributes(object, &attributes).unwrap();
         }
         return;
     }

@@ -1,7 +1,6 @@
-//! Tokens of SoftHSM, each in a folder of its own, and connections to them.
+//! Tokens of modules in software, each in a folder of its own, and connections to them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use claviger_provider::{Factory, SealedStore, Secret, SettingsOrigin};
@@ -11,6 +10,8 @@ use claviger_testkit::connection::parts;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::objects;
+
 /// The argument with which this program is the helper.
 pub const HELPER: &str = "pkcs11-host";
 /// The PIN of the tokens' user.
@@ -18,47 +19,69 @@ pub const PIN: &str = "31415926";
 /// The label of the tokens.
 pub const LABEL: &str = "claviger";
 
-/// The module, and the tool that makes tokens.
-#[derive(Default)]
-pub struct SoftHsm {
-    pub module: PathBuf,
-    tool: PathBuf,
+/// A module whose tokens are files.
+#[derive(Debug, Clone, Default)]
+pub struct Module {
+    pub path: PathBuf,
+    kind: Kind,
 }
 
-impl SoftHsm {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    SoftHsm,
+    Kryoptic,
+}
+
+impl Module {
     /// As `tests/backends/softhsm/start` prints it.
-    pub fn of_environment() -> Option<Self> {
-        let path = |name| std::env::var_os(name).map(PathBuf::from);
-        Some(Self {
-            module: path("CLAVIGER_TEST_SOFTHSM_MODULE")?,
-            tool: path("CLAVIGER_TEST_SOFTHSM_TOOL")?,
-        })
+    pub fn softhsm() -> Option<Self> {
+        Self::named("CLAVIGER_TEST_SOFTHSM_MODULE", Kind::SoftHsm)
+    }
+
+    /// As `tests/backends/kryoptic/start` prints it.
+    pub fn kryoptic() -> Option<Self> {
+        Self::named("CLAVIGER_TEST_KRYOPTIC_MODULE", Kind::Kryoptic)
+    }
+
+    fn named(variable: &str, kind: Kind) -> Option<Self> {
+        let path = PathBuf::from(std::env::var_os(variable)?);
+        Some(Self { path, kind })
+    }
+
+    /// The environment variable that names the module's configuration.
+    pub const fn variable(&self) -> &'static str {
+        match self.kind {
+            Kind::SoftHsm => "SOFTHSM2_CONF",
+            Kind::Kryoptic => "KRYOPTIC_CONF",
+        }
     }
 }
 
 /// A token.
 pub struct Token {
     folder: TempDir,
-    module: PathBuf,
-    tool: PathBuf,
+    pub module: Module,
     pub store: Arc<MemoryStore>,
 }
 
 impl Token {
     /// Makes a token with a user.
-    pub fn make(softhsm: &SoftHsm) -> Self {
+    pub fn make(module: &Module) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
         std::fs::create_dir(&tokens).unwrap();
-        let configuration = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            tokens.display()
-        );
-        std::fs::write(folder.path().join("softhsm2.conf"), configuration).unwrap();
+        let tokens = tokens.display();
+        let configuration = match module.kind {
+            Kind::SoftHsm => format!("directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"),
+            Kind::Kryoptic => (1..=3)
+                .map(|slot| format!("[[slots]]\nslot = {slot}\ndbtype = \"sqlite\"\ndbargs = \"{tokens}/{slot}.sql\"\n"))
+                .collect(),
+        };
+        std::fs::write(folder.path().join("token.conf"), configuration).unwrap();
         let token = Self {
             folder,
-            module: softhsm.module.clone(),
-            tool: softhsm.tool.clone(),
+            module: module.clone(),
             store: Arc::default(),
         };
         token.add(LABEL);
@@ -67,14 +90,7 @@ impl Token {
 
     /// Makes another token beside it.
     pub fn add(&self, label: &str) {
-        let made = Command::new(&self.tool)
-            .env("SOFTHSM2_CONF", self.configuration())
-            .args(["--init-token", "--free", "--so-pin", "27182818", "--pin", PIN, "--label", label])
-            .arg("--module")
-            .arg(&self.module)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        objects::make(self, "", label, "token");
     }
 
     /// The token's folder.
@@ -82,18 +98,18 @@ impl Token {
         self.folder.path()
     }
 
-    /// The path of SoftHSM's configuration.
+    /// The path of the module's configuration.
     pub fn configuration(&self) -> String {
-        self.folder.path().join("softhsm2.conf").display().to_string()
+        self.folder.path().join("token.conf").display().to_string()
     }
 
     /// The settings of a connection.
     pub fn settings(&self) -> Value {
         json!({
-            "module": self.module,
+            "module": self.module.path,
             "token": {"label": LABEL},
             "pin": PIN,
-            "environment": {"SOFTHSM2_CONF": self.configuration()},
+            "environment": {self.module.variable(): self.configuration()},
         })
     }
 
