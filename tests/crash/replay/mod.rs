@@ -65,8 +65,13 @@ pub fn trials() -> Vec<Trial> {
         let able = able && LoopDevice::mount(kind).is_some();
         trials.push(Trial::test(name, move || run(inject::errors_on(kind))).with_ignored_flag(!able));
     }
-    trials
+    let mut trials: Vec<Trial> = trials
         .into_iter()
         .map(|trial| if able { trial } else { trial.with_ignored_flag(true) })
-        .collect()
+        .collect();
+    trials.push(Trial::test("replay::a_response_in_which_the_process_ended_is_read", || {
+        trace::a_last_response_is_read();
+        Ok(())
+    }));
+    trials
 }

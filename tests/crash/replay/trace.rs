@@ -149,14 +149,16 @@ fn calls(text: &str) -> Vec<Call> {
     calls
 }
 
-/// One call. A write that has no result, since the process ended in it, may have written everything; of
-/// other calls without a result nothing is known.
+/// One call. A write that has no result, since the process ended in it, may have written everything, and a
+/// response may have arrived; of other calls without a result nothing is known.
 fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
     let arguments = split(arguments.trim_end().strip_suffix(')')?);
     let result = match result.split(' ').next()? {
         "?" if matches!(name, "write" | "pwrite64") => arguments.get(2)?.parse().ok()?,
+        // Of a response the result is not used.
+        "?" if matches!(name, "sendto" | "sendmsg" | "writev") => 0,
         "?" => return None,
         // fcntl returns flags as `0x1 (flags ...)`.
         number => match number.strip_prefix("0x") {
@@ -191,4 +193,14 @@ fn split(text: &str) -> Vec<String> {
         parts.last_mut().expect("one").push(character);
     }
     parts.iter().map(|part| part.trim().to_owned()).collect()
+}
+
+/// A response that the process was sending when it was ended may have arrived, so it is in the record.
+pub fn a_last_response_is_read() {
+    let record = "7 sendto(9, \"\\x41\", 1, MSG_NOSIGNAL, NULL, 0 <unfinished ...>\n\
+                  8 writev(9, [{iov_base=\"\\x42\", iov_len=1}], 1 <unfinished ...>\n\
+                  7 <... sendto resumed>) = ?\n\
+                  7 +++ killed by SIGKILL +++\n";
+    let read: Vec<Vec<u8>> = calls(record).iter().map(|call| strings(&call.arguments[1])).collect();
+    assert_eq!(read, [b"A", b"B"]);
 }
