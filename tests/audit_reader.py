@@ -61,7 +61,7 @@ def read(log):
     numbers, lost = {}, None
     # Where files were removed: the numbers with which the tenants begin here, what the records of the
     # removal say of them, and whether these were found.
-    begins, removal, said, proven = {}, None, {}, log.begin == 0
+    begins, removal, said, first, proven = {}, None, {}, 0, log.begin == 0
     while True:
         if begun := header(log, at):
             assert begun[:2] == (installation, node), f"the file at byte {log.begin + at} is of another log"
@@ -80,17 +80,17 @@ def read(log):
         if tenant not in numbers and lost is None and not proven:
             whole, begins[tenant] = True, record["sequence"]
         elif lost is None or tenant in numbers:
-            whole = record["sequence"] == numbers.get(tenant, 0)
+            whole = record["sequence"] == numbers.get(tenant, first)
         else:
-            whole = record["sequence"] >= lost.get(tenant, 0)
+            whole = record["sequence"] >= lost.get(tenant, first)
         assert whole, f"a record is missing before byte {log.begin + at}"
         numbers[tenant] = record["sequence"] + 1
         if removed := record.get("removed"):
             said = (said if removal == removed["to"] else {}) | removed["next"]
             removal = removed["to"]
             if removal == log.begin and not removed.get("more"):
-                proven = True
-                assert all(said.get(name, 0) == first for name, first in begins.items()), f"a record is missing after byte {removal}"
+                proven, first = True, removed.get("first", 0)
+                assert all(said.get(name, first) == found for name, found in begins.items()), f"a record is missing after byte {removal}"
                 numbers, lost = (said | numbers, None) if lost is None else (numbers, said | lost)
         yield record
         at += 8 + len(found[0])

@@ -72,11 +72,11 @@ class Gateway:
             raise SystemExit(f"claviger {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def serve(self):
+    def serve(self, *arguments):
         """Starts the process and waits until it serves; answers the seconds that this took."""
         begin = time.monotonic()
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen([*self.prefix, self.binary, "serve"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.prefix, self.binary, "serve", *arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while self.process.poll() is None and time.monotonic() < begin + self.patience:
             for line in self.log.read_text().splitlines():
                 event = json.loads(line) if line.endswith("}") else {}

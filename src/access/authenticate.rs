@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use claviger_provider::{PrincipalId, TenantId, TokenId};
-use dashmap::{DashMap, DashSet};
+use claviger_provider::TenantId;
+use dashmap::DashMap;
 use moka::sync::Cache;
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
@@ -14,7 +14,7 @@ use super::caller::{Ancestry, Caller, Credential};
 use super::gate::{CallerGates, Gate, Gates, TokenGate};
 use super::{ApiToken, Grants};
 use crate::store::model::{Token, TokenSnapshot};
-use crate::store::{Store, StoreError, is_for_revocation, rules};
+use crate::store::{Refusals, Refused, Store, StoreError, is_for_revocation, rules};
 
 /// The most tenant names in memory.
 const TENANTS: u64 = 100_000;
@@ -40,17 +40,6 @@ pub enum Unauthenticated {
     /// The store failed.
     #[error("the store could not be asked")]
     Store(#[source] StoreError),
-}
-
-/// What is refused until this process ends, whatever the store says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refused {
-    /// A token, and all that descend from it.
-    Token(TokenId),
-    /// A principal's tokens, and all that descend from them.
-    Principal(PrincipalId),
-    /// A suspended tenant's tokens, and what an operator asks for in it.
-    Tenant(TenantId),
 }
 
 /// What the store says of a token.
@@ -142,9 +131,7 @@ pub struct Authenticator {
     /// Grows when everything is forgotten. (moka's own invalidation compares clock readings.)
     era: AtomicU64,
     /// What was revoked while the store could not record it.
-    refused: DashSet<Refused>,
-    /// Whether anything is in `refused`: nearly always false, and cheaper to ask than the set.
-    refuses: AtomicBool,
+    refusals: Arc<Refusals>,
 }
 
 impl Authenticator {
@@ -159,8 +146,7 @@ impl Authenticator {
             tenant_gates: Gates::new(),
             forgotten: RwLock::new(0),
             era: AtomicU64::new(0),
-            refused: DashSet::new(),
-            refuses: AtomicBool::new(false),
+            refusals: Arc::default(),
         }
     }
 
@@ -200,8 +186,7 @@ impl Authenticator {
     /// Refuses tokens until this process ends, whatever the store says: for a revocation that the
     /// store could not record. The kill file keeps it for the next start.
     pub fn refuse(&self, refused: Refused) {
-        self.refused.insert(refused);
-        self.refuses.store(true, Ordering::SeqCst);
+        self.refusals.add(refused);
         // A caller that is let in from here on is compared with the set after its gate is found here.
         match refused {
             Refused::Token(id) => self.token_gates.close_all(|gate| gate.descends(|token, _| token == id)),
@@ -212,20 +197,22 @@ impl Authenticator {
 
     /// Whether the token, or one above it, is refused.
     fn is_refused(&self, known: &Known) -> bool {
-        self.refuses.load(Ordering::SeqCst)
-            && known.gate.descends(|token, principal| {
-                self.refused.contains(&Refused::Token(token)) || self.refused.contains(&Refused::Principal(principal))
-            })
+        self.refusals.is_used() && known.gate.descends(|token, principal| self.refusals.has_token(token, principal))
     }
 
     /// Whether this process refuses a tenant whose suspend the store could not record.
     pub fn refuses_tenant(&self, tenant: TenantId) -> bool {
-        self.refuses.load(Ordering::SeqCst) && self.refused.contains(&Refused::Tenant(tenant))
+        self.refusals.has_tenant(tenant)
+    }
+
+    /// What is refused, for the transactions of changes.
+    pub const fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     /// Ends a refusal, and forgets every token and tenant: for a resume that the store has recorded.
     pub fn readmit(&self, refused: Refused) {
-        self.refused.remove(&refused);
+        self.refusals.remove(refused);
         self.forget_all();
     }
 

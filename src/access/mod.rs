@@ -17,7 +17,7 @@ mod token;
 pub use crate::audit::Action;
 /// Makes the reads of an authentication those of a revocation.
 pub use crate::store::for_revocation;
-pub use authenticate::{Authenticator, Refused, Unauthenticated};
+pub use authenticate::{Authenticator, Unauthenticated};
 pub use authorizer::{AccessRequest, Authorizer, Deciding, Decision, NewGrant, PolicyRef, Resource};
 pub use caller::{Ancestry, Caller, Credential};
 pub use gate::Ended;

@@ -3,17 +3,16 @@
 //! The records of a removal say both. They are durable before a file goes, and are in the part that is
 //! left, so a log needs no other file to prove that nothing of its beginning is lost.
 
-use std::collections::HashMap;
 use std::io;
-
-use claviger_provider::TenantId;
 
 use super::file::LogFile;
 use super::frame::{Frames, Step};
-use super::index::{Known, Standing, Tip};
-use super::origin::Position;
+use super::index::Tip;
+use super::lost_numbers::LostNumbers;
+use super::numbers::Numbers;
+use super::origin::{Origin, Position};
 use super::role::RecordSummary;
-use super::scan::OpenError;
+use super::scan::{OpenError, replay};
 use super::segments::Segments;
 use super::state::{Begun, State};
 
@@ -23,7 +22,7 @@ pub(super) struct Beginning {
     /// The position at which the log begins.
     pub(super) at: u64,
     /// The next number of each tenant there.
-    pub(super) next: HashMap<TenantId, u64>,
+    pub(super) numbers: Numbers,
     /// Where its records are; `None` for a log that nothing was removed of.
     pub(super) begun: Option<Begun>,
 }
@@ -32,7 +31,7 @@ impl Beginning {
     /// The state at the beginning.
     fn state(self) -> State {
         State {
-            next: self.next,
+            numbers: self.numbers,
             last_effective: self.begun.and_then(Begun::changed),
             begun: self.begun,
             ..State::default()
@@ -57,7 +56,7 @@ enum Damage {
 fn removals(file: &dyn LogFile, from: u64, until: Option<u64>, damage: Damage) -> io::Result<Vec<Beginning>> {
     let mut found = Vec::new();
     let mut state = State::default();
-    let mut next = HashMap::new();
+    let mut numbers = Numbers::default();
     let mut frames = Frames::from(file, from);
     loop {
         let (position, json) = match frames.step()? {
@@ -85,13 +84,16 @@ fn removals(file: &dyn LogFile, from: u64, until: Option<u64>, damage: Damage) -
         let before = state.removing.map(|removing| removing.to);
         state.remove(removed.summary(), position);
         if before != Some(removed.to.get()) {
-            next.clear();
+            numbers.next.clear();
         }
-        next.extend(removed.next.iter().map(|(tenant, number)| (*tenant, number.get())));
+        numbers.first = removed.first.get();
+        numbers
+            .next
+            .extend(removed.next.iter().map(|(tenant, number)| (*tenant, number.get())));
         if !removed.more {
             found.push(Beginning {
                 at: removed.to.get(),
-                next: std::mem::take(&mut next),
+                numbers: std::mem::take(&mut numbers),
                 begun: state.begun,
             });
             if until == Some(removed.to.get()) {
@@ -104,14 +106,46 @@ fn removals(file: &dyn LogFile, from: u64, until: Option<u64>, damage: Damage) -
 /// What the record of a removal has, and few others.
 const MARK: &[u8] = b"\"removed\":{";
 
-/// What is known of a log without its sidecar: where it begins, and the numbers there. Reads the whole
-/// log if its oldest files were removed.
+/// A log that was read to its end.
+pub(super) struct ReadLog {
+    pub(super) state: State,
+    /// Where its last whole frame ends.
+    pub(super) tip: Tip,
+    /// What is lost of it behind the place from which it was read.
+    pub(super) lost: LostNumbers,
+}
+
+/// Reads a whole log. Something else knows each tenant's next number at `known_until`.
 ///
 /// # Errors
-/// [`OpenError::Missing`] if no record says that the files before the first one were removed;
-/// [`OpenError::Io`].
-pub(super) fn read(file: &Segments) -> Result<Known, OpenError> {
-    let start = file.start();
+/// [`OpenError::Missing`] if no record says that the files before the first one were removed; and those of [`replay`].
+pub(super) fn read_whole(file: &Segments, origin: &Origin, known_until: u64) -> Result<ReadLog, OpenError> {
+    let (state, tip) = state_at(file, file.start())?;
+    read_on(file, origin, state, tip, known_until)
+}
+
+/// Reads a log from a place on at which its state is known; otherwise as [`read_whole`].
+///
+/// # Errors
+/// As [`read_whole`].
+pub(super) fn read_on(file: &Segments, origin: &Origin, state: State, tip: Tip, known_until: u64) -> Result<ReadLog, OpenError> {
+    let (mut state, mut tip) = (state, tip);
+    loop {
+        let begin = tip.end;
+        let mut lost = LostNumbers::known_until(known_until);
+        tip = replay(file, origin, tip, &mut state, &mut lost)?;
+        match state.begun {
+            // A crash came between the records of a removal and its end. The numbers are those that they tell from then
+            // on, also where a lost part before its end leaves them open here.
+            Some(begun) if begun.to > begin => (state, tip) = state_at(file, begun.to)?,
+            Some(_) | None => return Ok(ReadLog { state, tip, lost }),
+        }
+    }
+}
+
+/// The state where a log begins of which nothing before `start` counts, and this place. Reads all of it if its oldest
+/// files were removed.
+fn state_at(file: &Segments, start: u64) -> Result<(State, Tip), OpenError> {
     let beginning = if start == 0 {
         Beginning::default()
     } else {
@@ -123,11 +157,7 @@ pub(super) fn read(file: &Segments) -> Result<Known, OpenError> {
         end: beginning.at,
         commit: None,
     };
-    Ok(Known {
-        state: beginning.state(),
-        tip,
-        standing: Standing::InUse,
-    })
+    Ok((beginning.state(), tip))
 }
 
 /// Refuses a log that lacks files at its beginning whose removal is not recorded.
@@ -155,11 +185,12 @@ fn missing(from: u64, to: u64) -> OpenError {
 ///
 /// # Errors
 /// The error of reading the file; [`io::ErrorKind::NotFound`] if the records are not there.
-pub(super) fn numbers(file: &dyn LogFile, begun: Begun) -> io::Result<HashMap<TenantId, u64>> {
+pub(super) fn numbers(file: &dyn LogFile, begun: Begun) -> io::Result<Numbers> {
     let Position(records) = begun.records;
     let mut found = removals(file, records, Some(begun.to), Damage::Ends)?;
     let same = found.pop().filter(|beginning| beginning.at == begun.to);
-    same.map(|beginning| beginning.next).ok_or_else(|| io::ErrorKind::NotFound.into())
+    same.map(|beginning| beginning.numbers)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Where a log with missing parts should begin: at its first file, if a removal ends there, or at the

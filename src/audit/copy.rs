@@ -1,22 +1,21 @@
 //! The files of a log, and a copy of them that is made while the log may be in use.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use claviger_provider::TenantId;
 
-use super::beginning;
+use super::beginning::{ReadLog, read_whole};
 use super::file::{LogFile, RealDisk};
 use super::frame::{Frames, Step, leading_zeros};
 use super::index::NAME as INDEX_NAME;
 use super::kill_file::NAME as KILL_FILE_NAME;
 use super::last_record::LastRecord;
-use super::lost_numbers::LostNumbers;
+use super::numbers::Numbers;
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
-use super::scan::{FORKED, OpenError, replay};
+use super::scan::{FORKED, OpenError};
 use super::segments::{self, Segments, Unusable};
 use crate::parent_folder;
 
@@ -38,13 +37,13 @@ pub struct LogCopy {
     pub bytes: u64,
     /// The time of the last record.
     pub last_time: Option<Timestamp>,
-    next: HashMap<TenantId, u64>,
+    numbers: Numbers,
 }
 
 impl LogCopy {
     /// How many records this tenant has: the number of the first one that is missing.
     pub fn records(&self, tenant: TenantId) -> u64 {
-        self.next.get(&tenant).copied().unwrap_or(0)
+        self.numbers.next.get(&tenant).copied().unwrap_or(0)
     }
 }
 
@@ -129,9 +128,8 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
     if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
         return Err(OpenError::damaged(Position(at), FORKED));
     }
-    let begun = beginning::read(&file)?;
-    let mut state = begun.state;
-    let end = replay(&file, &origin, begun.tip, &mut state, &mut LostNumbers::default())?.end;
+    let ReadLog { state, tip, .. } = read_whole(&file, &origin, 0)?;
+    let end = tip.end;
     if !is_blank_from(&file, end).map_err(OpenError::io("read"))? {
         return Err(OpenError::damaged(Position(end), "the copy ends within a record"));
     }
@@ -142,7 +140,7 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
         origin,
         bytes: end,
         last_time: state.last_time,
-        next: state.next,
+        numbers: state.numbers,
     })
 }
 

@@ -404,6 +404,7 @@ impl Json for Removed {
         let Self {
             archived,
             changed,
+            first,
             from,
             more,
             next,
@@ -415,6 +416,9 @@ impl Json for Removed {
                 put_member!(out: archived = archived);
             }
             put_present!(out: changed);
+            if first.get() > 0 {
+                put_member!(out: first = first);
+            }
             put_member!(out: from = from);
             if *more {
                 put_member!(out: more = more);

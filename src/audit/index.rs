@@ -12,6 +12,7 @@ use claviger_provider::{InstallationId, Node, TenantId};
 
 use super::fields::Lost;
 use super::file::{Disk, named, remove_durably};
+use super::numbers::Numbers;
 use super::origin::{Origin, Position};
 use super::scalar::Timestamp;
 use super::state::{Begun, EffectivePositions, Loss, State};
@@ -208,7 +209,7 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
             state.effective.since.0,
             state.effective.positions.iter().map(|position| position.0).collect(),
         )),
-        first: state.first,
+        first: state.numbers.first,
         installation: origin.installation,
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
@@ -221,7 +222,7 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
             .map(|((tenant, number), position)| (*tenant, *number, position.0))
             .collect(),
         removing: state.removing.map(parts),
-        tenants: state.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
+        tenants: state.numbers.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
     };
     // Serializing ids, numbers and names cannot fail. If it did, the empty rest would be read
     // as unusable, never as a state.
@@ -261,8 +262,10 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     let (since, positions) = snapshot.effective.unwrap_or((snapshot.offset, Vec::new()));
     Some(Known {
         state: State {
-            next: snapshot.tenants.into_iter().collect(),
-            first: snapshot.first,
+            numbers: Numbers {
+                next: snapshot.tenants.into_iter().collect(),
+                first: snapshot.first,
+            },
             open: snapshot
                 .open
                 .into_iter()
@@ -334,7 +337,7 @@ mod tests {
         let index = Index::of(folder.path(), Arc::new(RealDisk));
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
         state.lose(Lost::new(900, 1000));
-        state.first = 7;
+        state.numbers.first = 7;
         let tip = Tip {
             end: 512,
             commit: Some(400),

@@ -9,17 +9,14 @@
 //!
 //! A start finds the records of step 2 in the log ([`super::beginning`]), and removes what step 4 left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::TenantId;
-
 use super::archive::{self, ArchiveError};
-use super::beginning;
 use super::class::{Class, Refusal};
 use super::fields::Window;
 use super::file::{Disk, LogFile, RealDisk, private, remove_durably};
@@ -30,9 +27,10 @@ use super::log::Log;
 use super::origin::{Origin, Position};
 use super::record::Record;
 use super::removed::Removed;
+use super::removed_part::Content;
 use super::role::RecordSummary;
 use super::scalar::{Digest, Number, Timestamp};
-use super::scan::{NO_FRAME, OpenError, parse};
+use super::scan::{OpenError, parse};
 use super::segments::{Segments, names};
 use super::state::Begun;
 use super::survey::Survey;
@@ -236,9 +234,15 @@ impl Keeper {
             removed: Removed {
                 archived: self.keep.archive.is_some(),
                 changed: survey.begun.and_then(Begun::changed).map(number),
+                first: Number::saturating(content.numbers.first),
                 from: Number::saturating(from),
                 more: false,
-                next: content.next.into_iter().collect(),
+                next: content
+                    .numbers
+                    .next
+                    .into_iter()
+                    .map(|(tenant, next)| (tenant, Number::saturating(next)))
+                    .collect(),
                 sha256,
                 to: Number::saturating(to),
             },
@@ -349,49 +353,6 @@ fn records(origin: &Origin, removed: Removed, window: Option<Window>) -> impl It
         };
         Record::removed(origin, removed, window)
     })
-}
-
-/// What a part of the log contains.
-struct Content {
-    /// The next number of each tenant behind it.
-    next: HashMap<TenantId, Number>,
-    window: Option<Window>,
-    /// Where reading it ended.
-    end: u64,
-}
-
-impl Content {
-    /// Reads from the log's beginning to that position.
-    fn read(file: &Segments, survey: &Survey, from: u64, to: u64) -> Result<Self, OpenError> {
-        let before = match survey.begun {
-            Some(begun) => beginning::numbers(file, begun).map_err(OpenError::io("read"))?,
-            None => HashMap::new(),
-        };
-        let mut next: HashMap<_, _> = before
-            .into_iter()
-            .map(|(tenant, next)| (tenant, Number::saturating(next)))
-            .collect();
-        let mut window: Option<Window> = None;
-        let mut frames = Frames::from(file, from);
-        while frames.offset() < to {
-            let at = Position(frames.offset());
-            match frames.step().map_err(OpenError::io("read"))? {
-                Step::Header | Step::Skip(_) => {}
-                Step::Frame { position, json } => {
-                    let record: RecordSummary = parse(position, json)?;
-                    next.insert(record.tenant, Number::saturating(record.sequence.get() + 1));
-                    let from = window.map_or(record.time, |window| window.from);
-                    window = Some(Window { from, to: record.time });
-                }
-                Step::End | Step::Damaged { .. } => return Err(OpenError::damaged(at, NO_FRAME)),
-            }
-        }
-        Ok(Self {
-            next,
-            window,
-            end: frames.offset(),
-        })
-    }
 }
 
 /// The time of the first record at that position or behind it.

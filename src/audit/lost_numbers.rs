@@ -71,11 +71,11 @@ impl LostNumbers {
             numbers = self.records,
             "records of unknown number are lost: tenants without a later record go on with a gap in their numbers"
         );
-        for (tenant, next) in &mut state.next {
+        for (tenant, next) in &mut state.numbers.next {
             let known = self.at_last.get(tenant).map_or(0, |(_, records)| *records);
             *next += self.records - known;
         }
-        state.first += self.records;
+        state.numbers.first += self.records;
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     fn a_tenant_without_a_later_record_goes_on_behind_all_that_may_be_lost() {
         let [silent, later, unknown] = [1, 2, 3].map(|number| TenantId::from_bytes([number; 16]));
         let mut state = State::default();
-        state.next.extend([(silent, 5), (later, 7)]);
+        state.numbers.next.extend([(silent, 5), (later, 7)]);
         let mut lost = LostNumbers::default();
         assert!(!lost.may_jump(later));
         lost.lose(Lost::new(1000, 1000 + 10 * LEAST_FRAME));
@@ -108,6 +108,6 @@ mod tests {
         assert_eq!(state, State::default());
         lost.lose(Lost::new(4000, 5000 + LEAST_FRAME));
         lost.add_to(&mut state);
-        assert_eq!(state.first, 1 + UNSEEN / LEAST_FRAME);
+        assert_eq!(state.numbers.first, 1 + UNSEEN / LEAST_FRAME);
     }
 }

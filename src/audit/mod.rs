@@ -11,9 +11,9 @@
 //! | `encode`, `stamp`, `role` | a record as canonical JSON; what it means for the state of the log |
 //! | `frame`, `segments`, `file`, `held_folder` | the bytes of the log, the files that have them, and the disk |
 //! | `maker`, `reserve`, `start_space` | files of zeros, made ahead of need; what a start on a full disk takes of them |
-//! | `keep`, `archive`, `removed`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
+//! | `keep`, `archive`, `removed`, `removed_part`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
-//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `health`, `forecast` | the log's thread |
+//! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `numbers`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
@@ -50,6 +50,7 @@ mod last_record;
 mod log;
 mod lost_numbers;
 mod maker;
+mod numbers;
 mod observer;
 mod options;
 mod origin;
@@ -58,6 +59,7 @@ mod record;
 mod recorded;
 mod recovery;
 mod removed;
+mod removed_part;
 mod reserve;
 mod resync;
 mod role;

@@ -6,7 +6,6 @@
 //! and the frames of the open commit, which have later ones, are numbered anew when that is taken
 //! ([`Taken::numbered`]). So a refused record leaves no gap.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,29 +16,13 @@ use tokio::sync::{Semaphore, oneshot};
 use super::batch::Batch;
 use super::class::Class;
 use super::completion::{Given, Promise, Waiter};
+use super::numbers::Numbers;
 use super::stamp::Stamped;
 use super::survey::Task;
 
 /// The log's thread has ended, or does not take records any more.
 #[derive(Debug)]
 pub(super) struct Ended;
-
-/// The next number of each tenant.
-#[derive(Debug, Default)]
-struct Numbers {
-    next: HashMap<TenantId, u64>,
-    /// That of a tenant without one.
-    first: u64,
-}
-
-impl Numbers {
-    fn give(&mut self, tenant: TenantId) -> u64 {
-        let next = self.next.entry(tenant).or_insert(self.first);
-        let number = *next;
-        *next += 1;
-        number
-    }
-}
 
 /// A commit on its way from the callers to the file.
 #[derive(Default)]
@@ -98,15 +81,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue for that many bytes of records, which goes on with these numbers, and with `first` for other tenants.
-    pub(super) fn new(capacity: u32, next: HashMap<TenantId, u64>, first: u64) -> Self {
+    /// A queue for that many bytes of records, which goes on with these numbers.
+    pub(super) fn new(capacity: u32, numbers: Numbers) -> Self {
         Self {
             open: Mutex::new(Open {
                 commit: Taken {
                     numbered: true,
                     ..Taken::default()
                 },
-                numbers: Numbers { next, first },
+                numbers,
                 ..Open::default()
             }),
             changed: Condvar::new(),

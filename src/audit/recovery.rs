@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::background::BackgroundLog;
-use super::beginning::{self, check_head};
+use super::beginning::{self, ReadLog, check_head, read_on, read_whole};
 use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
@@ -20,7 +20,6 @@ use super::history::ChangeHistory;
 use super::index::{self, Found, Index, IndexWriter, Standing, Tip};
 use super::intent::OpenIntent;
 use super::log::Log;
-use super::lost_numbers::LostNumbers;
 use super::maker::Maker;
 use super::observer::CommitObserver;
 use super::options::Options;
@@ -31,7 +30,7 @@ use super::recorded::CountedRight;
 use super::reserve::Reserve;
 use super::resync;
 use super::scalar::{Number, Timestamp};
-use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record, replay};
+use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record};
 use super::segments::{self, NEXT_NAME, Segments, Unusable};
 use super::stamp::Stamped;
 use super::state::{Begun, State};
@@ -189,7 +188,7 @@ pub(super) fn open_on(
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
     let reserve = Reserve::open(disk, folder, options.reserve_bytes);
-    let queue = Arc::new(Queue::new(options.queue_bytes, state.next.clone(), state.first));
+    let queue = Arc::new(Queue::new(options.queue_bytes, state.numbers.clone()));
     let group_commit = GroupCommit::new(Parts {
         file: DurableFile::new(file, tip, maker, reserve, options.retry_after).map_err(OpenError::io("read"))?,
         origin: origin.clone(),
@@ -277,22 +276,23 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
             file: name,
         });
     }
-    let (known, is_new) = match found {
+    let mut is_new = false;
+    let known = match found {
         // Of an older copy of the log.
         Found::Known(known) if known.tip.end.min(known.tip.commit.unwrap_or(u64::MAX)) < file.start() => {
             tracing::warn!("the audit log's sidecar is older than the log's first file; the whole log is read");
-            (beginning::read(file)?, false)
+            None
         }
         Found::Known(known) => {
             // Of a broken one all parts are looked for below.
             let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
             let whole = whole && known.tip.end <= file.size_end();
             if whole {
-                (*known, false)
+                Some(*known)
             } else if accept_rollback {
                 // The sidecar covers records that are missing, so do not use it and read all records
                 // that are left.
-                (beginning::read(file)?, false)
+                None
             } else {
                 return Err(OpenError::Lost {
                     expected: known.tip.end,
@@ -302,26 +302,36 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
         }
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            (beginning::read(file)?, false)
+            None
         }
-        Found::Missing => (beginning::read(file)?, true),
+        Found::Missing => {
+            is_new = true;
+            None
+        }
     };
-    if known.standing == Standing::Broken {
+    if let Some(known) = known.as_ref().filter(|known| known.standing == Standing::Broken) {
         let losses = find_losses(file, file.start(), known.tip.end).map_err(OpenError::io("read"))?;
         if let Some(lost) = losses.first() {
             return Err(OpenError::damaged(Position(lost.from.get()), CUT));
         }
     }
-    let mut state = known.state;
-    let mut numbers = LostNumbers::default();
-    let tip = replay(file, origin, known.tip, &mut state, &mut numbers).map_err(|error| with_file(file, error))?;
-    numbers.add_to(&mut state);
+    // Where the last run closed the log.
+    let mut closed_at = None;
+    let read = match known {
+        Some(known) => {
+            closed_at = (known.standing == Standing::Clean).then_some(known.tip.end);
+            read_on(file, origin, known.state, known.tip, 0)
+        }
+        None => read_whole(file, origin, 0),
+    };
+    let ReadLog { mut state, tip, lost } = read.map_err(|error| with_file(file, error))?;
+    lost.add_to(&mut state);
     check_head(file, &state)?;
     if !accept_rollback && file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: tip.end });
     }
     let is_new = is_new && state.last_time.is_none();
-    let was_clean = is_new || (known.standing == Standing::Clean && known.tip.end == tip.end);
+    let was_clean = is_new || closed_at == Some(tip.end);
     Ok(Resumed { state, tip, was_clean })
 }
 
@@ -365,10 +375,11 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
         mark_lost(file, lost)?;
         losses.push(lost);
     }
-    let begun = beginning::read(file)?;
-    let mut state = begun.state;
-    let mut numbers = LostNumbers::known_until(known_until);
-    let tip = replay(file, origin, begun.tip, &mut state, &mut numbers)?;
+    let ReadLog {
+        mut state,
+        tip,
+        lost: numbers,
+    } = read_whole(file, origin, known_until)?;
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;

@@ -21,18 +21,26 @@ pub struct Removed {
     /// The position of the last change before `to` that took effect. Absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Number>,
+    /// The number of the first record that is not removed of tenants that no record of the removal names.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first: Number,
     /// The position of its first byte.
     pub from: Number,
     /// Whether further records of the same removal follow. The files are removed after the last one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// The number of the first record of tenants that is not removed, or will be given next. Tenants that
-    /// no record of the removal names begin with 0.
+    /// The number of the first record of tenants that is not removed, or will be given next.
     pub next: BTreeMap<TenantId, Number>,
     /// SHA-256 of the contents from `from` to `to`.
     pub sha256: Digest,
     /// The position at which the log begins from then on.
     pub to: Number,
+}
+
+#[cfg(test)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &Number) -> bool {
+    number.get() == 0
 }
 
 /// What recovery reads of [`Removed`]. As small as the other roles of a record: every frame has one.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use claviger_provider::TenantId;
 
 use super::fields::Lost;
+use super::numbers::Numbers;
 use super::origin::Position;
 use super::removed::Removal;
 use super::role::Role;
@@ -15,9 +16,7 @@ use super::scalar::Timestamp;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct State {
     /// The next sequence number of each tenant.
-    pub(super) next: HashMap<TenantId, u64>,
-    /// That of a tenant without a record: more than 0 if records of unknown tenants may be lost.
-    pub(super) first: u64,
+    pub(super) numbers: Numbers,
     /// Intents without an outcome, by tenant and sequence number, and their offsets.
     pub(super) open: HashMap<(TenantId, u64), Position>,
     /// The position of the last change that took effect, or may have: that of its intent, or of its
@@ -99,12 +98,12 @@ pub(super) struct Loss {
 impl State {
     /// The sequence number of the tenant's next record.
     pub(super) fn next(&self, tenant: TenantId) -> u64 {
-        self.next.get(&tenant).copied().unwrap_or(self.first)
+        self.numbers.next(tenant)
     }
 
     /// Adds a durable record.
     pub(super) fn add(&mut self, tenant: TenantId, number: u64, role: Role, position: Position, time: Timestamp) {
-        self.next.insert(tenant, number + 1);
+        self.numbers.next.insert(tenant, number + 1);
         self.last_time = self.last_time.max(Some(time));
         match role {
             Role::Plain => {}
@@ -168,11 +167,11 @@ impl State {
 
     /// Takes over what an older state of the same log knows of records that are gone.
     pub(super) fn add_lost(&mut self, older: Self, until: u64) {
-        for (tenant, next) in older.next {
-            let now = self.next.entry(tenant).or_default();
+        for (tenant, next) in older.numbers.next {
+            let now = self.numbers.next.entry(tenant).or_default();
             *now = next.max(*now);
         }
-        self.first = self.first.max(older.first);
+        self.numbers.first = self.numbers.first.max(older.numbers.first);
         // An intent before `until` that was not open any more had its outcome in a lost part.
         self.open
             .retain(|intent, position| position.0 >= until || older.open.contains_key(intent));

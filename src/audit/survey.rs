@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::history::ChangeHistory;
+use super::numbers::Numbers;
 use super::origin::Position;
 use super::state::Begun;
 
@@ -21,6 +22,8 @@ pub struct Survey {
     pub(super) unreported: bool,
     /// The last removal.
     pub(super) begun: Option<Begun>,
+    /// The numbers of the next records, if parts of the log are lost.
+    pub(super) numbers: Option<Numbers>,
 }
 
 /// A request to the log's thread.

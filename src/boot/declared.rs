@@ -67,6 +67,7 @@ pub(super) async fn before_serving(broker: &Arc<Broker>, declared: &Declared) ->
     let sources = declared.connections.clone();
     let declared = declared.clone();
     let declaration = tokio::task::spawn_blocking(move || declaration(&declared)).await?;
+    broker.note_declared().await?;
     let mut differing = 0;
     let mut networks = Vec::new();
     for tenant in &declaration.tenants {

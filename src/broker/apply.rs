@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::declaration::Declaration;
 use super::declare::{Found, How, PATIENCE, no_connection};
 use super::{Authorized, Broker, Code, Failure, Guarded, RequestContext, op};
+use crate::store::StoreError;
 use crate::store::model::{DeclaredRow, Releasable};
 
 /// The most objects of which is told that they are no longer declared.
@@ -118,6 +119,24 @@ impl Broker {
         self.in_force(cx)?;
         walk.steps.steps.extend(self.no_longer_declared(&rows).await?);
         Ok(Guarded::free(walk.steps))
+    }
+
+    /// Has the providers know the connections that the configuration declares, or declared once, from the start on and
+    /// not from their first use.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_declared(&self) -> Result<(), StoreError> {
+        for row in self.store.declared(MOST).await? {
+            match row.kind {
+                Releasable::Key => continue,
+                Releasable::Connection => {}
+            }
+            let tenant = self.store.tenant_by_name(&row.tenant).await?;
+            let connection = self.store.connection_by_name(tenant.id, &row.name).await?;
+            self.directory().factories().note_declared(&connection);
+        }
+        Ok(())
     }
 
     /// The objects that the configuration declared once and declares no more.

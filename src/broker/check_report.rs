@@ -53,8 +53,8 @@ impl CheckReport {
         };
         let joined = match problem.repeated {
             true => {
-                " The check made no login: the last ones were refused, and the provider locks an identity after a few more, for all who \
-                 use it. It is tried again when the secret changes, or at the time that the connection's login shows."
+                " The check made no login: the last ones were refused or not answered, and the provider locks an identity after a few more, \
+                 for all who use it. It is tried again when the secret changes, or at the time that the connection's login shows."
             }
             false => "",
         };

@@ -203,6 +203,11 @@ impl RequestContext {
         &self.request.info
     }
 
+    /// Whether the caller waits no longer.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.info().deadline
+    }
+
     /// Adds to what the record will say of how the operation went.
     pub(super) fn note(&self, add: impl FnOnce(&mut AuditFields)) {
         add(&mut self.operation.noted.lock().fields);

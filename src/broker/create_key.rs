@@ -6,7 +6,7 @@ use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, Key
 
 use super::connections::MANAGED_BY;
 use super::export::{Destination, may_leave};
-use super::learn::number_versions;
+use super::learn::{described_anew, number_versions};
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
@@ -64,9 +64,7 @@ impl Broker {
         // Of two requests for the same name, the second must fail before it creates a key at the
         // provider. A creation keeps the name also after its request ran out of time.
         let reserved = self.directory().reserve_name(cx.tenant(), &new.name);
-        let reserved = Arc::new(reserved.ok_or_else(|| {
-            Failure::new(Code::InProgress, "A key of that name is being made.").advice("Repeat the request in a moment.")
-        })?);
+        let reserved = Arc::new(reserved.ok_or_else(being_made)?);
         let wanted = WantedKey {
             name: new.name.clone(),
             labels: new.labels.clone(),
@@ -211,22 +209,10 @@ impl Broker {
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(tenant, id).await?;
         let (mut versions, primary) = number_versions(&old, |_| true, described, view, now)?;
-        let primary = match versions.iter().find(|version| version.number == primary) {
-            Some(version) => version.clone(),
-            None => {
-                let version = old.iter().find(|version| version.number == primary);
-                let version = version.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
-                // The primary version uses this connection from now on. So do the versions that
-                // `rules::follow` selects.
-                let version = KeyVersion {
-                    connection: Some(view.into()),
-                    exposure: described.exposure.unwrap_or(version.exposure),
-                    ..version.clone()
-                };
-                versions.push(version.clone());
-                version
-            }
-        };
+        // They use this connection from now on. So do the versions that `rules::follow` selects.
+        versions.extend(described_anew(&old, described, view));
+        let primary = versions.iter().find(|version| version.number == primary).cloned();
+        let primary = primary.ok_or_else(|| Failure::internal(&"a primary version without a row"))?;
         let mut key = Key {
             id,
             tenant,
@@ -246,6 +232,8 @@ impl Broker {
             created: now,
             updated: now,
         };
+        // A key comes back disabled if a connection of one of its versions is severed.
+        self.store_severs(tenant, &old).await?;
         if let Some(before) = self.store.holder(tenant, id).await? {
             rules::adopt(&mut key, &before, &old)?;
         }
@@ -436,6 +424,11 @@ pub(super) fn refused_creation(error: Error) -> Failure {
             "The provider has no such place for keys as the connection's settings name, or hides it from the connection's identity.".into();
     }
     failure
+}
+
+/// The failure of a creation or a rename while another one has reserved the name.
+pub(super) fn being_made() -> Failure {
+    Failure::new(Code::InProgress, "A key of that name is being made.").advice("Repeat the request in a moment.")
 }
 
 pub(super) fn taken_name() -> Failure {

@@ -12,8 +12,7 @@ use super::create_key::{made, taken_name};
 use super::idempotency::Begun;
 use super::reach::{Reach, permitted};
 use super::rotate::not_rotating;
-use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all};
-use super::unstored::UnstoredCounts;
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
 use super::{Broker, Code, Failure, Keep, RequestContext};
 use crate::audit::{self, Object, Outcome, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -29,11 +28,6 @@ const UNTOLD: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How long a provider is asked that cannot answer.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
-
-/// The time so much later, in Unix microseconds.
-fn later(at: i64, by: Duration) -> i64 {
-    at.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
-}
 
 /// Whether another look can end otherwise.
 const fn passes(code: Code) -> bool {
@@ -128,9 +122,8 @@ impl Broker {
 
     /// Finishes a creation, unless it has ended since. `described` is what the provider answered too late.
     async fn finish_begun(&self, tenant: TenantId, made_as: KeyId, described: Option<KeyDescription>) -> Result<(), Failure> {
-        // A late answer is looked for again, as every creation is, after the tenant's resume, and once the store has
-        // all revocations: the transaction looks up there whether the credential is in force.
-        if self.is_suspended(tenant).await? || self.unstored.counts() != UnstoredCounts::default() {
+        // A late answer is looked for again, as every creation is, after the tenant's resume.
+        if self.is_suspended(tenant).await? {
             return Ok(());
         }
         match self.store.creation(tenant, made_as).await {
@@ -198,7 +191,7 @@ impl Broker {
         let (tenant, now) = (creation.tenant, self.now());
         // A request may have ended it, or begun it again with another credential, since it was listed.
         let creation = &match self.store.creation(tenant, creation.made_as).await {
-            Ok(creation) if late.is_some() || creation.due <= now => creation,
+            Ok(creation) if late.is_some() || creation.is_due(now) => creation,
             Ok(_) | Err(StoreError::NotFound) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
@@ -257,7 +250,8 @@ impl Broker {
     }
 
     /// Stores the key that the request wanted, if the credential that asked for it is still in force: otherwise who
-    /// stole it would get a key after the revocation, at a key service that answers when they like.
+    /// stole it would get a key after the revocation, at a key service that answers when they like. A key that the
+    /// configuration declares is the operator's wish, whoever had it applied.
     async fn finish_key(&self, creation: &Creation, wanted: &WantedKey, through: &Reach, described: KeyDescription) -> Result<(), Failure> {
         let tenant = creation.tenant;
         let change = audit::StateChange::new(Verb::Create, Object::Key, &creation.key);
@@ -274,7 +268,8 @@ impl Broker {
                 due: later(self.now(), UNTOLD),
                 ..creation.clone()
             };
-            let change = change.beginning(untold).asked_with(creation.asked_by.clone());
+            let asked_by = creation.asked_by.clone().filter(|_| !wanted.declared);
+            let change = change.beginning(untold).asked_with(asked_by, self.authenticator().refusals());
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }
@@ -306,7 +301,9 @@ impl Broker {
             if view.key.primary.number != from {
                 return Err(Failure::new(Code::KeyState, "The key has another primary version since."));
             }
-            let change = change.ending(creation.made_as).asked_with(creation.asked_by.clone());
+            let change = change
+                .ending(creation.made_as)
+                .asked_with(creation.asked_by.clone(), self.authenticator().refusals());
             let row = self.store_moved(key, to, &described, |_| Ok(change)).await?;
             Ok(row.primary.number)
         };

@@ -123,6 +123,7 @@ impl Broker {
         })
         .await?;
         let row = self.store.connection_by_name(tenant, &declared.name).await?;
+        self.directory().factories().note_declared(&row);
         self.read_files_at_logins(&row, declared).await?;
         Ok(Found::Missing)
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use claviger_provider::TenantId;
+
 use super::connections::not_declared;
 use super::{Authorized, Broker, Failure, Guarded, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::Change;
+use crate::store::model::KeyVersion;
 
 impl Broker {
     /// Detaches a key. Its id stays reserved, so that the provider key can be adopted again under
@@ -41,13 +44,22 @@ impl Broker {
                 .await?;
             self.stored(key.tenant(), EmergencyRevocation::Disable(key.id()));
         }
-        let mut seen = BTreeSet::new();
-        for version in view.versions.iter().filter(|version| seen.insert(version.connection_id())) {
-            // A connection that cannot be loaded is not in memory, so memory cannot have an
-            // unstored sever of it.
-            if let Ok(Some(connection)) = self.directory().reach(key, version).await {
-                let _one_at_a_time = connection.change().lock().await;
-                self.store_sever(&connection).await?;
+        self.store_severs(key.tenant(), &view.versions).await
+    }
+
+    /// Stores the severs of these versions' connections that only memory and the kill file have: a change that asks the
+    /// store whether one of them is severed follows.
+    pub(super) async fn store_severs(&self, tenant: TenantId, versions: &[KeyVersion]) -> Result<(), Failure> {
+        let connections: BTreeSet<_> = versions.iter().filter_map(KeyVersion::connection_id).collect();
+        for id in connections {
+            match self.directory().connection(tenant, id).await {
+                Ok(Some(connection)) => {
+                    let _one_at_a_time = connection.change().lock().await;
+                    self.store_sever(&connection).await?;
+                }
+                Err(error) if self.unstored.contains(tenant, EmergencyRevocation::Sever(id)) => return Err(error.into()),
+                // What cannot be loaded is not in memory.
+                Ok(None) | Err(_) => {}
             }
         }
         Ok(())

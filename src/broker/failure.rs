@@ -175,6 +175,9 @@ pub struct Failure {
     pub(super) rejected_by_provider: bool,
     /// Whether it is not known if a change took effect in the store.
     pub(super) outcome_unknown: bool,
+    /// Whether there was not enough time before the request's deadline, whatever the code says: another request may
+    /// have more. The cache gives such a failure to no other request.
+    pub(super) of_request_alone: bool,
 }
 
 impl Failure {
@@ -197,6 +200,7 @@ impl Failure {
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
+            of_request_alone: false,
         }
     }
 
@@ -235,6 +239,7 @@ impl Failure {
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
+            of_request_alone: false,
         }
     }
 
@@ -271,6 +276,7 @@ impl Failure {
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
+            of_request_alone: false,
         }
     }
 }
@@ -280,8 +286,10 @@ impl Fault for Failure {
         Self::deadline()
     }
 
-    fn is_timed_out(&self) -> bool {
-        self.code == Code::DeadlineExceeded
+    fn is_of_request_alone(&self) -> bool {
+        // What is the credential's own is decided before an unwrap, but for its end.
+        let own = matches!(self.code, Code::DeadlineExceeded | Code::Unauthenticated | Code::PermissionDenied);
+        own || self.of_request_alone
     }
 
     fn rejected() -> Self {

@@ -56,7 +56,12 @@ impl Broker {
             MayAsk::Now => {}
             MayAsk::Asked(answered) => return Ok(answered.is_some_and(|answered| answered >= begin)),
         }
-        let moved = self.take_described(&cx.op_context(), key, version, &reach).await?;
+        let described = self.take_described(&cx.op_context(), key, version, &reach).await;
+        if described.is_err() && cx.is_late() {
+            // The provider had less time than it gets: a request that has more may ask at once.
+            key.ask_again(reach.row.id, &version.provider_key);
+        }
+        let moved = described?;
         key.answered(reach.row.id, &version.provider_key);
         drop(one_at_a_time);
         if moved {

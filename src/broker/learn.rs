@@ -266,10 +266,14 @@ impl Broker {
             .store
             .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
             .await?;
-        let exposed = rules::set_provider_states(&mut versions, states).iter().any(is_exposed);
+        let before: Vec<Exposure> = versions.iter().map(|version| version.exposure).collect();
+        rules::set_provider_states(&mut versions, states);
         let (tenant, id) = (key.tenant(), key.id());
-        if exposed && key.view().is_ok_and(|before| !before.versions.iter().any(is_exposed)) {
-            tracing::warn!(%tenant, key = %id, "the owner of a key lets its material leave the provider now: the key has warnings");
+        for (version, before) in versions.iter().zip(before) {
+            if version.exposure != before && is_exposed(version) {
+                let version = version.number;
+                tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
+            }
         }
         key.put(row, Some(versions));
         Ok(())
@@ -309,7 +313,7 @@ fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Conn
         let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
         let seen = match there.flatten() {
             Some(there) => SeenVersion {
-                exposure: described.exposure,
+                exposure: there.exposure,
                 ..SeenVersion::in_state(version.number, there.state.into())
             },
             None if whole => SeenVersion::in_state(version.number, ProviderState::Unknown),
@@ -378,14 +382,8 @@ pub(super) fn number_versions(
     };
     let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
     // Unknown is not unexposed: then what was last known of the provider key counts. Creations and adoptions say it.
-    let last = || {
-        known
-            .iter()
-            .rev()
-            .find(|version| version.provider_key == described.id)
-            .map(|version| version.exposure)
-    };
-    let exposure = described.exposure.or_else(last).unwrap_or(Exposure::NONE);
+    let last = known.iter().rev().find(|version| version.provider_key == described.id);
+    let last = last.map_or(Exposure::NONE, |version| version.exposure);
     let mut new = Vec::new();
     let mut primary = None;
     let candidates = known
@@ -410,7 +408,7 @@ pub(super) fn number_versions(
                     material: Material::of(through.provider),
                     expires: None,
                     compromised_since: None,
-                    exposure,
+                    exposure: version.exposure.unwrap_or(last),
                     created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
                 });
                 next
@@ -421,6 +419,21 @@ pub(super) fn number_versions(
         }
     }
     Ok((new, primary.ok_or_else(nonsense)?))
+}
+
+/// Those of `known` that a provider describes through a connection, with that connection, and exposed as described.
+pub(super) fn described_anew(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<KeyVersion> {
+    let mut unclaimed = Unclaimed::of(taken(described).map(|(_, there)| (names(&there.key), there)));
+    let of_provider = known.iter().filter(|version| version.provider == through.provider);
+    let described = of_provider.filter_map(|version| {
+        let there = unclaimed.take((&version.provider_key, &version.provider_version))?;
+        Some(KeyVersion {
+            connection: Some(through.into()),
+            exposure: there.exposure.unwrap_or(version.exposure),
+            ..version.clone()
+        })
+    });
+    described.collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod admit;
 mod apply;
+mod as_revoked;
 mod at_provider;
 mod batch;
 mod canary;
@@ -40,6 +41,7 @@ mod inspect;
 mod keep_log;
 mod late_answers;
 mod learn;
+mod lost_rotations;
 mod move_key;
 mod network;
 mod opening;

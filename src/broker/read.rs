@@ -82,6 +82,7 @@ impl Broker {
         query: KeyQuery,
         page: &model::Page,
     ) -> Result<Guarded<Page<Key>>, Failure> {
+        let as_revoked = self.as_revoked();
         let connection: Option<ConnectionId> = match authorized.object().through {
             Through::Any => None,
             Through::Connection(id) => Some(id),
@@ -89,11 +90,14 @@ impl Broker {
         };
         let filter = KeyFilter {
             connection,
-            state: query.state,
+            // What the store lacks it cannot find.
+            state: query.state.filter(|_| as_revoked.is_empty()),
             label: query.label,
             only: self.only(&authorized),
         };
-        let rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
+        let mut rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
+        let items = rows.items.into_iter().map(|row| as_revoked.key(row));
+        rows.items = items.filter(|row| query.state.is_none_or(|state| row.state == state)).collect();
         Ok(Guarded::free(Page::filtered(rows)))
     }
 
@@ -164,8 +168,13 @@ impl Broker {
         authorized: Authorized<op::ListConnections>,
         page: &model::Page,
     ) -> Result<Guarded<Page<Connection>>, Failure> {
+        let as_revoked = self.as_revoked();
         let rows = self.store.connections(authorized.caller().tenant(), page).await?;
-        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
+        let rows = Page::of(rows, page, |row| row.name.clone());
+        Ok(Guarded::free(Page {
+            items: rows.items.into_iter().map(|row| as_revoked.connection(row)).collect(),
+            next: rows.next,
+        }))
     }
 
     /// A connection as it is now, with the state of its login.
@@ -196,8 +205,13 @@ impl Broker {
         _authorized: Authorized<op::ListTenants>,
         page: &model::Page,
     ) -> Result<Guarded<Page<Tenant>>, Failure> {
+        let as_revoked = self.as_revoked();
         let rows = self.store.tenants(page).await?;
-        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
+        let rows = Page::of(rows, page, |row| row.name.clone());
+        Ok(Guarded::free(Page {
+            items: rows.items.into_iter().map(|row| as_revoked.tenant(row)).collect(),
+            next: rows.next,
+        }))
     }
 
     /// A tenant.
@@ -214,8 +228,11 @@ impl Broker {
         authorized: Authorized<op::ListPrincipals>,
         page: &model::Page,
     ) -> Result<Guarded<Page<Principal>>, Failure> {
+        let as_revoked = self.as_revoked();
         let rows = self.store.principals(authorized.caller().tenant(), page).await?;
-        Ok(Guarded::free(Page::of(rows, page, |row| row.name.clone())))
+        let mut rows = Page::of(rows, page, |row| row.name.clone());
+        rows.items.retain(|row| !as_revoked.is_deleted(row));
+        Ok(Guarded::free(rows))
     }
 
     /// A principal.
@@ -233,16 +250,15 @@ impl Broker {
         page: &model::Page,
     ) -> Result<Guarded<Page<GrantedToken>>, Failure> {
         let principal = authorized.object();
+        let as_revoked = self.as_revoked();
         let rows = self.store.tokens(principal.tenant, principal.id, page).await?;
         let rows = Page::of(rows, page, |row| row.id.to_string());
-        Ok(Guarded::free(Page {
-            items: rows
-                .items
-                .into_iter()
-                .map(|row| GrantedToken::of(row, principal.name.clone()))
-                .collect::<Result<_, _>>()?,
-            next: rows.next,
-        }))
+        let mut items = Vec::with_capacity(rows.items.len());
+        for row in rows.items {
+            let row = self.token_as_revoked(row, &as_revoked).await?;
+            items.push(GrantedToken::of(row, principal.name.clone())?);
+        }
+        Ok(Guarded::free(Page { items, next: rows.next }))
     }
 
     /// Whether the store answers, for readiness.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{KeyId, TenantId};
 
+use super::lost_rotations::{LostRotation, rotated_key};
 use super::write_ahead::warn_of_orphan;
-use super::{Broker, Code, Failure};
+use super::{Broker, Code};
 use crate::access::Action;
 use crate::audit::{
     self, ChangeHistory, EffectiveChange, EmergencyRevocation, Ending, JournaledRevocation, KillEntry, Object, OpenError, OpenIntent,
@@ -15,7 +16,7 @@ use crate::audit::{
 use crate::store::model::Liftable;
 use crate::store::{Change, StoreError};
 
-/// The longest time of one record or one provider call during recovery.
+/// The longest time of one record during recovery.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the gateway must not start.
@@ -97,12 +98,6 @@ pub(super) fn fate(change: &EffectiveChange) -> Fate {
     }
 }
 
-/// The key that a change rotates.
-fn rotated_key(change: &EffectiveChange) -> Option<KeyId> {
-    let change = change.intent.change()?;
-    (change.object == Object::Key && change.verb == Verb::Rotate).then(|| KeyId::from_bytes(change.id.0))
-}
-
 /// What recovery did with a revocation from the audit log or the kill file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Replayed {
@@ -154,17 +149,25 @@ impl Broker {
     pub async fn recover(&self, open: Vec<OpenIntent>, history: &ChangeHistory, how: Circumstances) -> Result<Recovery, RecoverError> {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
-        let (log_rolled_back, rotations) = self.compare(history, how.accept_rollback, &mut done).await?;
+        let (log_rolled_back, mut rotations) = self.compare(history, how.accept_rollback, &mut done).await?;
         // Revocations first, so that the keys and connections that the other intents load have the
         // revocations already.
         let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
         let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
         for intent in revocations.into_iter().chain(others) {
-            self.resolve(intent, log_rolled_back, &mut done).await?;
+            if let Some(rotation) = self.resolve(intent, log_rolled_back, &mut done).await? {
+                rotations.push(rotation);
+            }
         }
-        for rotation in rotations {
-            self.look_for_version(&rotation).await?;
+        // Last, because it asks providers: with all that is revoked, and with nothing else waiting for them.
+        for (rotation, outcome) in self.look_for_rotations(rotations).await {
+            match rotation {
+                LostRotation::Open(intent) => self.close(*intent, outcome, &mut done).await?,
+                // From here on it is compared no more.
+                LostRotation::Interrupted(change) => self.mark(&change).await?,
+            }
         }
+        self.count_lost_rotations().await?;
         // The calls to providers are recorded before anything is served. Without room they are
         // kept, as the deferred outcomes are.
         if let Err(error) = self.record_background_calls(true).await {
@@ -214,13 +217,13 @@ impl Broker {
 
     /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
     /// whether a log that is older than the store was accepted, and the rotations of unknown outcome, which are
-    /// left to [`Broker::look_for_version`].
+    /// left to [`Broker::look_for_rotations`].
     async fn compare(
         &self,
         history: &ChangeHistory,
         accept_rollback: bool,
         done: &mut Recovery,
-    ) -> Result<(bool, Vec<EffectiveChange>), RecoverError> {
+    ) -> Result<(bool, Vec<LostRotation>), RecoverError> {
         let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
         let last = self.store.last_applied().await?.map(Position);
         if let Some(at) = history.lacks_removed(last) {
@@ -279,7 +282,8 @@ impl Broker {
                         },
                     }
                 }
-                Fate::Unknown if rotated_key(&change).is_some() => rotations.push(change),
+                // What the store could not take before, it could not note for later either.
+                Fate::Unknown if rotated_key(&change.intent).is_some() => rotations.push(LostRotation::Interrupted(Box::new(change))),
                 Fate::Unknown => self.mark(&change).await?,
                 Fate::Lost => {
                     self.mark(&change).await?;
@@ -290,24 +294,6 @@ impl Broker {
         Ok((false, rotations))
     }
 
-    /// Takes over the version that a rotation of unknown outcome made, if its provider shows one: what the store
-    /// could not take before it could not note for later either. Then the rotation is compared no more.
-    async fn look_for_version(&self, rotation: &EffectiveChange) -> Result<(), RecoverError> {
-        let tenant = rotation.intent.tenant();
-        let change = Change::announced(rotation.position.0);
-        let look = async |key| match self.directory().key(tenant, key).await? {
-            Some(entry) => self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await,
-            None => Ok(false),
-        };
-        if let Some(key) = rotated_key(rotation)
-            && let Err(failure) = look(key).await
-        {
-            // The key's uses will show its versions.
-            tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the provider cannot be asked about a rotation of unknown outcome");
-        }
-        Ok(self.mark(rotation).await?)
-    }
-
     /// Marks a change as applied in the store, so that the next start does not report it as
     /// missing.
     pub(super) async fn mark(&self, change: &EffectiveChange) -> Result<(), StoreError> {
@@ -315,8 +301,9 @@ impl Broker {
         self.store.mark_applied(change.intent.tenant(), &applied).await
     }
 
-    /// Writes the outcome of an intent that has none, from the state of the store and the provider.
-    async fn resolve(&self, intent: OpenIntent, log_rolled_back: bool, done: &mut Recovery) -> Result<(), RecoverError> {
+    /// Writes the outcome of an intent that has none, from the state of the store. Returns a rotation whose provider is
+    /// to be asked.
+    async fn resolve(&self, intent: OpenIntent, log_rolled_back: bool, done: &mut Recovery) -> Result<Option<LostRotation>, RecoverError> {
         let position = intent.position().0;
         let outcome = if self.store.is_applied(position).await? {
             Outcome::Success
@@ -327,9 +314,7 @@ impl Broker {
                         Replayed::Applied => Outcome::Success,
                         Replayed::Superseded => Outcome::Superseded,
                     },
-                    (None, Object::Key, Verb::Rotate) => {
-                        self.finish_rotate(intent.tenant(), KeyId::from_bytes(change.id.0), position).await
-                    }
+                    (None, Object::Key, Verb::Rotate) => return Ok(Some(LostRotation::Open(Box::new(intent)))),
                     // The provider may have carried out the change, which the gateway cannot find
                     // out.
                     (None, _, _) if change.at_provider => {
@@ -346,6 +331,12 @@ impl Broker {
                 None => Outcome::Interrupted,
             }
         };
+        self.close(intent, outcome, done).await?;
+        Ok(None)
+    }
+
+    /// Writes the outcome of an intent.
+    async fn close(&self, intent: OpenIntent, outcome: Outcome, done: &mut Recovery) -> Result<(), RecoverError> {
         match intent.resolve(&self.log, outcome, Instant::now() + PATIENCE).await {
             Ok(_) => done.resolved += 1,
             // Start even with a full disk, because revocations must be possible.
@@ -356,31 +347,6 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         Ok(())
-    }
-
-    /// Finishes a rotation that the provider has carried out. If the provider has not, the rotation failed
-    /// without effect. If it cannot be asked, for example through a severed connection, or shows its work
-    /// later, the outcome is not known yet: then [`Broker::finish_rotations`] finds it out.
-    async fn finish_rotate(&self, tenant: TenantId, key: KeyId, position: u64) -> Outcome {
-        let change = Change::announced(position);
-        let entry = match self.directory().key(tenant, key).await {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Outcome::Failed(Code::Internal.as_str()),
-            Err(error) => {
-                let failure = Failure::from(error);
-                tracing::warn!(%tenant, %key, code = failure.code.as_str(), "the key of an interrupted rotation could not be read");
-                return Outcome::Interrupted;
-            }
-        };
-        match self.take_versions_in_background("recovery", &entry, PATIENCE, Some(&change)).await {
-            Ok(true) => Outcome::Success,
-            // The provider shows at once what it has done.
-            Ok(false) if self.shows_rotations_at_once(&entry).await => Outcome::Failed(Code::Internal.as_str()),
-            Ok(false) | Err(_) => {
-                self.watch_rotation(&entry).await;
-                Outcome::Interrupted
-            }
-        }
     }
 
     /// Applies a revocation from the audit log or the kill file again, unless its object was

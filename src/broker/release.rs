@@ -64,6 +64,7 @@ impl Broker {
         let (tenant, id) = (connection.tenant(), connection.id());
         let row = self.store.release_connection(tenant, id, self.now(), &change).await?;
         self.degraded.end(tenant, &row.name);
+        self.directory().factories().note_declared(&row);
         connection.put(row);
         drop(changing);
         // The operator's files are not the tenant's: what was stored of them is used from now on.
@@ -74,7 +75,7 @@ impl Broker {
     }
 
     async fn release_key(&self, authorized: Authorized<op::UpdateKey>) -> Result<Guarded<()>, Failure> {
-        let (cx, key) = (authorized.cx(), authorized.object());
+        let (cx, key) = (authorized.cx(), &authorized.object().key);
         let change = audit::StateChange::new(Verb::Update, Object::Key, &key.id());
         let change = self.announce(cx, change).await?;
         let _one_at_a_time = key.change().lock().await;

@@ -9,10 +9,9 @@
 use claviger_provider::{PrincipalId, TenantId};
 
 use super::{Broker, Failure, RequestContext};
-use crate::access::Refused;
 use crate::audit::{EmergencyRevocation, JournaledRevocation};
 use crate::store::model::{Connection, Key, Tenant, Token};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Refused, StoreError};
 
 /// A revocation, with the object's row after it.
 #[derive(Debug, Clone)]

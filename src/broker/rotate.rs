@@ -9,7 +9,7 @@ use super::at_provider::turn_at_provider;
 use super::idempotency::Begun;
 use super::learn::{Stored, in_place, number_versions};
 use super::read::changed;
-use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all};
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
@@ -205,6 +205,13 @@ impl Broker {
     /// # Errors
     /// The code of a failure; each failure is logged.
     pub async fn finish_rotations(&self) -> Result<(), Code> {
+        let checked = self.check_rotations().await;
+        // For `/readyz`. A store that fails is told there, too.
+        let _ = self.count_lost_rotations().await;
+        checked
+    }
+
+    async fn check_rotations(&self) -> Result<(), Code> {
         let keys = self.store.rotating_keys(ROUND, ROUND_OF_TENANT).await.map_err(|error| {
             tracing::warn!(%error, "the store cannot list the rotations in progress");
             Failure::from(error).code
@@ -237,6 +244,17 @@ impl Broker {
             return Ok(());
         }
         let now = self.now();
+        if since.saturating_abs() > later(now, LOST) {
+            // The clock was set back since: by it, the rotation would be waited for until it has caught up.
+            let _row = key.change().lock().await;
+            let unannounced = Change::unannounced();
+            let row = self
+                .store
+                .set_key_rotating(tenant, id, Some(now * since.signum()), now, &unannounced)
+                .await?;
+            key.put(row, None);
+            return Ok(());
+        }
         let reach = self.reach(&key, &view.key.primary).await?;
         let believed = match (since < 0, self.rotation_of(&key, &view).await) {
             (false, _) => BELIEVED,

@@ -11,9 +11,14 @@ use super::Code;
 pub(super) const ROUND: u32 = 1000;
 pub(super) const ROUND_OF_TENANT: u32 = 4;
 /// How many are checked at once.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 /// Timeout of one check.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time so much later, in Unix microseconds.
+pub(super) fn later(at: i64, by: Duration) -> i64 {
+    at.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
+}
 
 /// Runs the checks of a round. Returns the code of a failure.
 pub(super) async fn check_all(checks: impl Iterator<Item = impl Future<Output = Result<(), Code>>>) -> Result<(), Code> {

@@ -1,6 +1,7 @@
 //! The broker: the parts that the use cases share, and the value that they return.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -47,6 +48,8 @@ pub struct Broker {
     pub(super) suspensions: Suspensions,
     pub(super) wrap_warnings: WrapWarnings,
     pub(super) unstored: Arc<Unstored>,
+    /// How many rotations of unknown outcome the store had when it was last asked.
+    pub(super) lost_rotations: AtomicU64,
     pub(super) degraded: Degraded,
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
@@ -109,6 +112,7 @@ impl Broker {
             suspensions: Suspensions::default(),
             wrap_warnings: WrapWarnings::default(),
             unstored: Arc::default(),
+            lost_rotations: AtomicU64::new(0),
             degraded: Degraded::default(),
             applying: tokio::sync::Mutex::new(()),
             slow_connections: SlowConnections::default(),

@@ -8,10 +8,9 @@ use metrics::gauge;
 use super::revoke::Revoked;
 use super::unstored::{Pending, UnstoredCounts};
 use super::{Broker, Code, Failure};
-use crate::access::Refused;
 use crate::audit::{EmergencyRevocation, Health, KillEntry, KillFileStanding};
 use crate::keys::{ConnectionEntry, KeyEntry};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, Refused, StoreError};
 
 /// The metric of revocations that the store lacks.
 const UNSTORED: &str = "claviger_revocations_unstored";

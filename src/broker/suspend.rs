@@ -4,10 +4,9 @@ use claviger_provider::TenantId;
 
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
-use crate::access::Refused;
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
 use crate::store::model::{Liftable, Tenant};
-use crate::store::rules;
+use crate::store::{Refused, rules};
 
 impl Broker {
     /// Suspends a tenant: every request of its credentials is refused from the next one on. A

@@ -137,6 +137,11 @@ impl Unstored {
         self.0.lock().pending.contains_key(&name(tenant, revocation))
     }
 
+    /// All of them, each under the tenant of its object.
+    pub(super) fn all(&self) -> HashMap<(TenantId, EmergencyRevocation), Pending> {
+        self.0.lock().pending.clone()
+    }
+
     /// Forgets a revocation. Returns whether it was here.
     pub(super) fn remove(&self, tenant: TenantId, revocation: EmergencyRevocation) -> bool {
         self.0.lock().pending.remove(&name(tenant, revocation)).is_some()

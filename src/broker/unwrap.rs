@@ -65,6 +65,8 @@ impl Broker {
                         // Anybody can make envelopes without a valid seal, so their rejections are
                         // not cached.
                         failure.rejected_by_provider &= accepted.attested.is_some();
+                        // What failed when this request's time was over may work for one that has more.
+                        failure.of_request_alone |= cx.is_late();
                         failure
                     })?;
                     Ok((opened.into_plaintext(), version.number))

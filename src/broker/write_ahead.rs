@@ -56,7 +56,7 @@ impl Broker {
         // What is done at a provider next cannot be refused by a transaction.
         self.in_force(cx)?;
         Ok(store::Change::announced(position)
-            .asked_with(cx.credential_ref())
+            .asked_with(cx.credential_ref(), self.authenticator().refusals())
             .within(self.quotas_of(cx)))
     }
 
@@ -74,7 +74,9 @@ impl Broker {
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return Ok(store::Change::announced(position).asked_with(cx.credential_ref()).for_revocation());
+            return Ok(store::Change::announced(position)
+                .asked_with(cx.credential_ref(), self.authenticator().refusals())
+                .for_revocation());
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         if announced.is_err() {

@@ -94,6 +94,7 @@ fn not_there_yet(error: &Error) -> Failure {
         detail: "The provider does not know the key yet, which was made a moment ago.".into(),
         advice: Some("Repeat the request. If it fails for longer than a minute, look for the key at the provider."),
         retry_after: Some(Duration::from_secs(1)),
+        of_request_alone: true,
         ..failure
     }
 }

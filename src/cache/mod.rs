@@ -65,8 +65,8 @@ pub struct Found {
 pub trait Fault: Clone + Send + Sync + 'static {
     /// The caller's own deadline passed.
     fn timed_out() -> Self;
-    /// Whether a deadline passed.
-    fn is_timed_out(&self) -> bool;
+    /// Whether it may be of the request alone that made the load: its deadline passed, or its credential ended.
+    fn is_of_request_alone(&self) -> bool;
     /// The provider refused an authenticated wrapped key.
     fn rejected() -> Self;
     /// Whether the provider refused an authenticated wrapped key.
@@ -145,9 +145,9 @@ impl<F: Fault> DekCache<F> {
                                 coalesced_with: Some(wait.leader().to_owned()),
                             });
                         }
-                        // Load again if only the leader's own deadline passed, or if the leader
-                        // ended without a result.
-                        Some(Err(fault)) if !fault.is_timed_out() => {
+                        // Load again if the leader failed for a reason of its own, or ended without a
+                        // result.
+                        Some(Err(fault)) if !fault.is_of_request_alone() => {
                             count_request("coalesced");
                             return Err(fault);
                         }

@@ -57,6 +57,14 @@ impl Factories {
         before.map(|before| before.paths()) != paths
     }
 
+    /// Notes at the provider's family whether the operator declares this connection.
+    pub fn note_declared(&self, connection: &Connection) {
+        if let Some(factory) = self.get(connection.provider) {
+            let declared = connection.managed_by.is_some();
+            factory.declare(connection.id, declared.then_some(connection.settings.as_str()));
+        }
+    }
+
     /// Why a declared connection's secret files cannot be read or used now; `None` if they can, and for a connection
     /// without such files.
     pub async fn unusable_files(&self, connection: ConnectionId) -> Option<String> {

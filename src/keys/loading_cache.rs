@@ -150,7 +150,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
 
     /// The value in memory, which counts as used.
     pub(super) fn get(&self, key: &K) -> Option<V> {
-        let found = self.peek(key);
+        let found = self.shard(key).lock().used(key);
         match found {
             Some(_) => self.metrics.hits.increment(1),
             None => self.metrics.misses.increment(1),
@@ -158,9 +158,10 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         found
     }
 
-    /// As [`LoadingCache::get`], without counting it as a lookup.
+    /// The value in memory. It counts neither as used nor as looked up: the gateway's own work must not keep a value
+    /// that no request asks for.
     pub(super) fn peek(&self, key: &K) -> Option<V> {
-        self.shard(key).lock().used(key)
+        self.shard(key).lock().0.get(key).map(|entry| entry.value.clone())
     }
 
     /// Puts a loaded value in place, or gives back the one that is in place already. `None` when
@@ -169,7 +170,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// # Errors
     /// [`Full`] when there is no room for one more, and `when_full` does not exceed the capacity.
     pub(super) fn insert(&self, key: K, loaded: V, load: &Load<K>, when_full: WhenFull) -> Result<Option<V>, Full> {
-        if let Some(there) = self.peek(&key) {
+        if let Some(there) = self.shard(&key).lock().used(&key) {
             return Ok(Some(there));
         }
         // Make room before the shard is locked, so that no two shards are locked at the same time.

@@ -1,7 +1,10 @@
 //! What a change writes beside its effect.
 
+use std::sync::Arc;
+
 use claviger_provider::KeyId;
 
+use super::Refusals;
 use super::model::{Creation, CredentialRef, IdempotencyRecord, Quotas};
 
 /// What every change writes in its transaction beside its effect.
@@ -15,7 +18,7 @@ pub struct Change {
     /// The credential that must be in force when the change is committed ([`super::rules::check_credential`]).
     /// `None` for the gateway's own work, and where the effect is there already: at a provider, or in
     /// the kill file.
-    pub credential: Option<CredentialRef>,
+    pub credential: Option<Asker>,
     /// The quotas that limit what is added ([`super::rules::check_quota`]). `None` for revocations, for the
     /// gateway's own work, and where the effect exists already: rows are counted, and none is refused.
     pub quotas: Option<Quotas>,
@@ -23,6 +26,15 @@ pub struct Change {
     pub revocation: bool,
     /// The creation of a provider key that begins or ends with it.
     pub creation: Option<CreationMark>,
+}
+
+/// Who asks for a change.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The credential.
+    pub credential: CredentialRef,
+    /// What is refused although the rows do not show it.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Where a change stands in the creation of a provider key.
@@ -61,8 +73,11 @@ impl Change {
 
     /// Is refused unless this credential is in force in the transaction.
     #[must_use]
-    pub fn asked_with(mut self, credential: Option<CredentialRef>) -> Self {
-        self.credential = credential;
+    pub fn asked_with(mut self, credential: Option<CredentialRef>, refusals: &Arc<Refusals>) -> Self {
+        self.credential = credential.map(|credential| Asker {
+            credential,
+            refusals: Arc::clone(refusals),
+        });
         self
     }
 

@@ -10,7 +10,7 @@ use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Resource, SeenVersion, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Change, CreationMark, CredentialRef, LastRecord, Store, StoreError, clock, rules};
+use super::{Asker, Change, CreationMark, LastRecord, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied, begins or ends a creation, and keeps the answer.
@@ -21,8 +21,8 @@ async fn begin(backend: &impl Backend, tenant: TenantId, change: &Change) -> Res
         Priority::Ordinary
     };
     let mut transaction = backend.begin(tenant, priority).await?;
-    if let Some(credential) = &change.credential {
-        check_credential(&mut *transaction, credential).await?;
+    if let Some(asker) = &change.credential {
+        check_credential(&mut *transaction, asker).await?;
     }
     if let Some(position) = change.intent {
         transaction.insert_applied(tenant, position).await?;
@@ -68,8 +68,10 @@ async fn deleted(transaction: &mut dyn Transaction, tenant: TenantId, resource: 
     Ok(())
 }
 
-/// Looks a credential up as it is in this transaction.
-async fn check_credential(transaction: &mut dyn Transaction, credential: &CredentialRef) -> Result<(), StoreError> {
+/// Looks a credential up as it is in this transaction. Only then at the refusals: one that the rows do not show now
+/// is refused still, since nothing else is committed meanwhile.
+async fn check_credential(transaction: &mut dyn Transaction, asker: &Asker) -> Result<(), StoreError> {
+    let Asker { credential, refusals } = asker;
     let token = match transaction.token_snapshot(&credential.public_id).await {
         Ok(token) => Some(token),
         // Deleted with its principal.
@@ -80,7 +82,16 @@ async fn check_credential(transaction: &mut dyn Transaction, credential: &Creden
         Some(tenant) => Some(transaction.tenant(tenant).await?),
         None => None,
     };
-    rules::check_credential(token.as_ref(), acting.as_ref(), clock::now())
+    rules::check_credential(token.as_ref(), acting.as_ref(), clock::now())?;
+    let line = token.iter().flat_map(|found| std::iter::once(&found.token).chain(&found.ancestors));
+    let mut tenants = token.iter().map(|found| found.token.tenant).chain(credential.acting);
+    if line.into_iter().any(|token| refusals.has_token(token.id, token.principal)) {
+        return Err(StoreError::CredentialEnded);
+    }
+    if tenants.any(|tenant| refusals.has_tenant(tenant)) {
+        return Err(StoreError::TenantSuspended);
+    }
+    Ok(())
 }
 
 /// Sealed values must be those of the object that they are written with.

@@ -22,6 +22,7 @@ pub mod lock;
 pub mod model;
 #[cfg(test)]
 pub(crate) mod pausing;
+mod refusals;
 pub mod rules;
 pub mod sealing;
 pub mod sqlite;
@@ -33,13 +34,14 @@ use claviger_provider::{
     ConnectionId, InstallationId, KeyId, KeySpec, Node, PrincipalId, ProviderKind, SealedName, SealedStore, Secret, TenantId, TokenId,
 };
 
-pub use change_context::{Change, CreationMark};
+pub use change_context::{Asker, Change, CreationMark};
 pub use model::CredentialRef;
 use model::{
     Connection, ConnectionPatch, ConnectionSnapshot, Creation, DeclaredRow, DetachedFilter, DetachedKey, Holder, IdempotencyKey,
     IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, Resource, Rows,
     SeenVersion, Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
+pub use refusals::{Refusals, Refused};
 pub use urgent::{for_revocation, is_for_revocation};
 
 use crate::parent_folder;
@@ -227,11 +229,13 @@ pub trait Reads: Send + Sync {
     /// at random: so neither another tenant's keys nor the tenant's own are passed over for long. Suspended
     /// tenants' are left out.
     async fn rotating_keys(&self, most: u32, for_each: u32) -> Result<Vec<(TenantId, KeyId)>, StoreError>;
+    /// The number of attached keys with a rotation whose answer was lost.
+    async fn lost_rotations(&self) -> Result<u64, StoreError>;
     /// A creation that has begun.
     async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError>;
     /// The latest creation that has begun of a key of this name and specification through a connection.
     async fn creation_of_key(&self, tenant: TenantId, name: &str, connection: ConnectionId, spec: KeySpec) -> Result<Creation, StoreError>;
-    /// Creations that are due at `now` (Unix microseconds), of each tenant the earliest due; otherwise as
+    /// Creations that are due at `now` (Unix microseconds, [`Creation::is_due`]), of each tenant the earliest due; otherwise as
     /// [`Reads::rotating_keys`].
     async fn due_creations(&self, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError>;
 }

@@ -320,22 +320,20 @@ pub fn adopt(key: &mut Key, before: &Holder, old: &[KeyVersion]) -> Result<(), S
 }
 
 /// The versions among `old`, those of a detached key, that follow the key to the connection that
-/// it comes back through with the versions `given`, as they are then, exposed as these: those of a provider key that
-/// comes back. Nothing else was proven to the new connection's provider, so every other version keeps
+/// it comes back through with the versions `given`, as they are then, exposed as `given` says: those of a provider key
+/// that comes back. Nothing else was proven to the new connection's provider, so every other version keeps
 /// its connection, or has none if that was deleted.
 pub fn follow(key: &Key, old: &[KeyVersion], given: &[KeyVersion]) -> Vec<KeyVersion> {
     let comes_back = |version: &&KeyVersion| {
         version.provider == key.primary.provider && given.iter().any(|new| new.provider_key == version.provider_key)
     };
-    old.iter()
-        .filter(comes_back)
-        .filter(|version| version.connection != key.primary.connection || version.exposure != key.primary.exposure)
-        .map(|version| KeyVersion {
-            connection: key.primary.connection.clone(),
-            exposure: key.primary.exposure,
-            ..version.clone()
-        })
-        .collect()
+    let following = |version: &KeyVersion| KeyVersion {
+        connection: key.primary.connection.clone(),
+        exposure: given.iter().find(|new| new.number == version.number).unwrap_or(version).exposure,
+        ..version.clone()
+    };
+    let followed = old.iter().filter(comes_back).map(|version| (version, following(version)));
+    followed.filter(|(version, now)| *version != now).map(|(_, now)| now).collect()
 }
 
 /// Raises the revision after a change of a key's row or of its versions.

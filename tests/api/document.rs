@@ -160,7 +160,7 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 12] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 13] = [
     ("CheckedRight", &["what_to_do"]),
     ("ComponentStatus", &["disk_lasts", "durability"]),
     ("Connection", &["login"]),
@@ -172,6 +172,7 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 12] = [
     ("FailedItem", &["audit_index"]),
     ("InspectResponse", &["reattach"]),
     ("Key", &["at_provider", "detached_at", "reattach", "warnings"]),
+    ("KeyVersion", &["warnings"]),
     ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.

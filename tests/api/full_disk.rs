@@ -46,6 +46,20 @@ impl FullDisk {
         self.started.limit_files(Some(0));
     }
 
+    /// From now on the log has room for what a test records, and the store has none.
+    async fn fill_store(&self) {
+        const ROOM: u64 = 64 << 10;
+        let wal = self.gateway.data().join("claviger.db-wal");
+        let room = || log_end(&self.gateway.data()).1 + ROOM;
+        let mut number = 0;
+        while std::fs::metadata(&wal).unwrap().len() < room() {
+            let key = json!({"name": format!("more-{number}"), "connection": "embedded"});
+            self.client.post("/v1/keys", &key).await.expect_status(201);
+            number += 1;
+        }
+        self.started.limit_files(Some(room()));
+    }
+
     /// The state of `revocations` in `/readyz`, and the status of the answer.
     async fn revocations(&self) -> (u16, String) {
         let ready = self.started.watcher().get("/readyz").await;
@@ -296,4 +310,77 @@ async fn a_cut_that_the_store_could_not_take_is_stored_once_it_can() {
         assert!(begun.elapsed() < PATIENCE, "{:?}", full.revocations().await);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+/// Whoever looks after a revocation finds it, also in a list, while the store still has the row from before.
+#[tokio::test]
+async fn a_cut_that_the_store_could_not_take_is_read_as_done() {
+    let full = FullDisk::new().await;
+    let (acme, operator) = (&full.client, full.started.operator());
+    full.started.with_tenant("globex").await;
+    let spare = json!({"name": "spare", "provider": "local", "settings": {}});
+    acme.post("/v1/connections", &spare).await.expect_status(201);
+    for principal in ["ci", "gone", "below"] {
+        acme.post("/v1/principals", &json!({"name": principal})).await.expect_status(201);
+    }
+    let issue = async |client: &Client, principal: &str, operations: Value| {
+        let path = format!("/v1/principals/{principal}/tokens");
+        let issued = client.post(&path, &json!({"operations": operations})).await;
+        issued.expect_status(201)
+    };
+    let above = issue(acme, "ci", json!(["ReadKey", "ManageTokens"])).await;
+    let of_above = acme.with_token(above["token"].as_str().unwrap());
+    issue(&of_above, "below", json!(["ReadKey"])).await;
+    full.fill_store().await;
+    let token = format!("/v1/principals/ci/tokens/{}", above["id"].as_str().unwrap());
+    let cut = async || {
+        for path in ["/v1/keys/orders/disable", "/v1/connections/spare/sever"] {
+            acme.post_empty(path).await.expect_status(200);
+        }
+        operator.post_empty("/v1/tenants/globex/suspend").await.expect_status(200);
+        for path in [token.as_str(), "/v1/principals/gone"] {
+            assert_eq!(acme.delete(path).await.status, 204, "{path}");
+        }
+    };
+    let is_read_as_done = async || {
+        for (client, list, name, state) in [
+            (acme, "/v1/keys", "orders", "disabled"),
+            (acme, "/v1/connections", "spare", "severed"),
+            (&operator, "/v1/tenants", "globex", "suspended"),
+        ] {
+            let one = client.get(&format!("{list}/{name}")).await.expect_status(200);
+            let listed = client.list(list).await.into_iter();
+            let listed: Vec<Value> = listed.filter(|item| item["name"] == name).collect();
+            assert_eq!((&one["state"], &listed[0]["state"]), (&json!(state), &json!(state)), "{name}");
+        }
+        let of_state = async |state: &str| {
+            let page = acme.get(&format!("/v1/keys?page_size=1000&state={state}")).await.expect_status(200);
+            page["items"].as_array().unwrap().iter().any(|key| key["name"] == "orders")
+        };
+        assert_eq!((of_state("enabled").await, of_state("disabled").await), (false, true));
+        for principal in ["ci", "below"] {
+            let tokens = acme.list(&format!("/v1/principals/{principal}/tokens")).await;
+            assert!(tokens[0]["revoked"].is_string(), "{tokens:?}");
+        }
+        let principals = acme.list("/v1/principals").await;
+        assert!(principals.iter().all(|principal| principal["name"] != "gone"), "{principals:?}");
+        for path in ["/v1/principals/gone", "/v1/principals/gone/tokens"] {
+            acme.get(path).await.expect_problem(404, "not_found");
+        }
+    };
+    cut().await;
+    assert_eq!(
+        full.revocations().await.1,
+        "some are in the audit log or the kill file, and not in the store yet"
+    );
+    is_read_as_done().await;
+    // Repeated, each is carried out again.
+    cut().await;
+    full.empty();
+    let begun = Instant::now();
+    while full.revocations().await.1 != "ok" {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", full.revocations().await);
+        is_read_as_done().await;
+    }
+    is_read_as_done().await;
 }

@@ -20,6 +20,8 @@ mod bad_wire;
 mod batch;
 #[cfg(feature = "testkit")]
 mod claims;
+#[cfg(feature = "testkit")]
+mod coalesced;
 mod codes;
 mod connections;
 mod connections_changed;

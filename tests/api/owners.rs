@@ -110,6 +110,15 @@ async fn a_key_whose_material_can_leave_the_provider_has_warnings() {
     world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
     assert_eq!(warned(&world.bank.get("/v1/keys/later").await.expect_status(200)), both);
 
+    // An older version that can leave is told as such.
+    world.at("bank", Request::RotateKey { id: "later".to_owned() }).await;
+    world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    let later = world.bank.get("/v1/keys/later").await.expect_status(200);
+    assert!(later["primary_version"] == 2 && later.get("warnings").is_none(), "{later}");
+    let versions = world.bank.list("/v1/keys/later/versions").await;
+    let of_versions: Vec<Option<&Value>> = versions.iter().map(|version| version.get("warnings")).collect();
+    assert_eq!(of_versions, [Some(&both), None]);
+
     // A detached key that was exposed meanwhile says so when it comes back; a key that moves away does not any more.
     world.bank.delete("/v1/keys/plain").await.expect_status(204);
     world.at("bank", Request::ExposeKey { id: "plain".to_owned() }).await;

@@ -108,6 +108,21 @@ async fn an_adoption_has_the_time_of_any_call() {
     adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
 }
 
+/// A creation would find its name taken once the provider has made its key.
+#[tokio::test]
+async fn a_rename_takes_no_name_under_which_a_key_is_being_made() {
+    let world = start().await;
+    let to = async |name: &str| world.bank.patch(ORDERS, "*", &json!({"name": name})).await;
+    let create = json!({"name": "new", "connection": "second"});
+    let creating = world.held_at("there", "create_key", &world.bank, "/v1/keys", create).await;
+    to("new").await.expect_problem(409, "in_progress");
+    let made = world.released("there", creating).await.expect_status(201);
+    assert_eq!(made["name"], "new");
+    to("new").await.expect_problem(409, "already_exists");
+    let key = world.bank.get(ORDERS).await.expect_status(200);
+    assert_eq!(to("old").await.expect_status(200)["id"], key["id"]);
+}
+
 /// The intents of moves so far.
 fn moves(world: &FakeWorld) -> Vec<Value> {
     let all = records(&world.gateway.data()).into_iter();

@@ -256,8 +256,11 @@ impl Owner {
 /// Rotates a key at its service. Returns once the new version wraps.
 pub async fn rotate(bench: &Bench, key: &Value) {
     let id = text(&key["provider_key"]);
+    // The fake has no owner with a credential.
+    if matches!(bench.entry.start, Start::Fake(_)) {
+        return bench.at_provider(&Request::RotateKey { id }).await;
+    }
     match Owner::of(bench.entry) {
-        _ if matches!(bench.entry.start, Start::Fake(_)) => bench.at_provider(&Request::RotateKey { id }).await,
         Owner::Vault(service) => drop(service.vault(Method::POST, &format!("{}/rotate", path(&id)), json!({})).await),
         Owner::Azure(service) => drop(service.azure(Method::POST, &format!("{id}/rotate"), json!({})).await),
         Owner::Google(service) => {
@@ -278,11 +281,11 @@ pub async fn rotate(bench: &Bench, key: &Value) {
 /// Disables the first version of two at its service, or enables it again.
 pub async fn switch_first(bench: &Bench, key: &Value, enabled: bool) {
     let id = text(&key["provider_key"]);
+    if matches!(bench.entry.start, Start::Fake(_)) {
+        let version = 1;
+        return bench.at_provider(&Request::ChangeVersion { id, version, enabled }).await;
+    }
     match Owner::of(bench.entry) {
-        _ if matches!(bench.entry.start, Start::Fake(_)) => {
-            let version = 1;
-            bench.at_provider(&Request::ChangeVersion { id, version, enabled }).await;
-        }
         Owner::Vault(service) => {
             let least = json!({"min_decryption_version": if enabled { 1 } else { 2 }});
             service.vault(Method::POST, &format!("{}/config", path(&id)), least).await;

@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use crate::creations::{lose, new_key};
 use crate::media::store;
 use crate::run;
 use crate::service::{Loss, Service};
@@ -29,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
             run(killed())
         }),
         Trial::test("answers::a_rotation_that_never_shows_is_given_up", || run(given_up())),
+        Trial::test("answers::what_a_clock_noted_that_was_set_back_is_found_out_nevertheless", || {
+            run(set_back())
+        }),
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
         Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
@@ -121,6 +125,15 @@ async fn restarted() {
         assert_eq!(row["rotation"]["state"], "in_progress", "{row}");
         service.finish();
         until(&client, "on-aws", 2).await;
+        // Nothing is waited for after another start.
+        started.kill();
+        let started = gateway.serve(&service.tune());
+        let row = started.tenant("acme").get("/v1/keys/on-aws").await.expect_status(200);
+        assert_eq!(
+            (&row["primary_version"], &row["rotation"]["state"]),
+            (&json!(2), &json!("idle")),
+            "{row}"
+        );
     }
 }
 
@@ -201,6 +214,44 @@ async fn given_up() {
         service.finish();
         until(&client, key, 2).await;
     }
+}
+
+/// As if the clock had been a year ahead while a rotation and a creation were lost, and was set back.
+async fn set_back() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    service.lose(Some(Loss::Unarrived));
+    lose_rotation(&gateway, &client, "on-vault", "provider_unavailable").await;
+    service.lose(Some(Loss::Closed));
+    lose(&gateway, &client, "/v1/keys", &new_key("new", "vault"), "provider_unavailable").await;
+    service.lose(None);
+    started.kill();
+    age_rotations(&gateway, -YEAR).await;
+    let mut store = store(&gateway.data()).await;
+    sqlx::query("UPDATE creations SET begun = begun + ?1, due = due + ?1")
+        .bind(YEAR * 1_000_000)
+        .execute(&mut store)
+        .await
+        .expect("the rows change");
+    let started = gateway.serve(&service.tune());
+    let client = started.tenant("acme");
+    let end = Instant::now() + PATIENCE;
+    let ahead = "SELECT COUNT(*) FROM keys WHERE abs(rotating) > unixepoch() * 1000000 + 3600000000";
+    loop {
+        let waited_for: i64 = sqlx::query_scalar(ahead).fetch_one(&mut store).await.expect("a number");
+        if waited_for == 0 && client.get("/v1/keys/new").await.status == 200 {
+            break;
+        }
+        assert!(Instant::now() < end, "a year is waited for");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    store.close().await.expect("the store is closed");
+    started.kill();
+    // It is waited for as long as another one.
+    age_rotations(&gateway, 60).await;
+    let started = gateway.serve(&service.tune());
+    until(&started.tenant("acme"), "on-vault", 1).await;
 }
 
 /// Sends a request with an idempotency key, which is the request itself.

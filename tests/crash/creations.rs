@@ -33,6 +33,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("creations::the_next_try_of_the_same_name_takes_up_what_the_first_one_made", || {
             run(next_try())
         }),
+        Trial::test("creations::the_next_try_waits_until_the_first_one_s_key_shows", || {
+            run(shows_later())
+        }),
         Trial::test("creations::the_next_try_after_the_end_is_told_once", || run(told_once())),
     ]
 }
@@ -335,6 +338,29 @@ async fn next_try() {
                 again.expect_problem(409, "already_exists");
             }
         }
+    }
+}
+
+/// A key service is eventually consistent: a moment after the first try, neither its list nor a read has the key.
+async fn shows_later() {
+    let service = Service::start().await;
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&service.tune().set("CLAVIGER_PROVIDERS__CREATION_TIMEOUT", "30s"));
+    let client = started.with_tenant("acme").await;
+    for connection in service.connections() {
+        client.post("/v1/connections", &connection).await.expect_status(201);
+    }
+    for connection in ["vault", "aws"] {
+        let create = new_key(&format!("new-{connection}"), connection);
+        service.hide_new_keys(3);
+        service.lose(Some(Loss::Closed));
+        let lost = lose(&gateway, &client, "/v1/keys", &create, "provider_unavailable").await;
+        service.lose(None);
+        let (made, hidden) = (service.keys(), service.hidden());
+        let key = client.post("/v1/keys", &create).await.expect_status(201);
+        assert_eq!(key["id"], lost["change"]["id"]);
+        assert_eq!(service.keys(), made, "{connection}: the next try made another key");
+        assert_eq!(service.hidden() - hidden, 3, "{connection}: the key was hidden");
     }
 }
 

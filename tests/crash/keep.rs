@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use claviger_test_support::{Client, Started, Tune, log_files, make_key, records};
+use claviger_test_support::{Client, Started, Tune, log_end, log_files, make_key, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("keep::another_file_in_the_archive_is_told_and_stays", || run(occupied())),
         Trial::test("keep::a_backup_of_a_shortened_log_is_restored", || run(restored())),
         Trial::test("keep::a_store_older_than_the_log_is_refused", || run(older_store())),
+        Trial::test("keep::without_a_lost_part_the_log_is_read_from_what_is_left", || run(lost_part())),
     ]
 }
 
@@ -283,4 +284,65 @@ async fn older_store() {
     started.tenant("acme").get("/v1/keys/later").await.expect_status(404);
     assert!(started.terminate());
     bench.starts_plainly();
+}
+
+/// The number of the next record of a tenant.
+async fn next_number(started: &Started, tenant: &str) -> u64 {
+    let answer = started.tenant(tenant).get("/v1/keys").await;
+    let index = answer.header("claviger-audit-index").to_owned();
+    answer.expect_status(200);
+    index.rsplit('#').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Numbers jump in a lost part. Once it is removed, the numbers are known from what is left: to a start without the
+/// sidecar, and to a restored backup.
+async fn lost_part() {
+    let bench = Bench::new();
+    let started = bench.gateway.serve(&Tune::default());
+    for tenant in ["acme", "quiet"] {
+        make_key(&started.with_tenant(tenant).await, "orders").await;
+    }
+    started.kill();
+    // Nothing tells how much was behind this.
+    let (path, end) = log_end(&bench.gateway.data());
+    let file = fs::File::options().write(true).open(path).expect("the log");
+    file.set_len(end - end / 4).expect("cut");
+    let lossy = Tune {
+        arguments: vec!["--accept-lost-log".to_owned()],
+        ..Tune::default()
+    };
+    let started = bench.gateway.serve(&lossy);
+    make_key(&started.with_tenant("late").await, "orders").await;
+    assert!(started.terminate());
+    let lost = records(&bench.gateway.data())
+        .into_iter()
+        .find(|record| record["cause"] == "log_lost");
+    let lost = lost.expect("a record")["lost"]["to"].as_u64().expect("a position");
+
+    let keep = Tune::default().set("CLAVIGER_AUDIT__KEEP__BYTES", "64KiB");
+    let started = bench.gateway.serve(&keep);
+    while bench.starts()[0] < lost {
+        assert!(fill(&started.tenant("acme")).await);
+        assert!(bench.starts().len() < 8, "the lost part stays:\n{}", started.output());
+    }
+    let before = [next_number(&started, "quiet").await, next_number(&started, "late").await];
+    assert!(before.iter().all(|number| *number >= 1 << 20), "no number jumped: {before:?}");
+    let copy = bench.path("backup");
+    bench.run(&keep, &["backup", path_text(&copy)]);
+    assert!(started.terminate());
+    fs::remove_file(bench.gateway.data().join("audit.index")).expect("the sidecar");
+    for restores in [false, true] {
+        if restores {
+            bench.lose_data("lost");
+            bench.run(&keep, &["restore", path_text(&copy), "--newest-known", "none"]);
+        }
+        let started = bench.gateway.serve(&keep);
+        let after = [next_number(&started, "quiet").await, next_number(&started, "late").await];
+        assert_eq!(after, before.map(|number| number + 1), "restored: {restores}");
+        // One of which the log knew nothing.
+        make_key(&started.with_tenant("new").await, "orders").await;
+        assert!(next_number(&started, "new").await >= 1 << 20, "a number is given twice");
+        assert!(started.terminate());
+        bench.starts_plainly();
+    }
 }

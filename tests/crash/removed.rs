@@ -22,7 +22,7 @@ use crate::run;
 const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
 /// The length of a kill file, in bytes.
-const KILL_FILE: u64 = 262_208;
+pub const KILL_FILE: u64 = 262_208;
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started};
+use claviger_test_support::{Client, Gateway, Started, text_of, token};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -16,6 +16,10 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::test("revoked::nothing_is_finished_for_a_credential_that_ended", || run(ended())),
         Trial::test("revoked::a_late_answer_makes_no_key_for_a_credential_that_ended", || run(late())),
+        Trial::test(
+            "revoked::a_declared_key_is_finished_though_the_token_that_had_it_applied_ended",
+            || run(declared()),
+        ),
         Trial::test("revoked::what_a_suspended_tenant_began_waits_for_its_resume", || run(suspended())),
     ]
 }
@@ -169,6 +173,47 @@ async fn late() {
         client.get(&format!("/v1/keys/{connection}")).await.expect_problem(404, "not_found");
     }
     assert_eq!(started.output().matches("nothing uses").count(), 2);
+}
+
+/// What the configuration declares is nobody's loot: an apply is repeated at each start.
+async fn declared() {
+    let service = Service::start().await;
+    let gateway = Gateway::new(crate::BINARY);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("claviger.toml");
+    let declare = |keys: &[&str]| {
+        let keys = keys
+            .iter()
+            .map(|connection| format!("[[keys]]\ntenant = \"acme\"\nname = \"declared-{connection}\"\nconnection = \"{connection}\"\n"));
+        std::fs::write(&file, keys.collect::<String>()).expect("the file is written");
+    };
+    declare(&[]);
+    let mut tune = service.tune();
+    tune.arguments = vec!["--config".to_owned(), file.display().to_string()];
+    let started = gateway.serve(&tune);
+    let client = started.with_tenant("acme").await;
+    for connection in service.connections() {
+        client.post("/v1/connections", &connection).await.expect_status(201);
+    }
+    let operator = started.operator();
+    let issued = token(&operator, "thief", &["ManageTenants"], None).await;
+    let thief = operator.with_token(text_of(&issued));
+
+    declare(&["vault", "aws"]);
+    service.lose(Some(Loss::Closed));
+    let applied = thief.post_empty("/v1/declared/apply").await.expect_status(200);
+    service.lose(None);
+    assert_eq!(begun(&gateway).await.len(), 2, "{applied}");
+    assert_eq!(operator.delete("/v1/principals/thief").await.status, 204);
+    thief.post_empty("/v1/declared/apply").await.expect_problem(401, "unauthenticated");
+    let made = service.keys();
+    let_be_due(&gateway).await;
+    until_ended(&gateway).await;
+    for connection in ["vault", "aws"] {
+        let key = client.get(&format!("/v1/keys/declared-{connection}")).await.expect_status(200);
+        assert_eq!((&key["managed_by"], &key["connection"]), (&json!("config"), &json!(connection)));
+    }
+    assert_eq!(service.keys(), made);
 }
 
 async fn suspended() {

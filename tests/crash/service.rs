@@ -37,6 +37,10 @@ struct State {
     loss: Option<Loss>,
     /// Whether it answers nothing at all.
     down: bool,
+    /// Whether it never answers a call about a key.
+    hangs: bool,
+    /// How many such calls the gateway gave up.
+    given_up: usize,
     /// The calls that changed something, or would have.
     changes: usize,
     /// All calls.
@@ -125,6 +129,16 @@ impl Service {
         self.state.lock().down = down;
     }
 
+    /// From now on it answers no call about a key, and keeps each waiting.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.state.lock().hangs = hangs;
+    }
+
+    /// How many calls that it kept waiting the gateway gave up.
+    pub fn given_up(&self) -> usize {
+        self.state.lock().given_up
+    }
+
     /// From now on, changes are answered after so long.
     pub fn slow(&self, by: Duration) {
         self.state.lock().slow = by;
@@ -208,6 +222,11 @@ impl Service {
             }
             let (mut words, body) = (line.split(' '), serde_json::from_slice(&body).unwrap_or(Value::Null));
             let (method, path) = (words.next()?, words.next()?);
+            if self.state.lock().hangs && (path.starts_with("/v1/transit/") || !target.is_empty()) {
+                let _ended = read.read(&mut [0]).await;
+                self.state.lock().given_up += 1;
+                return None;
+            }
             let (changes, status, body) = match target.as_str() {
                 "" => self.vault(method, path),
                 target => self.aws(target, &body),
@@ -278,7 +297,7 @@ impl Service {
                 (false, 200, body)
             }
             "ListKeys" => {
-                let ids: Vec<String> = self.state.lock().keys.keys().cloned().collect();
+                let ids = self.listed();
                 let keys: Vec<Value> = ids
                     .iter()
                     .map(|id| json!({"KeyId": id, "KeyArn": format!("{ACCOUNT}/{id}")}))
@@ -303,6 +322,23 @@ impl Service {
             "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": "Enabled", "KeyManager": "CUSTOMER", "KeySpec": "SYMMETRIC_DEFAULT",
             "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
         }})
+    }
+
+    /// The names of the keys that a list shows. It lacks a new key for all but the last read that does not find it.
+    fn listed(&self) -> Vec<String> {
+        let mut state = self.state.lock();
+        let mut lacking = 0;
+        let mut ids = Vec::new();
+        for (name, key) in &mut state.keys {
+            if key.hidden > 1 {
+                key.hidden -= 1;
+                lacking += 1;
+            } else {
+                ids.push(name.clone());
+            }
+        }
+        state.hidden += lacking;
+        ids
     }
 
     /// Whether a read does not find a new key yet. Counts it.

@@ -3,32 +3,51 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::records;
+use claviger_test_support::{Client, Gateway, log_end, records};
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::held::Held;
 use crate::media::lock_store;
+use crate::removed::KILL_FILE;
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
     let absent = !cfg!(feature = "testkit");
     vec![
         Trial::test("severed::recovery_calls_nothing_through_a_severed_connection", || run(killed())).with_ignored_flag(absent),
+        Trial::test("severed::recovery_asks_nothing_for_a_suspended_tenant", || run(suspended())).with_ignored_flag(absent),
         Trial::test("severed::recovery_severs_before_it_finishes_an_earlier_rotate", || {
-            run(severed_first())
+            run(severed_first(Medium::Log))
+        })
+        .with_ignored_flag(absent),
+        Trial::test("severed::recovery_reads_the_kill_file_before_it_finishes_a_rotate", || {
+            run(severed_first(Medium::KillFile))
         })
         .with_ignored_flag(absent),
     ]
 }
 
-/// The log has the intents of both, the rotate's first, and the store neither. If recovery took them in this
+/// What alone has the sever.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    Log,
+    KillFile,
+}
+
+/// Both have the intent of the rotate before the sever, and the store has neither. If recovery took them in this
 /// order, it would ask the provider what became of the rotate.
-async fn severed_first() {
+async fn severed_first(medium: Medium) {
     let (held, started, client) = Held::start("there").await;
+    if medium == Medium::KillFile {
+        fill_beyond_kill_file(&held.gateway, &client).await;
+    }
     let going = held.rotate(&client, "rotate", &json!({})).await;
     let store = lock_store(&held.gateway.data()).await;
+    if medium == Medium::KillFile {
+        started.limit_files(Some(log_end(&held.gateway.data()).1));
+    }
     let sever = tokio::spawn(async move {
         let request = client.request(http::Method::POST, "/v1/connections/there/sever").body("{}");
         client.try_send(request.header("content-type", "application/json")).await
@@ -38,14 +57,25 @@ async fn severed_first() {
         all.filter(|record| record["kind"] == "intent")
             .any(|record| record["change"]["verb"] == "sever")
     };
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_announced() {
-        assert!(Instant::now() < end, "the sever is not announced");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    match medium {
+        Medium::Log => {
+            let end = Instant::now() + Duration::from_secs(20);
+            while !is_announced() {
+                assert!(Instant::now() < end, "the sever is not announced");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            started.kill();
+            drop(sever.await);
+        }
+        Medium::KillFile => {
+            let answer = sever.await.expect("the request ends").expect("an answer");
+            answer.expect_problem(503, "effective_not_recorded");
+            started.kill();
+        }
     }
-    started.kill();
     store.close().await.expect("the store is free");
-    drop((going.await, sever.await));
+    drop(going.await);
+    assert_eq!(is_announced(), medium == Medium::Log);
     let log = records(&held.gateway.data());
     assert!(
         !log.iter()
@@ -63,6 +93,28 @@ async fn severed_first() {
     assert_eq!(key["primary_version"], 1, "{key}");
 }
 
+/// A log that is longer than a kill file, which can be written then where the log cannot.
+async fn fill_beyond_kill_file(gateway: &Gateway, client: &Client) {
+    let filler = json!({"name": "filler", "connection": "embedded"});
+    client.post("/v1/keys", &filler).await.expect_status(201);
+    let items: Vec<Value> = (0..300).map(|_| json!({"key": "filler"})).collect();
+    while log_end(&gateway.data()).1 < KILL_FILE + 4096 {
+        client
+            .post("/v1/batch/data-keys", &json!({"items": items}))
+            .await
+            .expect_status(200);
+    }
+}
+
+async fn suspended() {
+    let (held, started, client) = Held::start("there").await;
+    let going = held.rotate(&client, "rotate", &json!({})).await;
+    started.operator().post_empty("/v1/tenants/acme/suspend").await.expect_status(200);
+    started.kill();
+    drop(going.await);
+    assert_is_interrupted(&held).await;
+}
+
 async fn killed() {
     let (held, started, client) = Held::start("there").await;
     let going = held.rotate(&client, "rotate", &json!({})).await;
@@ -74,7 +126,11 @@ async fn killed() {
     );
     started.kill();
     drop(going.await);
+    assert_is_interrupted(&held).await;
+}
 
+/// Starts the gateway again, which calls no provider, and leaves open what became of the rotate.
+async fn assert_is_interrupted(held: &Held) {
     let started = held.again();
     let client = started.tenant("acme");
     let key = client.get("/v1/keys/orders").await.expect_status(200);

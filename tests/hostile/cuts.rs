@@ -6,25 +6,9 @@ use claviger_test_support::{Client, records};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::every_route::everything;
 use crate::world::{HOSTILE, PATIENCE, World};
 
-/// What a thief's token allows.
-pub const OPERATIONS: &[&str] = &[
-    "CreateConnection",
-    "ReadConnection",
-    "CreateKey",
-    "ReadKey",
-    "UpdateKey",
-    "Rotate",
-    "Disable",
-    "GenerateDataKey",
-    "Wrap",
-    "Unwrap",
-    "Rewrap",
-    "Inspect",
-    "ManagePrincipals",
-    "ManageTokens",
-];
 /// The life of a token that is to expire.
 const SHORT: Duration = Duration::from_secs(4);
 
@@ -50,7 +34,7 @@ pub struct Stolen {
 /// Issues a token to a principal; the answer.
 async fn issue(by: &Client, principal: &str, life: Duration, kind: &str) -> Value {
     let life = format!("{}s", life.as_secs());
-    let body = json!({"operations": OPERATIONS, "expires_in": life, "kind": kind});
+    let body = json!({"operations": everything(), "expires_in": life, "kind": kind});
     let path = format!("/v1/principals/{principal}/tokens");
     by.post(&path, &body).await.expect_status(201)
 }

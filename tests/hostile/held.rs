@@ -5,53 +5,83 @@ use std::time::Duration;
 
 use claviger_test_support::{Client, records};
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::cuts::{Cut, records_of_problem};
 use crate::key_service::KeyService;
-use crate::world::{PATIENCE, World};
+use crate::routes::{Call, Names, calls};
+use crate::transit::{Mood, Transit};
+use crate::world::{PATIENCE, World, key_service_on_loopback};
 
-async fn new_key(evil: &Client, name: &str) {
-    let body = json!({"name": name, "connection": "remote"});
-    evil.post("/v1/keys", &body).await.expect_status(201);
+/// A call that waits for the key service when the credential ends, on a connection and a key of its own.
+struct Waiting {
+    call: Call,
+    key: String,
+    connection: String,
+}
+
+impl Waiting {
+    async fn prepare(evil: &Client, number: usize, mut call: Call, like: &Value) -> Self {
+        let (key, connection) = (format!("key-{number}"), format!("connection-{number}"));
+        let mut body = like.clone();
+        body["name"] = json!(connection);
+        evil.post("/v1/connections", &body).await.expect_status(201);
+        let body = json!({"name": key, "connection": connection});
+        evil.post("/v1/keys", &body).await.expect_status(201);
+        let made = evil.post(&format!("/v1/keys/{key}/data-keys"), &json!({})).await.expect_status(200);
+        let names = Names {
+            connection: &connection,
+            new: "loot",
+            ..Names::of_evil(&key, "0", &made["wrapped"])
+        };
+        let (method, route) = (call.method, call.route);
+        let mut all = calls(&names).into_iter();
+        call = all.find(|call| call.method == method && call.route == route).unwrap();
+        if switches(&call) {
+            call.body = json!({"at_provider": true});
+        }
+        if call.route.ends_with("/enable") {
+            evil.post(&format!("/v1/keys/{key}/disable"), &json!({"at_provider": true}))
+                .await
+                .expect_status(200);
+        }
+        Self { call, key, connection }
+    }
+}
+
+/// Whether it changes a key's state at its provider.
+fn switches(call: &Call) -> bool {
+    call.route.ends_with("/disable") || call.route.ends_with("/enable")
+}
+
+/// Every call of a tenant that asks a key service: a route that is new is tried, too. Network settings are changed in
+/// a test of their own.
+fn asking() -> Vec<Call> {
+    let all = calls(&Names::of_evil("", "", &Value::Null)).into_iter();
+    all.filter(|call| call.asks_key_service() && !call.is_operators() && call.method != Method::PATCH)
+        .collect()
 }
 
 async fn what_waits_gets_nothing(cut: Cut) {
     let (world, control) = World::with_fake().await;
     let evil = &world.evil;
-    let remote = json!({"name": "remote", "provider": "vault", "settings": {"server": KeyService::NAME, "shared": false}, "timeouts": {"attempt": "10s"}});
-    evil.post("/v1/connections", &remote).await.expect_status(201);
-    for name in ["used", "turning"] {
-        new_key(evil, name).await;
+    let like = json!({"provider": "vault", "settings": {"server": KeyService::NAME, "shared": false}, "timeouts": {"attempt": "10s"}});
+    let mut waiting = Vec::new();
+    for (number, call) in asking().into_iter().enumerate() {
+        waiting.push(Waiting::prepare(evil, number, call, &like).await);
     }
-    let mut wrapped = Vec::new();
-    for _ in 0..7 {
-        let made = evil.post("/v1/keys/used/data-keys", &json!({})).await.expect_status(200);
-        wrapped.push(json!({"wrapped": made["wrapped"]}));
-    }
-    let batch = json!({"items": wrapped[3..]});
-    let requests = [
-        ("/v1/unwrap", &wrapped[0]),
-        ("/v1/keys/used/unwrap", &wrapped[1]),
-        ("/v1/keys/used/rewrap", &wrapped[2]),
-        ("/v1/keys/used/data-keys", &json!({})),
-        ("/v1/keys/used/wrap", &json!({"plaintext": "AAAA"})),
-        ("/v1/batch/unwrap", &batch),
-        ("/v1/keys/turning/rotate", &json!({})),
-        ("/v1/keys", &json!({"name": "loot", "connection": "remote"})),
-    ];
-    // Each makes one call, and the batch one for each of its 4 items.
-    let calls = requests.len() as u64 + 3;
     let mut service = KeyService::at(control).await;
     let honest = world.honest().await;
     service.hold().await;
     let stolen = cut.stolen(evil).await;
     let thief = evil.with_token(&stolen.text);
 
-    let answers = join_all(requests.iter().map(|(path, body)| thief.post(path, body)));
+    let answers = join_all(waiting.iter().map(|one| one.call.send(&thief)));
     let cutting = async {
         let all_wait = async {
-            while service.waiting().await != calls {
+            // Each makes one call.
+            while service.waiting().await != waiting.len() as u64 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -59,32 +89,50 @@ async fn what_waits_gets_nothing(cut: Cut) {
             .await
             .expect("all wait for the key service");
         cut.make(&world, &stolen).await;
-        assert_eq!(service.waiting().await, calls, "the cut waited for nothing");
+        assert_eq!(service.waiting().await, waiting.len() as u64, "the cut waited for nothing");
         service.release().await;
     };
     let (answers, ()) = tokio::join!(answers, cutting);
-    for (answer, (path, _)) in answers.into_iter().zip(&requests) {
-        cut.refused(path, &(answer.status, answer.body.clone()));
+    for (answer, one) in answers.into_iter().zip(&waiting) {
+        let name = one.call.name();
+        cut.refused(&name, &(answer.status, answer.body.clone()));
         let records = records_of_problem(&world, &answer.body);
         let outcomes: Vec<&Value> = records.iter().filter(|record| record["kind"] == "outcome").collect();
-        assert!(!outcomes.is_empty(), "{path}");
-        for outcome in outcomes {
-            // What the key service has done is recorded as done, and its answer as withheld.
-            let withheld = |record: &&Value| record["kind"] == "withheld" && record["withholds"] == outcome["sequence"];
-            let withheld = records.iter().filter(withheld).count();
-            let rotated = *path == "/v1/keys/turning/rotate";
-            assert_eq!(
-                (&outcome["result"] == "success", withheld),
-                (rotated, usize::from(rotated)),
-                "{path}: {records:#?}"
-            );
-        }
+        // What the key service has done is recorded as done, and its answer as withheld.
+        let withheld = |outcome: &Value| {
+            let of_it = records.iter();
+            of_it
+                .filter(|record| record["kind"] == "withheld" && record["withholds"] == outcome["sequence"])
+                .count()
+        };
+        let found: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| (outcome["result"] == "success", withheld(outcome)))
+            .collect();
+        let expected = match one.call.route {
+            "/v1/keys/{key}/rotate" => vec![(true, 1)],
+            // Here, before the credential ended, and then there.
+            "/v1/keys/{key}/disable" => vec![(true, 0), (true, 1)],
+            _ => vec![(false, 0)],
+        };
+        assert_eq!(found, expected, "{name}: {records:#?}");
     }
-    let turned = evil.get("/v1/keys/turning").await.expect_status(200);
-    assert_eq!(turned["primary_version"], 2, "the key service has the version, so the row says so");
-    if cut != Cut::Tenant {
-        let used = evil.post("/v1/keys/turning/data-keys", &json!({})).await.expect_status(200);
-        assert_eq!(used["version"], 2);
+    for one in &waiting {
+        let key = evil.get(&format!("/v1/keys/{}", one.key)).await.expect_status(200);
+        let connection = evil.get(&format!("/v1/connections/{}", one.connection)).await.expect_status(200);
+        let state = if switches(&one.call) { "disabled" } else { "enabled" };
+        // The key service has the version, so the row says so.
+        let version = if one.call.route.ends_with("/rotate") { 2 } else { 1 };
+        assert_eq!(
+            (&key["state"], &key["primary_version"], &connection["state"]),
+            (&json!(state), &json!(version), &json!("active")),
+            "{}: {key}",
+            one.call.name()
+        );
+        if version == 2 && cut != Cut::Tenant {
+            let path = format!("/v1/keys/{}/data-keys", one.key);
+            assert_eq!(evil.post(&path, &json!({})).await.expect_status(200)["version"], 2);
+        }
     }
     evil.get("/v1/keys/loot").await.expect_problem(404, "not_found");
     honest.end().await;
@@ -113,6 +161,36 @@ async fn a_suspended_tenant_gets_nothing_that_a_key_service_still_had_to_answer(
 #[tokio::test]
 async fn an_expired_token_gets_nothing_that_a_key_service_still_had_to_answer() {
     what_waits_gets_nothing(Cut::Expiry).await;
+}
+
+/// Other network settings are tried on what was wrapped before. They are not stored for a credential that ends
+/// while the key service has not answered.
+#[tokio::test]
+async fn a_credential_that_ends_changes_no_network_settings() {
+    for cut in [Cut::Token, Cut::Ancestor, Cut::Principal, Cut::Tenant] {
+        let world = World::tuned(&key_service_on_loopback()).await;
+        let transit = Transit::start().await;
+        let mut own = transit.connection();
+        own["name"] = json!("own");
+        world.evil.post("/v1/connections", &own).await.expect_status(201);
+        let body = json!({"name": "own", "connection": "own"});
+        world.evil.post("/v1/keys", &body).await.expect_status(201);
+        let honest = world.honest().await;
+        let before = world.evil.get("/v1/connections/own").await.expect_status(200);
+        let stolen = cut.stolen(&world.evil).await;
+        let thief = world.evil.with_token(&stolen.text);
+        transit.is(Mood::Hangs);
+        let patch = transit.patch();
+        let changing = tokio::spawn(async move { thief.patch("/v1/connections/own", "*", &patch).await });
+        transit.until_waiting(1).await;
+        cut.make(&world, &stolen).await;
+        assert!(!changing.is_finished(), "the cut waited for nothing");
+        transit.is(Mood::Works);
+        let answer = changing.await.unwrap();
+        cut.refused("a change of network settings", &(answer.status, answer.body));
+        assert_eq!(world.evil.get("/v1/connections/own").await.expect_status(200), before);
+        honest.end().await;
+    }
 }
 
 /// How often a token is revoked in the middle of its load.

@@ -5,9 +5,6 @@ use std::net::SocketAddr;
 use claviger_testkit::control::{Client as Control, Request};
 use claviger_testkit::{Fault, Plan};
 
-/// Operations of the key service that wait.
-const WAITING: [&str; 6] = ["generate_data_key", "wrap_key", "unwrap_key", "rewrap_key", "rotate", "create_key"];
-
 /// The fake key service that connections with `{"server": KeyService::NAME}` lead to.
 pub struct KeyService(Control);
 
@@ -40,14 +37,12 @@ impl KeyService {
 
     /// From now on calls wait until the release.
     pub async fn hold(&mut self) {
-        for op in WAITING {
-            self.plan(Some(op), Fault::Slow).await;
-        }
+        self.plan(Fault::Slow).await;
     }
 
     /// From now on no call is answered.
     pub async fn hang(&mut self) {
-        self.plan(None, Fault::Hang).await;
+        self.plan(Fault::Hang).await;
     }
 
     /// How many calls wait.
@@ -69,9 +64,9 @@ impl KeyService {
         }
     }
 
-    async fn plan(&mut self, op: Option<&str>, fault: Fault) {
+    async fn plan(&mut self, fault: Fault) {
         let plan = Plan {
-            op: op.map(str::to_owned),
+            op: None,
             fault,
             times: None,
         };

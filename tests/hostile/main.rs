@@ -15,6 +15,7 @@ mod declared;
 mod every_route;
 mod floods;
 mod half_sent;
+mod hanging_service;
 #[cfg(feature = "testkit")]
 mod held;
 #[cfg(feature = "testkit")]
@@ -22,6 +23,8 @@ mod key_service;
 mod large;
 mod names;
 mod never_reads;
+mod one_key;
+mod others_names;
 mod own_service;
 mod proxied;
 mod revoked;

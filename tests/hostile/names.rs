@@ -11,14 +11,14 @@ use crate::world::{HOSTILE, World, make_key};
 /// An answer without what differs from request to request: its id, its time, the place of its record, and the length
 /// that the place has.
 #[derive(Debug, PartialEq, Eq)]
-struct Bare {
+pub struct Bare {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Bare {
-    fn of(answer: &Answer) -> Self {
+    pub fn of(answer: &Answer) -> Self {
         let varying = ["x-request-id", "date", "claviger-audit-index", "content-length"];
         let headers = answer.headers.iter().filter(|(name, _)| !varying.contains(&name.as_str()));
         let mut headers: Vec<_> = headers
@@ -36,10 +36,35 @@ impl Bare {
             body,
         }
     }
+
+    /// As [`Bare::of`] of an object that was made: without its name, and without what is drawn or read from the clock.
+    pub fn of_made(answer: &Answer, name: &str) -> Self {
+        let mut bare = Self::of(answer);
+        let mut made = answer.body.clone();
+        blank(&mut made, name);
+        bare.body = made.to_string();
+        bare
+    }
+}
+
+/// Replaces a name, ids, times and tokens.
+fn blank(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|member| blank(member, name)),
+        Value::Array(items) => items.iter_mut().for_each(|item| blank(item, name)),
+        Value::String(text) => {
+            let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let time = text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
+            if text == name || digits || time || text.starts_with("clv_") {
+                "*".clone_into(text);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A wrapped key of a tenant of this id at another installation.
-async fn elsewhere(tenant: &str, id: &str) -> Value {
+pub async fn elsewhere(tenant: &str, id: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("claviger.toml");
     let text = format!(
@@ -57,7 +82,7 @@ async fn elsewhere(tenant: &str, id: &str) -> Value {
     wrapped(&client, "ledger").await
 }
 
-async fn wrapped(client: &Client, key: &str) -> Value {
+pub async fn wrapped(client: &Client, key: &str) -> Value {
     let path = format!("/v1/keys/{key}/data-keys");
     client.post(&path, &json!({})).await.expect_status(200)["wrapped"].clone()
 }

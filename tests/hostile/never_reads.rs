@@ -10,11 +10,6 @@ use crate::every_route::everything;
 use crate::routes::{Call, Names, calls};
 use crate::world::{HOSTILE, World, make_key};
 
-/// Whether only a platform operator may call it.
-fn is_operators(call: &Call) -> bool {
-    call.route.starts_with("/v1/tenants") || call.route.starts_with("/v1/declared/")
-}
-
 /// Whether it ends an object, or stops its use.
 fn is_end(call: &Call) -> bool {
     call.method == Method::DELETE || call.is_cut()
@@ -38,7 +33,7 @@ impl Attackers {
 
     /// The one that may make this call.
     fn for_call(&self, call: &Call) -> &str {
-        if is_operators(call) { &self.operator } else { &self.evil }
+        if call.is_operators() { &self.operator } else { &self.evil }
     }
 }
 
@@ -105,39 +100,41 @@ async fn what_never_reads_or_never_ends_holds_up_nobody_on_the_very_route() {
     let honest = world.honest().await;
     // No window: not a byte of an answer's body is taken.
     let deaf = Http2::connect(world.started.address(), 0).await;
-    let mut unread = Vec::new();
-    for call in theirs.calls("fresh-evil").into_iter().filter(|call| !is_end(call)) {
-        let sent = deaf
-            .with_etag(&call.method, attackers.for_call(&call), &call.path, &call.body)
-            .await;
-        let head = head_of(sent).await;
-        // One of a connection that was declared is no good for a release, and that is an answer, too.
-        assert!(
-            head.status().is_success() || is_release(&call),
-            "{}: {}",
-            call.name(),
-            head.status()
-        );
-        unread.push(head);
-    }
     let connection = Http2::connect(world.started.address(), 65_535).await;
-    let mut never_ended = Vec::new();
-    for call in theirs.calls("never") {
-        let token = attackers.for_call(&call);
-        let (response, mut body) = connection.open_with(call.method.clone(), token, &call.path, Some("*")).await;
-        if !call.body.is_null() {
+    let (mut unread, mut never_ended) = (Vec::new(), Vec::new());
+    let (bank, operator) = (world.started.tenant("bank"), world.started.operator());
+    let never = theirs.calls("never").into_iter();
+    for ((theirs, never), of_bank) in theirs.calls("fresh-evil").into_iter().zip(never).zip(others.calls("fresh-bank")) {
+        let (name, token) = (of_bank.name(), attackers.for_call(&theirs));
+        // What ends an object has a test of its own, below.
+        let mut left = None;
+        if !is_end(&theirs) {
+            let head = head_of(deaf.with_etag(&theirs.method, token, &theirs.path, &theirs.body).await).await;
+            // One of a connection that was declared is no good for a release, and that is an answer, too.
+            assert!(head.status().is_success() || is_release(&theirs), "{name}: {}", head.status());
+            left = Some(head.into_body());
+        }
+        let (mut response, mut body) = connection.open_with(never.method.clone(), token, &never.path, Some("*")).await;
+        if !never.body.is_null() {
             body.send_data(bytes::Bytes::from_static(b"{"), false).unwrap();
         }
-        never_ended.push((call, response, body));
-    }
-    // The bank's calls of the very routes, and what ends its objects at last.
-    let (bank, operator) = (world.started.tenant("bank"), world.started.operator());
-    for call in others.calls("fresh-bank") {
-        let answer = call.send(if is_operators(&call) { &operator } else { &bank }).await;
+        let answer = of_bank.send(if of_bank.is_operators() { &operator } else { &bank }).await;
         // The connection has the key that a call before it made.
-        let refused = is_release(&call) || answer.body["code"] == "in_use";
+        let refused = is_release(&of_bank) || answer.body["code"] == "in_use";
         let good = matches!(answer.status, 200 | 201 | 202 | 204) || refused;
-        assert!(good, "{}: {}", call.name(), answer.text);
+        assert!(good, "{name}: {}", answer.text);
+        // It was not the end of the others that let it through: neither of them has ended.
+        assert!(
+            futures::poll!(&mut response).is_pending(),
+            "{name}: a request that never ends was waited for"
+        );
+        if let Some(left) = &mut left {
+            let all_read = left.is_end_stream();
+            let taken = std::future::poll_fn(|cx| std::task::Poll::Ready(left.poll_data(cx).is_ready())).await;
+            assert!(all_read || !taken, "{name}: an answer that nobody reads was waited for");
+        }
+        unread.push(left);
+        never_ended.push((never, response, body));
     }
     for (call, response, body) in never_ended {
         let (status, answer) = answer_of(response).await;
@@ -202,7 +199,7 @@ async fn every_end_takes_effect_though_nobody_reads_its_answer() {
         assert!(head.status().is_success(), "{}: {}", call.name(), head.status());
         unread.push(head);
         let of_other = find(&same);
-        let answer = of_other.send(if is_operators(&of_other) { &operator } else { &world.evil }).await;
+        let answer = of_other.send(if of_other.is_operators() { &operator } else { &world.evil }).await;
         assert!(matches!(answer.status, 200 | 204), "{}: {}", of_other.name(), answer.text);
         let holder = world.evil.with_token(text_of(&ended.token));
         let name = call.name();

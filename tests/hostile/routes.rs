@@ -76,6 +76,25 @@ impl Call {
         }
     }
 
+    /// Whether only a platform operator may call it.
+    pub fn is_operators(&self) -> bool {
+        self.route.starts_with("/v1/tenants") || self.route.starts_with("/v1/declared/")
+    }
+
+    /// Whether the gateway asks a key service for it, or can.
+    pub fn asks_key_service(&self) -> bool {
+        match (self.method.as_str(), self.route) {
+            ("PATCH", "/v1/connections/{connection}") => true,
+            ("POST", "/v1/keys" | "/v1/unwrap" | "/v1/connections/{connection}/check" | "/v1/declared/apply") => true,
+            ("POST", route) => {
+                let of_key = ["data-keys", "wrap", "unwrap", "rewrap", "rotate", "disable", "enable"];
+                let end = route.strip_prefix("/v1/keys/{key}/").or_else(|| route.strip_prefix("/v1/batch/"));
+                end.is_some_and(|end| of_key.contains(&end))
+            }
+            _ => false,
+        }
+    }
+
     /// How a failure names it.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.route)

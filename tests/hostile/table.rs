@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use claviger::protocols::rest::endpoints::Endpoint;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::routes::{Names, calls};
+
 /// The least length of a reason, in characters: a word alone is none.
 const REASON: usize = 12;
+/// The test of the routes that ask no key service.
+const ASKS_NONE: &str = "hostile: what_asks_no_key_service_sends_it_nothing";
 
 #[derive(Deserialize)]
 struct Table {
@@ -41,6 +46,17 @@ fn every_route_has_an_answer_to_every_question() {
         "a row stands twice"
     );
     assert_eq!(rows.collect::<BTreeSet<_>>(), operations.collect::<BTreeSet<_>>());
+
+    // A route that was forgotten among those that ask a key service would be tried in none of their tests.
+    for call in calls(&Names::of_evil("", "", &Value::Null)) {
+        let is_row = |row: &&Row| row.method == call.method.as_str() && row.path == call.route;
+        let row = table.route.iter().find(is_row).unwrap();
+        let route = Endpoint::ALL.iter().map(|endpoint| endpoint.route());
+        let mut route = route.filter(|route| route.method == call.method && route.path == call.route);
+        assert_eq!(call.is_cut(), route.next().unwrap().revocation, "{}", call.name());
+        let asks_none = row.cells["own_provider"].contains(ASKS_NONE);
+        assert_eq!(asks_none, !call.asks_key_service(), "{}", call.name());
+    }
 
     let tests = sources(root);
     let questions: BTreeSet<&String> = table.questions.keys().collect();

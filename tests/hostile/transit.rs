@@ -53,6 +53,8 @@ struct Service {
     keys: Mutex<BTreeMap<String, u64>>,
     /// The keys that were asked for since the last [`Transit::forget`].
     asked: Mutex<BTreeSet<String>>,
+    /// All requests since then, also those about no key.
+    requests: AtomicUsize,
     waiting: AtomicUsize,
 }
 
@@ -75,6 +77,7 @@ impl Transit {
             mood: watch::Sender::new(Mood::Works),
             keys: Mutex::default(),
             asked: Mutex::default(),
+            requests: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&service));
@@ -100,6 +103,16 @@ impl Transit {
         json!({"address": self.url(), "auth": {"token": "hvs.of-the-tenant"}})
     }
 
+    /// A connection to it, but for its name.
+    pub fn connection(&self) -> Value {
+        json!({"provider": "vault", "settings": self.settings()})
+    }
+
+    /// A change of such a connection: it leads to the other address.
+    pub fn patch(&self) -> Value {
+        json!({"settings": {"address": self.other_url()}, "secrets": {"token": "hvs.of-the-tenant"}})
+    }
+
     /// Behaves so from now on.
     pub fn is(&self, mood: Mood) {
         self.service.mood.send_replace(mood);
@@ -110,9 +123,15 @@ impl Transit {
         self.service.asked.lock().clone()
     }
 
-    /// Forgets which keys were asked for.
+    /// How many requests came since the last [`Transit::forget`], also those about no key.
+    pub fn requests(&self) -> usize {
+        self.service.requests.load(Ordering::SeqCst)
+    }
+
+    /// Forgets which keys were asked for, and counts requests anew.
     pub fn forget(&self) {
         self.service.asked.lock().clear();
+        self.service.requests.store(0, Ordering::SeqCst);
     }
 
     /// Waits until so many calls wait for their answers.
@@ -151,6 +170,7 @@ fn refused(status: StatusCode) -> Response {
 }
 
 async fn answer(State(service): State<Arc<Service>>, method: Method, uri: Uri, body: Bytes) -> Response {
+    service.requests.fetch_add(1, Ordering::SeqCst);
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
     let name = match path.as_slice() {
         ["auth", "token", "lookup-self"] => return data(json!({"ttl": 0, "renewable": false})),

@@ -5,6 +5,8 @@ use claviger_test_support::raw::{Http2, head_of};
 use claviger_test_support::{Client, make_labelled_keys};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use h2::RecvStream;
+use http::Response;
 
 use crate::world::{PEAK, World};
 
@@ -15,6 +17,12 @@ const KEYS: usize = 400;
 
 /// The answers' statuses, while none of them is read.
 async fn statuses(connections: &[Http2], token: &str, path: &str) -> Vec<u16> {
+    let unread = unread(connections, token, path).await;
+    unread.iter().map(|answer| answer.status().as_u16()).collect()
+}
+
+/// The heads of the answers on every stream, whose bodies nobody reads.
+async fn unread(connections: &[Http2], token: &str, path: &str) -> Vec<Response<RecvStream>> {
     let mut waiting = FuturesUnordered::new();
     for connection in connections {
         for _ in 0..STREAMS {
@@ -28,7 +36,7 @@ async fn statuses(connections: &[Http2], token: &str, path: &str) -> Vec<u16> {
         }
         unread.push(answer);
     }
-    unread.iter().map(|answer| answer.status().as_u16()).collect()
+    unread
 }
 
 async fn connect(world: &World, count: usize) -> Vec<Http2> {
@@ -80,8 +88,9 @@ async fn pages_of_keys_with_large_labels_stay_within_a_tenants_bytes() {
     let token = issued["token"].as_str().unwrap();
     let honest = world.honest().await;
     let connections = connect(&world, 2).await;
-    let answered = statuses(&connections, token, "/v1/keys?page_size=1000").await;
+    let unread = unread(&connections, token, "/v1/keys?page_size=1000").await;
     world.holds(PEAK);
+    let answered: Vec<u16> = unread.iter().map(|answer| answer.status().as_u16()).collect();
     // 503 where the database's readers of lists are busy for too long, on a slow machine.
     let refused = answered.iter().filter(|status| [429, 503].contains(*status)).count();
     assert!(answered.contains(&429) && answered.contains(&200), "{answered:?}");
@@ -90,6 +99,19 @@ async fn pages_of_keys_with_large_labels_stay_within_a_tenants_bytes() {
         answered.len(),
         "{answered:?}"
     );
+    // Who asks for one page after the other waits for no reader: over a share that is full there is 429 alone.
+    let alone = connect(&world, 1).await.remove(0);
+    let mut more = Vec::new();
+    loop {
+        assert!(more.len() < STREAMS, "the share is never full");
+        let page = head_of(alone.get(token, "/v1/keys?page_size=1000").await).await;
+        if page.status() != 200 {
+            assert_eq!(page.status(), 429);
+            break;
+        }
+        more.push(page);
+    }
+    drop((unread, more));
     honest.end().await;
 
     // Who reads gets each of them once, page by page, whatever the filters.

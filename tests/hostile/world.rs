@@ -57,6 +57,17 @@ impl World {
         self.started.limit_files(Some(length));
     }
 
+    /// From now on the disk has room again: waits until the log records.
+    pub async fn has_room(&self) {
+        self.started.limit_files(None);
+        let records = async {
+            while self.evil.get("/v1/whoami").await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, records).await.expect("the log records again");
+    }
+
     /// As [`World::start`], on a gateway with a fake key service, whose control port is the second value.
     #[cfg(feature = "testkit")]
     pub async fn with_fake() -> (Self, std::net::SocketAddr) {

@@ -27,6 +27,7 @@ mod root_key;
 mod secrets;
 mod shared_logins;
 mod short_deadlines;
+mod slow_logins;
 mod trust;
 mod world;
 mod wrap_limit;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         secrets::cases(),
         shared_logins::cases(),
         short_deadlines::cases(),
+        slow_logins::cases(),
         trust::cases(),
         wrap_limit::cases(),
     ];

@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A gateway whose configuration declares one connection for these tenants, and their clients.
-fn declared(tenants: &[&str], role: &Role, address: &str, secret: &Path) -> (World, Vec<Client>) {
+pub fn declared(tune: Tune, tenants: &[&str], role: &Role, address: &str, secret: &Path) -> (World, Vec<Client>) {
     let names: String = tenants.iter().map(|tenant| format!("[[tenants]]\nname = \"{tenant}\"\n")).collect();
     let config = format!(
         "{names}[[connections]]\ntenants = {}\nname = \"{CONNECTION}\"\nprovider = \"vault\"\n\
@@ -43,20 +43,29 @@ fn declared(tenants: &[&str], role: &Role, address: &str, secret: &Path) -> (Wor
     std::fs::write(&path, config).unwrap();
     let tune = Tune {
         arguments: vec!["--config".to_owned(), path.display().to_string()],
-        ..Tune::default()
+        ..tune
     };
     let world = World::of(tune);
     let clients = tenants.iter().map(|tenant| world.started.tenant(tenant)).collect();
     (world, clients)
 }
 
-async fn checked(client: &Client, connection: &str) -> Value {
+pub async fn checked(client: &Client, connection: &str) -> Value {
     let path = format!("/v1/connections/{connection}/check");
     client.post_empty(&path).await.expect_status(200)
 }
 
+/// Makes a tenant's own connection of this role, with a secret id that the server does not know.
+pub async fn own_connection(client: &Client, name: &str, role: &Role, more: Value) {
+    let auth = role.auth(&json!(format!("wrong-{name}")));
+    let mut settings = json!({"auth": auth});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let body = json!({"name": name, "provider": "vault", "settings": settings});
+    client.post("/v1/connections", &body).await.expect_status(201);
+}
+
 /// Whether the server accepts a new secret id of the role: it refuses every one of a role that it has locked.
-fn is_locked(role: &Role) -> bool {
+pub fn is_locked(role: &Role) -> bool {
     let mounts = role.server.bao(&["read", "-format=json", "sys/auth"], "");
     let mounts: Value = serde_json::from_str(&mounts).unwrap();
     let accessor = mounts["data"][format!("{}/", role.mount)]["accessor"].as_str().unwrap().to_owned();
@@ -71,7 +80,7 @@ async fn one_refusal_is_that_of_all_tenants() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret-id");
     std::fs::write(&secret, "a-secret-id-of-nobody").unwrap();
-    let (_world, clients) = declared(&TENANTS, &role, &proxy.url(), &secret);
+    let (_world, clients) = declared(Tune::default(), &TENANTS, &role, &proxy.url(), &secret);
 
     let at_once: Vec<_> = clients
         .iter()
@@ -118,7 +127,7 @@ async fn a_tenant_cannot_lock_a_declared_role() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret-id");
     std::fs::write(&secret, role.secret_id()).unwrap();
-    let (_world, clients) = declared(&["honest", "hostile"], &role, &proxy.url(), &secret);
+    let (_world, clients) = declared(Tune::default(), &["honest", "hostile"], &role, &proxy.url(), &secret);
     let (honest, hostile) = (&clients[0], &clients[1]);
     new_key(honest, "orders").await.expect_status(201);
     assert_eq!(proxy.count(Kind::Login), 1);
@@ -199,7 +208,7 @@ async fn a_check_names_a_lost_secret_file_to_the_operator() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret-id");
     std::fs::write(&secret, role.secret_id()).unwrap();
-    let (world, clients) = declared(&["acme"], &role, &role.server.address(), &secret);
+    let (world, clients) = declared(Tune::default(), &["acme"], &role, &role.server.address(), &secret);
     let operator = &clients[0];
     let issued = token(operator, "reader", &["CheckConnection", "ReadConnection"], None).await;
     let tenant = operator.with_token(text_of(&issued));

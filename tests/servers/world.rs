@@ -21,6 +21,7 @@ pub struct World {
     /// The operator acting for the tenant.
     pub client: Client,
     folder: tempfile::TempDir,
+    tune: Tune,
 }
 
 impl World {
@@ -50,7 +51,16 @@ impl World {
             started,
             client,
             folder: tempfile::tempdir().unwrap(),
+            tune,
         }
+    }
+
+    /// The same after a restart of the gateway.
+    pub fn restarted(self) -> Self {
+        assert!(self.started.terminate());
+        let started = self.gateway.serve(&self.tune);
+        let client = started.tenant(TENANT);
+        Self { started, client, ..self }
     }
 
     /// Makes the connection.

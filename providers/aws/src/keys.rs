@@ -112,6 +112,8 @@ impl Key {
             },
             state: self.state,
             created,
+            // KMS exports no key material.
+            exposure: Some(Exposure::NONE),
         };
         let mut versions = vec![version(self.created)];
         versions.extend(rotations.iter().map(|at| version(Some(*at))));
@@ -120,8 +122,6 @@ impl Key {
             spec: self.spec,
             state: self.state,
             primary: versions.len() - 1,
-            // KMS exports no key material.
-            exposure: Some(Exposure::NONE),
             versions,
         }
     }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_sdk_kms::types::{KeyMetadata, KeyUsageType, Tag};
-use claviger_provider::kit::appearance::until_found;
-use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId};
+use claviger_provider::kit::appearance::{Patience, until_found};
+use claviger_provider::{Error, ErrorKind, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, Retry, TenantId};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 
@@ -24,16 +24,27 @@ const MAX_PAGES: usize = 10;
 /// of the pipeline's; a rotation that takes longer is seen at the next description.
 const ROTATION_WAIT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long after a key's creation a list may lack it.
-const LISTED_WITHIN: Duration = Duration::from_secs(2);
 /// How many keys are asked for at once when one is searched.
 const AT_ONCE: usize = 16;
+const HASTY: &str = "An earlier attempt of this request may have created a KMS key that KMS does not show yet, and this one has too little time to wait \
+     for it. Repeat it with more time, or in a minute.";
 const FIND: &str = "An earlier attempt of this request may have created a KMS key. To find it, the connection's identity needs kms:ListKeys; or look for \
      the key whose description has the id in the audit record, adopt it, and use a new Idempotency-Key.";
 
+/// What a key of the account is to a search.
+enum Compared {
+    /// It has the description that is searched.
+    Made(Key),
+    /// It has another one, or is not ours.
+    Another(String),
+    /// It is listed, and the server that was asked does not know it yet.
+    NotYetKnown,
+}
+
 impl Kms {
     /// Creates a key for a logical key. Where the request is a repetition, the key that an earlier attempt
-    /// created is returned instead.
+    /// created is returned instead. KMS takes neither a name nor an idempotency token for a new key, so another one is
+    /// created only after a search for as long as KMS may need to show the first one.
     pub(crate) async fn create(&self, cx: &OpContext, request: &KeyRequest) -> Result<Key, Error> {
         let spec = request.spec;
         if request.repeated
@@ -65,12 +76,22 @@ impl Kms {
 
     /// As [`Self::find_made`], of a request that may have been sent a moment ago.
     async fn find_made_lately(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<Key>, Error> {
-        let mut others = HashSet::new();
-        if let Some(key) = self.made_before(cx, &description(request), &mut others).await? {
-            return Ok(Some(key));
+        let (mut others, mut patience) = (HashSet::new(), Patience::of(cx));
+        loop {
+            let found = self.made_before(cx, &description(request), &mut others).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if !patience.pause().await {
+                return match patience.is_whole() {
+                    true => Ok(None),
+                    // A second key would be the price of the haste.
+                    false => Err(fault(ErrorKind::UpstreamUnavailable, "an earlier attempt's key may not show yet")
+                        .retry(Retry::Backoff)
+                        .advice(HASTY)),
+                };
+            }
         }
-        sleep(LISTED_WITHIN).await;
-        self.made_before(cx, &description(request), &mut others).await
     }
 
     /// The key that was created for this request, if there is one.
@@ -93,14 +114,16 @@ impl Kms {
             })?;
             let mut calls = Vec::new();
             for id in page.keys().iter().filter_map(|entry| entry.key_id()) {
-                if others.insert(id.to_owned()) {
-                    calls.push(self.is_described_as(cx, id.to_owned(), description));
+                if !others.contains(id) {
+                    calls.push(self.compared(cx, id.to_owned(), description));
                 }
             }
-            let mut found = futures::stream::iter(calls).buffer_unordered(AT_ONCE);
-            while let Some(key) = found.next().await {
-                if let Some(key) = key? {
-                    return Ok(Some(key));
+            let mut compared = futures::stream::iter(calls).buffer_unordered(AT_ONCE);
+            while let Some(key) = compared.next().await {
+                match key? {
+                    Compared::Made(key) => return Ok(Some(key)),
+                    Compared::Another(id) => drop(others.insert(id)),
+                    Compared::NotYetKnown => {}
                 }
             }
             marker = page.next_marker().filter(|_| page.truncated()).map(str::to_owned);
@@ -111,15 +134,18 @@ impl Kms {
         Err(fault(ErrorKind::Unsupported, "an account with too many keys to find one").advice(FIND))
     }
 
-    /// The key of this id, if it has this description. What the identity may not describe is not ours.
-    async fn is_described_as(&self, cx: &OpContext, id: String, description: &str) -> Result<Option<Key>, Error> {
-        let request = self.kms.describe_key().key_id(id);
+    /// Compares the description of the key of this id. What the identity may not describe is not ours.
+    async fn compared(&self, cx: &OpContext, id: String, description: &str) -> Result<Compared, Error> {
+        let request = self.kms.describe_key().key_id(&id);
         match self.try_call(cx, "DescribeKey", || request.clone().send()).await {
             Ok(response) => match response.key_metadata() {
-                Some(metadata) if metadata.description() == Some(description) => self.key(Some(metadata), "DescribeKey").map(Some),
-                Some(_) | None => Ok(None),
+                Some(metadata) if metadata.description() == Some(description) => {
+                    self.key(Some(metadata), "DescribeKey").map(Compared::Made)
+                }
+                Some(_) | None => Ok(Compared::Another(id)),
             },
-            Err(error) if denied(&error) || error.kind() == ErrorKind::KeyNotFound => Ok(None),
+            Err(error) if denied(&error) => Ok(Compared::Another(id)),
+            Err(error) if error.kind() == ErrorKind::KeyNotFound => Ok(Compared::NotYetKnown),
             Err(error) => Err(error.into_error("DescribeKey")),
         }
     }

@@ -22,6 +22,8 @@ mod keys;
 mod logins;
 #[path = "answers/refusals.rs"]
 mod refusals;
+#[path = "answers/rotations.rs"]
+mod rotations;
 #[path = "answers/sessions.rs"]
 mod sessions;
 #[path = "answers/severed.rs"]

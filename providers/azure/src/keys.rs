@@ -18,7 +18,7 @@ pub(crate) struct KeyVersion {
     /// Creation time in Unix seconds.
     pub(crate) created: Option<i64>,
     pub(crate) tags: HashMap<String, String>,
-    /// Whether the vault releases the private key to an environment that its policy names; `None` if it does not say.
+    /// Whether the vault releases the version to an environment that its policy names; `None` if it does not say.
     exportable: Option<bool>,
 }
 
@@ -41,7 +41,17 @@ impl KeyVersion {
         }
     }
 
-    /// An entry of the list of versions; `None` for a version of another key.
+    /// How the version's material can leave the vault; `None` if the vault does not say. A backup is encrypted, and
+    /// restored in the same region alone.
+    fn exposure(&self) -> Option<Exposure> {
+        self.exportable.map(|exportable| Exposure {
+            exportable,
+            plaintext_backup: false,
+        })
+    }
+
+    /// An entry of the list of versions; `None` for a version of another key. Lists do not have to say how the material
+    /// can leave.
     pub(crate) fn listed(entry: KeyProperties, vault: &Vault, name: &KeyName) -> Option<Self> {
         let (key, version) = vault.kid(entry.kid.as_deref()?)?;
         key.same(name).then(|| Self::of(version, entry.attributes.as_ref(), entry.tags))
@@ -146,11 +156,16 @@ impl Key {
                 }
             }));
         }
+        let current = KeyVersion::of(version, described.attributes.as_ref(), described.tags);
         Ok(Self {
             name,
             spec,
             validity: Validity::of(described.attributes.as_ref()),
-            current: KeyVersion::of(version, described.attributes.as_ref(), described.tags),
+            current: KeyVersion {
+                // Without the attribute it is not exportable.
+                exportable: current.exportable.or(Some(false)),
+                ..current
+            },
         })
     }
 
@@ -176,23 +191,18 @@ impl Key {
         }
     }
 
-    /// How the key's material can leave the vault. A key's description without the attribute is of one that is not
-    /// exportable.
-    pub(crate) fn exposure(&self) -> Exposure {
-        exposure(self.current.exportable.unwrap_or_default())
-    }
-
     /// The gateway's description of it, with all versions.
     pub(crate) fn describe(&self, vault: &Vault, versions: Vec<KeyVersion>) -> KeyDescription {
-        describe(vault, &self.name, self.spec, Some(self.exposure()), &self.current, versions)
+        describe(vault, &self.name, self.spec, &self.current, versions)
     }
-}
 
-/// A backup is encrypted, and restored in the same region alone.
-const fn exposure(exportable: bool) -> Exposure {
-    Exposure {
-        exportable,
-        plaintext_backup: false,
+    /// How the material of any of these versions, or of the current one, can leave the vault.
+    pub(crate) fn exposure(&self, versions: &[KeyVersion]) -> Exposure {
+        let exposed = versions.iter().chain([&self.current]).filter_map(KeyVersion::exposure);
+        exposed.fold(Exposure::NONE, |all, one| Exposure {
+            exportable: all.exportable || one.exportable,
+            plaintext_backup: all.plaintext_backup || one.plaintext_backup,
+        })
     }
 }
 
@@ -204,7 +214,6 @@ pub(crate) fn newest(versions: &[KeyVersion]) -> Vec<&KeyVersion> {
 }
 
 /// The description of a key that the vault does not describe, because its current version, `current`, is disabled.
-/// Lists do not have to say how its material can leave.
 pub(crate) fn describe_disabled(
     vault: &Vault,
     name: &KeyName,
@@ -216,18 +225,10 @@ pub(crate) fn describe_disabled(
     for version in versions.iter_mut().filter(|version| version.version == current.version) {
         version.enabled = false;
     }
-    let exposure = current.exportable.map(exposure);
-    describe(vault, name, spec, exposure, &current, versions)
+    describe(vault, name, spec, &current, versions)
 }
 
-fn describe(
-    vault: &Vault,
-    name: &KeyName,
-    spec: KeySpec,
-    exposure: Option<Exposure>,
-    current: &KeyVersion,
-    mut versions: Vec<KeyVersion>,
-) -> KeyDescription {
+fn describe(vault: &Vault, name: &KeyName, spec: KeySpec, current: &KeyVersion, mut versions: Vec<KeyVersion>) -> KeyDescription {
     let id = vault.id(name);
     let is_current = |version: &KeyVersion| version.version == current.version;
     // The list is eventually consistent.
@@ -249,6 +250,7 @@ fn describe(
         },
         state: version.state(),
         created: version.created,
+        exposure: if is_current(version) { current } else { version }.exposure(),
     };
     KeyDescription {
         id: id.clone(),
@@ -256,6 +258,5 @@ fn describe(
         state: current.state(),
         versions: versions.iter().map(version).collect(),
         primary,
-        exposure,
     }
 }

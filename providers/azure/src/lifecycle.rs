@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use azure_security_keyvault_keys::models::{CreateKeyParameters, Key as AzureKey, KeyType};
-use claviger_provider::kit::appearance::until_found;
+use claviger_provider::kit::appearance::{Patience, until_found};
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, TenantId, oaep};
 
 use crate::client::{Client, enabled_attributes};
@@ -37,7 +37,7 @@ impl Client {
     }
 
     /// All versions of a key, in no order.
-    async fn versions(&self, cx: &OpContext, name: &KeyName, operation: &'static str) -> Result<Vec<KeyVersion>, Error> {
+    pub(crate) async fn versions(&self, cx: &OpContext, name: &KeyName, operation: &'static str) -> Result<Vec<KeyVersion>, Error> {
         let entries = self
             .api
             .list_versions(cx, name)
@@ -118,13 +118,21 @@ impl Client {
         }
         let name = KeyName::of_made_key(request.made_as);
         // Creating a key that exists would rotate it.
-        match self.api.get_key(cx, &name, None).await {
-            Ok(there) if request.repeated && made_for(&there, cx.tenant, request.key_id) => {
-                return self.described_made(cx, there, &name, operation).await;
+        let mut patience = Patience::of(cx);
+        loop {
+            match self.api.get_key(cx, &name, None).await {
+                Ok(there) if request.repeated && made_for(&there, cx.tenant, request.key_id) => {
+                    return self.described_made(cx, there, &name, operation).await;
+                }
+                Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
+                Err(error) if error.kind() == ErrorKind::KeyNotFound => {
+                    // A server of the vault may not have yet what an earlier attempt made.
+                    if !(request.repeated && patience.pause().await) {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error.into_error(operation)),
             }
-            Ok(_) => return Err(fault(ErrorKind::Conflict, operation)),
-            Err(error) if error.kind() == ErrorKind::KeyNotFound => {}
-            Err(error) => return Err(error.into_error(operation)),
         }
         let bits = oaep::bits(spec).unwrap_or(256);
         let parameters = CreateKeyParameters {

@@ -123,5 +123,11 @@ async fn described(client: &Client, cx: &OpContext, kek: &Kek) -> Vec<RightRepor
         RightReport::new("tenant_tag", Finding::Denied, format!("the tags of {}", kek.key.id))
             .advise("Restore the tag claviger-tenant with the printed command: without it the key cannot be adopted again.")
     });
-    untagged.into_iter().chain(RightReport::exposed(kek, key.exposure())).collect()
+    // Where the right to list is missing, the report has it.
+    let versions = Calls::default()
+        .make(cx, client.versions(cx, &name, "check"))
+        .await
+        .unwrap_or_default();
+    let exposed = RightReport::exposed(kek, key.exposure(&versions));
+    untagged.into_iter().chain(exposed).collect()
 }

@@ -96,7 +96,11 @@ impl CredentialSource for TokenSource {
                     requested.unwrap_or_else(|_| Err(credentials.timed_out()))
                 };
                 let result = match &self.membership {
-                    Some(membership) => membership.login(&secrets, login).await,
+                    Some(membership) => {
+                        // Entra locks no application.
+                        let ready = std::future::ready(Ok(()));
+                        membership.login(&secrets, ready, login).await
+                    }
                     None => login.await,
                 };
                 result.map_err(|error| match error {

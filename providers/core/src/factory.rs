@@ -164,6 +164,11 @@ pub trait Factory: Send + Sync + 'static {
         Error::new(ErrorKind::ProviderDenied, "prove the key's owner").provider(self.kind())
     }
 
+    /// Notes the identity of a connection that the operator declares, from its declaration on: `settings` are its
+    /// public settings, `None` for one that is no longer declared. Tenants must not have the provider lock such an
+    /// identity. By default nothing follows, where the provider locks none.
+    fn declare(&self, _connection: ConnectionId, _settings: Option<&str>) {}
+
     /// Makes a provider from stored settings. It must not connect, because an unreachable provider
     /// must not keep the gateway from starting.
     ///

@@ -183,6 +183,21 @@ impl LoginWait {
         wait.await
     }
 
+    /// Runs a call for at most `limit`, without the time of its waits; `None` if that was too short.
+    pub(crate) async fn within<F: Future>(&self, limit: Duration, call: F) -> Option<F::Output> {
+        let (begin, before) = (tokio::time::Instant::now(), self.so_far());
+        let mut call = pin!(call);
+        let mut left = limit;
+        // While it waits, what is left stays the same.
+        while !left.is_zero() {
+            if let Ok(result) = timeout(left, &mut call).await {
+                return Some(result);
+            }
+            left = (limit + self.so_far().saturating_sub(before)).saturating_sub(begin.elapsed());
+        }
+        None
+    }
+
     /// How long the operation has waited so far.
     pub fn so_far(&self) -> Duration {
         let waited = self.0.waited.lock();

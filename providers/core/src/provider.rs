@@ -168,6 +168,8 @@ pub struct VersionDescription {
     pub state: KeyState,
     /// The version's creation in Unix seconds, if the provider returns it.
     pub created: Option<i64>,
+    /// How the version's material can leave the provider; `None` if the provider does not say.
+    pub exposure: Option<Exposure>,
 }
 
 /// The provider's description of a key.
@@ -183,8 +185,6 @@ pub struct KeyDescription {
     pub versions: Vec<VersionDescription>,
     /// The index in `versions` of the primary version, the one that wraps.
     pub primary: usize,
-    /// How the key's material can leave the provider; `None` if the provider does not say.
-    pub exposure: Option<Exposure>,
 }
 
 impl KeyDescription {

@@ -130,14 +130,14 @@ impl Key {
             spec: self.spec,
             state,
             primary,
-            // Cloud KMS exports no key material.
-            exposure: Some(Exposure::NONE),
             versions: all
                 .into_iter()
                 .map(|(number, state, created)| VersionDescription {
                     key: version_ref(&self.name, number),
                     state,
                     created,
+                    // Cloud KMS exports no key material.
+                    exposure: Some(Exposure::NONE),
                 })
                 .collect(),
         })

@@ -80,7 +80,9 @@ impl Client {
             .set_version_template(template)
             .set_labels(labels(cx.tenant, request.key_id));
         let created = match self.api.create_key(cx, &self.ring, &id_at_google, &key).await {
-            Err(error) if request.repeated && error.kind() == ErrorKind::Conflict => self.key(cx, &name, operation).await?,
+            Err(error) if request.repeated && error.kind() == ErrorKind::Conflict => {
+                until_found(cx, || self.key(cx, &name, operation)).await?
+            }
             created => Key::of(&created.map_err(|error| error.into_error(operation))?, &name)?,
         };
         if created.spec != spec {

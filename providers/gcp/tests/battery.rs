@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         keys::keys_that_do_not_fit_are_refused_with_what_does,
         keys::keys_of_every_protection_level_are_taken,
         keys::a_new_key_is_waited_for_until_it_is_found,
+        keys::a_repeated_creation_waits_until_the_first_one_s_key_shows,
         keys::a_rotation_at_google_is_seen,
         keys::a_key_without_a_primary_version_wraps_with_the_newest,
         keys::a_version_that_google_still_makes_is_no_version,

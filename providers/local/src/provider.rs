@@ -123,10 +123,10 @@ impl LocalProvider {
                     key: key_ref(key, *version),
                     state,
                     created: None,
+                    exposure: Some(Exposure::NONE),
                 })
                 .collect(),
             primary: stored.versions.len() - 1,
-            exposure: Some(Exposure::NONE),
         }
     }
 }

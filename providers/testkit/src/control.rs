@@ -62,7 +62,7 @@ pub enum Request {
         /// The key's id at the server.
         id: String,
     },
-    /// Makes a key exportable and allows its backup in plaintext.
+    /// Makes the versions that a key has now exportable and allows their backup in plaintext.
     ExposeKey {
         /// The key's id at the server.
         id: String,

@@ -249,6 +249,7 @@ impl FakeProvider {
                     key.state
                 },
                 created: Some(key.created),
+                exposure: Some(key.exposure_of(version)),
             })
             .collect();
         Ok(KeyDescription {
@@ -256,7 +257,6 @@ impl FakeProvider {
             spec: KeySpec::Aes256,
             state: key.state,
             primary: versions.len().saturating_sub(1),
-            exposure: Some(key.exposure),
             versions,
         })
     }
@@ -467,7 +467,10 @@ impl Provider for FakeProvider {
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
         let tried = |kek: &Kek| {
             let result = self.usable(&kek.key.id).map(drop).map_err(Arc::new);
-            let exposure = self.server.keys.lock().get(&kek.key.id).map_or(Exposure::NONE, |key| key.exposure);
+            let keys = self.server.keys.lock();
+            // The oldest version's: where any is exposed, that is.
+            let exposure = keys.get(&kek.key.id).map_or(Exposure::NONE, |key| key.exposure_of(1));
+            drop(keys);
             RightReport::exposed(kek, exposure)
                 .into_iter()
                 .chain([RightReport::canary(kek, result)])

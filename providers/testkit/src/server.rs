@@ -31,8 +31,8 @@ pub(crate) struct FakeKey {
     pub(crate) state: KeyState,
     /// Whether the service fails to use this key, and only this one.
     pub(crate) broken: bool,
-    /// How the material can leave the service.
-    pub(crate) exposure: Exposure,
+    /// The number of the last version whose material can leave the service, as that of those before it.
+    pub(crate) exposed: usize,
     /// The numbers of versions that are disabled alone.
     pub(crate) disabled: BTreeSet<usize>,
     /// The id that `create_key` gave it. With rotation by new keys, its successors are `id.2`
@@ -124,13 +124,11 @@ impl FakeServer {
         true
     }
 
-    /// Makes a key exportable and allows its backup in plaintext, as its owner may. Returns whether the key exists.
+    /// Makes the versions that a key has now exportable and allows their backup in plaintext, as its owner may. Returns
+    /// whether the key exists.
     pub fn expose_key(&self, id: &str) -> bool {
-        let exposure = Exposure {
-            exportable: true,
-            plaintext_backup: true,
-        };
-        self.keys.lock().get_mut(id).map(|key| key.exposure = exposure).is_some()
+        let mut keys = self.keys.lock();
+        keys.get_mut(id).map(|key| key.exposed = key.versions.len()).is_some()
     }
 
     /// Lets the service fail whenever it is to use a key, or use it again. Returns whether the key exists.
@@ -145,12 +143,21 @@ impl FakeServer {
 }
 
 impl FakeKey {
+    /// How the material of a version can leave the service.
+    pub(crate) const fn exposure_of(&self, version: usize) -> Exposure {
+        let is_exposed = version <= self.exposed;
+        Exposure {
+            exportable: is_exposed,
+            plaintext_backup: is_exposed,
+        }
+    }
+
     pub(crate) fn new(origin: &str) -> Self {
         Self {
             versions: vec![random_key()],
             state: KeyState::Enabled,
             broken: false,
-            exposure: Exposure::NONE,
+            exposed: 0,
             disabled: BTreeSet::new(),
             origin: origin.to_owned(),
             created: LONG_AGO,

@@ -191,11 +191,15 @@ impl Api {
     /// Makes a call that belongs to no namespace. Its body is the data itself, whatever the status.
     ///
     /// # Errors
-    /// When there is no such body.
+    /// When there is no such body. `Refused` for the page of a gateway before the server that says that it is away or
+    /// busy.
     pub(crate) async fn call_system<D: DeserializeOwned>(&self, sink: CallSink<'_>, request: Request<'_>) -> Result<D, CallError> {
         let attempt = sink.begin(request.operation);
         let response = self.send(headers(None), request).await;
-        let result = response.and_then(|response| body(&response));
+        let result = response.and_then(|response| match (body(&response), response.status.as_u16()) {
+            (Err(_), status @ (429 | 500..=599)) => Err(refused(&response, status)),
+            (body, _) => body,
+        });
         attempt.finish(None, CallResult::of(&result, CallError::result));
         result
     }
@@ -232,12 +236,16 @@ fn parse<D: DeserializeOwned>(response: Response) -> Result<ApiResponse<D>, Call
             auth: None,
             warnings: None,
         }),
-        status => Err(CallError::Refused(Refusal::Response(ErrorResponse {
-            status,
-            sentences: serde_json::from_slice::<ErrorBody>(&response.body).ok().map(|body| body.errors),
-            pause: retry_after(&response.headers),
-        }))),
+        status => Err(refused(&response, status)),
     }
+}
+
+fn refused(response: &Response, status: u16) -> CallError {
+    CallError::Refused(Refusal::Response(ErrorResponse {
+        status,
+        sentences: serde_json::from_slice::<ErrorBody>(&response.body).ok().map(|body| body.errors),
+        pause: retry_after(&response.headers),
+    }))
 }
 
 fn body<T: DeserializeOwned>(response: &Response) -> Result<T, CallError> {

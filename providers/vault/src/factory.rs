@@ -9,8 +9,8 @@ use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::session::identity::Identities;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings,
+    ProviderKind, Secret, SettingsError, SettingsOrigin, Wrapped,
 };
 
 use crate::connector::Connector;
@@ -19,7 +19,7 @@ use crate::key_type::KeyType;
 use crate::names::{Engine, Path};
 use crate::offline_decrypt::commands;
 use crate::provider::{VaultProvider, capabilities};
-use crate::session::{Session, TokenSource};
+use crate::session::{Session, TokenSource, login};
 use crate::settings::{Settings, change_network, parse, replace};
 use crate::transit::Transit;
 
@@ -55,6 +55,7 @@ impl VaultFactory {
             client_certificate: None,
             switch: parts.switch.clone(),
         };
+        let membership = login(&settings).map(|(login, lockout)| self.identities.join(login, lockout, &parts.login));
         let connector = Connector {
             egress: self.egress.clone(),
             destination,
@@ -62,7 +63,7 @@ impl VaultFactory {
             namespace: engine.namespace.clone(),
         };
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
-        let source = TokenSource::new(connector, settings.auth, secrets, trace, &self.identities, &parts.login)?;
+        let source = TokenSource::new(connector, settings.auth, secrets, trace, membership)?;
         let session = Session::new(source, parts.login, parts.switch);
         Ok(VaultProvider(Transit::new(session, engine, settings.symmetric_key_type)))
     }
@@ -123,6 +124,12 @@ impl Factory for VaultFactory {
             (SettingsOrigin::Operator, Ok(Settings { address, .. })) => ClaimSpan::Installation { service: address },
             (SettingsOrigin::Operator, Err(_)) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
         }
+    }
+
+    fn declare(&self, connection: ConnectionId, settings: Option<&str>) {
+        let login = settings.and_then(|settings| login(&stored(settings)?.0));
+        let locked = login.and_then(|(login, lockout)| lockout.map(|_| login));
+        self.identities.declare(connection, locked);
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

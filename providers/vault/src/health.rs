@@ -9,7 +9,7 @@ use claviger_provider::CallSink;
 use serde::Deserialize;
 
 use crate::client::{Api, Request};
-use crate::errors::CallError;
+use crate::errors::{CallError, ErrorResponse, Refusal};
 
 pub(crate) const OPERATION: &str = "sys/health";
 
@@ -34,6 +34,23 @@ impl Health {
     pub(crate) async fn ask(api: &Api, sink: CallSink<'_>) -> Result<Self, CallError> {
         let request = Request::get(OPERATION, &["sys", "health"]).query(&[("standbyok", "true"), ("perfstandbyok", "true")]);
         api.call_system(sink, request).await
+    }
+
+    /// Asks the server whether it takes logins, before one that it may count as refused: it responds, and is not sealed.
+    /// What responds in its place, such as a proxy that hides this call, shows that there is a connection.
+    ///
+    /// # Errors
+    /// When there is no response, or the server takes no login.
+    pub(crate) async fn takes_logins(api: &Api, sink: CallSink<'_>) -> Result<(), CallError> {
+        match Self::ask(api, sink).await {
+            Ok(health) if health.sealed || !health.initialized => Err(CallError::Refused(Refusal::Response(ErrorResponse {
+                status: 503,
+                sentences: None,
+                pause: None,
+            }))),
+            Ok(_) | Err(CallError::MalformedResponse(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the server has namespaces: Vault Enterprise, and OpenBao from 2.3 on.

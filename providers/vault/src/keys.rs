@@ -179,6 +179,8 @@ impl Key {
                 VersionDescription {
                     state: self.state(version),
                     created: self.keys.get(&number).and_then(Version::created),
+                    // Of the key as a whole.
+                    exposure: Some(self.exposure()),
                     key: ProviderKeyRef {
                         id: id.clone(),
                         version: number,
@@ -191,7 +193,6 @@ impl Key {
             spec: kind.spec(),
             state: if self.soft_deleted { KeyState::Disabled } else { KeyState::Enabled },
             primary: versions.len() - 1,
-            exposure: Some(self.exposure()),
             versions,
         })
     }
@@ -290,7 +291,7 @@ mod tests {
             ]
         );
         assert_eq!((described.id.as_str(), described.primary), ("transit/k", 3));
-        assert_eq!(described.exposure, Some(Exposure::NONE));
+        assert!(described.versions.iter().all(|version| version.exposure == Some(Exposure::NONE)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
-use claviger_provider::kit::session::identity::{Identities, Lockout, Membership};
+use claviger_provider::kit::session::identity::{Lockout, Login, Membership};
 use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Standing, Term};
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{BackgroundTrace, CallSink, Error, ErrorKind, LoginReport, OpContext, Secret, SeverSwitch};
@@ -19,8 +19,9 @@ use crate::client::{Api, ApiResponse, AuthBlock, Ignored, Request, Token};
 use crate::connector::Connector;
 use crate::credentials::{Credential, LoginBody, WrappingLookup, credential};
 use crate::errors::{CallError, Refusal, denied, fault};
-use crate::health::NamespaceGuard;
+use crate::health::{Health, NamespaceGuard};
 use crate::names::Path;
+use crate::settings::Settings;
 
 /// The longest lease that is counted. A longer one never ends, as far as the gateway is concerned.
 const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -147,18 +148,24 @@ impl CredentialSource for TokenSource {
     }
 }
 
-/// The service and the identity there that a login with these settings is made with; `None` for a given token.
-fn identity(connector: &Connector, auth: &Auth) -> Option<(String, Option<Lockout>)> {
-    let (method, who, mount) = match auth {
+/// Whom a login with these settings is made as, and when the server locks such an identity; `None` for a given token.
+pub(crate) fn login(settings: &Settings) -> Option<(Login, Option<Lockout>)> {
+    let (method, who, mount) = match &settings.auth {
         Auth::Token {} => return None,
         Auth::Approle { role_id, mount } => ("approle", role_id.as_str(), mount),
         Auth::Jwt { role, mount } => ("jwt", role.as_str(), mount),
         Auth::Kubernetes { role, mount } => ("kubernetes", role.as_str(), mount),
         Auth::Cert { name, mount } => ("cert", name.as_deref().unwrap_or_default(), mount),
     };
-    let namespace = connector.namespace.as_ref().map_or("", Path::as_str);
-    let name = [connector.destination.as_str(), namespace, mount, method, who].join("\n");
-    Some((name, matches!(auth, Auth::Approle { .. }).then_some(LOCKOUT)))
+    let namespace = settings.namespace.as_deref().unwrap_or_default();
+    let login = Login {
+        service: [settings.address.as_str(), namespace, mount, method].join("\n"),
+        identity: who.to_owned(),
+        route: [&settings.proxy, &settings.ca]
+            .map(|part| part.as_deref().unwrap_or_default())
+            .join("\n"),
+    };
+    Some((login, matches!(settings.auth, Auth::Approle { .. }).then_some(LOCKOUT)))
 }
 
 impl TokenSource {
@@ -171,14 +178,12 @@ impl TokenSource {
         auth: Auth,
         secrets: ConnectionSecrets,
         trace: BackgroundTrace,
-        identities: &Identities<Refusal>,
-        report: &LoginReport,
+        membership: Option<Membership<Refusal>>,
     ) -> Result<Self, Error> {
         let latest = secrets.latest();
         let (_, certificate) = credential(&auth, &latest)
             .ok_or_else(|| fault(ErrorKind::Misconfigured, "a secret of the connection is missing or cannot be used"))?;
         let api = Arc::new(connector.api(certificate)?);
-        let membership = identity(&connector, &auth).map(|(name, lockout)| identities.join(name, lockout, report));
         Ok(Self {
             connector,
             auth,
@@ -215,7 +220,8 @@ impl TokenSource {
         let (credential, secrets, api) = self.at_hand().await?;
         let secret = match (&credential, &self.membership) {
             (Credential::Login { mount, body }, Some(membership)) => {
-                return membership.login(&secrets, self.log_in(&api, mount, body)).await;
+                let ready = Health::takes_logins(&api, CallSink::from(&self.trace));
+                return membership.login(&secrets, ready, self.log_in(&api, mount, body)).await;
             }
             (Credential::Login { mount, body }, None) => return self.log_in(&api, mount, body).await,
             (Credential::Token(secret), _) => secret,
@@ -270,7 +276,8 @@ impl TokenSource {
         let response: ApiResponse<Ignored> = match self.call(api, None, Request::post("auth/login", &path, body)?).await {
             Err(CallError::Refused(Refusal::Response(response))) if response.is_final() => {
                 let wrapping = match body.secret() {
-                    Some(secret) => self.is_wrapping_token(api, secret).await?,
+                    // The login was refused, also where nothing is known of the secret.
+                    Some(secret) => self.is_wrapping_token(api, secret).await.unwrap_or(false),
                     None => false,
                 };
                 return Err(CallError::Refused(match wrapping {

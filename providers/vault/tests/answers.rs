@@ -2,6 +2,8 @@
 //! malformed bodies, a token that is revoked during a call. And the requests that are sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "answers/lockout.rs"]
+mod lockout;
 #[path = "answers/logins.rs"]
 mod logins;
 #[path = "answers/severed.rs"]

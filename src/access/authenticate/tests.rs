@@ -11,11 +11,11 @@ use futures::future::Either;
 
 use super::{Authenticator, Caller, Unauthenticated};
 use crate::access::token::with_checksum;
-use crate::access::{Action, ApiToken, Credential, Grants, KeySet, NewToken, Refused};
+use crate::access::{Action, ApiToken, Credential, Grants, KeySet, NewToken};
 use crate::keys::fixture::{PLAIN, World, new_tenant};
-use crate::store::Store;
 use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
 use crate::store::pausing::PausingStore;
+use crate::store::{Refused, Store};
 
 /// From then on the tokens of these tests are refused.
 const EXPIRES: i64 = 1_000;

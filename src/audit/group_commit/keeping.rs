@@ -21,12 +21,16 @@ impl GroupCommit {
         let state = &self.log.state;
         let end = self.log.file.length();
         let segments = self.log.file.segments();
+        // The losses of a part whose removal is recorded are forgotten, also where the part is still there.
+        let is_recorded = state.begun.is_some_and(|begun| begun.to > segments.start());
+        let may_jump = is_recorded || !state.losses.is_empty();
         Survey {
             starts: segments.starts(),
             end,
             first_open: state.open.values().min().copied(),
             unreported: state.unreported().next().is_some(),
             begun: state.begun,
+            numbers: may_jump.then(|| state.numbers.clone()),
             history: ChangeHistory {
                 folder: segments.folder().to_owned(),
                 origin: self.origin.clone(),

@@ -69,6 +69,7 @@ fn full(text: &str, shown: Vec<(String, String)>) -> Record {
     record.removed = Some(Box::new(Removed {
         archived: true,
         changed: Some(3.into()),
+        first: 6.into(),
         from: 0.into(),
         more: true,
         next: [(tenant(1), 4.into()), (tenant(2), 5.into())].into(),

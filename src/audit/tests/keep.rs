@@ -13,7 +13,7 @@ use super::*;
 const KEPT: u64 = 9 << 10;
 
 /// What always stays behind a file that is removed.
-const LEAST: u64 = 4 << 10;
+pub(super) const LEAST: u64 = 4 << 10;
 
 fn by_bytes(archive: Option<&Path>) -> Keep {
     Keep {
@@ -30,7 +30,7 @@ impl Bench {
 }
 
 /// Removes all that is due. Returns how many parts were.
-async fn shorten(log: &Log, keeper: &Keeper) -> Result<usize, KeepError> {
+pub(super) async fn shorten(log: &Log, keeper: &Keeper) -> Result<usize, KeepError> {
     for removed in 0.. {
         let Some(survey) = log.survey().await else { return Ok(removed) };
         let Some(part) = keeper.next_part(&survey)? else {

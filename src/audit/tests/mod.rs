@@ -18,6 +18,7 @@ mod durability;
 mod failure;
 mod intents;
 mod keep;
+mod keep_lost;
 mod lost;
 mod numbers;
 mod observer;

@@ -151,8 +151,15 @@ pub struct UpdateNamed<'a> {
     pub allows_export: bool,
 }
 
-impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<KeyEntry>, PolicyRef), Failure> {
+/// A key to be changed.
+pub struct UpdateOf {
+    pub(in crate::broker) key: Arc<KeyEntry>,
+    /// Whether the change is a rename, and was decided as one. The name can be another one by the time of the change.
+    pub(in crate::broker) renames: bool,
+}
+
+impl Names<UpdateOf> for UpdateNamed<'_> {
+    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(UpdateOf, PolicyRef), Failure> {
         let (key, policy) = Names::<Arc<KeyEntry>>::admit(KeyNamed::Name(self.key), broker, cx, action).await?;
         if self.allows_export {
             // Who may lead data keys out of external custody could otherwise do by a rewrap what they
@@ -162,7 +169,8 @@ impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
             also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
         }
         let row = key.view()?.key;
-        if self.new_name.is_some_and(|name| name != row.name) {
+        let renames = self.new_name.is_some_and(|name| name != row.name);
+        if renames {
             // A rename takes a name, as a creation does: whoever may not create keys must neither learn which names
             // are taken nor take one that others expect.
             let connection = row.primary.connection.as_ref().map(|connection| connection.name.as_str());
@@ -177,7 +185,7 @@ impl Names<Arc<KeyEntry>> for UpdateNamed<'_> {
             let advice = "A rename takes another name, as a creation does. It needs the permission CreateKey as well.";
             also_allowed(broker, cx, (Action::CreateKey, resource), advice).await?;
         }
-        Ok((key, policy))
+        Ok((UpdateOf { key, renames }, policy))
     }
 }
 
@@ -464,8 +472,9 @@ impl Names<Installation> for () {
 impl Names<Tenant> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Installation).await?;
+        let as_revoked = broker.as_revoked();
         match broker.store.tenant_by_name(self).await {
-            Ok(tenant) => Ok((tenant, policy)),
+            Ok(tenant) => Ok((as_revoked.tenant(tenant), policy)),
             Err(StoreError::NotFound) => {
                 Err(Failure::new(Code::NotFound, "There is no tenant of that name.").advice("`claviger tenants list` shows all names."))
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope};
+use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope, UpdateOf};
 use super::tokens::{EndingPrincipal, NewTokenFor, OwnToken, PrincipalScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -57,7 +57,7 @@ operations! {
     CreateKey: CreateKey on NewKeyIn,
     ListKeys: ReadKey on ListedKeys => while_suspended,
     ReadKey: ReadKey on Arc<KeyEntry> => while_suspended,
-    UpdateKey: UpdateKey on Arc<KeyEntry>,
+    UpdateKey: UpdateKey on UpdateOf,
     DeleteKey: DeleteKey on Arc<KeyEntry>,
     Rotate: Rotate on RotateOf,
     Enable: Enable on Arc<KeyEntry>,

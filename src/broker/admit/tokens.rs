@@ -26,7 +26,7 @@ impl Names<PrincipalScope> for () {
 impl Names<Principal> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Principal, PolicyRef), Failure> {
         let policy = decided(broker, cx, action, Resource::Principals).await?;
-        Ok((named_principal(broker, cx, self).await?, policy))
+        Ok((present_principal(broker, cx, self).await?, policy))
     }
 }
 
@@ -37,14 +37,28 @@ impl Names<Principal> for &str {
 async fn named_principal(broker: &Broker, cx: &RequestContext, name: &str) -> Result<Principal, Failure> {
     match broker.store.principal_by_name(cx.tenant(), name).await {
         Ok(principal) => Ok(principal),
-        Err(StoreError::NotFound) if cx.tenant() == TenantId::INSTALLATION => {
-            Err(Failure::new(Code::NotFound, "There is no platform operator of that name.").advice(
-                "The request names no tenant, so it looked among the operators. To name a tenant: header Claviger-Tenant (in the CLI: --tenant or CLAVIGER_TENANT).",
-            ))
-        }
-        Err(StoreError::NotFound) => Err(Failure::new(Code::NotFound, "There is no principal of that name in this tenant.")),
+        Err(StoreError::NotFound) => Err(no_principal(cx)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// As [`named_principal`], of one that was not deleted: its deletion may be in force before the store has it.
+async fn present_principal(broker: &Broker, cx: &RequestContext, name: &str) -> Result<Principal, Failure> {
+    let as_revoked = broker.as_revoked();
+    let principal = named_principal(broker, cx, name).await?;
+    if as_revoked.is_deleted(&principal) {
+        return Err(no_principal(cx));
+    }
+    Ok(principal)
+}
+
+fn no_principal(cx: &RequestContext) -> Failure {
+    if cx.tenant() != TenantId::INSTALLATION {
+        return Failure::new(Code::NotFound, "There is no principal of that name in this tenant.");
+    }
+    Failure::new(Code::NotFound, "There is no platform operator of that name.").advice(
+        "The request names no tenant, so it looked among the operators. To name a tenant: header Claviger-Tenant (in the CLI: --tenant or CLAVIGER_TENANT).",
+    )
 }
 
 /// A principal that is to be deleted, whose tokens end with it.
@@ -120,7 +134,7 @@ impl Names<NewTokenFor> for NewTokenNamed<'_> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewTokenFor, PolicyRef), Failure> {
         // The decision is complete, and the policy known, only after the grants were compared too.
         let policy = decide::allowed(broker, cx, action, Resource::Principals).await?;
-        let principal = named_principal(broker, cx, self.principal).await?;
+        let principal = present_principal(broker, cx, self.principal).await?;
         let keys = match self.keys {
             None => KeySet::All,
             Some(names) => named_keys(broker, cx, action, names).await?,

@@ -192,6 +192,9 @@ async fn an_embedded_primary_version_does_not_end_the_look_at_others() {
     assert!(scene.world.server.change_version(&scene.key.primary.provider_key, 1, false));
     assert_eq!(scene.asked_after(scene.begin + LOOK_EVERY).await, 1);
     assert_eq!(scene.versions(), [(1, ProviderState::Disabled), (2, ProviderState::Enabled)]);
+    // The embedded provider is not asked: there is none here, and the look does not fail.
+    let again = scene.broker.look_at(&scene.entry, scene.begin + LOOK_EVERY).await;
+    assert!(again.is_ok());
     // Calls to the embedded provider are no use that is followed.
     let other = scene.world.key("other").await;
     let other = scene.broker.directory().key(tenant, other.id).await.unwrap().unwrap();

@@ -13,6 +13,7 @@ fn described(numbers: impl Iterator<Item = u32>, id: &str, primary: usize, state
         },
         state,
         created: None,
+        exposure: Some(Exposure::NONE),
     };
     KeyDescription {
         id: id.to_owned(),
@@ -20,7 +21,6 @@ fn described(numbers: impl Iterator<Item = u32>, id: &str, primary: usize, state
         state,
         versions: numbers.map(version).collect(),
         primary,
-        exposure: Some(Exposure::NONE),
     }
 }
 
@@ -96,9 +96,10 @@ fn how_material_can_leave_is_told_and_unknown_changes_nothing() {
         exportable: true,
         plaintext_backup: false,
     };
-    let exposing = |exposure| KeyDescription {
-        exposure,
-        ..described(1..=3, &id, 2, AtProvider::Enabled)
+    let exposing = |exposure| {
+        let mut exposing = described(1..=3, &id, 2, AtProvider::Enabled);
+        exposing.versions.iter_mut().for_each(|version| version.exposure = exposure);
+        exposing
     };
     let told = known_states(&known, &exposing(Some(exposed)), &through);
     assert_eq!(told.iter().map(|seen| seen.exposure).collect::<Vec<_>>(), [Some(exposed); 2]);
@@ -112,4 +113,30 @@ fn how_material_can_leave_is_told_and_unknown_changes_nothing() {
         let (new, _) = number_versions(&known, |_| true, &exposing(said), &through, 0).unwrap();
         assert_eq!(new.iter().map(|version| version.exposure).collect::<Vec<_>>(), [expected]);
     }
+}
+
+/// Each version is as exposed as its provider says of that one.
+#[test]
+fn a_version_is_not_exposed_because_another_one_is() {
+    let (through, known) = known(&[1, 2]);
+    let id = known[0].provider_key.clone();
+    let exposed = Exposure {
+        exportable: true,
+        plaintext_backup: false,
+    };
+    let mut first_exposed = described(1..=3, &id, 2, AtProvider::Enabled);
+    first_exposed.versions[0].exposure = Some(exposed);
+    let told = known_states(&known, &first_exposed, &through);
+    assert_eq!(
+        told,
+        [SeenVersion {
+            exposure: Some(exposed),
+            ..seen(1, ProviderState::Enabled)
+        }]
+    );
+    let (new, _) = number_versions(&known, |_| true, &first_exposed, &through, 0).unwrap();
+    assert_eq!(new.iter().map(|version| version.exposure).collect::<Vec<_>>(), [Exposure::NONE]);
+    let anew = described_anew(&known, &first_exposed, &through);
+    let exposures: Vec<_> = anew.iter().map(|version| (version.number, version.exposure)).collect();
+    assert_eq!(exposures, [(1, exposed), (2, Exposure::NONE)]);
 }

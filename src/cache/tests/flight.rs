@@ -106,15 +106,18 @@ async fn each_waiter_has_its_own_deadline() {
 }
 
 #[tokio::test]
-async fn the_leaders_expired_deadline_is_not_the_waiters() {
-    let flying = Flying::new().await;
-    let waiter = flying.wait(LONG, loaded(b"own"));
-    flying.joined(1).await;
-    flying.land.send(Err(Fail::TimedOut)).unwrap();
-    assert_eq!(flying.leader.await.unwrap().err(), Some(Fail::TimedOut));
-    let found = waiter.await.unwrap().unwrap();
-    assert_eq!((found.plaintext, found.coalesced_with), (Secret::copy_from(b"own"), None));
-    assert_eq!(flying.bench.loads(), 2);
+async fn a_failure_of_the_leaders_request_alone_is_not_the_waiters() {
+    for own in [Fail::TimedOut, Fail::Ended] {
+        let flying = Flying::new().await;
+        let waiters = [flying.wait(LONG, loaded(b"own")), flying.wait(LONG, loaded(b"own"))];
+        flying.joined(2).await;
+        flying.land.send(Err(own.clone())).unwrap();
+        assert_eq!(flying.leader.await.unwrap().err(), Some(own));
+        for waiter in waiters {
+            assert_eq!(waiter.await.unwrap().unwrap().plaintext, Secret::copy_from(b"own"));
+        }
+        assert_eq!(flying.bench.loads(), 2, "one of them leads for both");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ use crate::store::model::{Connection, Key};
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fail {
     TimedOut,
+    /// The credential of the request that made the load ended.
+    Ended,
     Rejected,
     Down,
 }
@@ -33,8 +35,8 @@ impl Fault for Fail {
         Self::TimedOut
     }
 
-    fn is_timed_out(&self) -> bool {
-        *self == Self::TimedOut
+    fn is_of_request_alone(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Ended)
     }
 
     fn rejected() -> Self {

@@ -45,6 +45,18 @@ fn the_least_recently_used_value_leaves_first() {
 }
 
 #[test]
+fn a_value_that_is_only_peeked_at_is_not_kept_by_it() {
+    let cache = cache(3);
+    for key in [1, 2, 3] {
+        cache.load_value(key).unwrap();
+    }
+    assert!(cache.peek(&1).is_some());
+    cache.load_value(4).unwrap();
+    assert!(cache.peek(&1).is_none(), "nobody used it");
+    assert_eq!(cache.len(), 3);
+}
+
+#[test]
 fn in_many_shards_a_value_that_is_used_stays_and_one_that_is_not_leaves() {
     let cache = cache(SHARDED_FROM);
     let keys = u32::try_from(SHARDED_FROM).unwrap();

@@ -399,6 +399,9 @@ pub struct KeyVersion {
     pub expires: Option<Timestamp>,
     /// When the version was created, as the provider reports it, or else when the gateway learned of it.
     pub created: Timestamp,
+    /// What weakens the version at its provider, as that last described it. Absent if nothing does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<KeyWarning>,
 }
 
 /// A page of a key's versions.
@@ -485,6 +488,7 @@ pub fn version_response(version: &model::KeyVersion) -> KeyVersion {
         material: version.material.into(),
         expires: version.expires.map(Timestamp),
         created: Timestamp(version.created),
+        warnings: warnings(version.exposure),
     }
 }
 

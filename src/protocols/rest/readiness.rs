@@ -211,6 +211,16 @@ impl Readiness {
             let state = format!("{some} lack a usable secret file, which the configuration names: the log has its path");
             parts.push(part("declared_connections", true, state));
         }
+        let lost = broker.lost_rotations();
+        if lost > 0 {
+            // Ready: other keys are served, and these wrap under the version that they had.
+            let some = match detail {
+                Detail::States => "some".to_owned(),
+                Detail::Sums => lost.to_string(),
+            };
+            let state = format!("{some} whose answer was lost, and which are looked for at their provider");
+            parts.push(part("rotations", true, state));
+        }
         // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {

@@ -45,6 +45,14 @@ pub struct Creation {
 impl Creation {
     /// The most unfinished creations that a tenant has. Beyond them, the oldest are forgotten.
     pub const MOST: u32 = 1000;
+    /// How long after now one may be due at the latest, in microseconds: 25 hours. One that is due later was noted by a
+    /// clock that was set back since, and is due now.
+    pub const LATEST: i64 = 25 * 3_600_000_000;
+
+    /// Whether it is due at this time, in Unix microseconds.
+    pub const fn is_due(&self, now: i64) -> bool {
+        self.due <= now || self.due > now.saturating_add(Self::LATEST)
+    }
 }
 
 /// What a provider key is created for.

@@ -259,6 +259,13 @@ fn only_versions_of_a_provider_key_that_comes_back_follow_to_another_connection(
     let following = follow(&key, &old, std::slice::from_ref(&here));
     assert_eq!(following.iter().map(|version| version.number).collect::<Vec<_>>(), [2]);
     assert!(following.iter().all(|version| version.connection == here.connection));
+    assert_eq!(following[0].exposure, old[1].exposure);
+    // As exposed as what is given says of it, and not as another version.
+    let mut exposed = at(2, &here.provider_key, None);
+    exposed.exposure.exportable = true;
+    let following = follow(&key, &old, &[here.clone(), exposed.clone()]);
+    assert_eq!(following[0].exposure, exposed.exposure);
+    assert_ne!(following[0].exposure, here.exposure);
 }
 
 #[test]

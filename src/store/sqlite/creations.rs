@@ -85,13 +85,14 @@ pub(super) async fn of_key(
 
 pub(super) async fn due(store: &SqliteStore, now: i64, most: u32, for_each: u32) -> Result<Vec<Creation>, StoreError> {
     let rows = query(
-        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY due) AS turn FROM creations WHERE due <= ?1 \
-         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = creations.tenant AND t.suspended)) \
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY due) AS turn FROM creations \
+         WHERE (due <= ?1 OR due > ?4) AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.id = creations.tenant AND t.suspended)) \
          WHERE turn <= ?3 ORDER BY turn, random() LIMIT ?2",
     )
     .bind(now)
     .bind(most)
     .bind(for_each)
+    .bind(now.saturating_add(Creation::LATEST))
     .fetch_all(&mut *store.reader(TenantId::INSTALLATION).await?)
     .await?;
     rows.iter().map(read).collect()

@@ -2,7 +2,7 @@
 
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqliteExecutor, query};
+use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
@@ -251,6 +251,14 @@ pub(super) async fn rotating(store: &SqliteStore, most: u32, for_each: u32) -> R
     .iter()
     .map(|row| Ok((row.id("tenant")?, row.id("id")?)))
     .collect()
+}
+
+pub(super) async fn lost_rotations(store: &SqliteStore) -> Result<u64, StoreError> {
+    let statement = "SELECT COUNT(*) FROM keys INDEXED BY keys_rotating WHERE rotating IS NOT NULL AND detached IS NULL AND rotating < 0";
+    let number: i64 = query_scalar(statement)
+        .fetch_one(&mut *store.reader(TenantId::INSTALLATION).await?)
+        .await?;
+    Ok(number.unsigned_abs())
 }
 
 pub(super) async fn detach(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {

@@ -175,6 +175,10 @@ impl Reads for SqliteStore {
         keys::rotating(self, most, for_each).await
     }
 
+    async fn lost_rotations(&self) -> Result<u64, StoreError> {
+        keys::lost_rotations(self).await
+    }
+
     async fn creation(&self, tenant: TenantId, made_as: KeyId) -> Result<Creation, StoreError> {
         creations::one(self, tenant, made_as).await
     }

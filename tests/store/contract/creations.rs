@@ -125,6 +125,9 @@ async fn those_that_are_due_are_listed_by_tenant(store: Arc<dyn Store>) {
     assert_eq!(due(99, 9, 9).await, all);
     assert_eq!(due(99, 9, 2).await, all[..3]);
     assert_eq!(due(99, 2, 9).await, all[..2]);
+    // Noted by a clock that was set back since.
+    assert_eq!(due(-Creation::LATEST, 9, 9).await, all);
+    assert_eq!(due(12 - Creation::LATEST, 9, 9).await, all[2..]);
     store.set_tenant_suspended(theirs, true, &NONE).await.unwrap();
     assert_eq!(due(99, 9, 9).await, all[..1]);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger::store::model::{ConnectionPatch, KeyPatch, Liftable, Principal, Token, TokenKind};
-use claviger::store::{Change, CredentialRef, Store, StoreError};
+use claviger::store::{Change, CredentialRef, Refusals, Refused, Store, StoreError};
 use claviger_provider::{TenantId, TokenId};
 
 use crate::support::{
@@ -14,6 +14,7 @@ cases! { contract:
     a_change_is_made_by_a_credential_in_force,
     no_change_is_made_by_a_credential_that_has_ended,
     a_change_in_a_suspended_tenant_is_refused_where_it_matters,
+    what_is_refused_beside_the_rows_makes_no_change,
     every_change_looks_at_the_credential,
 }
 
@@ -22,10 +23,11 @@ const INTENT: u64 = 7;
 const HOUR: i64 = 3_600_000_000;
 
 fn asked_with(public_id: &str, acting: Option<TenantId>) -> Change {
-    Change::announced(INTENT).asked_with(Some(CredentialRef {
+    let credential = CredentialRef {
         public_id: public_id.to_owned(),
         acting,
-    }))
+    };
+    Change::announced(INTENT).asked_with(Some(credential), &Arc::default())
 }
 
 /// A principal with a standing token that lives an hour.
@@ -114,6 +116,46 @@ async fn a_change_in_a_suspended_tenant_is_refused_where_it_matters(store: Arc<d
         .create_principal(&principal(ours, "made"), &asked_with("own", None))
         .await
         .unwrap();
+}
+
+async fn what_is_refused_beside_the_rows_makes_no_change(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let (owner, parent) = issue(&*store, ours, "parent").await;
+    let (other, _) = issue(&*store, ours, "other").await;
+    let _below = issue_below(&*store, &parent, &other, "below").await;
+    issue(&*store, theirs, "theirs").await;
+    issue(&*store, TenantId::INSTALLATION, "operator").await;
+    let refusals = Arc::new(Refusals::default());
+    let makes = async |public_id: &str, acting| {
+        let credential = CredentialRef {
+            public_id: public_id.to_owned(),
+            acting,
+        };
+        let change = Change::unannounced().asked_with(Some(credential), &refusals);
+        store.mark_applied(ours, &change).await
+    };
+    for (refused, ends) in [
+        (Refused::Token(parent.id), vec!["parent", "below"]),
+        (Refused::Principal(owner.id), vec!["parent", "below"]),
+        (Refused::Principal(other.id), vec!["below", "other"]),
+    ] {
+        refusals.add(refused);
+        for public_id in ["parent", "below", "other", "theirs", "operator"] {
+            let made = makes(public_id, None).await;
+            match ends.contains(&public_id) {
+                true => refused!(made, StoreError::CredentialEnded),
+                false => made.unwrap(),
+            }
+        }
+        refusals.remove(refused);
+        makes("below", None).await.unwrap();
+    }
+    refusals.add(Refused::Tenant(ours));
+    refused!(makes("other", None).await, StoreError::TenantSuspended);
+    refused!(makes("operator", Some(ours)).await, StoreError::TenantSuspended);
+    makes("operator", Some(theirs)).await.unwrap();
+    makes("operator", None).await.unwrap();
+    makes("theirs", None).await.unwrap();
 }
 
 async fn every_change_looks_at_the_credential(store: Arc<dyn Store>) {

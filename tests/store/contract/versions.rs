@@ -133,9 +133,15 @@ async fn a_rotation_under_way_is_noted_until_its_version_is_there(store: Arc<dyn
     store.set_tenant_suspended(theirs, false, &NONE).await.unwrap();
     assert_eq!(store.rotating_keys(10, 4).await.unwrap().len(), 5);
 
+    // Those whose answer was lost are counted.
+    assert_eq!(store.lost_rotations().await.unwrap(), 0);
+    store.set_key_rotating(ours, made.id, Some(-7), 9, &NONE).await.unwrap();
+    assert_eq!(store.lost_rotations().await.unwrap(), 1);
+
     let versions = [version(&made, 2, &made.primary.provider_key, "b")];
     let finished = store.add_key_versions(ours, made.id, &versions, 2, 9, &NONE).await.unwrap();
     assert_eq!((finished.rotating, finished.primary.number), (None, 2));
+    assert_eq!(store.lost_rotations().await.unwrap(), 0);
     let given_up = store.set_key_rotating(theirs, other.id, None, 9, &NONE).await.unwrap();
     assert_eq!(given_up.rotating, None);
     let left = store.rotating_keys(10, 4).await.unwrap();

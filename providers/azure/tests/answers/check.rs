@@ -209,7 +209,8 @@ async fn a_key_that_the_vault_releases_is_told() {
         probe.rights.into_iter().find(|right| right.operation == "export_key")
     };
     assert_eq!(told().await, None);
-    assert_eq!(provider.describe(&cx(), &kek).await.unwrap().exposure, Some(Exposure::NONE));
+    let exposure = async || provider.describe(&cx(), &kek).await.unwrap().versions[0].exposure;
+    assert_eq!(exposure().await, Some(Exposure::NONE));
     let path = kek.key.id.rsplit('/').next().unwrap();
     let patch = json!({"attributes": {"exportable": true}});
     fault(&bench, &format!("/keys/{path}"), Act::Change { patch });
@@ -218,6 +219,28 @@ async fn a_key_that_the_vault_releases_is_told() {
         right.finding == Finding::Excessive && right.how.contains("is exportable"),
         "{right:?}"
     );
-    let exposure = provider.describe(&cx(), &kek).await.unwrap().exposure;
-    assert!(exposure.is_some_and(|exposure| exposure.exportable));
+    assert!(exposure().await.is_some_and(|exposure| exposure.exportable));
+}
+
+/// Exposure is a property of a version: what leaves with an older one opens what that one wrapped.
+#[tokio::test]
+async fn an_older_version_that_the_vault_releases_is_told_as_such() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Hsm);
+    let first = made(&provider, KeySpec::Aes256).await;
+    bench.fake.switches().clock.advance(std::time::Duration::from_secs(1));
+    provider.rotate(&cx(), &first).await.unwrap();
+    let mut listed = owner(&bench, "GET", &format!("{}/versions", first.key.id), Value::Null).await["value"].clone();
+    for entry in listed.as_array_mut().unwrap() {
+        let is_first = entry["kid"].as_str().unwrap().ends_with(&first.key.version);
+        entry["attributes"]["exportable"] = json!(is_first);
+    }
+    let patch = json!({"value": listed});
+    fault(&bench, "/versions", Act::Change { patch });
+    let shown = provider.describe(&cx(), &first).await.unwrap();
+    let exportable: Vec<_> = shown.versions.iter().map(|version| version.exposure.unwrap().exportable).collect();
+    assert_eq!((exportable, shown.primary), (vec![true, false], 1));
+    let probe = provider.probe(&cx(), std::slice::from_ref(&first)).await.unwrap();
+    let right = probe.rights.iter().find(|right| right.operation == "export_key").unwrap();
+    assert!(right.how.contains("is exportable"), "{right:?}");
 }

@@ -11,8 +11,42 @@ use crate::{Error, ErrorKind, OpContext, Retry};
 /// The longest that a creation waits for its key to be found.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Repeats a read of something that was just made while it answers `KeyNotFound`: for 5 s, and for at most half
-/// of the time that the operation has left.
+/// The time within which what was just made has to show: 5 s, and at most half of the time that the operation has
+/// left.
+pub struct Patience {
+    end: Instant,
+    is_whole: bool,
+    pauses: Pauses,
+}
+
+impl Patience {
+    /// It begins now.
+    pub fn of(cx: &OpContext) -> Self {
+        let most = cx.remaining() / 2;
+        Self {
+            end: Instant::now() + PATIENCE.min(most),
+            is_whole: PATIENCE <= most,
+            pauses: Pauses::new(),
+        }
+    }
+
+    /// Whether it is all that a provider may need: the operation's deadline leaves less otherwise.
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Waits until the provider may be asked once more. `false` if that would be too late: it did not wait then.
+    pub async fn pause(&mut self) -> bool {
+        let pause = self.pauses.draw();
+        if Instant::now() + pause >= self.end {
+            return false;
+        }
+        sleep(pause).await;
+        true
+    }
+}
+
+/// Repeats a read of something that was just made while it answers `KeyNotFound`, within a [`Patience`].
 ///
 /// # Errors
 /// The read's own. `UpstreamUnavailable` if it still answers `KeyNotFound`: the key is there, and cannot be used
@@ -21,13 +55,11 @@ pub async fn until_found<T, F>(cx: &OpContext, read: impl Fn() -> F) -> Result<T
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let end = Instant::now() + PATIENCE.min(cx.remaining() / 2);
-    let mut pauses = Pauses::new();
+    let mut patience = Patience::of(cx);
     loop {
-        let pause = pauses.draw();
         match read().await {
             Err(error) if error.kind == ErrorKind::KeyNotFound => {
-                if Instant::now() + pause >= end {
+                if !patience.pause().await {
                     let unavailable = Error::new(ErrorKind::UpstreamUnavailable, "the new key is not found yet");
                     return Err(Error {
                         provider: error.provider,
@@ -38,7 +70,6 @@ where
             }
             read => return read,
         }
-        sleep(pause).await;
     }
 }
 

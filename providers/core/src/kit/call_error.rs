@@ -46,6 +46,11 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
     fn message(&self) -> Option<String>;
 }
 
+/// What to do where logins got no response.
+const UNANSWERED: &str = "The provider did not answer the connection's logins. It may have counted them as refused, and locks an identity \
+                          after a few more, so the next one is made after a pause. Find out why the provider does not answer; the login \
+                          is tried at once with another secret.";
+
 /// Why a call failed. A login's is shared by all calls that wait for it, so it can be cloned.
 #[derive(Debug, Clone)]
 pub enum CallError<R> {
@@ -121,6 +126,18 @@ impl<R: Refusal> CallError<R> {
         let Self::Refused(refusal) = &**why else { return false };
         let meaning = of_login(refusal);
         meaning.retry == Retry::Never && matches!(meaning.kind, ErrorKind::ProviderDenied | ErrorKind::Misconfigured)
+    }
+
+    /// Whether the provider may have processed the request, though no response of its own says so: it was sent, and got
+    /// none, half of one, or that of a gateway before the provider (RFC 9110, sections 15.6.3 and 15.6.5).
+    pub fn may_have_been_processed(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal.status(), Some(502 | 504)),
+            Self::NoCredential { why, .. } => why.may_have_been_processed(),
+            Self::Unsent(error) => !error.is_unsent(),
+            Self::Timeout | Self::Unreachable(_) => true,
+            Self::NoSource { .. } | Self::MalformedResponse(_) | Self::Unbuilt(_) => false,
+        }
     }
 
     /// The refusal of the call itself, not of a login before it.
@@ -200,7 +217,12 @@ impl<R: Refusal> CallError<R> {
                     other => other.into_error(R::LOGIN),
                 }
                 .concerns(Concerns::Connection);
-                if repeated { error.repeated() } else { error }
+                match repeated {
+                    // A login that counts as refused without a response.
+                    true if error.retry != Retry::Never => error.retry(Retry::Never).advice(UNANSWERED).repeated(),
+                    true => error.repeated(),
+                    false => error,
+                }
             }
             Self::NoSource { advice, cause } => error.advice(advice).source(UpstreamMessage(cause)),
             Self::Unsent(why) => {

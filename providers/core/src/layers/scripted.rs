@@ -179,9 +179,9 @@ pub(super) fn description() -> KeyDescription {
             key: key(),
             state: KeyState::Enabled,
             created: None,
+            exposure: Some(Exposure::NONE),
         }],
         primary: 0,
-        exposure: Some(Exposure::NONE),
     }
 }
 

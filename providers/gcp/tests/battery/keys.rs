@@ -1,7 +1,7 @@
 //! Keys that their owners created, and changes that owners make at Google.
 
 use claviger_fake::{Act, Fault};
-use claviger_provider::{ErrorKind, KeySpec, KeyState, Provider, Retry, Secret};
+use claviger_provider::{ErrorKind, KeyRequest, KeySpec, KeyState, Provider, Retry, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{RING, Server, context, cx, new_key, primary};
@@ -166,6 +166,20 @@ pub async fn a_new_key_is_waited_for_until_it_is_found() {
     let wrapped = provider.wrap_key(&cx(), &primary(&key), &Secret::random(32), &context()).await;
     wrapped.expect("every server has it");
     assert_eq!(server.fake.switches().journal.count("GET", "/cryptoKeyVersions"), 4);
+}
+
+/// Google refuses the name of a key that exists, also on a server that does not find the key yet.
+pub async fn a_repeated_creation_waits_until_the_first_one_s_key_shows() {
+    let server = Server::start().await;
+    let provider = server.connect().await;
+    let repeated = KeyRequest {
+        repeated: true,
+        ..new_key(KeySpec::Aes256, None)
+    };
+    server.fake.switches().appearance.hide_new_keys(3);
+    let made = server.owners_key(&format!("claviger-{}", repeated.made_as), symmetric()).await;
+    let found = provider.create_key(&cx(), &repeated).await.unwrap();
+    assert_eq!((found.id.as_str(), found.versions.len()), (made["name"].as_str().unwrap(), 1));
 }
 
 pub async fn a_rotation_at_google_is_seen() {

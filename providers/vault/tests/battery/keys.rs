@@ -142,8 +142,9 @@ pub async fn keys_whose_material_can_leave_are_told(server: &Server) {
             exportable,
             plaintext_backup,
         };
-        assert_eq!(key.exposure, Some(exposure));
-        assert_eq!(provider.describe(&cx(), &primary(&key)).await.unwrap().exposure, Some(exposure));
+        assert_eq!(key.versions[0].exposure, Some(exposure));
+        let described = provider.describe(&cx(), &primary(&key)).await.unwrap();
+        assert_eq!(described.versions[0].exposure, Some(exposure));
         let probe = provider.probe(&cx(), &[primary(&key)]).await.unwrap();
         let told: Vec<_> = probe.rights.iter().filter(|right| right.operation == "export_key").collect();
         assert_eq!(told.len(), usize::from(exportable || plaintext_backup), "{told:?}");
@@ -155,10 +156,10 @@ pub async fn keys_whose_material_can_leave_are_told(server: &Server) {
     }
     // The owner can turn both on later, and never off.
     let made = provider.create_key(&cx(), &new_key(None)).await.unwrap();
-    assert_eq!(made.exposure, Some(Exposure::NONE));
+    assert_eq!(made.versions[0].exposure, Some(Exposure::NONE));
     let path = format!("transit/keys/{}/config", name_of(&primary(&made)));
     server.done("POST", &path, json!({"exportable": true})).await;
-    let exposure = provider.describe(&cx(), &primary(&made)).await.unwrap().exposure;
+    let exposure = provider.describe(&cx(), &primary(&made)).await.unwrap().versions[0].exposure;
     assert!(exposure.is_some_and(|exposure| exposure.exportable));
 }
 

@@ -3,8 +3,8 @@
 use claviger_provider::TenantId;
 
 use super::{Caller, EXPIRES, Issued, SwappableRouter};
-use crate::access::{Authenticator, Ended, Refused};
-use crate::store::Store;
+use crate::access::{Authenticator, Ended};
+use crate::store::{Refused, Store};
 
 const GRANTS: &str = r#"{"operations":["Unwrap"],"keys":"all"}"#;
 

@@ -7,12 +7,17 @@
 //!   refusal, and the pause after it.
 //! - Once the secret is accepted, [`TURNS`] logins run at once, and connections that share a refusal try again.
 //! - A check tries a refused secret again at once, but never so often that the service locks the identity.
+//! - Where the service locks identities, a login that was sent and got no response counts as refused: the service may
+//!   have counted it. So the service is first asked whether it responds at all, and the login then has more time.
 //! - Each tenant's own connections are apart from those that the operator declares: a tenant may put a proxy of its
-//!   own before the service, which must delay or refuse nobody else's logins. One refused login of all tenants' own
-//!   connections is as much as an identity takes that the operator declares, too.
+//!   own before the service, which must delay or refuse nobody else's logins. What is accepted through one proxy is
+//!   not accepted through another. What such connections may do with a declared identity: [`declared`].
 
+mod declared;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -21,18 +26,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
-use crate::ids::TenantId;
+use self::declared::{Declared, Guard, Right};
+use crate::ErrorKind;
+use crate::ids::{ConnectionId, TenantId};
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::settings::Secrets;
 use crate::login_report::LoginReport;
+use crate::op_context::LoginWait;
 
 /// The first pause after a refused login. It doubles with each further one.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause after a refused login.
 const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// The time of a login's last attempt, and of one that counts as refused without a response.
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// How many logins run at once. If a secret that was accepted before is refused by now, as many are refused at once, so
 /// it is few.
@@ -53,8 +64,24 @@ pub struct Lockout {
     pub pause: Duration,
 }
 
+/// Whom a connection logs in as, and where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Login {
+    /// The service, with all that tells apart equal names of identities there. It may have several names.
+    pub service: String,
+    /// The name of the identity there.
+    pub identity: String,
+    /// How the service is reached: the proxy and the authorities. Something else may answer through another proxy.
+    pub route: String,
+}
+
 /// The identities of one provider's connections. Clones are the same.
-pub struct Identities<R>(Arc<Mutex<HashMap<Name, Arc<Identity<R>>>>>);
+pub struct Identities<R>(Arc<Registry<R>>);
+
+struct Registry<R> {
+    known: Mutex<HashMap<Name, Arc<Identity<R>>>>,
+    declared: Declared,
+}
 
 impl<R> Clone for Identities<R> {
     fn clone(&self) -> Self {
@@ -64,7 +91,10 @@ impl<R> Clone for Identities<R> {
 
 impl<R> Default for Identities<R> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Arc::new(Registry {
+            known: Mutex::default(),
+            declared: Declared::default(),
+        }))
     }
 }
 
@@ -72,7 +102,7 @@ impl<R> Default for Identities<R> {
 struct Name {
     /// The tenant of its own connections; `None` for those that the operator declares.
     tenant: Option<TenantId>,
-    /// The service and the identity there, as the adapter writes them.
+    service: String,
     identity: String,
 }
 
@@ -86,19 +116,29 @@ struct Identity<R> {
 }
 
 struct Known<R> {
+    /// [`Marks::routed`].
     accepted: Vec<u64>,
     refused: Vec<Arc<RefusedSecret<R>>>,
-    /// When a login of a tenant's own connection with this identity of the operator's was refused, or began.
-    foreign: Option<Instant>,
 }
 
-/// A secret that the service refused.
+/// What tells secrets apart: hashes with a secret key of the process, which is stored nowhere.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    secret: u64,
+    /// Of the secret and the route.
+    routed: u64,
+}
+
+/// A secret that the service refused, or may have.
 struct RefusedSecret<R> {
+    /// [`Marks::secret`].
     mark: u64,
     error: CallError<R>,
     /// How often it was refused.
     times: u32,
     until: Instant,
+    /// How long the service may count it.
+    counts_until: Instant,
     /// It was accepted since.
     is_over: AtomicBool,
 }
@@ -112,23 +152,22 @@ impl<R> Default for Identity<R> {
             known: Mutex::new(Known {
                 accepted: Vec::new(),
                 refused: Vec::new(),
-                foreign: None,
             }),
         }
     }
 }
 
 impl<R: Refusal> Identities<R> {
-    /// The part of one connection in the identity that it logs in with. `identity` names the service and the identity
-    /// there.
-    pub fn join(&self, identity: String, lockout: Option<Lockout>, report: &LoginReport) -> Membership<R> {
+    /// The part of one connection in the identity that it logs in with.
+    pub fn join(&self, login: Login, lockout: Option<Lockout>, report: &LoginReport) -> Membership<R> {
         let name = Name {
             tenant: report.own_tenant(),
-            identity,
+            service: login.service,
+            identity: login.identity,
         };
-        let mut all = self.0.lock();
+        let mut all = self.0.known.lock();
         if all.len() >= MAX_UNUSED {
-            all.retain(|_, identity| Arc::strong_count(identity) > 1 || identity.is_paused());
+            all.retain(|_, identity| Arc::strong_count(identity) > 1 || identity.is_counted());
         }
         let identity = Arc::clone(all.entry(name.clone()).or_default());
         drop(all);
@@ -136,62 +175,67 @@ impl<R: Refusal> Identities<R> {
             identities: self.clone(),
             identity,
             name,
+            route: login.route,
             lockout,
             last: Mutex::new(None),
             trial: AtomicBool::new(false),
+            waits: LoginWait::default(),
         }
     }
 
-    /// The operator's connections with the identity of this tenant's own connection.
-    fn operators(&self, name: &Name) -> Option<Arc<Identity<R>>> {
-        name.tenant?;
-        let of_operator = Name {
-            tenant: None,
-            identity: name.identity.clone(),
-        };
-        self.0.lock().get(&of_operator).cloned()
+    /// Notes the identity of a connection that the operator declares, from its declaration on; `None` for a connection
+    /// that is no longer declared, or has none.
+    pub fn declare(&self, connection: ConnectionId, login: Option<Login>) {
+        self.0.declared.note(connection, login.map(|login| login.identity));
     }
 }
 
 impl<R: Refusal> Identity<R> {
-    /// What tells secrets apart: a hash with a secret key of the process, which is stored nowhere.
-    fn mark(&self, secrets: &Secrets) -> u64 {
+    fn marks(&self, secrets: &Secrets, route: &str) -> Marks {
         let mut hasher = self.hasher.build_hasher();
         for (name, secret) in secrets {
             name.hash(&mut hasher);
             secret.expose().hash(&mut hasher);
         }
-        hasher.finish()
+        let secret = hasher.finish();
+        route.hash(&mut hasher);
+        Marks {
+            secret,
+            routed: hasher.finish(),
+        }
     }
 
-    fn is_accepted(&self, mark: u64) -> bool {
-        self.known.lock().accepted.contains(&mark)
+    fn is_accepted(&self, marks: Marks) -> bool {
+        self.known.lock().accepted.contains(&marks.routed)
     }
 
-    /// Whether a refusal is remembered whose pause is not over.
-    fn is_paused(&self) -> bool {
+    /// Whether a refusal is remembered that the service may count.
+    fn is_counted(&self) -> bool {
         let now = Instant::now();
-        self.known.lock().refused.iter().any(|refused| refused.until > now)
+        self.known.lock().refused.iter().any(|refused| refused.counts_until > now)
     }
 
     /// The refusal of this secret, if its pause is not over.
-    fn refusal(&self, mark: u64) -> Option<Arc<RefusedSecret<R>>> {
+    fn refusal(&self, marks: Marks) -> Option<Arc<RefusedSecret<R>>> {
         let now = Instant::now();
         let known = self.known.lock();
-        let refused = known.refused.iter().find(|refused| refused.mark == mark && refused.until > now);
+        let refused = known
+            .refused
+            .iter()
+            .find(|refused| refused.mark == marks.secret && refused.until > now);
         refused.cloned()
     }
 
-    fn accept(&self, mark: u64) {
+    fn accept(&self, marks: Marks) {
         let mut known = self.known.lock();
-        if !known.accepted.contains(&mark) {
+        if !known.accepted.contains(&marks.routed) {
             if known.accepted.len() >= MAX_ACCEPTED {
                 known.accepted.remove(0);
             }
-            known.accepted.push(mark);
+            known.accepted.push(marks.routed);
         }
         known.refused.retain(|refused| {
-            let other = refused.mark != mark;
+            let other = refused.mark != marks.secret;
             if !other {
                 refused.is_over.store(true, Ordering::Relaxed);
             }
@@ -199,20 +243,22 @@ impl<R: Refusal> Identity<R> {
         });
     }
 
-    fn refuse(&self, mark: u64, error: CallError<R>, lockout: Option<Lockout>) -> Arc<RefusedSecret<R>> {
+    fn refuse(&self, marks: Marks, error: CallError<R>, lockout: Option<Lockout>) -> Arc<RefusedSecret<R>> {
         let mut known = self.known.lock();
-        known.accepted.retain(|accepted| *accepted != mark);
-        let before = known.refused.iter().position(|refused| refused.mark == mark);
+        known.accepted.retain(|accepted| *accepted != marks.routed);
+        let before = known.refused.iter().position(|refused| refused.mark == marks.secret);
         let times = before.map_or(0, |at| known.refused.remove(at).times).saturating_add(1);
         let pause = match lockout {
             Some(lockout) if times >= lockout.refusals => lockout.pause,
             Some(_) | None => refusal_pause(times),
         };
+        let now = Instant::now();
         let refused = Arc::new(RefusedSecret {
-            mark,
+            mark: marks.secret,
             error,
             times,
-            until: Instant::now() + pause,
+            until: now + pause,
+            counts_until: now + lockout.map_or(pause, |lockout| lockout.pause),
             is_over: AtomicBool::new(false),
         });
         if known.refused.len() >= MAX_REFUSED {
@@ -228,94 +274,147 @@ pub struct Membership<R> {
     identities: Identities<R>,
     identity: Arc<Identity<R>>,
     name: Name,
+    route: String,
     lockout: Option<Lockout>,
-    /// The refusal that the connection got last.
+    /// What the connection's last login was refused with, if it was.
     last: Mutex<Option<Arc<RefusedSecret<R>>>>,
     trial: AtomicBool,
+    waits: LoginWait,
 }
 
-/// The right of a tenant's own connection to one refused login with an identity of the operator's. It is given back
-/// unless the login was refused.
-struct Foreign<R> {
-    operators: Arc<Identity<R>>,
-    is_used: bool,
+/// The turn of one login.
+struct Turn<'a> {
+    _any: Option<SemaphorePermit<'a>>,
+    /// Of a secret that was not accepted yet.
+    _alone: Option<MutexGuard<'a, ()>>,
 }
 
-impl<R> Drop for Foreign<R> {
+/// A login that is sent. Dropped before it has ended, it counts as one without a response.
+struct Sent<'a, R: Refusal> {
+    membership: &'a Membership<R>,
+    marks: Marks,
+    lockout: Option<Lockout>,
+    right: Option<Right>,
+    has_ended: bool,
+}
+
+impl<R: Refusal> Sent<'_, R> {
+    fn end<T>(mut self, result: &Result<T, CallError<R>>) {
+        self.has_ended = true;
+        let refusal = match result {
+            Ok(_) => {
+                self.membership.identity.accept(self.marks);
+                None
+            }
+            // Of another connection that is severed it would not be true.
+            Err(error) if error.kind() == ErrorKind::Severed && self.lockout.is_some() => Some(CallError::Timeout.in_login()),
+            Err(error) => Some(error.clone().in_login()).filter(|error| self.counts(error)),
+        };
+        match refusal {
+            Some(refusal) => self.refuse(refusal),
+            None => {
+                if let Some(right) = self.right.take() {
+                    right.give_back();
+                }
+            }
+        }
+    }
+
+    /// Whether the service refused the login, or may count it as refused.
+    fn counts(&self, error: &CallError<R>) -> bool {
+        error.is_refused_login() || (self.lockout.is_some() && error.may_have_been_processed())
+    }
+
+    fn refuse(&self, error: CallError<R>) {
+        let refused = self.membership.identity.refuse(self.marks, error, self.lockout);
+        *self.membership.last.lock() = Some(refused);
+    }
+}
+
+impl<R: Refusal> Drop for Sent<'_, R> {
     fn drop(&mut self) {
-        if !self.is_used {
-            self.operators.known.lock().foreign = None;
+        if !self.has_ended && self.lockout.is_some() {
+            self.refuse(CallError::Timeout.in_login());
         }
     }
 }
 
 impl<R: Refusal> Membership<R> {
-    /// Makes a login with these secrets, or returns the refusal that it would get.
+    /// Makes a login with these secrets, or returns the refusal that it would get. `ready` asks the service, before a
+    /// login that it may count, whether it responds and takes logins.
     ///
     /// # Errors
-    /// The login's. [`CallError::NoCredential`] that is repeated if the secrets were refused a moment ago;
-    /// [`CallError::NoSource`] if a tenant's own connection could lock an identity of the operator's.
-    pub async fn login<T>(&self, secrets: &Secrets, login: impl Future<Output = Result<T, CallError<R>>>) -> Result<T, CallError<R>> {
-        let mark = self.identity.mark(secrets);
-        let alone = match self.identity.is_accepted(mark) {
-            true => None,
-            // It may be accepted while this one waits.
-            false => Some(self.identity.unproven.lock().await).filter(|_| !self.identity.is_accepted(mark)),
-        };
-        // It is never closed, so there always is a turn.
-        let turn = self.identity.turns.acquire().await.ok();
-        let foreign = self.lockout.filter(|_| !self.identity.is_accepted(mark));
-        let foreign = foreign.and_then(|lockout| Some((lockout, self.identities.operators(&self.name)?)));
-        let lockout = match &foreign {
-            Some((lockout, _)) => Some(Lockout { refusals: 1, ..*lockout }),
+    /// The login's, or that of `ready`. [`CallError::NoCredential`] that is repeated if the secrets were refused a
+    /// moment ago, or may have been; [`CallError::NoSource`] if a tenant's own connection could lock an identity of the
+    /// operator's.
+    pub async fn login<T>(
+        &self,
+        secrets: &Secrets,
+        ready: impl Future<Output = Result<(), CallError<R>>>,
+        login: impl Future<Output = Result<T, CallError<R>>>,
+    ) -> Result<T, CallError<R>> {
+        *self.last.lock() = None;
+        let marks = self.identity.marks(secrets, &self.route);
+        let _turn = self.waits.during(self.turn(marks)).await;
+        let guard = self.guard().filter(|_| !self.identity.is_accepted(marks));
+        let lockout = match &guard {
+            Some(_) => self.lockout.map(|lockout| Lockout { refusals: 1, ..lockout }),
             None => self.lockout,
         };
-        if let Some(refused) = self.identity.refusal(mark) {
-            let is_trial = self.trial.swap(false, Ordering::Relaxed);
+        if let Some(refused) = self.identity.refusal(marks) {
             let may_try = lockout.is_none_or(|lockout| refused.times < lockout.refusals);
-            if !(is_trial && may_try) {
+            if !(may_try && self.trial.load(Ordering::Relaxed)) {
                 let error = refused.error.clone().repeated();
                 *self.last.lock() = Some(refused);
                 return Err(error);
             }
         }
-        let mut foreign = foreign.map(|(lockout, operators)| Self::foreign(operators, lockout)).transpose()?;
-        let result = login.await;
-        let refusal = result.as_ref().err().map(|error| error.clone().in_login());
-        let refused = match refusal {
-            None => {
-                self.identity.accept(mark);
-                None
-            }
-            Some(error) if error.is_refused_login() => {
-                if let Some(foreign) = &mut foreign {
-                    foreign.is_used = true;
-                }
-                Some(self.identity.refuse(mark, error, lockout))
-            }
-            // It says nothing about the secret.
-            Some(_) => return result,
+        if lockout.is_some() {
+            ready.await?;
+        }
+        self.trial.store(false, Ordering::Relaxed);
+        let right = guard.zip(lockout).map(|(guard, lockout)| guard.right(lockout.pause)).transpose()?;
+        // After the turn, so that it is dropped before: the next login must find what became of this one.
+        let sent = Sent {
+            membership: self,
+            marks,
+            lockout,
+            right,
+            has_ended: false,
         };
-        *self.last.lock() = refused;
-        // The next one must find what became of this one.
-        drop((turn, alone));
+        let result = match lockout {
+            // A login that counts is not made anew for want of time.
+            Some(_) => self.waits.during(timeout(LONGEST, login)).await.unwrap_or(Err(CallError::Timeout)),
+            None => login.await,
+        };
+        sent.end(&result);
         result
     }
 
-    /// The right to a login that the service may refuse.
-    fn foreign(operators: Arc<Identity<R>>, lockout: Lockout) -> Result<Foreign<R>, CallError<R>> {
-        let now = Instant::now();
-        let mut known = operators.known.lock();
-        if known.foreign.is_some_and(|at| now - at < lockout.pause) {
-            return Err(CallError::NoSource {
-                advice: "The operator's configuration declares a connection with this identity, which the service would lock for all \
-                         after more refused logins. Use the declared connection, or an identity of your own.",
-                cause: "a login of a tenant's own connection with an identity of the operator's was refused a moment ago".to_owned(),
-            });
+    /// Waits for a turn. The connection's request bounds the wait.
+    async fn turn(&self, marks: Marks) -> Turn<'_> {
+        let alone = match self.identity.is_accepted(marks) {
+            true => None,
+            // It may be accepted while this one waits.
+            false => Some(self.identity.unproven.lock().await).filter(|_| !self.identity.is_accepted(marks)),
+        };
+        Turn {
+            // It is never closed, so there always is a turn.
+            _any: self.identity.turns.acquire().await.ok(),
+            _alone: alone,
         }
-        known.foreign = Some(now);
-        drop(known);
-        Ok(Foreign { operators, is_used: false })
+    }
+
+    /// What guards an identity of the operator's from this connection of a tenant's own, if the service locks identities.
+    fn guard(&self) -> Option<Arc<Guard>> {
+        self.lockout.and(self.name.tenant)?;
+        self.identities.0.declared.guard(&self.name.identity)
+    }
+
+    /// The waits of the connection's logins that are not their own time: for turns, and for a login that is not made
+    /// anew.
+    pub(super) const fn waits(&self) -> &LoginWait {
+        &self.waits
     }
 
     /// Whether the next login also tries a secret that was refused, if that locks nothing.
@@ -323,7 +422,7 @@ impl<R: Refusal> Membership<R> {
         self.trial.store(trial, Ordering::Relaxed);
     }
 
-    /// The pause after the refusal that the connection got last, as it is shared.
+    /// The pause after the refusal that the connection's last login got, as it is shared; `None` if it got none.
     pub(super) fn pause(&self) -> Option<Duration> {
         let last = self.last.lock();
         last.as_ref().map(|last| last.until.saturating_duration_since(Instant::now()))

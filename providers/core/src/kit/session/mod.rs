@@ -16,6 +16,7 @@
 //!
 //! [`CallError::is_refused_login`]: super::call_error::CallError::is_refused_login
 
+mod attempts;
 mod credential_source;
 pub mod identity;
 mod lifetime;

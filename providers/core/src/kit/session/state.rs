@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::attempts::attempts;
 use super::credential_source::{CredentialSource, Standing};
 use super::identity::{Membership, refusal_pause};
 use super::lifetime::Lifetime;
@@ -20,9 +21,6 @@ use crate::login_report::LoginReport;
 use crate::op_context::LoginWait;
 use crate::sever_switch::SeverSwitch;
 
-/// The times of a login's attempts, whoever waits for it. An open connection may swallow what is sent on it; the
-/// attempt after it has another one ([`crate::egress::pool`]). The last one is for services that are slow.
-const ATTEMPTS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(3), Duration::from_secs(10)];
 /// After a new credential was refused too: the time for which refusals fetch no other one.
 const HOLD_OFF: Duration = Duration::from_secs(30);
 /// The longest pause after a renewal that failed. It is shorter where the credential's end is near.
@@ -276,7 +274,7 @@ impl<S: CredentialSource> Inner<S> {
         let previous = match why {
             Why::Anew => None,
             Why::Due(due) => Some(&**due),
-            Why::Refused(refused) => match attempts(|| self.source.standing(refused)).await? {
+            Why::Refused(refused) => match attempts(None, || self.source.standing(refused)).await? {
                 Standing::Replaceable => {
                     self.lose(refused);
                     None
@@ -290,10 +288,11 @@ impl<S: CredentialSource> Inner<S> {
         };
         // Before the files are read, so that no change is missed.
         let stamp = Stamp::of(&self.files).await;
-        if let Some(membership) = self.source.membership() {
+        let membership = self.source.membership();
+        if let Some(membership) = membership {
             membership.set_trial(tries);
         }
-        match attempts(|| self.source.fetch(previous)).await {
+        match attempts(membership, || self.source.fetch(previous)).await {
             Ok(fetched) => Ok(Some(self.succeeded(fetched, stamp))),
             Err(error) => {
                 self.failed(&error, stamp);
@@ -357,20 +356,18 @@ impl<S: CredentialSource> Inner<S> {
         state.tried = stamp.clone();
         let now = Instant::now();
         let left = state.live().map(|live| live.term().left());
-        let pause = if error.is_refused_login() {
+        // Also of a login without a response, if the service may have counted it as refused.
+        let mut remembered = self.source.membership().and_then(Membership::pause);
+        if error.is_refused_login() {
             if state.read != stamp {
                 state.refusals = 0;
                 state.read = stamp;
             }
             state.refusals += 1;
-            let shared = self.source.membership().and_then(Membership::pause);
-            let pause = shared.unwrap_or_else(|| refusal_pause(state.refusals));
-            state.refused = Some((error.clone(), now + pause));
-            Some(pause)
-        } else {
-            state.refused = None;
-            left.map(|left| renewal_pause(left.unwrap_or(RENEWAL_PAUSE)))
-        };
+            remembered = Some(remembered.unwrap_or_else(|| refusal_pause(state.refusals)));
+        }
+        state.refused = remembered.map(|pause| (error.clone(), now + pause));
+        let pause = remembered.or_else(|| left.map(|left| renewal_pause(left.unwrap_or(RENEWAL_PAUSE))));
         state.renew_after = Some(now + pause.unwrap_or_default());
         let left = left.map(|left| left.unwrap_or(Duration::MAX));
         let shown = error.clone().into_error(<S::Refusal as Refusal>::LOGIN);
@@ -412,21 +409,6 @@ impl<S: CredentialSource> Inner<S> {
         let under_way = state.attempt.as_ref().map(Attempt::shared);
         Some(under_way.unwrap_or_else(|| self.begin(&mut state, Why::Anew, false)))
     }
-}
-
-/// Makes the requests of a login, anew where they get no response.
-async fn attempts<T, R: Refusal, F>(make: impl Fn() -> F) -> Result<T, CallError<R>>
-where
-    F: Future<Output = Result<T, CallError<R>>>,
-{
-    let mut result = Err(CallError::Timeout.in_login());
-    for time in ATTEMPTS {
-        result = timeout(time, make()).await.unwrap_or_else(|_| Err(CallError::Timeout.in_login()));
-        if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::UpstreamTimeout) {
-            break;
-        }
-    }
-    result
 }
 
 /// Whether only a caller whose credential is accepted gets such a refusal.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{advance, sleep};
 
-use super::{Identities, Lockout, Membership};
+use super::{Identities, Lockout, Login, Membership};
+use crate::egress::SendError;
 use crate::kit::call_error::CallError;
 use crate::kit::session::tests::Denied;
+use crate::kit::settings::Secrets;
 use crate::{ConnectionId, ErrorKind, LoginReport, ProviderKind, Secret, TenantId};
 
 const LOCKOUT: Lockout = Lockout {
@@ -39,7 +41,6 @@ impl Service {
 
     /// Logs in through a connection.
     async fn login(&self, member: &Membership<Denied>, secret: &str) -> Result<(), CallError<Denied>> {
-        let secrets = vec![("secret_id".to_owned(), Secret::copy_from(secret.as_bytes()))];
         let login = async {
             self.logins.fetch_add(1, Ordering::Relaxed);
             let at_once = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
@@ -52,7 +53,7 @@ impl Service {
             self.refused.fetch_add(1, Ordering::Relaxed);
             Err(CallError::Refused(Denied))
         };
-        member.login(&secrets, login).await
+        member.login(&secrets(secret), std::future::ready(Ok(())), login).await
     }
 
     fn refused(&self) -> u32 {
@@ -64,12 +65,29 @@ impl Service {
     }
 }
 
+fn secrets(secret: &str) -> Secrets {
+    vec![("secret_id".to_owned(), Secret::copy_from(secret.as_bytes()))]
+}
+
+fn role(name: &str) -> Login {
+    Login {
+        service: "https://vault.example/".to_owned(),
+        identity: name.to_owned(),
+        route: String::new(),
+    }
+}
+
+/// A tenant's own connection.
+fn own(identities: &Identities<Denied>, tenant: TenantId, login: Login) -> Membership<Denied> {
+    identities.join(login, Some(LOCKOUT), &report(tenant, false))
+}
+
 fn report(tenant: TenantId, declared: bool) -> LoginReport {
     LoginReport::new(tenant, ConnectionId::random(), ProviderKind::Vault).declared(declared)
 }
 
 fn declared(identities: &Identities<Denied>, connections: usize) -> Vec<Arc<Membership<Denied>>> {
-    let join = |_| Arc::new(identities.join("role".to_owned(), Some(LOCKOUT), &report(TenantId::random(), true)));
+    let join = |_| Arc::new(identities.join(role("role"), Some(LOCKOUT), &report(TenantId::random(), true)));
     (0..connections).map(join).collect()
 }
 
@@ -146,47 +164,162 @@ async fn checks_and_pauses_never_lock_an_identity() {
 async fn a_tenant_cannot_lock_an_identity_that_the_operator_declares() {
     let service = Service::of("right");
     let identities = Identities::default();
-    let operators = declared(&identities, 2);
-    let own: Vec<_> = (0..8)
-        .map(|_| identities.join("role".to_owned(), Some(LOCKOUT), &report(TenantId::random(), false)))
+    // It is declared, and nothing has used it yet.
+    let connection = ConnectionId::random();
+    identities.declare(connection, Some(role("role")));
+    let elsewhere = || Login {
+        service: "https://vault.example.:8200/".to_owned(),
+        ..role("role")
+    };
+    let members: Vec<_> = (0..8)
+        .map(|number| {
+            let login = if number % 2 == 0 { role("role") } else { elsewhere() };
+            own(&identities, TenantId::random(), login)
+        })
         .collect();
     let mut kinds = Vec::new();
-    for (at, member) in own.iter().cycle().take(40).enumerate() {
+    for (at, member) in members.iter().cycle().take(40).enumerate() {
         member.set_trial(true);
         kinds.push(service.login(member, &format!("wrong-{at}")).await.unwrap_err().kind());
     }
     assert_eq!(service.refused(), 1);
     assert_eq!((kinds[0], kinds[1]), (ErrorKind::ProviderDenied, ErrorKind::Misconfigured));
     // It waits for nobody, and refuses the operator nothing.
+    let operators = declared(&identities, 2);
     service.login(&operators[0], "right").await.unwrap();
     // A role of the tenant's own is its own.
-    let other = identities.join("other".to_owned(), Some(LOCKOUT), &report(TenantId::random(), false));
+    let other = own(&identities, TenantId::random(), role("other"));
     service.login(&other, "wrong").await.unwrap_err();
     assert_eq!(service.refused(), 2);
+
+    // Declared once more, and with another address, it is the same identity. Released, it is not the operator's.
+    let another = ConnectionId::random();
+    identities.declare(another, Some(role("role")));
+    identities.declare(connection, Some(elsewhere()));
+    identities.declare(connection, None);
+    assert_eq!(
+        service.login(&members[0], "wrong").await.unwrap_err().kind(),
+        ErrorKind::Misconfigured
+    );
+    identities.declare(another, None);
+    assert_eq!(
+        service.login(&members[0], "wrong").await.unwrap_err().kind(),
+        ErrorKind::ProviderDenied
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_hangs_or_fails_leaves_its_turn_and_its_right() {
+async fn what_a_tenants_own_proxy_accepts_the_service_has_not() {
+    let (service, fake) = (Service::of("right"), Service::of("wrong"));
+    let identities = Identities::default();
+    identities.declare(ConnectionId::random(), Some(role("role")));
+    let tenant = TenantId::random();
+    let route = "http://proxy.tenant.example/".to_owned();
+    let through_its_proxy = own(&identities, tenant, Login { route, ..role("role") });
+    let directly = own(&identities, tenant, role("role"));
+    for number in 0..8 {
+        let secret = format!("wrong-{number}");
+        fake.right.lock().clone_from(&secret);
+        fake.login(&through_its_proxy, &secret).await.unwrap();
+    }
+    for number in 0..8 {
+        service.login(&directly, &format!("wrong-{number}")).await.unwrap_err();
+    }
+    assert_eq!((fake.logins(), service.refused()), (8, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_response_counts_as_refused() {
+    for declares in [true, false] {
+        let identities = Identities::default();
+        if declares {
+            identities.declare(ConnectionId::random(), Some(role("role")));
+        }
+        let members: Vec<_> = (0..8).map(|_| own(&identities, TenantId::random(), role("role"))).collect();
+        let members = if declares { members.iter().collect() } else { vec![&members[0]] };
+        let sent = AtomicU32::new(0);
+        for second in 0..900_u32 {
+            let member = members[second as usize % members.len()];
+            member.set_trial(true);
+            let login = async {
+                sent.fetch_add(1, Ordering::Relaxed);
+                match second % 3 {
+                    0 => std::future::pending().await,
+                    1 => Err::<(), _>(CallError::Unsent(SendError::Broken("reset".to_owned()))),
+                    _ => Err(CallError::Timeout),
+                }
+            };
+            let wrong = secrets("wrong");
+            let login = member.login(&wrong, std::future::ready(Ok(())), login);
+            // It may also be dropped, as by a sever.
+            drop(tokio::time::timeout(Duration::from_secs(1), login).await);
+            advance(Duration::from_secs(1)).await;
+        }
+        let expected = if declares { 1 } else { LOCKOUT.refusals };
+        assert_eq!(sent.load(Ordering::Relaxed), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_counts_as_nothing() {
     let service = Service::of("right");
     let identities = Identities::default();
+    identities.declare(ConnectionId::random(), Some(role("role")));
     let operators = declared(&identities, 1);
-    let member = Arc::new(identities.join("role".to_owned(), Some(LOCKOUT), &report(TenantId::random(), false)));
-    let secrets = vec![("secret_id".to_owned(), Secret::copy_from(b"s"))];
-    for _ in 0..3 {
-        let hung = member.login::<()>(&secrets, std::future::pending());
-        assert!(tokio::time::timeout(LOGIN, hung).await.is_err());
-        let away = member.login::<()>(&secrets, async { Err(CallError::Timeout) }).await;
-        assert_eq!(away.unwrap_err().kind(), ErrorKind::UpstreamTimeout);
+    let member = own(&identities, TenantId::random(), role("role"));
+    let some = secrets("s");
+    for _ in 0..8 {
+        // The service does not even say that it is there.
+        let silent = member.login::<()>(&some, std::future::pending(), async { panic!("a login was sent") });
+        assert!(tokio::time::timeout(LOGIN, silent).await.is_err());
+        let sealed = std::future::ready(Err(CallError::Unreachable("sealed".to_owned())));
+        let sealed = member.login::<()>(&some, sealed, async { panic!("a login was sent") }).await;
+        assert_eq!(sealed.unwrap_err().kind(), ErrorKind::UpstreamUnavailable);
+        let away = async { Err(CallError::Unsent(SendError::Unreachable("refused".to_owned()))) };
+        let away = member.login::<()>(&some, std::future::ready(Ok(())), away).await;
+        assert_eq!(away.unwrap_err().kind(), ErrorKind::UpstreamUnavailable);
+        assert!(member.pause().is_none());
     }
     service.login(&member, "right").await.unwrap();
     service.login(&operators[0], "right").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_no_identity_is_locked_a_login_without_a_response_leaves_nothing() {
+    let service = Service::of("right");
+    let identities = Identities::default();
+    let member = identities.join(role("role"), None, &report(TenantId::random(), true));
+    let some = secrets("s");
+    for _ in 0..8 {
+        let ready = async { panic!("nothing is asked before") };
+        let hung = member.login::<()>(&some, ready, std::future::pending());
+        assert!(tokio::time::timeout(LOGIN, hung).await.is_err());
+        assert!(member.pause().is_none());
+    }
+    service.login(&member, "right").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_the_service_may_count_is_not_forgotten() {
+    let service = Service::of("right");
+    let identities = Identities::default();
+    for round in 0..20 {
+        let member = declared(&identities, 1).remove(0);
+        service.login(&member, "wrong").await.unwrap_err();
+        drop(member);
+        for number in 0..super::MAX_UNUSED {
+            drop(own(&identities, TenantId::random(), role(&format!("role-{round}-{number}"))));
+        }
+        advance(Duration::from_secs(45)).await;
+    }
+    assert_eq!(service.refused(), LOCKOUT.refusals);
+}
+
+#[tokio::test(start_paused = true)]
 async fn identities_that_nobody_uses_are_forgotten() {
     let identities = Identities::<Denied>::default();
     for number in 0..3000 {
-        drop(identities.join(format!("role-{number}"), Some(LOCKOUT), &report(TenantId::random(), false)));
+        drop(own(&identities, TenantId::random(), role(&format!("role-{number}"))));
     }
-    assert!(identities.0.lock().len() <= super::MAX_UNUSED);
+    assert!(identities.0.known.lock().len() <= super::MAX_UNUSED);
 }
