@@ -249,6 +249,7 @@ pub(super) fn pipeline(settings: &Providers, request_deadline: Duration) -> Pipe
         },
         // Each connection decides.
         owner_reads_messages: false,
+        connection: None,
     }
 }
 

@@ -12,7 +12,7 @@ use claviger_provider::{
 use parking_lot::Mutex;
 
 use super::unusable::{Reason, Unusable};
-use crate::store::model::{Connection, ConnectionSnapshot, Timeouts};
+use crate::store::model::{Connection, ConnectionSnapshot};
 
 /// The prefix of the columns that hold a connection's secrets.
 const SECRET: &str = "secret/";
@@ -109,7 +109,7 @@ impl Factories {
         let config = PipelineConfig {
             // One that the operator declares may have the operator's identity, which is not told to tenants.
             owner_reads_messages: connection.managed_by.is_none(),
-            ..self.limits(connection.timeouts)
+            ..self.limits(connection)
         };
         Ok(Pipeline::new(provider, &config, switch).reported_by(login))
     }
@@ -130,7 +130,7 @@ impl Factories {
             capabilities: factory.map_or_else(nothing, |factory| factory.capabilities()),
             reason,
         };
-        Pipeline::new(Arc::new(provider), &self.limits(connection.timeouts), switch)
+        Pipeline::new(Arc::new(provider), &self.limits(connection), switch)
     }
 
     /// Whether a provider can be made from new settings and secrets. No provider is called.
@@ -174,12 +174,13 @@ impl Factories {
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.
-    fn limits(&self, timeouts: Timeouts) -> PipelineConfig {
-        let own = timeouts.attempt_ms.map(|millis| Duration::from_millis(millis.into()));
+    fn limits(&self, connection: &Connection) -> PipelineConfig {
+        let own = connection.timeouts.attempt_ms.map(|millis| Duration::from_millis(millis.into()));
         let attempt_timeout = own.unwrap_or(self.pipeline.attempt_timeout);
         PipelineConfig {
             attempt_timeout,
             creation_timeout: self.pipeline.creation_timeout.max(attempt_timeout),
+            connection: Some(connection.id),
             ..self.pipeline.clone()
         }
     }

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::ProviderKind;
+use crate::{ConnectionId, ProviderKind, TenantId};
 
 /// What went wrong. Every protocol translates it with an exhaustive match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +91,15 @@ pub enum Concerns {
     Connection,
 }
 
+/// Whose call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallOrigin {
+    /// The tenant on whose behalf the call was made.
+    pub tenant: TenantId,
+    /// The connection that it went through.
+    pub connection: ConnectionId,
+}
+
 /// An error with what the operator needs to find its cause. `context` and `source` are for the log;
 /// no protocol shows them to a caller. `message` is, too, unless `owner_may_read` it.
 pub struct Error {
@@ -118,6 +127,8 @@ pub struct Error {
     pub owner_may_read: bool,
     /// The cause, for the log.
     pub source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whose call it was, for the log. Boxed to keep the error small.
+    pub origin: Option<Box<CallOrigin>>,
     /// Whether the provider was not asked: the gateway repeats a refusal that it logged when it came.
     pub repeated: bool,
 }
@@ -137,6 +148,7 @@ impl Error {
             found: None,
             owner_may_read: false,
             source: None,
+            origin: None,
             repeated: false,
         }
     }
@@ -218,14 +230,27 @@ pub fn innermost(error: &(dyn StdError + 'static)) -> String {
     at.to_string()
 }
 
+/// A character of a provider's text as it is shown: a space for white space, `?` for everything else that is not
+/// printable ASCII.
+pub fn printable(c: char) -> char {
+    match c {
+        c if c.is_ascii_graphic() => c,
+        c if c.is_whitespace() => ' ',
+        _ => '?',
+    }
+}
+
 /// A provider's own message. Displayed as printable ASCII, truncated to 300 characters.
 #[derive(Debug)]
 pub struct UpstreamMessage(pub String);
 
 impl fmt::Display for UpstreamMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        self.0.chars().take(300).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
+        self.0
+            .chars()
+            .take(300)
+            .map(printable)
+            .try_for_each(|c| fmt::Write::write_char(f, c))
     }
 }
 
@@ -238,8 +263,11 @@ pub struct Found(String);
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        self.0.chars().take(64).map(shown).try_for_each(|c| fmt::Write::write_char(f, c))
+        self.0
+            .chars()
+            .take(64)
+            .map(printable)
+            .try_for_each(|c| fmt::Write::write_char(f, c))
     }
 }
 

@@ -36,7 +36,7 @@ pub use call_trace::{
 };
 pub use capability::{Capabilities, ContextBinding, How, KeyCapabilities, KeySpec, Rotation};
 pub use context::{AddedPairs, BoundContext};
-pub use error::{Concerns, Error, ErrorKind, Found, Retry, UpstreamMessage, innermost};
+pub use error::{CallOrigin, Concerns, Error, ErrorKind, Found, Retry, UpstreamMessage, innermost};
 pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};

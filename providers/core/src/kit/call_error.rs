@@ -314,7 +314,7 @@ mod tests {
         let error = CallError::Refused(Denied).into_error("decrypt");
         assert_eq!(
             error.to_string(),
-            "ProviderDenied: decrypt [aws] [code AccessDenied]: not?authorized"
+            "ProviderDenied: decrypt [aws] [code AccessDenied]: not authorized"
         );
         assert_eq!(error.advice, None);
     }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::call_error::MalformedResponse;
 use crate::egress::SendError;
-use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage};
+use crate::error::{Concerns, Error, ErrorKind, Retry, UpstreamMessage, printable};
 use crate::ids::ProviderKind;
 use crate::op_context::OpContext;
 use crate::probe::{Finding, RightReport};
@@ -17,6 +17,9 @@ use crate::secret::Secret;
 
 /// Why a right that is granted key by key cannot be tried yet.
 pub const NO_KEY_YET: &str = "the connection has no key yet; make or adopt one and check again";
+
+/// What to do about a call that was denied, where no single right is known to be missing.
+const MISSING_RIGHT: &str = "Grant the missing right: the other rows name it, and the printed policy grants it.";
 
 /// The length of a canary, in bytes.
 const CANARY: usize = 32;
@@ -117,8 +120,7 @@ pub fn word(error: &Error) -> String {
         (None, Some(message)) => message,
         (None, None) => of_kind(error.kind).to_owned(),
     };
-    let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-    text.chars().take(MAX_QUOTATION).map(shown).collect()
+    text.chars().take(MAX_QUOTATION).map(printable).collect()
 }
 
 const fn of_kind(kind: ErrorKind) -> &'static str {
@@ -157,13 +159,14 @@ impl RightReport {
     }
 
     /// The report on a call that failed, tried as `how` says. The error's own advice, if it has any, says
-    /// what to do.
+    /// what to do; of a right that is missing, it would only send its reader to the check.
     pub fn failed(operation: &'static str, how: &str, error: &Error) -> Self {
         let (finding, why) = Trial::failed(error).told();
         let report = Self::new(operation, finding, format!("{how}: {why}"));
-        match error.advice {
-            Some(advice) => report.advise(advice),
-            None => report,
+        match (finding, error.advice) {
+            (Finding::Denied, _) => report.advise(MISSING_RIGHT),
+            (Finding::Granted | Finding::Excessive | Finding::NotTestable | Finding::Failed, Some(advice)) => report.advise(advice),
+            (Finding::Granted | Finding::Excessive | Finding::NotTestable | Finding::Failed, None) => report,
         }
     }
 
@@ -296,9 +299,10 @@ pub fn worst<'k>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use super::{Calls, MalformedResponse, Trial, canary, shown, word, worst};
+    use super::{Calls, MISSING_RIGHT, MalformedResponse, Trial, canary, shown, word, worst};
     use crate::egress::SendError;
     use crate::{
         Concerns, Error, ErrorKind, Finding, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, ProviderKind, RightReport, Secret, TenantId,
@@ -360,13 +364,16 @@ mod tests {
             .upstream_code("AccessDenied")
             .message(format!("not\nauthorized{}", "!".repeat(400)));
         let told = word(&refused);
-        assert!(told.starts_with("AccessDenied: not?authorized!") && told.len() == 240, "{told}");
+        assert!(told.starts_with("AccessDenied: not authorized!") && told.len() == 240, "{told}");
         // Whoever may not read the message learns the code.
         let unquoted = shown(&cx(Duration::from_secs(1)).without_quotations(), refused);
         assert_eq!(word(&unquoted), "AccessDenied");
         // A message without a response of the provider's is the gateway's own cause, for the log alone.
         let local = Error::new(ErrorKind::Misconfigured, "x").source(UpstreamMessage("/etc/the-path".to_owned()));
         assert!(!word(&local).contains("path"));
+        let denied = Error::new(ErrorKind::ProviderDenied, "x").advice("Run the connection's check.");
+        let denied = RightReport::canary(&kek("a"), Err(Arc::new(denied)));
+        assert_eq!((denied.finding, denied.advice.as_deref()), (Finding::Denied, Some(MISSING_RIGHT)));
         let unsent = SendError::Unreachable("connection refused".to_owned()).into_error("x");
         assert_eq!(word(&unsent), "no connection (connection refused)");
         let malformed = Error::new(ErrorKind::UpstreamProtocol, "x").source(MalformedResponse("key"));

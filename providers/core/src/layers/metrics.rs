@@ -103,6 +103,8 @@ impl Call for Metrics {
         let mut measured = Measured::start(self.kind(), op.name());
         let result = self.inner.call(cx, op).await;
         measured.outcome = match &result {
+            // A check that found the connection unusable returns a report, and failed.
+            Ok(Output::Probed(probe)) => probe.problem.as_ref().map_or("ok", |problem| problem.kind.as_str()),
             Ok(_) => "ok",
             Err(error) => error.kind.as_str(),
         };
@@ -121,19 +123,31 @@ mod tests {
 
     use super::Metrics;
     use crate::layers::scripted::{Scripted, Step, cx};
-    use crate::{Call, ErrorKind, Op, Retry};
+    use crate::{Call, Error, ErrorKind, Op, Output, Probe, Retry};
 
     #[tokio::test(start_paused = true)]
     async fn counts_outcomes_and_what_was_abandoned() {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
         let _installed = metrics::set_default_local_recorder(&recorder);
-        let scripted = Scripted::new([Step::Succeed, Step::Fail(ErrorKind::ProviderDenied, Retry::Never), Step::Hang]);
+        let failed = Probe {
+            detail: String::new(),
+            problem: Some(Arc::new(Error::new(ErrorKind::UpstreamUnavailable, "sealed"))),
+            rights: Vec::new(),
+            policy: None,
+        };
+        let scripted = Scripted::new([
+            Step::Succeed,
+            Step::Fail(ErrorKind::ProviderDenied, Retry::Never),
+            Step::Output(Output::Probed(failed)),
+            Step::Hang,
+        ]);
         let layer = Metrics::new(Arc::new(scripted));
         let cx = cx(Duration::from_secs(9));
 
         layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap_err();
+        layer.call(&cx, Op::Probe { keks: &[] }).await.unwrap();
         tokio::time::timeout(Duration::from_secs(2), layer.call(&cx, Op::Probe { keks: &[] }))
             .await
             .unwrap_err();
@@ -145,7 +159,12 @@ mod tests {
                 (key.key().name() == name && found == labels).then_some(value)
             })
         };
-        for (outcome, seconds) in [("ok", 0.0), ("provider_denied", 0.0), ("abandoned", 2.0)] {
+        for (outcome, seconds) in [
+            ("ok", 0.0),
+            ("provider_denied", 0.0),
+            ("upstream_unavailable", 0.0),
+            ("abandoned", 2.0),
+        ] {
             let labels = [("provider", "vault"), ("op", "probe"), ("outcome", outcome)];
             assert_eq!(value(super::CALLS, &labels), Some(&DebugValue::Counter(1)), "{outcome}");
             let Some(DebugValue::Histogram(times)) = value(super::SECONDS, &labels) else {

@@ -20,8 +20,8 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, Capabilities, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, LoginReport, LoginStatus, Op,
-    OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
+    BoundContext, Call, CallOrigin, Capabilities, ConnectionId, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, LoginReport,
+    LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -40,6 +40,8 @@ pub struct PipelineConfig {
     /// Whether callers may read the provider's own messages: where the connection's identity is the
     /// tenant's own.
     pub owner_reads_messages: bool,
+    /// The connection, which the log names; `None` for calls of the gateway itself.
+    pub connection: Option<ConnectionId>,
 }
 
 impl Default for PipelineConfig {
@@ -52,6 +54,7 @@ impl Default for PipelineConfig {
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
             owner_reads_messages: false,
+            connection: None,
         }
     }
 }
@@ -68,6 +71,7 @@ pub struct Pipeline {
     gate: Arc<sever_gate::SeverGate>,
     login: Option<LoginReport>,
     owner_reads_messages: bool,
+    connection: Option<ConnectionId>,
     creation_timeout: Duration,
     concurrency: usize,
 }
@@ -95,6 +99,7 @@ impl Pipeline {
         //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
         //    than a healthy one.
         let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), config.attempt_timeout, &config.breaker);
+        let breaker = breaker.of(config.connection);
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(breaker), config.concurrency);
@@ -116,6 +121,7 @@ impl Pipeline {
             gate,
             login: None,
             owner_reads_messages: config.owner_reads_messages,
+            connection: config.connection,
             creation_timeout: config.creation_timeout,
             concurrency: config.concurrency,
         }
@@ -240,7 +246,7 @@ impl Pipeline {
     /// See [`Pipeline::wrap_key`].
     pub async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         let op = Op::FindMade { request };
-        let Output::Found(found) = self.outermost.call(cx, op).await? else {
+        let Output::Found(found) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };
         Ok(found)
@@ -317,6 +323,10 @@ impl Pipeline {
         let result = self.outermost.call(cx, op).await;
         result.map_err(|error| Error {
             owner_may_read: self.owner_reads_messages,
+            origin: self.connection.map(|connection| {
+                let tenant = cx.tenant;
+                Box::new(CallOrigin { tenant, connection })
+            }),
             ..error
         })
     }

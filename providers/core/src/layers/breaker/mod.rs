@@ -18,7 +18,7 @@ use self::circuits::{Entered, Outcome, Ticket, Whose};
 use self::state::Chance;
 use super::metrics::count_breaker;
 use crate::error::Concerns;
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
+use crate::{Call, Capabilities, ConnectionId, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry, TenantId};
 
 /// The circuit breaker. A call passes with all its retries, and counts once.
 pub(super) struct Breaker {
@@ -26,6 +26,8 @@ pub(super) struct Breaker {
     circuits: Arc<Circuits>,
     /// The time of an attempt. A call whose caller grants less says nothing by its timeout.
     fair_chance: Duration,
+    /// Whose it is, for the log.
+    connection: Option<ConnectionId>,
 }
 
 impl Breaker {
@@ -35,16 +37,25 @@ impl Breaker {
             inner,
             circuits,
             fair_chance: attempt.min(config.fair_chance),
+            connection: None,
         }
     }
 
-    fn admit<'a>(&'a self, op: Op<'a>, granted: Duration) -> Result<Admitted<'a>, Error> {
+    /// Of this connection, which its events name.
+    #[must_use]
+    pub(super) const fn of(mut self, connection: Option<ConnectionId>) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    fn admit<'a>(&'a self, tenant: TenantId, op: Op<'a>, granted: Duration) -> Result<Admitted<'a>, Error> {
         let chance = if granted < self.fair_chance { Chance::Short } else { Chance::Fair };
         match self.circuits.admit(op, chance) {
             Ok((ticket, entered)) => {
-                report(self.inner.kind(), op, entered);
+                self.report(tenant, op, entered);
                 Ok(Admitted {
                     breaker: self,
+                    tenant,
                     op,
                     ticket,
                     outcome: Outcome::Unknown,
@@ -104,21 +115,27 @@ impl Breaker {
             ) => Outcome::Unknown,
         }
     }
-}
 
-fn report(provider: ProviderKind, op: Op<'_>, entered: Vec<Entered>) {
-    for (whose, state) in entered {
-        let (of, key) = match whose {
-            Whose::Connection => ("connection", None),
-            Whose::Key => ("key", op.provider_key().map(tracing::field::debug)),
-        };
-        count_breaker(provider, of, state.as_str());
-        match state {
-            BreakerState::Open => {
-                tracing::warn!(%provider, of, provider_key = key, "circuit opened: the provider does not respond or fails")
+    fn report(&self, tenant: TenantId, op: Op<'_>, entered: Vec<Entered>) {
+        let provider = self.inner.kind();
+        let connection = self.connection.map(tracing::field::display);
+        for (whose, state) in entered {
+            let (of, provider_key) = match whose {
+                Whose::Connection => ("connection", None),
+                Whose::Key => ("key", op.provider_key()),
+            };
+            count_breaker(provider, of, state.as_str());
+            match state {
+                BreakerState::Open => {
+                    tracing::warn!(%provider, of, %tenant, connection, provider_key, "circuit opened: the provider does not respond or fails")
+                }
+                BreakerState::HalfOpen => {
+                    tracing::info!(%provider, of, %tenant, connection, provider_key, "circuit half open: one call is tried")
+                }
+                BreakerState::Closed => {
+                    tracing::info!(%provider, of, %tenant, connection, provider_key, "circuit closed: the provider responds again")
+                }
             }
-            BreakerState::HalfOpen => tracing::info!(%provider, of, provider_key = key, "circuit half open: one call is tried"),
-            BreakerState::Closed => tracing::info!(%provider, of, provider_key = key, "circuit closed: the provider responds again"),
         }
     }
 }
@@ -127,6 +144,7 @@ fn report(provider: ProviderKind, op: Op<'_>, entered: Vec<Entered>) {
 /// stay half open if its single call is cancelled.
 struct Admitted<'a> {
     breaker: &'a Breaker,
+    tenant: TenantId,
     op: Op<'a>,
     ticket: Ticket,
     outcome: Outcome,
@@ -135,7 +153,7 @@ struct Admitted<'a> {
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         let entered = self.breaker.circuits.record(&self.ticket, self.outcome);
-        report(self.breaker.inner.kind(), self.op, entered);
+        self.breaker.report(self.tenant, self.op, entered);
     }
 }
 
@@ -155,7 +173,7 @@ impl Call for Breaker {
             return self.inner.call(cx, op).await;
         }
         let granted = cx.remaining();
-        let mut admitted = self.admit(op, granted)?;
+        let mut admitted = self.admit(cx.tenant, op, granted)?;
         let result = self.inner.call(cx, op).await;
         admitted.outcome = self.judge(&result, granted);
         result
