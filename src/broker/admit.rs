@@ -186,7 +186,7 @@ impl Broker {
                 Code::PermissionDenied,
                 "The tenant is suspended: an operator can read and revoke in it, and nothing else.",
             )
-            .advice("Resume the tenant first: POST /v1/tenants/{tenant}/resume."));
+            .advice("Resume the tenant first: `claviger tenants resume` (POST /v1/tenants/{tenant}/resume)."));
         }
         let admitted = named.admit(self, cx, O::ACTION);
         let (object, policy) = if O::REVOKES {

@@ -63,7 +63,7 @@ impl CheckReport {
             detail: format!("{detail} ({word}){joined}"),
             rights: Vec::new(),
             policy: None,
-            advice: failure.advice,
+            advice: problem.advice.or_else(|| advice_of_check(problem.kind, failure.advice)),
         }
     }
 
@@ -98,5 +98,33 @@ impl CheckReport {
             Some(advice) => report.advise(advice),
             None => report,
         });
+    }
+}
+
+/// What to do about a failed check where the provider's adapter does not say it: not another check, which the
+/// advice for other requests begins with.
+const fn advice_of_check(kind: ErrorKind, of_request: Option<&'static str>) -> Option<&'static str> {
+    match kind {
+        ErrorKind::ProviderDenied => Some("Give the connection's identity the missing right at the provider, then check again."),
+        ErrorKind::Misconfigured => Some(
+            "Give the connection other secrets (`claviger connections update --secrets`), or make another one with the right settings and \
+             move its keys there.",
+        ),
+        ErrorKind::UpstreamUnavailable | ErrorKind::CircuitOpen => {
+            Some("Look at the provider, and at what is between it and the gateway, then check again.")
+        }
+        ErrorKind::InvalidInput
+        | ErrorKind::KeyNotFound
+        | ErrorKind::Conflict
+        | ErrorKind::KeyState
+        | ErrorKind::TooLarge
+        | ErrorKind::CiphertextRejected
+        | ErrorKind::RateLimited
+        | ErrorKind::ExternalDenied
+        | ErrorKind::Severed
+        | ErrorKind::UpstreamProtocol
+        | ErrorKind::UpstreamTimeout
+        | ErrorKind::Unsupported
+        | ErrorKind::Internal => of_request,
     }
 }

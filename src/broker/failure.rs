@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger_provider::{Concerns, Error, ErrorKind, ProviderKind, Retry};
 
-use crate::access::Ended;
+use crate::access::{Action, Ended};
 use crate::cache::Fault;
 use crate::keys::{Gone, LoadError};
 use crate::store::StoreError;
@@ -244,17 +244,21 @@ impl Failure {
     }
 
     /// The caller may not do this. The same answer whether or not the object exists.
-    pub fn denied() -> Self {
-        Self::new(
-            Code::PermissionDenied,
-            "The credential does not permit this operation on this object.",
-        )
-        .advice("Ask the issuer of the credential for one that allows this operation on this object.")
+    /// It names the operation, which follows from the request alone.
+    pub fn denied(action: Action) -> Self {
+        let detail = format!("The credential does not permit the operation {} on this object.", action.as_str());
+        Self::new(Code::PermissionDenied, detail)
+            .advice("Ask the issuer of the credential for one that allows this operation on this object.")
     }
 
     /// There is no such object. For callers who would be allowed, had it existed.
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "There is no such object in this tenant.")
+    }
+
+    /// [`Failure::not_found`] for an object of which the request names one kind alone.
+    pub fn none_named(what: &'static str) -> Self {
+        Self::new(Code::NotFound, format!("There is no {what} of that name in this tenant."))
     }
 
     /// A fault of the gateway. The cause goes to the log only.
@@ -399,10 +403,12 @@ impl From<&Error> for Failure {
     /// Logs the provider's own error text. Callers see its message only where it was sent to their
     /// tenant's own identity.
     fn from(error: &Error) -> Self {
+        let tenant = error.origin.as_ref().map(|origin| tracing::field::display(origin.tenant));
+        let connection = error.origin.as_ref().map(|origin| tracing::field::display(origin.connection));
         if error.repeated {
-            tracing::debug!(error = %error, "a refusal of the provider's was repeated");
+            tracing::debug!(%error, tenant, connection, "a refusal of the provider's was repeated");
         } else {
-            tracing::info!(error = %error, "provider call failed");
+            tracing::info!(%error, tenant, connection, "provider call failed");
         }
         let mut failure = match error.kind {
             ErrorKind::InvalidInput => Self::new(Code::InvalidRequest, "The provider rejected a value of the request.")
@@ -414,20 +420,23 @@ impl From<&Error> for Failure {
             )
             .advice(
                 "Ask the key's owner: a key that was deleted may be recovered, and rights that were taken away given back. If the key is \
-                 lost, move to another one: `claviger keys rotate`.",
+                 lost, move to another one: `claviger keys rotate` with `--connection` and another connection, or with `--provider-key` and \
+                 another key.",
             ),
             ErrorKind::Conflict => Self::new(Code::InProgress, "Another change of this key is under way at the provider."),
             ErrorKind::KeyState => Self::new(Code::KeyState, "The key's state at the provider forbids this."),
             ErrorKind::TooLarge => Self::new(Code::TooLarge, "The data is larger than the provider accepts."),
             ErrorKind::CiphertextRejected => Self::ciphertext_rejected(),
-            ErrorKind::RateLimited => Self::new(Code::RateLimited, "The provider throttles this connection."),
+            ErrorKind::RateLimited => Self::new(Code::RateLimited, "The provider throttles this connection.")
+                .advice("Repeat the request after the pause. If it happens often, use the cache, or ask the provider for a higher quota."),
             ErrorKind::ProviderDenied => Self::new(
                 Code::ProviderDenied,
                 "The provider denies the connection's credential this operation.",
             )
             .advice("Run the connection's check to see which right is missing."),
             ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation."),
-            ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable."),
+            ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable.")
+                .advice("Repeat the request. If it fails again, the connection's check says why: `claviger connections check`."),
             ErrorKind::CircuitOpen => Self::new(
                 Code::CircuitOpen,
                 match error.concerns {

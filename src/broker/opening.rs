@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline};
+use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline, ProviderKind};
 
 use super::context::Behalf;
 use super::reach::{Reach, permitted};
@@ -258,5 +258,29 @@ impl Broker {
 /// The failure for a version that its provider does not permit to be used.
 pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
     let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
-    error.provider(version.provider).into()
+    let (number, state) = (version.number, version.provider_state.as_str());
+    Failure {
+        detail: format!("Version {number} of the key is `{state}` at the provider, which forbids this.").into(),
+        ..Failure::from(error.provider(version.provider).advice(off_at(version.provider)))
+    }
+}
+
+/// What the owner of a key can do about a version that is off at its provider.
+const fn off_at(provider: ProviderKind) -> &'static str {
+    match provider {
+        ProviderKind::Vault => {
+            "The key's owner can permit the version again: it is soft-deleted, or below the key's min_decryption_version or \
+             min_encryption_version. Requests succeed within 10 s after that."
+        }
+        ProviderKind::Local
+        | ProviderKind::Aws
+        | ProviderKind::Gcp
+        | ProviderKind::Azure
+        | ProviderKind::Xks
+        | ProviderKind::Kmip
+        | ProviderKind::Pkcs11 => {
+            "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
+             10 s after that."
+        }
+    }
 }

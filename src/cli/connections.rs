@@ -187,13 +187,29 @@ fn verdict(report: &Value) -> Result<(), Failure> {
         ("excessive", "unsupported", "rights are more than the connection needs"),
     ] {
         let found = rights.iter().filter(|right| right["finding"] == finding);
-        let mut operations: Vec<&str> = found.filter_map(|right| right["operation"].as_str()).collect();
-        operations.dedup();
+        let operations = counted(found.filter_map(|right| right["operation"].as_str()));
         if !operations.is_empty() {
-            return not_well(result, format!("{text}: {}", operations.join(", ")));
+            return not_well(result, format!("{text}: {operations}"));
         }
     }
     Ok(())
+}
+
+/// The words in their order, each once, with the number of rows that have it if there are several: a right is
+/// tried with each key.
+fn counted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for word in words {
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    let text = |(word, count): &(&str, usize)| match count {
+        1 => (*word).to_owned(),
+        count => format!("{word} ({count} rows)"),
+    };
+    counts.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 impl Create {
@@ -227,5 +243,17 @@ impl Update {
         let path = ["connections", self.connection.as_str()];
         let options = "--label, --no-labels, --attempt-timeout, --no-timeouts, --secrets or --settings";
         self.update.call(client, &path, body, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn each_right_is_told_once() {
+        let words = ["wrap_key", "unwrap_key", "wrap_key", "canary", "wrap_key"];
+        assert_eq!(counted(words.into_iter()), "wrap_key (3 rows), unwrap_key, canary");
+        assert_eq!(counted(std::iter::empty()), "");
     }
 }

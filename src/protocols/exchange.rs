@@ -274,7 +274,7 @@ impl<P: Protocol> Exchange<P> {
         let received = async {
             let checked = described.checked?;
             if !terms.own_token && !permitted {
-                return Err(Failure::denied());
+                return Err(Failure::denied(terms.needs[0]));
             }
             let body = body::read(body, terms.body, deadline, &mut held).await?;
             // The credential may have been revoked while the body came, which can take until the deadline.

@@ -110,6 +110,8 @@ async fn without_the_operation_nothing_is_told_of_any_name() {
             api.recorded(&answer, operation, "denied");
             all.push(told(answer.expect_problem(403, "permission_denied")));
         }
+        let detail = all[0]["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("the operation {operation} ")), "{method} {path}: {detail}");
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{method} {path}: {all:#?}");
     }
 }

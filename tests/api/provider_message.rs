@@ -36,6 +36,51 @@ async fn the_owner_reads_why_the_provider_rejects_a_value() {
     let log = api.started.output();
     assert!(log.contains("exportable keys need auto_rotate_period value [...]"), "{log}");
     assert!(!log.contains("hunter2"), "{log}");
+    // The event says whose call it was.
+    let connection = api.client.get("/v1/connections/away").await.expect_status(200)["id"].clone();
+    let mut events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let event = events.find(|event| event["message"] == "provider call failed").expect("the event");
+    assert_eq!(event["connection"], connection, "{event}");
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_or_throttles_leaves_a_caller_with_what_to_do_and_a_circuit_names_whose_it_is() {
+    let server = FaultProxy::before("http://127.0.0.1:1");
+    let tune = Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
+        .set("CLAVIGER_PROVIDERS__BREAKER__FAILURES", "1");
+    let api = Api::tuned(&tune).await;
+    let settings = json!({"address": server.url(), "auth": {"token": "the-token-of-acme"}});
+    let body = json!({"name": "away", "provider": "vault", "settings": settings});
+    let connection = api.client.post("/v1/connections", &body).await.expect_status(201);
+    let key = json!({"name": "k", "connection": "away"});
+    for (status, answered, code) in [(429, 429, "rate_limited"), (502, 503, "provider_unavailable")] {
+        server.set([token_is_good(), Fault::always(Act::respond(status, r#"{"errors": []}"#))]);
+        let problem = api.client.post("/v1/keys", &key).await.expect_problem(answered, code);
+        assert!(problem["what_to_do"].as_str().unwrap().contains("Repeat"), "{problem}");
+        let report = api.client.post_empty("/v1/connections/away/check").await.expect_status(200);
+        let detail = report["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("throttles the gateway"), status == 429, "{report}");
+        // A check does not send its reader to a check.
+        let advice = report["what_to_do"].as_str().unwrap_or_default();
+        assert!(!advice.contains("connections check"), "{report}");
+    }
+    server.go_down();
+    api.client.post("/v1/keys", &key).await.expect_problem(503, "provider_unavailable");
+    let log = api.started.output();
+    let mut events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let opened = |event: &serde_json::Value| event["message"].as_str().is_some_and(|text| text.starts_with("circuit opened"));
+    let event = events.find(opened).expect("an opened circuit");
+    assert_eq!(event["connection"], connection["id"], "{event}");
+    assert_eq!(event["tenant"].as_str().unwrap().len(), 32, "{event}");
+    let metrics = api
+        .started
+        .watcher()
+        .with_header("authorization", &format!("Bearer {}", api.started.token()));
+    let page = metrics.get("/metrics").await.text;
+    let failed = r#"claviger_provider_calls_total{provider="vault",op="probe",outcome="upstream_unavailable"} 1"#;
+    assert!(page.contains(failed), "{page}");
 }
 
 /// What the provider says of an identity that is the operator's.

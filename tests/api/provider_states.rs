@@ -81,7 +81,10 @@ async fn what_is_stored_as_disabled_is_asked_for_anew_and_not_too_often() {
     let asked = world.calls("bank", "describe").await;
     let refused = futures::future::join_all((0..8).map(|_| world.bank.post(&unwrap, &blob))).await;
     for answer in refused {
-        answer.expect_problem(409, "key_state");
+        let problem = answer.expect_problem(409, "key_state");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with("Version 1 of the key is `disabled` at the provider"), "{detail}");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("owner"), "{problem}");
     }
     assert_eq!(world.calls("bank", "describe").await, asked + 1);
     assert_eq!(world.calls("bank", "unwrap_key").await, 0);

@@ -106,10 +106,12 @@ async fn nobody_hands_out_more_than_they_have() {
         .await
         .expect_status(201);
     // One who reaches every key may learn that a name leads nowhere.
-    api.client
-        .post(PATH, &json!({"operations": ["Unwrap"], "keys": ["absent"]}))
-        .await
-        .expect_problem(404, "not_found");
+    let keys = json!({"operations": ["Unwrap"], "keys": ["orders", "absent"]});
+    let absent = api.client.post(PATH, &keys).await.expect_problem(404, "not_found");
+    assert_eq!(
+        (&absent["detail"], &absent["errors"][0]["pointer"]),
+        (&json!("There is no key of that name in this tenant."), &json!("/keys/1"))
+    );
 }
 
 #[tokio::test]

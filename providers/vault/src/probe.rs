@@ -75,7 +75,14 @@ pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Pr
     let sealed = health.as_ref().err().filter(|error| error.advice.is_some());
     Probe {
         problem: sealed.map(Arc::clone).or_else(|| calls.problem()).or(problem),
-        detail: health.unwrap_or_else(|error| format!("a server that does not describe itself: {}", probe::word(&error))),
+        detail: health.unwrap_or_else(|error| {
+            let what = match error.kind {
+                ErrorKind::RateLimited => "a server that throttles the gateway",
+                ErrorKind::UpstreamTimeout | ErrorKind::UpstreamUnavailable => "a server that does not serve its description",
+                _ => "a server that does not describe itself",
+            };
+            format!("{what}: {}", probe::word(&error))
+        }),
         rights: found,
         policy: Some(policy::printed(&transit.engine, &keys)),
     }

@@ -12,7 +12,7 @@ pub fn precheck(broker: &Broker, cx: &RequestContext, action: Action) -> Result<
     if broker.authorizer.could_allow(cx.caller(), action) {
         Ok(())
     } else {
-        Err(Failure::denied())
+        Err(Failure::denied(action))
     }
 }
 
@@ -29,6 +29,6 @@ pub async fn allowed(broker: &Broker, cx: &RequestContext, action: Action, resou
     };
     match broker.authorizer.decide(request).decision().await {
         Decision::Allow(policy) => Ok(policy),
-        Decision::Deny => Err(Failure::denied()),
+        Decision::Deny => Err(Failure::denied(action)),
     }
 }

@@ -64,7 +64,7 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),
             (Some(_) | None, _) => Err(match self {
-                KeyNamed::Name(_) => Failure::not_found(),
+                KeyNamed::Name(_) => Failure::none_named("key"),
                 // The same error as for a wrapped key of no key, so that a caller cannot find out
                 // which wrapped keys belong to a key of this gateway.
                 KeyNamed::Envelope(_) => Failure::ciphertext_rejected(),
@@ -276,7 +276,7 @@ impl Names<Arc<ConnectionEntry>> for &str {
         let policy = decide::allowed(broker, cx, action, Resource::Connection(row.as_deref())).await?;
         let absent = || {
             let degraded = broker.no_such_connection(cx.tenant(), self, cx.caller().is_operator());
-            degraded.unwrap_or_else(Failure::not_found)
+            degraded.unwrap_or_else(|| Failure::none_named("connection"))
         };
         found.map(|entry| (entry, policy)).ok_or_else(absent)
     }

@@ -54,7 +54,7 @@ async fn present_principal(broker: &Broker, cx: &RequestContext, name: &str) -> 
 
 fn no_principal(cx: &RequestContext) -> Failure {
     if cx.tenant() != TenantId::INSTALLATION {
-        return Failure::new(Code::NotFound, "There is no principal of that name in this tenant.");
+        return Failure::none_named("principal");
     }
     Failure::new(Code::NotFound, "There is no platform operator of that name.").advice(
         "The request names no tenant, so it looked among the operators. To name a tenant: header Claviger-Tenant (in the CLI: --tenant or CLAVIGER_TENANT).",
@@ -173,11 +173,12 @@ async fn named_keys(broker: &Broker, cx: &RequestContext, action: Action, names:
         return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
     }
     let mut ids = BTreeSet::<KeyId>::new();
-    for name in names {
+    for (number, name) in names.iter().enumerate() {
         let found = broker.directory.key_by_name(cx.tenant(), name).await?;
         let key = found.and_then(|entry| entry.view().ok()).map(|view| view.key);
         decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
-        ids.insert(key.ok_or_else(Failure::not_found)?.id);
+        let absent = || Failure::none_named("key").at(format!("/keys/{number}"), "a key's name");
+        ids.insert(key.ok_or_else(absent)?.id);
     }
     Ok(KeySet::Only(ids))
 }

@@ -137,11 +137,7 @@ async fn ready(
         return exchange.refuse(&meta(), failure);
     }
     let Some((methods, params)) = table.find(request.uri().path()) else {
-        let failure = Failure::new(
-            Code::NotFound,
-            "There is no such path. The command claviger openapi prints the API.",
-        );
-        return exchange.refuse(&meta(), failure);
+        return exchange.refuse(&meta(), no_such_path(request.uri().path()));
     };
     let method = match request.method() {
         &Method::HEAD => &Method::GET,
@@ -179,6 +175,19 @@ async fn ready(
                 Err(_) => answer,
             }
         }
+    }
+}
+
+/// The failure for a path that this listener does not serve.
+fn no_such_path(path: &str) -> Failure {
+    if ServicePage::ALL.iter().any(|page| page.path() == path) {
+        Failure::new(Code::NotFound, "The service endpoints have a listener of their own here.")
+            .advice("Its address is `server.service.listen` in the gateway's configuration.")
+    } else {
+        Failure::new(
+            Code::NotFound,
+            "There is no such path. The command claviger openapi prints the API.",
+        )
     }
 }
 
