@@ -12,7 +12,7 @@ use super::lost_numbers::LostNumbers;
 use super::numbers::Numbers;
 use super::origin::{Origin, Position};
 use super::role::RecordSummary;
-use super::scan::{OpenError, replay};
+use super::scan::{CUT, OpenError, end_of_frames, replay};
 use super::segments::Segments;
 use super::state::{Begun, State};
 
@@ -118,7 +118,8 @@ pub(super) struct ReadLog {
 /// Reads a whole log. Something else knows each tenant's next number at `known_until`.
 ///
 /// # Errors
-/// [`OpenError::Missing`] if no record says that the files before the first one were removed; and those of [`replay`].
+/// [`OpenError::Missing`] if no record says that the files before the first one were removed, or
+/// [`OpenError::Damaged`] where a damaged part is before it; and those of [`replay`].
 pub(super) fn read_whole(file: &Segments, origin: &Origin, known_until: u64) -> Result<ReadLog, OpenError> {
     let (state, tip) = state_at(file, file.start())?;
     read_on(file, origin, state, tip, known_until)
@@ -151,7 +152,10 @@ fn state_at(file: &Segments, start: u64) -> Result<(State, Tip), OpenError> {
     } else {
         let removals = removals(file, start, None, Damage::Ends).map_err(OpenError::io("read"))?;
         let last = removals.into_iter().rfind(|beginning| beginning.at >= start);
-        last.ok_or_else(|| missing(0, start))?
+        match last {
+            Some(last) => last,
+            None => return Err(unproven(file, start)),
+        }
     };
     let tip = Tip {
         end: beginning.at,
@@ -170,6 +174,16 @@ pub(super) fn check_head(file: &Segments, state: &State) -> Result<(), OpenError
         Ok(())
     } else {
         Err(missing(begun, file.start()))
+    }
+}
+
+/// Why no record says that the files before the first one were removed: it is behind a damaged part, or there is none.
+fn unproven(file: &Segments, start: u64) -> OpenError {
+    let damaged = end_of_frames(file, start).and_then(|end| Ok(Frames::from(file, end).commit_follows()?.then_some(end)));
+    match damaged {
+        Ok(Some(at)) => OpenError::damaged(Position(at), CUT),
+        Ok(None) => missing(0, start),
+        Err(error) => OpenError::io("read")(error),
     }
 }
 

@@ -11,8 +11,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use claviger_provider::Node;
+
 use super::log_position::from_store;
-use super::manifest::{Manifest, ManifestError, at, write_synced};
+use super::manifest::{MANIFEST, Manifest, ManifestError, at, write_synced};
 use super::node::{self, NodeNameError};
 use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
 use crate::audit::{self, Position};
@@ -25,8 +27,13 @@ use crate::parent_folder;
 pub enum BackupError {
     #[error("there is no store in {}: nothing to back up", .0.display())]
     NoStore(PathBuf),
-    #[error("{} is not empty: name a folder that is empty or does not exist", .0.display())]
+    #[error(
+        "{} is not empty: name a folder that is empty or does not exist. If it has no {MANIFEST}, it is a backup that was not finished: \
+         remove it", .0.display()
+    )]
     NotEmpty(PathBuf),
+    #[error("{} is in the data folder, with which it would be lost: name a folder elsewhere", .0.display())]
+    Inside(PathBuf),
     #[error("the log and the store in {} are not of one node", .0.display())]
     NotOne(PathBuf),
     #[error(transparent)]
@@ -45,7 +52,7 @@ pub enum BackupError {
 /// delayed. Needs no root key: what is sealed stays sealed, and the root key is not in the copy.
 ///
 /// # Errors
-/// See [`BackupError`]. The target may contain a part of the copy then, without a manifest.
+/// See [`BackupError`]. What was made of the copy is removed.
 pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError> {
     let folder = config.storage.data_dir.clone();
     let database = folder.join(DATABASE);
@@ -53,20 +60,32 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
         return Err(BackupError::NoStore(folder));
     }
     let node = node::name_in(&folder)?;
-    prepare(to)?;
+    if is_inside(to, &folder).map_err(at(to))? {
+        return Err(BackupError::Inside(to.to_owned()));
+    }
+    let made = prepare(to)?;
+    let copied = copy(folder, &database, node, to).await;
+    if copied.is_err() {
+        remove(to, made);
+    }
+    copied
+}
+
+/// Copies store and log to an empty folder, and writes the manifest.
+async fn copy(folder: PathBuf, database: &Path, node: Node, to: &Path) -> Result<Manifest, BackupError> {
     // What the log begins with must stay until it is copied, and the records of its removals be in the copy.
     let hold = {
         let folder = folder.clone();
         tokio::task::spawn_blocking(move || audit::hold_files(&folder).map_err(at(&folder))).await??
     };
-    let last = registry::last_record_beside(&database, &node).await?.map(from_store);
+    let last = registry::last_record_beside(database, &node).await?.map(from_store);
     let until = {
         let folder = folder.clone();
         tokio::task::spawn_blocking(move || audit::end_of_log(&folder, last)).await??
     };
     let target = to.join(DATABASE);
     write_synced(&target, &mut io::empty()).map_err(at(&target))?;
-    let store = registry::copy_store(&database, &target, &node).await?;
+    let store = registry::copy_store(database, &target, &node).await?;
     let to = to.to_owned();
     let rest = move || {
         // The next start looks for both in the log.
@@ -91,12 +110,39 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
     tokio::task::spawn_blocking(rest).await?
 }
 
-/// Makes the target, or checks that it is empty.
-fn prepare(to: &Path) -> Result<(), BackupError> {
+/// Whether a path, which need not exist, is in a folder.
+fn is_inside(path: &Path, folder: &Path) -> io::Result<bool> {
+    let found = match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize(),
+            Some(_) | None => Path::new(".").canonicalize(),
+        },
+        found => found,
+    };
+    Ok(found?.starts_with(folder.canonicalize()?))
+}
+
+/// Removes what a failed backup left, so that it can be repeated; and the folder, if the backup `made` it. Leaves
+/// every other file.
+fn remove(to: &Path, made: bool) {
+    let parts = audit::log_files(to).unwrap_or_default();
+    let fixed = [STORE_RUN, node::FILE, audit::KILL_FILE, MANIFEST].map(str::to_owned);
+    let of_store = ["", "-journal", "-wal", "-shm"].map(|end| format!("{DATABASE}{end}"));
+    for name in parts.into_iter().map(|part| part.name).chain(fixed).chain(of_store) {
+        // What cannot be removed is reported by the next backup, which finds the folder in use.
+        let _ = std::fs::remove_file(to.join(name));
+    }
+    if made {
+        let _ = std::fs::remove_dir(to);
+    }
+}
+
+/// Makes the target, or checks that it is empty. Returns whether it was made.
+fn prepare(to: &Path) -> Result<bool, BackupError> {
     match DirBuilder::new().mode(0o700).create(to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if is_empty(to, &[]).map_err(at(to))? {
-                Ok(())
+                Ok(false)
             } else {
                 Err(BackupError::NotEmpty(to.to_owned()))
             }
@@ -104,7 +150,8 @@ fn prepare(to: &Path) -> Result<(), BackupError> {
         made => {
             made.map_err(at(to))?;
             // Without its name nothing in it is durable.
-            Ok(parent_folder::sync(to).map_err(at(to))?)
+            parent_folder::sync(to).map_err(at(to))?;
+            Ok(true)
         }
     }
 }

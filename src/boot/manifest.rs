@@ -59,7 +59,10 @@ pub enum ManifestError {
         /// The error.
         source: io::Error,
     },
-    /// There is no manifest, or it is not one of this format.
+    /// A backup that was not finished, or no backup.
+    #[error("{} is not a complete backup: it has no {MANIFEST}. Name the folder of another one", .0.display())]
+    Incomplete(PathBuf),
+    /// The manifest is not one of this format.
     #[error("{} is no manifest of a backup that this release can read", .0.display())]
     Malformed(PathBuf),
     /// A file is missing, or is not the one that was backed up.
@@ -107,7 +110,12 @@ impl Manifest {
     /// Reads the manifest of a backup, and compares every file with it.
     pub(super) fn verified(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join(MANIFEST);
-        let text = std::fs::read(&path).map_err(at(&path))?;
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => {
+                return Err(ManifestError::Incomplete(folder.to_owned()));
+            }
+            read => read.map_err(at(&path))?,
+        };
         let manifest: Self = serde_json::from_slice(&text).map_err(|_| ManifestError::Malformed(path.clone()))?;
         let is_name = |file: &BackupFile| !file.name.contains('/') && file.name != MANIFEST && file.name != "..";
         if manifest.format != FORMAT || !manifest.files.iter().all(is_name) {

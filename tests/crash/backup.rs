@@ -230,6 +230,32 @@ async fn refusals() {
     let output = bench.command(&Tune::default(), &["backup", path_text(&bench.path("backup"))]);
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is not empty"));
 
+    // Nor is one made where it would be lost with the folder.
+    let inside = bench.gateway.data().join("backup");
+    let output = bench.command(&Tune::default(), &["backup", path_text(&inside)]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is in the data folder"));
+    assert!(!inside.exists());
+    // One that fails leaves nothing, and can be repeated.
+    let log = bench.gateway.data().join("audit-00000000000000000000.log");
+    let whole = fs::read(&log).expect("the log");
+    let mut damaged = whole.clone();
+    damaged[300] ^= 1;
+    fs::write(&log, &damaged).expect("written");
+    fs::create_dir(bench.path("empty")).expect("made");
+    for (name, stays) in [("failed", false), ("empty", true)] {
+        let output = bench.command(&Tune::default(), &["backup", path_text(&bench.path(name))]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("the audit log is damaged at byte"),
+            "{said}"
+        );
+        assert_eq!(bench.path(name).exists(), stays, "{name}");
+    }
+    assert!(fs::read_dir(bench.path("empty")).expect("the folder").next().is_none());
+    let said = bench.refused_restore("empty", &["--newest-known", "none"]);
+    assert!(said.contains("is not a complete backup"), "{said}");
+    fs::write(&log, &whole).expect("written");
+
     bench.lose_data("lost");
     let said = bench.refused_restore("backup", &[]);
     assert!(said.contains("--newest-known"), "{said}");

@@ -442,3 +442,23 @@ async fn a_change_of_a_newer_release_is_refused_by_its_word() {
     }
     assert_eq!(fs::read(crashed.log_path()).unwrap(), content, "a refused log is not changed");
 }
+
+#[tokio::test]
+async fn a_copy_of_a_shortened_log_says_where_it_is_damaged() {
+    let bench = filled().await;
+    let Recovered { log, .. } = bench.try_open(small()).unwrap();
+    assert!(shorten(&log, &bench.keeper(by_bytes(None))).await.unwrap() > 1);
+    log.close().await;
+    // Before the records of the removals.
+    let first = starts(&bench)[0];
+    let (Position(at), _) = bench.records().into_iter().find(|(at, _)| at.0 > first).unwrap();
+    let path = path_of(&bench, first);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(at - first) as usize + 20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let refused = read_copy(bench.folder.path()).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::Damaged { at: found, .. } if *found == at),
+        "{refused}"
+    );
+}
