@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use claviger_provider::SettingsOrigin;
@@ -29,9 +28,9 @@ pub struct Checked {
 }
 
 /// Checks the files and objects that a configuration names. Blocks while it reads files.
-pub fn check(config: &Config) -> Checked {
+pub async fn check(config: &Config) -> Checked {
     let mut found = Checked::default();
-    match root_key(config, &config.storage.root_key) {
+    match root_key(config, &config.storage.root_key).await {
         Ok(()) => {}
         Err(RootKeyFault::NotChecked) => found
             .doubts
@@ -52,18 +51,14 @@ enum RootKeyFault {
     Wrong(String),
 }
 
-fn root_key(config: &Config, source: &Source) -> Result<(), RootKeyFault> {
+async fn root_key(config: &Config, source: &Source) -> Result<(), RootKeyFault> {
     let wrong = match source {
         Source::File(path) => match RootKey::from_file(path) {
-            Ok(_) => return Ok(()),
-            Err(RootKeyError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => format!(
-                "the root key file {} does not exist: claviger init creates it for a new gateway",
-                path.display()
-            ),
+            Ok(root) => return opens_store(config, &root).await,
             Err(error) => error.to_string(),
         },
         Source::SystemdCredential => match RootKey::from_systemd() {
-            Ok(_) => return Ok(()),
+            Ok(root) => return opens_store(config, &root).await,
             Err(RootKeyError::NoService) => return Err(RootKeyFault::NotChecked),
             Err(error) => error.to_string(),
         },
@@ -73,6 +68,17 @@ fn root_key(config: &Config, source: &Source) -> Result<(), RootKeyFault> {
         },
     };
     Err(RootKeyFault::Wrong(wrong))
+}
+
+/// Whether the root key is that of the store, if there is one that can be read. An error of the store is not the
+/// root key's.
+async fn opens_store(config: &Config, root: &RootKey) -> Result<(), RootKeyFault> {
+    match registry::root_key_fits(&config.storage.data_dir.join(registry::DATABASE), root).await {
+        Err(error @ registry::StoreOpenError::WrongRootKey(_)) => Err(RootKeyFault::Wrong(format!(
+            "{error}: it is of another installation. Put the root key there that was made with this data folder"
+        ))),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn certificates(server: &Server) -> Vec<String> {

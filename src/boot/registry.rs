@@ -146,6 +146,14 @@ pub(super) async fn last_record_beside(database: &Path, node: &Node) -> Result<O
     SqliteStore::last_record_beside(database, node).await
 }
 
+/// Whether a store that may be in use is sealed under this root key.
+///
+/// # Errors
+/// [`StoreOpenError::WrongRootKey`] if it is not, and others if that cannot be found out.
+pub(super) async fn root_key_fits(database: &Path, root: &RootKey) -> Result<(), StoreOpenError> {
+    SqliteStore::root_key_fits(database, root).await
+}
+
 /// Copies a store that may be in use to an empty file.
 ///
 /// # Errors

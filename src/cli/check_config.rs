@@ -15,12 +15,12 @@ pub struct Args {
 }
 
 impl Args {
-    pub(super) fn run(&self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(&self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let config = self
             .config
             .load()
             .map_err(|errors| Failure::Usage(format!("the configuration has mistakes\n{errors}")))?;
-        let found = check(&config);
+        let found = check(&config).await;
         if !found.faults.is_empty() {
             let lines: Vec<String> = found.faults.into_iter().chain(found.doubts).collect();
             return Err(Failure::Usage(format!(

@@ -160,7 +160,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Openapi => openapi(terminal),
         Command::Providers => providers::run(terminal),
         Command::Completions { shell } => completions(shell, terminal),
-        Command::CheckConfig(args) => args.run(terminal),
+        Command::CheckConfig(args) => args.run(terminal).await,
         Command::WrapRootKey(args) => args.run(terminal).await,
         Command::Plan => declared::DeclaredCommand::Plan.run(&client()?, terminal).await,
         Command::Apply => declared::DeclaredCommand::Apply.run(&client()?, terminal).await,

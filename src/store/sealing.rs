@@ -33,6 +33,12 @@ const FORMAT: u8 = 1;
 /// Why the root key could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
+    /// There is no such file.
+    #[error(
+        "the root key file {0} does not exist. Put the copy there that is kept elsewhere: no other key opens the store. For a new gateway, \
+         claviger init creates it"
+    )]
+    Missing(PathBuf),
     /// Users other than the owner can read the file.
     #[error("the root key file {path} has mode {mode:04o}: others than its owner can reach it; run `chmod 600 {path}`")]
     TooWide {
@@ -130,7 +136,7 @@ impl RootKey {
         let path = directory.join(CREDENTIAL);
         let (file, metadata) = match open_regular(&path) {
             Ok(opened) => opened,
-            Err(RootKeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(RootKeyError::Missing(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         let mode = metadata.mode() & 0o7777;
@@ -238,7 +244,11 @@ fn open_regular(path: &Path) -> Result<(File, std::fs::Metadata), RootKeyError> 
         source,
     };
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(RootKeyError::Missing(path.to_owned())),
+        opened => opened.map_err(failed)?,
+    };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(RootKeyError::NotAFile(path.to_owned()));

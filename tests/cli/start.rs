@@ -124,6 +124,25 @@ fn a_configuration_whose_files_cannot_be_used_is_not_good() {
         code == 2 && said.contains("absent.key does not exist") && said.contains("claviger init"),
         "{said}"
     );
+    // Another installation's, where there is a store; and nothing is left beside the store.
+    let other = Gateway::new(crate::BINARY);
+    let others = Tune::default().set("CLAVIGER_STORAGE__ROOT_KEY__FILE", text(other.root_key()));
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(gateway.data())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let (code, said) = check("", others);
+    assert!(
+        code == 2 && said.contains("does not open this store") && said.contains("another installation"),
+        "{said}"
+    );
+    assert_eq!(check("", Tune::default()).0, 0);
+    assert_eq!(names(), before);
 
     // Everything else at once, each with its place.
     let declared = "[server]\nallow_plain_http = true\n[server.service]\nlisten = \"127.0.0.1:0\"\n\

@@ -9,7 +9,7 @@ use chrono::Utc;
 use claviger_provider::{InstallationId, Node, Secret, TenantId};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlitePool, query, query_scalar};
+use sqlx::{ConnectOptions, Connection, SqliteExecutor, SqlitePool, query, query_scalar};
 
 use super::database::{ReaderPool, Readers};
 use super::files::Files;
@@ -77,6 +77,20 @@ pub enum OpenError {
 }
 
 impl SqliteStore {
+    /// Whether a store that may be in use is sealed under this root key. Leaves no file beside it: the row that
+    /// shows it never changes, so the database is read without its log and its locks.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongRootKey`] if it is not, and others if that cannot be found out.
+    pub async fn root_key_fits(path: &Path, root: &RootKey) -> Result<(), OpenError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+        let unlocked = async {
+            let mut connection = options.connect().await?;
+            unlock(&mut connection, root).await.map(drop)
+        };
+        unlocked.await.map_err(|failure: Failure| failure.at(path))
+    }
+
     /// Whether a file of this path exists.
     ///
     /// # Errors
@@ -325,7 +339,7 @@ async fn refuse_foreign(path: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn unlock(pool: &SqlitePool, root: &RootKey) -> Result<(InstallationId, Sealer), Failure> {
+async fn unlock<'e>(pool: impl SqliteExecutor<'e>, root: &RootKey) -> Result<(InstallationId, Sealer), Failure> {
     let row = query("SELECT id, root_check FROM installation")
         .fetch_optional(pool)
         .await?
