@@ -36,10 +36,21 @@ pub fn text(duration: Duration) -> String {
     format!("{}{unit}", millis / u128::from(factor))
 }
 
+/// Rounds an estimate down to whole units of which it has two or more, for [`text`].
+pub fn rough(duration: Duration) -> Duration {
+    let millis = duration.as_millis();
+    let (_, factor) = UNITS
+        .into_iter()
+        .find(|(name, factor)| *name == "s" || millis >= 2 * u128::from(*factor))
+        .unwrap_or(UNITS[3]);
+    let factor = u128::from(factor);
+    Duration::from_millis(u64::try_from(millis / factor * factor).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
-    use super::{DurationError, parse, text};
+    use super::{DurationError, parse, rough, text};
     use std::time::Duration;
 
     #[test]
@@ -84,5 +95,20 @@ mod tests {
             assert_eq!(text(parse(given).unwrap()), given);
         }
         assert_eq!(text(Duration::from_secs(60)), "1m");
+    }
+
+    #[test]
+    fn an_estimate_has_few_digits() {
+        for (given, shown) in [
+            ("21541534m", "14959d"),
+            ("26s", "26s"),
+            ("119s", "119s"),
+            ("121s", "2m"),
+            ("1500ms", "1s"),
+            ("47h", "47h"),
+            ("0s", "0s"),
+        ] {
+            assert_eq!(text(rough(parse(given).unwrap())), shown, "{given}");
+        }
     }
 }

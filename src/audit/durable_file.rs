@@ -451,8 +451,14 @@ impl DurableFile {
     /// reserve are kept free. `None` if that is not known, or the log did not grow. To be called every second or so.
     pub(super) fn lasts(&mut self, floor: u64) -> Option<Duration> {
         self.growth.add(self.written(), Instant::now());
-        let free = self.room.as_ref()?.left.saturating_sub(floor + self.reserve.missing());
-        self.growth.lasts(free + self.segments.room(self.written()) + self.maker.made())
+        let kept = floor + self.reserve.missing();
+        let left = self.room.as_ref()?.left;
+        if left <= kept || self.reserve.is_used() {
+            // No ordinary record is taken, although the file's own room is left for revocations.
+            return self.growth.lasts(0);
+        }
+        self.growth
+            .lasts(left - kept + self.segments.room(self.written()) + self.maker.made())
     }
 
     /// Makes the next [`DurableFile::has_room`] look at the disk.

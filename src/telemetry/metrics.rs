@@ -43,6 +43,7 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full("claviger_audit_commit_records".to_owned()), &RECORDS)?
             .install_recorder()?;
         describe();
+        begin_at_zero();
         super::jobs::describe();
         claviger_provider::layers::describe_metrics();
         Ok(Self(handle))
@@ -62,6 +63,15 @@ impl Metrics {
     pub fn upkeep(&self) {
         self.0.run_upkeep();
     }
+}
+
+/// Makes counters of rare events that are alerted on exist before the first one: an alert on an increase misses the
+/// step from nothing to 1.
+fn begin_at_zero() {
+    for level in ["half", "reached"] {
+        counter!("claviger_wrap_limit_versions_total", "level" => level).increment(0);
+    }
+    counter!("claviger_audit_intents_dropped_total").increment(0);
 }
 
 fn describe() {

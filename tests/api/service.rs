@@ -135,7 +135,16 @@ async fn metrics_beside_the_api_are_for_operators() {
     let body = json!({"operations": ["Inspect"], "kind": "standing"});
     let issued = operator.post("/v1/principals/prometheus/tokens", &body).await.expect_status(201);
     let scraper = operator.with_token(issued["token"].as_str().unwrap());
-    assert!(scraper.get("/metrics").await.text.contains("claviger_http_requests_total"));
+    let page = scraper.get("/metrics").await.text;
+    assert!(page.contains("claviger_http_requests_total"));
+    // What is alerted on at its first increase exists before it.
+    for counter in [
+        "claviger_audit_intents_dropped_total 0",
+        "claviger_wrap_limit_versions_total{level=\"half\"} 0",
+        "claviger_wrap_limit_versions_total{level=\"reached\"} 0",
+    ] {
+        assert!(page.contains(counter), "{counter}: {page}");
+    }
     scraper.get("/v1/tenants").await.expect_problem(403, "permission_denied");
     let path = format!("/v1/principals/prometheus/tokens/{}", issued["id"].as_str().unwrap());
     operator.delete(&path).await.expect_status(204);

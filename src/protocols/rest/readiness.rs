@@ -11,6 +11,7 @@ use super::state::ServiceState;
 use super::types::{DurationText, Timestamp};
 use crate::audit::{Health, KillFileStanding};
 use crate::broker::{Broker, Code, UnstoredCounts};
+use crate::duration::rough;
 use crate::telemetry::circuits::Circuits;
 use crate::telemetry::jobs::JobState;
 use crate::telemetry::logins::LoginCounts;
@@ -193,7 +194,7 @@ impl Readiness {
                 durability: Some(broker.log().durability().as_str()),
                 disk_lasts: match detail {
                     Detail::States => None,
-                    Detail::Sums => broker.log().disk_lasts().map(DurationText),
+                    Detail::Sums => broker.log().disk_lasts().map(rough).map(DurationText),
                 },
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
