@@ -126,7 +126,7 @@ fn a_configuration_whose_files_cannot_be_used_is_not_good() {
     );
     // Another installation's, where there is a store; and nothing is left beside the store.
     let other = Gateway::new(crate::BINARY);
-    let others = Tune::default().set("CLAVIGER_STORAGE__ROOT_KEY__FILE", text(other.root_key()));
+    let others = Tune::default().set("CLAVIGER_STORAGE__ROOT_KEY__FILE", text(&other.root_key()));
     let names = || {
         let mut names: Vec<_> = std::fs::read_dir(gateway.data())
             .unwrap()

@@ -45,6 +45,7 @@ pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Pr
         async { Calls::default().make(cx, final_token(transit, cx)).await },
         join_all(keks.iter().map(|kek| canary(transit, &calls, cx, kek)))
     );
+    let throttled = matches!(&capabilities, Err(error) if error.kind == ErrorKind::RateLimited);
     let mut problem = None;
     let mut found = Vec::new();
     if let Some(error) = mount {
@@ -75,13 +76,10 @@ pub(crate) async fn probe(transit: &Transit, cx: &OpContext, keks: &[Kek]) -> Pr
     let sealed = health.as_ref().err().filter(|error| error.advice.is_some());
     Probe {
         problem: sealed.map(Arc::clone).or_else(|| calls.problem()).or(problem),
-        detail: health.unwrap_or_else(|error| {
-            let what = match error.kind {
-                ErrorKind::RateLimited => "a server that throttles the gateway",
-                ErrorKind::UpstreamTimeout | ErrorKind::UpstreamUnavailable => "a server that does not serve its description",
-                _ => "a server that does not describe itself",
-            };
-            format!("{what}: {}", probe::word(&error))
+        detail: health.unwrap_or_else(|error| match throttled {
+            // Its description has 429 for a standby, and then no body of the kind.
+            true => "a server that throttles the gateway".to_owned(),
+            false => format!("a server that does not describe itself: {}", probe::word(&error)),
         }),
         rights: found,
         policy: Some(policy::printed(&transit.engine, &keys)),
