@@ -57,8 +57,11 @@ impl Two {
 
 /// A world in which bank has made a key `orders` a moment ago.
 async fn with_young_key() -> FakeWorld {
-    let world = FakeWorld::start().await;
-    connect(&world.bank, "first", "here", false).await;
+    let world = FakeWorld::cloud().await;
+    let first = json!({"name": "first", "provider": "aws", "settings": {"server": "here"}});
+    world.bank.post("/v1/connections", &first).await.expect_status(201);
+    // Such a key tells when it was made.
+    world.at("here", Request::HideNewKeys { calls: 1 }).await;
     let key = json!({"name": "orders", "connection": "first"});
     world.bank.post("/v1/keys", &key).await.expect_status(201);
     world

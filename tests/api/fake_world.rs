@@ -27,6 +27,11 @@ impl FakeWorld {
         Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external")).await
     }
 
+    /// Whose fakes imitate a cloud, of the kind `aws`, whose new keys may show late.
+    pub async fn cloud() -> Self {
+        Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "cloud")).await
+    }
+
     /// Whose fakes have all capabilities, and rotate by making another key.
     pub async fn capable() -> Self {
         Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "capable")).await

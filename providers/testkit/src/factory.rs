@@ -88,7 +88,7 @@ const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
 /// The variable that selects what the fake imitates: a service with all capabilities that rotates
-/// by new keys (`capable`), or an external key store (`external`).
+/// by new keys (`capable`), a cloud, whose new keys may show late (`cloud`), or an external key store (`external`).
 const IMITATES: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
@@ -105,6 +105,10 @@ impl FakeFactory {
         std::mem::forget(control);
         let config = match std::env::var(IMITATES).as_deref() {
             Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
+            Ok("cloud") => FakeConfig {
+                kind: ProviderKind::Aws,
+                ..FakeConfig::default()
+            },
             Ok("external") => FakeConfig {
                 kind: ProviderKind::Xks,
                 ..FakeConfig::default()
