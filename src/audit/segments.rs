@@ -344,7 +344,7 @@ impl Segments {
 
     /// The length of a segment after the last one, for a first commit of that many bytes.
     pub(super) fn next_size(&self, bytes: u64) -> u64 {
-        let least = bytes + frame::header(&self.origin, u64::MAX).len() as u64 + PADDING;
+        let least = bytes + frame::MAX_HEADER as u64 + PADDING;
         (2 * self.size).clamp(self.sizes.first, self.sizes.most).max(least)
     }
 
