@@ -221,6 +221,17 @@ impl Disk {
         bytes[offset as usize..end].to_vec()
     }
 
+    /// Gives a file the content that the file of its name has on another disk, and returns that. `None` if there is none.
+    pub fn copy_of_its_name(&mut self, file: Node, other: &Self) -> Option<Vec<u8>> {
+        let named = |names: &BTreeMap<String, Node>| names.iter().find(|(_, node)| **node == file).map(|(name, _)| name.clone());
+        let (folder, name) = self.folders.iter().find_map(|(folder, names)| Some((*folder, named(names)?)))?;
+        let there = other.find(&self.path_of(folder)?.join(name))?;
+        let content = other.files.get(&there)?.clone();
+        let bytes = content.bytes();
+        self.files.insert(file, content);
+        Some(bytes)
+    }
+
     /// The length of a file, in bytes.
     pub fn length(&self, file: Node) -> u64 {
         self.files.get(&file).map_or(0, |content| content.length)

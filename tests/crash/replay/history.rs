@@ -18,6 +18,8 @@ pub struct Event {
     end: usize,
     /// When a sync had made it durable.
     pub durable: Option<usize>,
+    /// Whether the process ended in it, so that perhaps only a part took effect.
+    is_cut: bool,
 }
 
 /// A sync that succeeded.
@@ -138,6 +140,26 @@ impl History {
         self.syncs.sort_by_key(|sync| sync.end);
         self.lines += last + 2;
         self.find_durable();
+    }
+
+    /// Shortens the writes in which a process ended to what the folder has of them now.
+    pub fn settle(&mut self, folder: &Disk) {
+        let now = &mut self.now;
+        self.events.retain_mut(|event| {
+            let Change::Write { file, offset, bytes } = &mut event.change else {
+                return true;
+            };
+            if !std::mem::take(&mut event.is_cut) {
+                return true;
+            }
+            let Some(content) = now.copy_of_its_name(*file, folder) else {
+                return true;
+            };
+            let there = content.get(*offset as usize..).unwrap_or_default();
+            let kept = bytes.iter().zip(there).take_while(|(ours, theirs)| ours == theirs).count();
+            *bytes = bytes[..kept].into();
+            kept > 0
+        });
     }
 
     fn find_durable(&mut self) {
@@ -374,6 +396,7 @@ impl History {
             begin: call.begin,
             end: call.end,
             durable: None,
+            is_cut: call.is_cut,
         });
     }
 }

@@ -67,7 +67,7 @@ pub async fn applied() {
     let process = started.pid();
     started.kill();
     history.add(trace::read(&file, process));
-    recorder.compare(&history);
+    recorder.compare(&mut history);
     let states = chosen(&history, &[], Form::of_environment(), "replay of a kill file", CHOSEN);
     check_all(states, move |_, state| async move {
         let gateway = unpacked(&state.disk);

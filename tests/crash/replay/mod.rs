@@ -9,6 +9,7 @@
 
 mod check;
 mod chosen;
+mod cut;
 mod disk;
 mod history;
 mod inject;
@@ -69,9 +70,15 @@ pub fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|trial| if able { trial } else { trial.with_ignored_flag(true) })
         .collect();
-    trials.push(Trial::test("replay::a_response_in_which_the_process_ended_is_read", || {
-        trace::a_last_response_is_read();
-        Ok(())
+    let cut: [(&str, fn()); 2] = [
+        ("replay::a_response_in_which_the_process_ended_is_read", cut::response),
+        ("replay::a_write_in_which_the_process_ended_may_be_a_part", cut::write),
+    ];
+    trials.extend(cut.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
     }));
     trials
 }

@@ -44,7 +44,7 @@ pub async fn first_start() {
     assert_eq!(disabled.status, 200, "{disabled:?}");
     started.kill();
     history.add(trace::read(&file, process));
-    recorder.compare(&history);
+    recorder.compare(&mut history);
 
     let expected = std::fs::read_to_string(fixture().join("expected.json")).expect("what is in it");
     let expected: Arc<Value> = Arc::new(serde_json::from_str(&expected).expect("JSON"));

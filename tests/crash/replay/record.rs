@@ -81,9 +81,12 @@ impl Recorder {
         self.compare(history);
     }
 
-    /// Panics unless the record gives the folder as it is: then no write was missed.
-    pub fn compare(&self, history: &History) {
-        history.now().assert_same(&Disk::read(self.gateway.folder(), &WITHOUT).0);
+    /// Panics unless the record gives the folder as it is: then no write was missed. Of a write in which the process
+    /// ended, the folder may have a part.
+    pub fn compare(&self, history: &mut History) {
+        let folder = Disk::read(self.gateway.folder(), &WITHOUT).0;
+        history.settle(&folder);
+        history.now().assert_same(&folder);
     }
 }
 
@@ -155,7 +158,7 @@ impl Recorded {
             End::InOrder => assert!(tokio::task::block_in_place(|| started.terminate()), "an end in order"),
         }
         self.history.add(trace::read(file, process));
-        recorder.compare(&self.history);
+        recorder.compare(&mut self.history);
     }
 
     /// What a client knows after so many answers.

@@ -62,6 +62,8 @@ pub struct Call {
     pub arguments: Vec<String>,
     /// What it returned; negative for an error.
     pub result: i64,
+    /// Whether the process ended in it, so that the result is the greatest that it can have had.
+    pub is_cut: bool,
     /// The number of the line on which it began.
     pub begin: usize,
     /// The number of the line on which it ended.
@@ -119,7 +121,7 @@ pub fn read(file: &Path, process: u32) -> Vec<Call> {
 }
 
 /// Reads the calls of a whole record.
-fn calls(text: &str) -> Vec<Call> {
+pub fn calls(text: &str) -> Vec<Call> {
     let mut begun: HashMap<u32, (usize, String)> = HashMap::new();
     let mut calls = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -149,13 +151,15 @@ fn calls(text: &str) -> Vec<Call> {
     calls
 }
 
-/// One call. A write that has no result, since the process ended in it, may have written everything, and a
-/// response may have arrived; of other calls without a result nothing is known.
+/// One call. A write that has no result, since the process ended in it, may have written everything or a part, and
+/// a response may have arrived; of other calls without a result nothing is known.
 fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
     let arguments = split(arguments.trim_end().strip_suffix(')')?);
-    let result = match result.split(' ').next()? {
+    let result = result.split(' ').next()?;
+    let is_cut = result == "?";
+    let result = match result {
         "?" if matches!(name, "write" | "pwrite64") => arguments.get(2)?.parse().ok()?,
         // Of a response the result is not used.
         "?" if matches!(name, "sendto" | "sendmsg" | "writev") => 0,
@@ -171,6 +175,7 @@ fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
         name: name.to_owned(),
         arguments,
         result,
+        is_cut,
         begin,
         end,
     })
@@ -193,14 +198,4 @@ fn split(text: &str) -> Vec<String> {
         parts.last_mut().expect("one").push(character);
     }
     parts.iter().map(|part| part.trim().to_owned()).collect()
-}
-
-/// A response that the process was sending when it was ended may have arrived, so it is in the record.
-pub fn a_last_response_is_read() {
-    let record = "7 sendto(9, \"\\x41\", 1, MSG_NOSIGNAL, NULL, 0 <unfinished ...>\n\
-                  8 writev(9, [{iov_base=\"\\x42\", iov_len=1}], 1 <unfinished ...>\n\
-                  7 <... sendto resumed>) = ?\n\
-                  7 +++ killed by SIGKILL +++\n";
-    let read: Vec<Vec<u8>> = calls(record).iter().map(|call| strings(&call.arguments[1])).collect();
-    assert_eq!(read, [b"A", b"B"]);
 }
