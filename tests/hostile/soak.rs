@@ -3,7 +3,7 @@
 //! `tests/run soak` gives the release build ten minutes.
 #![allow(clippy::print_stderr, reason = "the figures are worth reading")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,10 @@ const WARM_UP: Duration = Duration::from_secs(15);
 const WARM_UP_PART: u32 = 5;
 /// How often the memory is printed meanwhile.
 const PROGRESS: Duration = Duration::from_secs(30);
-/// How much more resident memory there may be afterwards, in bytes. The allocator keeps what was freed
+/// How often all of it is repeated until the resident memory is at rest: on a busy machine a short while does not bring
+/// everything to its size. A leak grows each time.
+const REPETITIONS: usize = 5;
+/// How much more resident memory there may be after a repetition, in bytes. The allocator keeps what was freed
 /// in up to 8 arenas for each core, of which each attack leaves other parts in use; a leak of 100 bytes
 /// for each request of ten minutes is larger.
 const MEMORY: u64 = 32 << 20;
@@ -109,8 +112,15 @@ async fn afterwards(world: &World, watcher: &Client, before: &Footprint) -> Foot
 }
 
 /// All attacks at once, while two tenants revoke and two others work. Returns how many tokens were
-/// issued and revoked.
-async fn soak(world: &World, machines: &Runtime, attackers: &[(Attack, Attacker)], guards: &[Guard], time: Duration) -> u64 {
+/// issued and revoked, and removes the attacks that did something from `idle`.
+async fn soak(
+    world: &World,
+    machines: &Runtime,
+    attackers: &[(Attack, Attacker)],
+    idle: &mut BTreeSet<&'static str>,
+    guards: &[Guard],
+    time: Duration,
+) -> u64 {
     let until = Instant::now() + time;
     let honest = world.honest().await;
     let under_way: Vec<_> = {
@@ -137,7 +147,9 @@ async fn soak(world: &World, machines: &Runtime, attackers: &[(Attack, Attacker)
     let answers: Vec<Answers> = join_all(under_way.into_iter().map(|attack| attack.end())).await;
     for ((attack, _), answers) in attackers.iter().zip(answers) {
         eprintln!("{}: {answers}", attack.name());
-        assert!(answers.any(), "{} did nothing", attack.name());
+        if answers.any() {
+            idle.remove(attack.name());
+        }
         answers.are_no_faults();
     }
     let revocations = took.len() as u64;
@@ -171,15 +183,26 @@ async fn all_attacks_at_once_leave_nothing_behind() {
     idle.descriptors += 2 * LAZY;
     // The guards have their own connections from their first revocation on.
     idle.tasks += guards.len() as u64;
-    soak(&world, &machines, &attackers, &guards, WARM_UP.max(time / WARM_UP_PART)).await;
-    let before = afterwards(&world, &watcher, &idle).await;
-    let revocations = soak(&world, &machines, &attackers, &guards, time).await;
-    let after = afterwards(&world, &watcher, &before).await;
-    eprintln!("before: {before:?}\nafter {time:?}: {after:?}");
-    let (memory, most) = (after.memory, before.memory + MEMORY);
-    assert!(memory <= most, "{memory} bytes of memory, {most} at most");
-    let (database, most) = (after.database(), before.database() + DATABASE + revocations * TOKEN);
-    assert!(database <= most, "{database} bytes of database, {most} at most");
+    let mut without_effect: BTreeSet<&str> = Attack::ALL.iter().map(|attack| attack.name()).collect();
+    let soak = async |time, without_effect: &mut _| soak(&world, &machines, &attackers, without_effect, &guards, time).await;
+    soak(WARM_UP.max(time / WARM_UP_PART), &mut without_effect).await;
+    let mut before = afterwards(&world, &watcher, &idle).await;
+    let mut repetitions = 0;
+    loop {
+        repetitions += 1;
+        let revocations = soak(time, &mut without_effect).await;
+        let after = afterwards(&world, &watcher, &before).await;
+        eprintln!("before: {before:?}\nafter {time:?}: {after:?}");
+        let (database, most) = (after.database(), before.database() + DATABASE + revocations * TOKEN);
+        assert!(database <= most, "{database} bytes of database, {most} at most");
+        let (memory, most) = (after.memory, before.memory + MEMORY);
+        if memory <= most {
+            break;
+        }
+        assert!(repetitions < REPETITIONS, "{memory} bytes of memory, {most} at most");
+        before = after;
+    }
+    assert!(without_effect.is_empty(), "{without_effect:?} did nothing");
     world.honest().await.end().await;
     drop(attackers);
     machines.shutdown_background();

@@ -90,7 +90,7 @@ async fn what_is_no_root_key_is_refused_without_a_word_of_it() {
 async fn what_is_no_file_is_refused() {
     let folder = Folder::new();
     refused!(RootKey::from_file(&folder.path()), RootKeyError::NotAFile(_));
-    refused!(RootKey::from_file(&folder.path().join("absent")), RootKeyError::Io { .. });
+    refused!(RootKey::from_file(&folder.path().join("absent")), RootKeyError::Missing(_));
     // Nobody writes to the pipe: reading it must not wait.
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo")

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use claviger_provider::egress::{self, Destination, Egress, EgressPolicy, Options};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
-use claviger_provider::kit::session::identity::{Identities, Login};
+use claviger_provider::kit::session::identity::{Identities, LoginIdentity};
 use claviger_provider::{
     BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
     SettingsError, SettingsOrigin, Wrapped,
@@ -130,7 +130,7 @@ impl AzureFactory {
             }),
         };
         let membership = settings.auth.application().map(|(directory, client_id)| {
-            let login = Login {
+            let login = LoginIdentity {
                 service: [authority.as_str(), resource.as_str(), directory].join("\n"),
                 identity: client_id.to_owned(),
                 route: String::new(),

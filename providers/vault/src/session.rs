@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError};
-use claviger_provider::kit::session::identity::{Lockout, Login, Membership};
+use claviger_provider::kit::session::identity::{Lockout, LoginIdentity, Membership};
 use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Standing, Term};
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{BackgroundTrace, CallSink, Error, ErrorKind, LoginReport, OpContext, Secret, SeverSwitch};
@@ -149,7 +149,7 @@ impl CredentialSource for TokenSource {
 }
 
 /// Whom a login with these settings is made as, and when the server locks such an identity; `None` for a given token.
-pub(crate) fn login(settings: &Settings) -> Option<(Login, Option<Lockout>)> {
+pub(crate) fn login(settings: &Settings) -> Option<(LoginIdentity, Option<Lockout>)> {
     let (method, who, mount) = match &settings.auth {
         Auth::Token {} => return None,
         Auth::Approle { role_id, mount } => ("approle", role_id.as_str(), mount),
@@ -158,7 +158,7 @@ pub(crate) fn login(settings: &Settings) -> Option<(Login, Option<Lockout>)> {
         Auth::Cert { name, mount } => ("cert", name.as_deref().unwrap_or_default(), mount),
     };
     let namespace = settings.namespace.as_deref().unwrap_or_default();
-    let login = Login {
+    let login = LoginIdentity {
         service: [settings.address.as_str(), namespace, mount, method].join("\n"),
         identity: who.to_owned(),
         route: [&settings.proxy, &settings.ca]

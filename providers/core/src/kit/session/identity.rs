@@ -66,7 +66,7 @@ pub struct Lockout {
 
 /// Whom a connection logs in as, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Login {
+pub struct LoginIdentity {
     /// The service, with all that tells apart equal names of identities there. It may have several names.
     pub service: String,
     /// The name of the identity there.
@@ -159,7 +159,7 @@ impl<R> Default for Identity<R> {
 
 impl<R: Refusal> Identities<R> {
     /// The part of one connection in the identity that it logs in with.
-    pub fn join(&self, login: Login, lockout: Option<Lockout>, report: &LoginReport) -> Membership<R> {
+    pub fn join(&self, login: LoginIdentity, lockout: Option<Lockout>, report: &LoginReport) -> Membership<R> {
         let name = Name {
             tenant: report.own_tenant(),
             service: login.service,
@@ -185,7 +185,7 @@ impl<R: Refusal> Identities<R> {
 
     /// Notes the identity of a connection that the operator declares, from its declaration on; `None` for a connection
     /// that is no longer declared, or has none.
-    pub fn declare(&self, connection: ConnectionId, login: Option<Login>) {
+    pub fn declare(&self, connection: ConnectionId, login: Option<LoginIdentity>) {
         self.0.declared.note(connection, login.map(|login| login.identity));
     }
 }

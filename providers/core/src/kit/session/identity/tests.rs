@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{advance, sleep};
 
-use super::{Identities, Lockout, Login, Membership};
+use super::{Identities, Lockout, LoginIdentity, Membership};
 use crate::egress::SendError;
 use crate::kit::call_error::CallError;
 use crate::kit::session::tests::Denied;
@@ -69,8 +69,8 @@ fn secrets(secret: &str) -> Secrets {
     vec![("secret_id".to_owned(), Secret::copy_from(secret.as_bytes()))]
 }
 
-fn role(name: &str) -> Login {
-    Login {
+fn role(name: &str) -> LoginIdentity {
+    LoginIdentity {
         service: "https://vault.example/".to_owned(),
         identity: name.to_owned(),
         route: String::new(),
@@ -78,7 +78,7 @@ fn role(name: &str) -> Login {
 }
 
 /// A tenant's own connection.
-fn own(identities: &Identities<Denied>, tenant: TenantId, login: Login) -> Membership<Denied> {
+fn own(identities: &Identities<Denied>, tenant: TenantId, login: LoginIdentity) -> Membership<Denied> {
     identities.join(login, Some(LOCKOUT), &report(tenant, false))
 }
 
@@ -167,7 +167,7 @@ async fn a_tenant_cannot_lock_an_identity_that_the_operator_declares() {
     // It is declared, and nothing has used it yet.
     let connection = ConnectionId::random();
     identities.declare(connection, Some(role("role")));
-    let elsewhere = || Login {
+    let elsewhere = || LoginIdentity {
         service: "https://vault.example.:8200/".to_owned(),
         ..role("role")
     };
@@ -215,7 +215,7 @@ async fn what_a_tenants_own_proxy_accepts_the_service_has_not() {
     identities.declare(ConnectionId::random(), Some(role("role")));
     let tenant = TenantId::random();
     let route = "http://proxy.tenant.example/".to_owned();
-    let through_its_proxy = own(&identities, tenant, Login { route, ..role("role") });
+    let through_its_proxy = own(&identities, tenant, LoginIdentity { route, ..role("role") });
     let directly = own(&identities, tenant, role("role"));
     for number in 0..8 {
         let secret = format!("wrong-{number}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Identities, Login, Membership};
+use super::{Identities, LoginIdentity, Membership};
 use crate::kit::call_error::CallError;
 use crate::kit::session::tests::Denied;
 use crate::kit::session::{CredentialSource, Expiring, Session, Standing, Term};
@@ -60,7 +60,7 @@ fn sessions(number: usize, service: &Arc<Slow>) -> Vec<(Session<Member>, LoginRe
         let switch = SeverSwitch::default();
         let source = Member {
             service: Arc::clone(service),
-            membership: identities.join(Login::default(), None, &report),
+            membership: identities.join(LoginIdentity::default(), None, &report),
         };
         (Session::new(source, report.clone(), switch.clone()), report, switch)
     };
