@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 
 use super::at_provider::turn_at_provider;
+use super::described::{in_place, number_versions};
 use super::idempotency::Begun;
-use super::learn::{Stored, in_place, number_versions};
+use super::learn::Stored;
 use super::read::changed;
 use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};

@@ -1,6 +1,6 @@
 //! Descriptions of keys, and what is new in them.
 
-use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider};
+use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider, TenantId};
 
 use super::*;
 use crate::keys::fixture::{connection, row};
