@@ -21,6 +21,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("check::the_printed_policy_suffices_for_adopted_keys_too", DEV, || {
             Box::pin(suffices())
         }),
+        Case::new("check::the_canary_names_no_version_as_a_wrap_names_none", DEV, || {
+            Box::pin(current())
+        }),
         Case::new("check::a_wrapping_or_dead_token_is_named", DEV, || Box::pin(no_token())),
         Case::new("check::a_derived_key_is_refused_when_adopted_and_when_checked", DEV, || {
             Box::pin(derived())
@@ -108,9 +111,18 @@ async fn too_much() {
 async fn suffices() {
     let name = unique("theirs");
     Server::Dev.bao(&["write", "-f", &format!("transit/keys/{name}")], "");
-    let world = world(json!({"token": Server::Dev.limited(&printed().await, &[])})).await;
+    // The rights on the adopted key are in a policy of their own, and taken away again.
+    let theirs = unique("theirs");
+    let write = |granted: &str| {
+        let path = |verb: &str| format!("path \"transit/{verb}/{name}\" {{ capabilities = [\"{granted}\"] }}\n");
+        Server::Dev.bao(&["policy", "write", &theirs, "-"], &(path("encrypt") + &path("decrypt")));
+    };
+    write("update");
+    let token = Server::Dev.limited(&printed().await, &[&format!("-policy={theirs}")]);
+    let world = world(json!({"token": token})).await;
     world.key("own", json!({})).await;
     world.key("theirs", json!({"provider_key": name})).await;
+    write("deny");
     let report = checked(&world).await;
     let denied = found(&report, "denied");
     assert!(
@@ -136,6 +148,25 @@ async fn suffices() {
     let key = Server::Dev.bao(&["read", "-format=json", &format!("transit/keys/{name}")], "");
     let key: Value = serde_json::from_str(&key).unwrap();
     assert_eq!(key["data"]["latest_version"], 1);
+}
+
+async fn current() {
+    let name = unique("theirs");
+    let key = format!("transit/keys/{name}");
+    Server::Dev.bao(&["write", "-f", &key], "");
+    let world = world(json!({"token": Server::Dev.token()})).await;
+    world.key("orders", json!({"provider_key": name})).await;
+    // The version that the gateway knows may not encrypt any more.
+    Server::Dev.bao(&["write", "-f", &format!("{key}/rotate")], "");
+    Server::Dev.bao(&["write", &format!("{key}/config"), "min_encryption_version=2"], "");
+    let report = checked(&world).await;
+    assert!(
+        found(&report, "granted").iter().any(|(operation, _)| *operation == "canary"),
+        "{report}"
+    );
+    assert!(found(&report, "not_testable").is_empty(), "{report}");
+    let made = world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    assert_eq!(made["version"], 2);
 }
 
 async fn no_token() {
