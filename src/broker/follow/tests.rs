@@ -200,7 +200,11 @@ async fn an_embedded_primary_version_does_not_end_the_look_at_others() {
     let other = scene.world.key("other").await;
     let other = scene.broker.directory().key(tenant, other.id).await.unwrap().unwrap();
     scene.broker.directory().note_use(&other, ProviderKind::Local, scene.begin);
-    assert_eq!(scene.asked_after(scene.begin + LOOK_EVERY).await, 1);
+    assert_eq!(
+        scene.asked_after(scene.begin + LOOK_EVERY).await,
+        2,
+        "as often as after the second look"
+    );
 }
 
 #[tokio::test]
