@@ -300,6 +300,8 @@ impl Broker {
         for key in &keys.items {
             // A probe wraps random bytes. Under a version that may not wrap any more, it does not.
             let declared = pipeline.capabilities().of(key.primary.spec);
+            // It names what a wrap names: the version here may not be the provider's current one any more.
+            let chooses_version = declared.is_some_and(|can| can.chooses_version);
             if declared.is_some_and(|can| can.random_nonce_bound)
                 && let Some(entry) = self.directory().key(key.tenant, key.id).await?
                 && let Err(failure) = self.count_wrap(cx.info().deadline, &entry, key.primary.number).await
@@ -309,7 +311,10 @@ impl Broker {
                     _ => return Err(failure),
                 }
             }
-            keks.push(key.primary.kek(key.id));
+            keks.push(match chooses_version {
+                true => key.primary.whole_kek(key.id),
+                false => key.primary.kek(key.id),
+            });
         }
         let checking = cx.op_context().checking();
         // The identity of a declared connection may be the operator's: only operators read what the provider says
@@ -335,6 +340,12 @@ impl Broker {
             if connection.may_look() {
                 // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
                 Box::pin(self.look_at_checked(cx, connection.id(), &keys.items)).await;
+            }
+            for key in &keys.items {
+                let entry = self.directory().key(key.tenant, key.id).await?;
+                if let Some(view) = entry.and_then(|entry| entry.view().ok()) {
+                    report.note_versions(&view, connection.id());
+                }
             }
             Box::pin(self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize)).await?;
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
 
 use super::connections::MANAGED_BY;
+use super::described::{described_anew, number_versions};
 use super::export::{Destination, may_leave};
-use super::learn::{described_anew, number_versions};
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};

@@ -1,22 +1,20 @@
 //! Reads a key's versions and their states at the provider, and stores what changed. Each such
 //! change has an intent and an outcome in the tenant's log, like a change that a request makes.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, Exposure, KeyDescription, KeyId, OpContext, ProviderKeyRef, TenantId, VersionDescription};
+use claviger_provider::{ConnectionId, ErrorKind, KeyDescription, KeyId, OpContext, TenantId};
 
+use super::described::{in_place, is_replaced, known_states, not_found, number_versions};
 use super::reach::Reach;
+use super::young::is_young;
 use super::{Broker, Code, Failure};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState, SeenVersion};
+use crate::store::model::{Connection, KeyVersion, ProviderState, SeenVersion};
 use crate::store::{Change, rules};
 
-/// The most versions that the gateway stores of one key description: the primary one and the newest
-/// others.
-const MAX_TAKEN: usize = 1000;
 /// The least time that a record may take, as in [`super::conclude`].
 const RECORD_TIME: Duration = Duration::from_secs(3);
 
@@ -53,6 +51,15 @@ impl Stored {
 
 impl News {
     fn of(view: &KeyView, described: &KeyDescription, through: &Connection, now: i64) -> Result<Self, Failure> {
+        if is_replaced(&view.versions, described, through) {
+            // Of another key, no version is taken.
+            return Ok(Self {
+                versions: Vec::new(),
+                states: known_states(&view.versions, described, through),
+                primary: view.key.primary.number,
+                moves: false,
+            });
+        }
         let (versions, primary) = number_versions(&view.versions, in_place(view), described, through, now)?;
         Ok(Self {
             states: known_states(&view.versions, described, through),
@@ -109,7 +116,13 @@ impl Broker {
         reach: &Reach,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
-        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
+        let described = match reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await {
+            Err(error) if error.kind == ErrorKind::KeyNotFound && announced.is_none() => {
+                self.take_missing(cx, key, &view.key.primary, reach).await?;
+                return Err(error.into());
+            }
+            described => described?,
+        };
         let through = &reach.row;
         let news = News::of(view, &described, through, self.now())?;
         if !news.moves && (news.states.is_empty() || announced.is_some()) {
@@ -129,21 +142,47 @@ impl Broker {
     /// What the provider, the log or the store reports.
     pub(super) async fn take_states(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
         let through = &reach.row;
-        let described = reach.pipeline.describe(cx, &version.whole_kek(key.id())).await?;
-        if known_states(&key.view()?.versions, &described, through).is_empty() {
+        let described = match reach.pipeline.describe(cx, &version.whole_kek(key.id())).await {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => {
+                self.take_missing(cx, key, version, reach).await?;
+                return Err(error.into());
+            }
+            described => described?,
+        };
+        self.take(cx, key, reach, |versions| known_states(versions, &described, through))
+            .await
+    }
+
+    /// Stores that the provider does not find the key of a version. Not of a version that it may not know yet.
+    async fn take_missing(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
+        if is_young(version, self.now()) {
+            return Ok(());
+        }
+        self.take(cx, key, reach, |versions| not_found(versions, version)).await
+    }
+
+    /// Stores the states that `changed` returns of the key's versions.
+    async fn take(
+        &self,
+        cx: &OpContext,
+        key: &KeyEntry,
+        reach: &Reach,
+        changed: impl Fn(&[KeyVersion]) -> Vec<SeenVersion>,
+    ) -> Result<(), Failure> {
+        if changed(&key.view()?.versions).is_empty() {
             return Ok(());
         }
         let store = async |change: &Change| {
             let _row = key.change().lock().await;
             let view = key.view()?;
-            let states = known_states(&view.versions, &described, through);
+            let states = changed(&view.versions);
             self.store_states(key, &states, view.versions.to_vec(), change).await?;
             Ok(Stored {
                 versions: false,
                 states: !states.is_empty(),
             })
         };
-        self.learn(key, through, cx.deadline, store).await.map(drop)
+        self.learn(key, &reach.row, cx.deadline, store).await.map(drop)
     }
 
     /// Records an intent, runs `store`, and records the outcome, with the primary version that the key has
@@ -266,17 +305,34 @@ impl Broker {
             .store
             .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
             .await?;
-        let before: Vec<Exposure> = versions.iter().map(|version| version.exposure).collect();
+        let before = versions.clone();
         rules::set_provider_states(&mut versions, states);
-        let (tenant, id) = (key.tenant(), key.id());
-        for (version, before) in versions.iter().zip(before) {
-            if version.exposure != before && is_exposed(version) {
-                let version = version.number;
-                tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
-            }
-        }
+        warn_of(key, &versions, &before);
         key.put(row, Some(versions));
         Ok(())
+    }
+}
+
+/// Logs what became of versions at their provider that an operator should know.
+fn warn_of(key: &KeyEntry, versions: &[KeyVersion], before: &[KeyVersion]) {
+    let (tenant, id) = (key.tenant(), key.id());
+    let pairs = || versions.iter().zip(before);
+    for (version, _) in pairs().filter(|(version, before)| version.exposure != before.exposure && is_exposed(version)) {
+        let version = version.number;
+        tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
+    }
+    // All of them are of one provider key.
+    let became = |state| {
+        let news = move |(version, before): &(&KeyVersion, &KeyVersion)| version.provider_state == state && before.provider_state != state;
+        pairs().rfind(news).map(|(newest, _)| newest)
+    };
+    if let Some(newest) = became(ProviderState::Replaced) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider has another key under the name of a version's key: it is not used, and what the old one wrapped does not open");
+    }
+    if let Some(newest) = became(ProviderState::Unknown) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider does not have a version of a key any more, or hides it from the connection's identity");
     }
 }
 
@@ -293,149 +349,6 @@ async fn resolve_learned<T>(intent: Intent, stored: &Result<T, Failure>, primary
     }
 }
 
-/// The versions of a description that the gateway stores, with their index in it.
-fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDescription)> {
-    let cut = described.versions.len().saturating_sub(MAX_TAKEN);
-    // One more is left out where the primary version is among the old ones.
-    let cut = cut + usize::from(described.primary < cut);
-    let numbered = described.versions.iter().enumerate();
-    numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
-}
-
-/// What a description says of known versions, of those that it changes. If a complete description does not contain a
-/// version, its state is `Unknown`: only a call can show whether the version is usable.
-fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<SeenVersion> {
-    let whole = described.versions.len() <= MAX_TAKEN;
-    let mut unclaimed = Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)));
-    let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
-    let mut states = Vec::new();
-    for version in known.iter().filter(described_key) {
-        let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
-        let seen = match there.flatten() {
-            Some(there) => SeenVersion {
-                exposure: there.exposure,
-                ..SeenVersion::in_state(version.number, there.state.into())
-            },
-            None if whole => SeenVersion::in_state(version.number, ProviderState::Unknown),
-            None => continue,
-        };
-        if seen.apply(&mut version.clone()) {
-            states.push(seen);
-        }
-    }
-    states
-}
-
 const fn is_exposed(version: &KeyVersion) -> bool {
     version.exposure.exportable || version.exposure.plaintext_backup
 }
-
-/// A version's names at the provider: its key's id, and its own.
-type VersionNames<'a> = (&'a str, &'a str);
-
-fn names(key: &ProviderKeyRef) -> VersionNames<'_> {
-    (&key.id, &key.version)
-}
-
-/// Versions by their names at the provider, each to be taken once. Those of equal names, because the provider names
-/// none, are taken in their order.
-struct Unclaimed<'a, T>(HashMap<VersionNames<'a>, VecDeque<T>>);
-
-impl<'a, T> Unclaimed<'a, T> {
-    fn of(versions: impl Iterator<Item = (VersionNames<'a>, T)>) -> Self {
-        let mut by_names: HashMap<_, VecDeque<T>> = HashMap::new();
-        for (names, version) in versions {
-            by_names.entry(names).or_default().push_back(version);
-        }
-        Self(by_names)
-    }
-
-    fn take(&mut self, names: VersionNames<'a>) -> Option<T> {
-        self.0.get_mut(&names)?.pop_front()
-    }
-}
-
-/// The versions that a rotation in place can name again: those through the primary's connection.
-pub(super) fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
-    let connection = view.key.primary.connection_id();
-    move |version| version.connection_id() == connection
-}
-
-/// Numbers the versions that a provider describes through a connection, [`MAX_TAKEN`] at most: those
-/// of `known` that `can_be` named keep their numbers, new ones get the next. Returns the new rows and
-/// the number of the primary version.
-///
-/// # Errors
-/// `provider_protocol` when the description names no version, or no primary.
-pub(super) fn number_versions(
-    known: &[KeyVersion],
-    can_be: impl Fn(&KeyVersion) -> bool,
-    described: &KeyDescription,
-    through: &Connection,
-    now: i64,
-) -> Result<(Vec<KeyVersion>, u32), Failure> {
-    let nonsense = || {
-        claviger_provider::Error::new(
-            claviger_provider::ErrorKind::UpstreamProtocol,
-            "a key description without a primary version",
-        )
-    };
-    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0);
-    // Unknown is not unexposed: then what was last known of the provider key counts. Creations and adoptions say it.
-    let last = known.iter().rev().find(|version| version.provider_key == described.id);
-    let last = last.map_or(Exposure::NONE, |version| version.exposure);
-    let mut new = Vec::new();
-    let mut primary = None;
-    let candidates = known
-        .iter()
-        .filter(|version| version.provider == through.provider && can_be(version));
-    let mut unclaimed = Unclaimed::of(candidates.map(|row| ((&*row.provider_key, &*row.provider_version), row.number)));
-    for (at, version) in taken(described) {
-        let number = match unclaimed.take(names(&version.key)) {
-            Some(number) => number,
-            None => {
-                next += 1;
-                new.push(KeyVersion {
-                    number: next,
-                    connection: Some(through.into()),
-                    provider: through.provider,
-                    provider_key: version.key.id.clone(),
-                    provider_version: version.key.version.clone(),
-                    spec: described.spec,
-                    custody: Custody::of(through.provider),
-                    state: KeyState::Enabled,
-                    provider_state: version.state.into(),
-                    material: Material::of(through.provider),
-                    expires: None,
-                    compromised_since: None,
-                    exposure: version.exposure.unwrap_or(last),
-                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
-                });
-                next
-            }
-        };
-        if at == described.primary {
-            primary = Some(number);
-        }
-    }
-    Ok((new, primary.ok_or_else(nonsense)?))
-}
-
-/// Those of `known` that a provider describes through a connection, with that connection, and exposed as described.
-pub(super) fn described_anew(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<KeyVersion> {
-    let mut unclaimed = Unclaimed::of(taken(described).map(|(_, there)| (names(&there.key), there)));
-    let of_provider = known.iter().filter(|version| version.provider == through.provider);
-    let described = of_provider.filter_map(|version| {
-        let there = unclaimed.take((&version.provider_key, &version.provider_version))?;
-        Some(KeyVersion {
-            connection: Some(through.into()),
-            exposure: there.exposure.unwrap_or(version.exposure),
-            ..version.clone()
-        })
-    });
-    described.collect()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
-mod tests;

@@ -26,6 +26,7 @@ mod declare;
 mod declare_all;
 mod declared_files;
 mod degraded;
+mod described;
 mod detach;
 mod disable;
 mod enable;

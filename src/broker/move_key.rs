@@ -7,8 +7,8 @@ use claviger_provider::{KeyDescription, KeyId, KeyRequest};
 
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
+use super::described::number_versions;
 use super::export::{Destination, may_leave};
-use super::learn::number_versions;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;

@@ -10,6 +10,9 @@ use crate::world::{CONNECTION, World};
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("adopting::a_short_name_brings_a_detached_key_back", DEV, || Box::pin(short_name())),
+        Case::new("adopting::a_key_that_the_identity_may_not_use_is_refused", DEV, || {
+            Box::pin(unusable())
+        }),
         Case::new("adopting::a_key_of_another_kind_is_named", DEV, || Box::pin(another_kind())),
         Case::new(
             "adopting::a_key_whose_material_can_leave_has_a_warning",
@@ -45,6 +48,29 @@ async fn short_name() {
         let opened = world.client.post("/v1/unwrap", &unwrap).await.expect_status(200);
         assert_eq!(opened["plaintext"], made["plaintext"]);
     }
+}
+
+async fn unusable() {
+    let name = unique("theirs");
+    Server::Dev.bao(&["write", "-f", &format!("transit/keys/{name}")], "");
+    let reads = "path \"transit/keys/+\" { capabilities = [\"read\"] }\n";
+    let may = |verb: &str| format!("path \"transit/{verb}/{name}\" {{ capabilities = [\"update\"] }}\n");
+    let world = World::new(Tune::default()).await;
+    for (at, more) in [String::new(), may("encrypt"), may("decrypt")].iter().enumerate() {
+        let token = Server::Dev.limited(&format!("{reads}{more}"), &[]);
+        let (connection, settings) = (format!("limited-{at}"), Server::Dev.settings(&json!({"token": token})));
+        let body = json!({"name": connection, "provider": "vault", "settings": settings});
+        world.client.post("/v1/connections", &body).await.expect_status(201);
+        let adopt = json!({"name": "orders", "connection": connection, "provider_key": name});
+        let refused = world.client.post("/v1/keys", &adopt).await.expect_problem(424, "provider_denied");
+        let advice = refused["what_to_do"].as_str().unwrap();
+        assert!(advice.contains("encrypt/NAME and decrypt/NAME"), "{more}: {refused}");
+    }
+    // Neither the name nor the provider key is taken.
+    let token = Server::Dev.limited(&format!("{reads}{}{}", may("encrypt"), may("decrypt")), &[]);
+    world.connect("vault", &Server::Dev.settings(&json!({"token": token}))).await;
+    world.key("orders", json!({"provider_key": name})).await;
+    world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
 }
 
 async fn another_kind() {

@@ -21,6 +21,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("check::the_printed_policy_suffices_for_adopted_keys_too", DEV, || {
             Box::pin(suffices())
         }),
+        Case::new("check::the_canary_names_no_version_as_a_wrap_names_none", DEV, || {
+            Box::pin(current())
+        }),
+        Case::new("check::a_key_that_is_off_at_its_provider_fails_it", DEV, || Box::pin(off())),
         Case::new("check::a_wrapping_or_dead_token_is_named", DEV, || Box::pin(no_token())),
         Case::new("check::a_derived_key_is_refused_when_adopted_and_when_checked", DEV, || {
             Box::pin(derived())
@@ -108,9 +112,18 @@ async fn too_much() {
 async fn suffices() {
     let name = unique("theirs");
     Server::Dev.bao(&["write", "-f", &format!("transit/keys/{name}")], "");
-    let world = world(json!({"token": Server::Dev.limited(&printed().await, &[])})).await;
+    // The rights on the adopted key are in a policy of their own, and taken away again.
+    let theirs = unique("theirs");
+    let write = |granted: &str| {
+        let path = |verb: &str| format!("path \"transit/{verb}/{name}\" {{ capabilities = [\"{granted}\"] }}\n");
+        Server::Dev.bao(&["policy", "write", &theirs, "-"], &(path("encrypt") + &path("decrypt")));
+    };
+    write("update");
+    let token = Server::Dev.limited(&printed().await, &[&format!("-policy={theirs}")]);
+    let world = world(json!({"token": token})).await;
     world.key("own", json!({})).await;
     world.key("theirs", json!({"provider_key": name})).await;
+    write("deny");
     let report = checked(&world).await;
     let denied = found(&report, "denied");
     assert!(
@@ -136,6 +149,68 @@ async fn suffices() {
     let key = Server::Dev.bao(&["read", "-format=json", &format!("transit/keys/{name}")], "");
     let key: Value = serde_json::from_str(&key).unwrap();
     assert_eq!(key["data"]["latest_version"], 1);
+}
+
+async fn current() {
+    let name = unique("theirs");
+    let key = format!("transit/keys/{name}");
+    Server::Dev.bao(&["write", "-f", &key], "");
+    let world = world(json!({"token": Server::Dev.token()})).await;
+    world.key("orders", json!({"provider_key": name})).await;
+    // The version that the gateway knows may not encrypt any more.
+    Server::Dev.bao(&["write", "-f", &format!("{key}/rotate")], "");
+    Server::Dev.bao(&["write", &format!("{key}/config"), "min_encryption_version=2"], "");
+    let report = checked(&world).await;
+    assert!(
+        found(&report, "granted").iter().any(|(operation, _)| *operation == "canary"),
+        "{report}"
+    );
+    assert!(found(&report, "not_testable").is_empty(), "{report}");
+    let made = world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    assert_eq!(made["version"], 2);
+}
+
+async fn off() {
+    let name = unique("theirs");
+    let key = format!("transit/keys/{name}");
+    Server::Dev.bao(&["write", "-f", &key], "");
+    Server::Dev.bao(&["write", "-f", &format!("{key}/rotate")], "");
+    let policy = printed().await;
+    let world = world(json!({"token": Server::Dev.limited(&policy.replace("claviger-*", "*"), &[])})).await;
+    world.key("orders", json!({"provider_key": name})).await;
+    let ends_well = || {
+        let ran = world.command(&["connections", "check", CONNECTION]).output().unwrap();
+        ran.status.success()
+    };
+    let of_versions = |report: &Value| -> Vec<(String, String)> {
+        let rows = report["rights"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|row| row["operation"] == "key_version");
+        let shown = |value: &Value| value.as_str().unwrap().to_owned();
+        rows.map(|row| (shown(&row["finding"]), shown(&row["how"]))).collect()
+    };
+    let row = |finding: &str, how: &str| vec![(finding.to_owned(), format!("{how} at the provider"))];
+    assert!(ends_well());
+    // An owner may end the use of an old version on purpose.
+    Server::Dev.bao(&["write", &format!("{key}/config"), "min_decryption_version=2"], "");
+    let report = checked(&world).await;
+    assert_eq!(
+        of_versions(&report),
+        row("not_testable", "version 1 of the key `orders` is `disabled`")
+    );
+    assert!(ends_well(), "{report}");
+    Server::Dev.bao(&["delete", &format!("{key}/soft-delete")], "");
+    let report = checked(&world).await;
+    assert_eq!(
+        of_versions(&report),
+        row("failed", "the versions 1, 2 of the key `orders` are `disabled`")
+    );
+    assert!(!ends_well(), "{report}");
+    // Whoever disabled a key here knows it.
+    world.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    assert!(of_versions(&checked(&world).await).is_empty());
 }
 
 async fn no_token() {

@@ -18,6 +18,7 @@ mod failover;
 mod front;
 mod leaving;
 mod logins;
+mod lost;
 mod matrix;
 mod moves;
 mod namespaces;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         failover::cases(),
         leaving::cases(),
         logins::cases(),
+        lost::cases(),
         matrix::cases(),
         moves::cases(),
         namespaces::cases(),

@@ -180,8 +180,26 @@ impl Client {
         let key = Key::of(&described, &name)?;
         let description = key.describe(&self.versions(cx, &name, operation).await?)?;
         usable(&description)?;
+        if let Some(kek) = description.kek(KeyId::random()) {
+            self.canary(cx, &whole(kek)).await.map_err(|error| match error.kind {
+                ErrorKind::ProviderDenied => error.advice(
+                    "Grant the connection's identity the permissions to wrap and unwrap with the key, as in the role that the connection's \
+                     check prints. Then adopt it again.",
+                ),
+                _ => error,
+            })?;
+        }
         Ok(description)
     }
+}
+
+/// The key as a wrap names it: of an RSA key the version, which has no current one.
+fn whole(mut kek: Kek) -> Kek {
+    match kek.spec {
+        KeySpec::Aes256 => kek.key.version.clear(),
+        KeySpec::Rsa3072 | KeySpec::Rsa4096 => {}
+    }
+    kek
 }
 
 /// Fails unless a key can be used now.

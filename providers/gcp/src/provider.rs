@@ -8,7 +8,7 @@ use claviger_provider::{
 };
 
 use crate::client::Client;
-use crate::errors::{fault, names_no_cause};
+use crate::errors::fault;
 use crate::probe;
 use crate::wrapping::max_plaintext;
 
@@ -57,23 +57,7 @@ impl Provider for GcpProvider {
 
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         check_plaintext(ProviderKind::Gcp, dek, max_plaintext(kek.spec))?;
-        let name = self.0.name(&kek.key)?;
-        match kek.spec {
-            KeySpec::Aes256 => {
-                let version = match kek.key.version.is_empty() {
-                    true => None,
-                    false => Some(Client::version(&kek.key)?),
-                };
-                match self.0.encrypt(cx, &name, version, dek, context.bytes()).await {
-                    Err(error) if version.is_none() && names_no_cause(&error) => {
-                        // Boxed, since it is rare and would be part of every wrap's future.
-                        Box::pin(self.0.encrypt_without_primary(cx, &name, dek, context.bytes(), error)).await
-                    }
-                    encrypted => encrypted,
-                }
-            }
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.0.wrap_with_public_key(cx, &name, kek, dek).await,
-        }
+        self.0.wrap(cx, kek, dek, context.bytes()).await
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {

@@ -8,7 +8,7 @@ use claviger_provider::{Algorithm, Error, ErrorKind, Kek, KeySpec, OpContext, Pr
 
 use crate::checksum::{verified, verify};
 use crate::client::Client;
-use crate::errors::{CallError, fault};
+use crate::errors::{CallError, fault, names_no_cause};
 use crate::keys::{purpose, version_ref};
 use crate::names::{KeyName, VersionNumber};
 
@@ -26,6 +26,27 @@ pub(crate) const fn max_plaintext(spec: KeySpec) -> usize {
 }
 
 impl Client {
+    /// Wraps with the version that `kek` names, or with the primary one of a symmetric key.
+    pub(crate) async fn wrap(&self, cx: &OpContext, kek: &Kek, dek: &Secret, aad: &[u8]) -> Result<Wrapped, Error> {
+        let name = self.name(&kek.key)?;
+        match kek.spec {
+            KeySpec::Aes256 => {
+                let version = match kek.key.version.is_empty() {
+                    true => None,
+                    false => Some(Self::version(&kek.key)?),
+                };
+                match self.encrypt(cx, &name, version, dek, aad).await {
+                    Err(error) if version.is_none() && names_no_cause(&error) => {
+                        // Boxed, since it is rare and would be part of every wrap's future.
+                        Box::pin(self.encrypt_without_primary(cx, &name, dek, aad, error)).await
+                    }
+                    encrypted => encrypted,
+                }
+            }
+            KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.wrap_with_public_key(cx, &name, kek, dek).await,
+        }
+    }
+
     /// Encrypts with the version that is named, or with the primary one.
     pub(crate) async fn encrypt(
         &self,
@@ -185,18 +206,15 @@ impl Client {
             .map_err(|error: CallError| error.into_error("generate random bytes"))
     }
 
-    /// Wraps and unwraps random bytes with the version that `kek` names.
+    /// Wraps and unwraps random bytes as [`Self::wrap`] does.
     pub(crate) async fn canary(&self, cx: &OpContext, kek: &Kek) -> Result<(), Error> {
-        let (name, version) = (self.name(&kek.key)?, Self::version(&kek.key)?);
-        probe::canary(ProviderKind::Gcp, async |dek| match kek.spec {
-            KeySpec::Aes256 => {
-                let aad = format!("claviger canary of {}", cx.tenant).into_bytes();
-                let wrapped = self.encrypt(cx, &name, Some(version), dek, &aad).await?;
-                self.decrypt(cx, &name, version, &wrapped.ciphertext, &aad).await
-            }
-            KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                let wrapped = self.wrap_with_public_key(cx, &name, kek, dek).await?;
-                self.asymmetric_decrypt(cx, &name, version, &wrapped.ciphertext).await
+        let aad = format!("claviger canary of {}", cx.tenant).into_bytes();
+        probe::canary(ProviderKind::Gcp, async |dek| {
+            let wrapped = self.wrap(cx, kek, dek, &aad).await?;
+            let (name, version) = (self.name(&wrapped.key)?, Self::version(&wrapped.key)?);
+            match kek.spec {
+                KeySpec::Aes256 => self.decrypt(cx, &name, version, &wrapped.ciphertext, &aad).await,
+                KeySpec::Rsa3072 | KeySpec::Rsa4096 => self.asymmetric_decrypt(cx, &name, version, &wrapped.ciphertext).await,
             }
         })
         .await

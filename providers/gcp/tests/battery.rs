@@ -72,6 +72,7 @@ fn main() -> ExitCode {
         tokens::a_dropped_token_is_replaced_in_mid_flight,
         tokens::credentials_that_are_refused_say_so,
         rights::a_check_names_what_is_missing_and_what_is_too_much,
+        rights::a_key_that_the_identity_may_not_use_is_not_adopted,
         rights::the_printed_role_suffices,
         rights::a_right_is_missed_and_used_again_at_the_next_call,
         rights::a_check_says_which_key_fails_and_that_a_ring_does_not_exist,

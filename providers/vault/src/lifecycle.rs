@@ -1,7 +1,7 @@
 //! Creates, adopts, describes and rotates keys.
 
 use claviger_provider::kit::appearance::until_found;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, OpContext};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, KeyState, OpContext};
 
 use crate::client::{ApiResponse, Ignored, Request};
 use crate::errors::fault;
@@ -71,7 +71,18 @@ impl Transit {
             fault(ErrorKind::KeyNotFound, "adopt a key").advice("The connection's Transit engine has no key of that name.")
         })?;
         key.usable(kind)?;
-        key.describe(&self.engine, &name, kind)
+        let described = key.describe(&self.engine, &name, kind)?;
+        // One that is soft-deleted is refused for that.
+        if described.state == KeyState::Enabled {
+            self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
+                ErrorKind::ProviderDenied => error.advice(
+                    "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \
+                     adopt it again.",
+                ),
+                _ => error,
+            })?;
+        }
+        Ok(described)
     }
 
     /// Makes a new version.

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use claviger_provider::kit::probe::{self, Calls};
-use claviger_provider::{
-    BoundContext, CallSink, Concerns, Error, ErrorKind, Finding, Kek, KeyId, OpContext, Probe, ProviderKind, RightReport,
-};
+use claviger_provider::{CallSink, Concerns, Error, ErrorKind, Finding, Kek, KeyId, OpContext, Probe, RightReport};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
@@ -124,19 +122,13 @@ async fn final_token(transit: &Transit, cx: &OpContext) -> Result<Option<RightRe
 /// Wraps and unwraps random bytes with a key of the connection. Never creates one. Also reports how the
 /// key's material can leave the server, if it can.
 async fn canary(transit: &Transit, calls: &Calls, cx: &OpContext, kek: &Kek) -> (RightReport, Option<RightReport>) {
-    // The empty map: no context of the gateway's is empty.
-    let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
     let mut exposed = None;
     let round_trip = async {
         let kind = transit.type_of(kek.spec);
         let key = transit.existing(cx, &transit.name(&kek.key)?).await?;
         exposed = RightReport::exposed(kek, key.exposure());
         key.usable(kind)?;
-        probe::canary(ProviderKind::Vault, async |canary| {
-            let wrapped = transit.wrap(cx, &kek.key, kind, canary, &context).await?;
-            transit.unwrap(cx, &wrapped, &context).await
-        })
-        .await
+        transit.canary(cx, &kek.key.id, kind).await
     };
     let result = calls.make(cx, round_trip).await;
     (RightReport::canary(kek, result), exposed)

@@ -1,11 +1,11 @@
 //! The calls of one Transit engine: wrap, unwrap, and read a key.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use claviger_provider::kit::lengths;
-use claviger_provider::{Algorithm, BoundContext, Error, ErrorKind, KeySpec, OpContext, ProviderKeyRef, Secret, Wrapped};
+use claviger_provider::kit::{lengths, probe};
+use claviger_provider::{Algorithm, BoundContext, Error, ErrorKind, KeySpec, OpContext, ProviderKeyRef, ProviderKind, Secret, Wrapped};
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
@@ -176,6 +176,22 @@ impl Transit {
         let decoded = STANDARD.decode(encoded.as_bytes());
         let decoded = decoded.map_err(|_| CallError::MalformedResponse("plaintext"));
         decoded.and_then(lengths::unwrapped).map_err(|error| error.into_error(operation))
+    }
+
+    /// Wraps and unwraps random bytes with the key of a provider key id. Names no version, as wraps of data keys name
+    /// none: all but the newest may be excluded.
+    pub(crate) async fn canary(&self, cx: &OpContext, id: &str, kind: KeyType) -> Result<(), Error> {
+        // The empty map: no context of the gateway's is empty.
+        let context = BoundContext::new(BTreeMap::new(), vec![0xa0]);
+        let whole = ProviderKeyRef {
+            id: id.to_owned(),
+            version: String::new(),
+        };
+        probe::canary(ProviderKind::Vault, async |canary| {
+            let wrapped = self.wrap(cx, &whole, kind, canary, &context).await?;
+            self.unwrap(cx, &wrapped, &context).await
+        })
+        .await
     }
 
     /// One decryption, with the context where the key binds one.

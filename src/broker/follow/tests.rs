@@ -106,7 +106,8 @@ async fn a_provider_that_fails_is_not_asked_more_often() {
         assert_eq!(scene.asked_after(due).await, 1);
     }
     // What is not there is not known to be destroyed.
-    assert_eq!(scene.versions(), [(1, ProviderState::Enabled)]);
+    assert_eq!(scene.versions(), [(1, ProviderState::Unknown)]);
+    assert_eq!(records(scene.folder.path()).len(), 2, "an intent and an outcome");
 }
 
 #[tokio::test]
@@ -199,7 +200,11 @@ async fn an_embedded_primary_version_does_not_end_the_look_at_others() {
     let other = scene.world.key("other").await;
     let other = scene.broker.directory().key(tenant, other.id).await.unwrap().unwrap();
     scene.broker.directory().note_use(&other, ProviderKind::Local, scene.begin);
-    assert_eq!(scene.asked_after(scene.begin + LOOK_EVERY).await, 2);
+    assert_eq!(
+        scene.asked_after(scene.begin + LOOK_EVERY).await,
+        2,
+        "as often as after the second look"
+    );
 }
 
 #[tokio::test]

@@ -87,6 +87,29 @@ pub async fn a_check_names_what_is_missing_and_what_is_too_much() {
     assert!(found(&probe, Finding::Denied).join("\n").contains("cloudkms.cryptoKeys.create"));
 }
 
+pub async fn a_key_that_the_identity_may_not_use_is_not_adopted() {
+    let server = Server::start().await;
+    let reads = ["cloudkms.cryptoKeys.get", "cloudkms.cryptoKeyVersions.list"];
+    let uses = [
+        "cloudkms.cryptoKeyVersions.useToEncrypt",
+        "cloudkms.cryptoKeyVersions.useToDecrypt",
+        "cloudkms.cryptoKeyVersions.viewPublicKey",
+    ];
+    let symmetric = json!({"purpose": "ENCRYPT_DECRYPT"});
+    let rsa = json!({"purpose": "ASYMMETRIC_DECRYPT", "versionTemplate": {"algorithm": "RSA_DECRYPT_OAEP_3072_SHA256"}});
+    for (id, key, spec) in [("aes", symmetric, KeySpec::Aes256), ("rsa", rsa, KeySpec::Rsa3072)] {
+        server.owners_key(id, key).await;
+        for few in [&uses[..0], &uses[..1], &uses[1..2]] {
+            let provider = with(&server, &[&reads[..], few].concat()).await;
+            let error = provider.create_key(&cx(), &new_key(spec, Some(id))).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ProviderDenied, "{id} {few:?}: {error}");
+            assert!(error.advice.unwrap().contains("to wrap and unwrap"), "{error}");
+        }
+        let provider = with(&server, &[&reads[..], &uses[..]].concat()).await;
+        provider.create_key(&cx(), &new_key(spec, Some(id))).await.unwrap();
+    }
+}
+
 pub async fn the_printed_role_suffices() {
     let server = Server::start().await;
     let keks = keys(&server).await;

@@ -1,6 +1,6 @@
 //! Descriptions of keys, and what is new in them.
 
-use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider};
+use claviger_provider::{Exposure, KeySpec, KeyState as AtProvider, TenantId};
 
 use super::*;
 use crate::keys::fixture::{connection, row};
@@ -139,4 +139,60 @@ fn a_version_is_not_exposed_because_another_one_is() {
     let anew = described_anew(&known, &first_exposed, &through);
     let exposures: Vec<_> = anew.iter().map(|version| (version.number, version.exposure)).collect();
     assert_eq!(exposures, [(1, exposed), (2, Exposure::NONE)]);
+}
+
+/// A key that its owner deleted and made again has the names and numbers of the old one.
+#[test]
+fn a_key_made_again_is_another_one() {
+    let (through, mut known) = known(&[1, 2, 3]);
+    let id = known[0].provider_key.clone();
+    for version in &mut known {
+        version.created = 1_000_000 * i64::from(version.number);
+    }
+    let dated = |times: &[Option<i64>]| {
+        let numbers = 1..=u32::try_from(times.len()).unwrap();
+        let mut description = described(numbers, &id, times.len() - 1, AtProvider::Enabled);
+        for (version, created) in description.versions.iter_mut().zip(times) {
+            version.created = *created;
+        }
+        description
+    };
+    let states = |description: &KeyDescription| {
+        let states = known_states(&known, description, &through);
+        states.iter().map(|seen| (seen.number, seen.state)).collect::<Vec<_>>()
+    };
+    let replaced = |numbers: &[u32]| numbers.iter().map(|number| (*number, ProviderState::Replaced)).collect::<Vec<_>>();
+    let is_refused = |description: &KeyDescription| number_versions(&known, |_| true, description, &through, 9).is_err();
+
+    // The same key, also trimmed, with a minimum version and after a rotation.
+    for same in [
+        &[Some(1), Some(2), Some(3)][..],
+        &[None, None, Some(3)],
+        &[None, Some(2), Some(3), Some(4)],
+    ] {
+        let same = dated(same);
+        assert!(!is_replaced(&known, &same, &through) && states(&same).is_empty() && !is_refused(&same));
+    }
+    // Another one, also with fewer or more versions, and where it shows some of them alone.
+    for other in [
+        &[Some(7)][..],
+        &[Some(7), Some(8), Some(9)],
+        &[None, None, Some(9)],
+        &[Some(7), Some(8), Some(9), Some(10)],
+    ] {
+        let other = dated(other);
+        assert!(is_replaced(&known, &other, &through) && is_refused(&other));
+        assert_eq!(states(&other), replaced(&[1, 2, 3]));
+    }
+    // An old backup that was rotated since: what is the same stays.
+    let restored = dated(&[Some(1), Some(2), Some(9)]);
+    assert_eq!(states(&restored), replaced(&[3]));
+    // What is stored with the gateway's own time shows nothing, and such a time is never a whole second.
+    let mut undated = known.clone();
+    for version in &mut undated {
+        version.created += 1;
+    }
+    assert!(!is_replaced(&undated, &dated(&[Some(7), Some(8), Some(9)]), &through));
+    let (new, _) = number_versions(&[], |_| true, &dated(&[None, Some(5)]), &through, 2_000_000).unwrap();
+    assert_eq!(new.iter().map(KeyVersion::created_at_provider).collect::<Vec<_>>(), [None, Some(5)]);
 }
