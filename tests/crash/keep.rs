@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, path_text};
-use crate::disagree::{Copy, DATABASE, accepting, refused};
+use crate::disagree::{Copy, DATABASE, accepting, accepting_lost_log, refused};
 use crate::load::text;
 use crate::run;
 
@@ -307,11 +307,7 @@ async fn lost_part() {
     let (path, end) = log_end(&bench.gateway.data());
     let file = fs::File::options().write(true).open(path).expect("the log");
     file.set_len(end - end / 4).expect("cut");
-    let lossy = Tune {
-        arguments: vec!["--accept-lost-log".to_owned()],
-        ..Tune::default()
-    };
-    let started = bench.gateway.serve(&lossy);
+    let started = bench.gateway.serve(&accepting_lost_log());
     make_key(&started.with_tenant("late").await, "orders").await;
     assert!(started.terminate());
     let lost = records(&bench.gateway.data())
