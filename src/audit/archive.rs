@@ -1,8 +1,10 @@
 //! Copies of closed files of the log in a folder, made before the files are removed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
 
 use super::file::{Disk, read_full};
 use super::origin::Origin;
@@ -16,15 +18,52 @@ const STEP: usize = 1 << 20;
 /// Why a file could not be archived.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
+    /// Its folder is missing, is no folder, or cannot be written to.
+    #[error("the archive's folder {} cannot be used: {source}. Mount or make it, for the gateway's user to write to", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The file system returned an error.
-    #[error("the archive cannot be written")]
-    Io(#[from] io::Error),
+    #[error("the archive cannot be written: {}: {source}", path.display())]
+    Io {
+        /// The file or folder that the error is of.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
     /// The archive has a file of that name with other content.
     #[error(
         "the archive has {} with other content than the audit log's file of that name. Find out which log it is of, and move it away; \
          the gateway never overwrites it", .0.display()
     )]
     Differs(PathBuf),
+}
+
+impl ArchiveError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Checks that the archive's folder exists, and that this process may write to it.
+///
+/// # Errors
+/// [`ArchiveError::Folder`].
+pub(super) fn check(archive: &Path) -> Result<(), ArchiveError> {
+    let check = || match fs::metadata(archive)?.is_dir() {
+        true => Ok(access(archive, Access::WRITE_OK | Access::EXEC_OK)?),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    };
+    check().map_err(|source| ArchiveError::Folder {
+        path: archive.to_owned(),
+        source,
+    })
 }
 
 /// The folder in the archive for the files of that log.
@@ -40,19 +79,19 @@ pub(super) fn folder_of(archive: &Path, origin: &Origin) -> PathBuf {
 pub(super) fn copy(disk: &dyn Disk, file: &Path, length: u64, archive: &Path, origin: &Origin) -> Result<(), ArchiveError> {
     let folder = folder_of(archive, origin);
     for level in folder.parent().into_iter().chain([&*folder]) {
-        disk.create_folder(level)?;
+        disk.create_folder(level).map_err(ArchiveError::at(level))?;
     }
-    let name = file.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
-    let target = folder.join(name);
-    let source = File::open(file)?;
+    let name = file.file_name().ok_or_else(|| io::ErrorKind::InvalidFilename.into());
+    let target = folder.join(name.map_err(ArchiveError::at(file))?);
+    let source = File::open(file).map_err(ArchiveError::at(file))?;
     match File::open(&target) {
         Ok(found) => {
-            if !is_same(&source, length, &found)? {
+            if !is_same(&source, length, &found).map_err(ArchiveError::at(&target))? {
                 return Err(ArchiveError::Differs(target));
             }
             // Its name may not be durable yet.
-            disk.sync_new(&found)?;
-            Ok(disk.sync_folder(&folder)?)
+            let synced = disk.sync_new(&found).and_then(|()| disk.sync_folder(&folder));
+            synced.map_err(ArchiveError::at(&target))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut part = target.clone().into_os_string();
@@ -64,9 +103,9 @@ pub(super) fn copy(disk: &dyn Disk, file: &Path, length: u64, archive: &Path, or
                 // It would take room that is scarce.
                 let _ = disk.remove(&part);
             }
-            Ok(made?)
+            made.map_err(ArchiveError::at(&target))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(ArchiveError::at(&target)(error)),
     }
 }
 

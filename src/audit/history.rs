@@ -55,6 +55,23 @@ impl ChangeHistory {
         self.removed.filter(|removed| last < Some(*removed))
     }
 
+    /// The position of the last change, if its record is lost and a store with `last` as the largest position that it
+    /// ever had lacks it.
+    pub fn lacks_lost(&self, last: Option<Position>) -> Option<Position> {
+        let at = self.last_effective.filter(|at| last < Some(*at))?;
+        self.lost(at).map(|_| at)
+    }
+
+    /// Whether a lost part may have the outcome of an intent at that position.
+    pub fn may_lack_outcome(&self, intent: Position) -> bool {
+        self.losses.iter().any(|lost| lost.from.get() > intent.0)
+    }
+
+    /// The lost part that had this position.
+    fn lost(&self, at: Position) -> Option<&Lost> {
+        self.losses.iter().find(|lost| lost.contains(at.0))
+    }
+
     /// Returns the changes that the store lacks, in the order of their positions, without open
     /// intents. `applied` are the positions that the store has, in rising order: an earlier start has
     /// compared all changes up to the first one. Changes whose records are removed are not looked for.
@@ -68,10 +85,9 @@ impl ChangeHistory {
         let opened = Segments::open_beside(&self.folder, &self.origin, Arc::new(RealDisk));
         let file = opened.map_err(OpenError::io("opened"))?;
         // Where a change of the store was lost with its part of the file, the log goes on after it.
-        let lost = |at: Position| self.losses.iter().find(|lost| lost.contains(at.0));
         if let Some(last) = last
             && last.0 >= self.start
-            && lost(last).is_none()
+            && self.lost(last).is_none()
         {
             let known = last.0 < self.end && read_record(&file, last).is_ok_and(|record| record.change().is_some());
             if !known {
@@ -83,7 +99,7 @@ impl ChangeHistory {
         let compared = compared.max((self.start > 0).then_some(Position(self.start)));
         let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
         let mut from = match compared {
-            Some(compared) => lost(compared).map_or(compared.0, |lost| lost.to.get()),
+            Some(compared) => self.lost(compared).map_or(compared.0, |lost| lost.to.get()),
             None => self.start,
         };
         if let Some(known) = self.effective.after(compared) {

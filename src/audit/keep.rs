@@ -68,6 +68,14 @@ impl Keep {
         if small { 64 << 10 } else { 64 << 20 }
     }
 
+    /// Checks that the archive can be used, if there is one. Blocks on the file system.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Folder`].
+    pub fn check_archive(&self) -> Result<(), ArchiveError> {
+        self.archive.as_deref().map_or(Ok(()), archive::check)
+    }
+
     /// The shortest age. `small`: of a binary for tests.
     pub const fn least_age(small: bool) -> Duration {
         Duration::from_secs(if small { 1 } else { 24 * 60 * 60 })
@@ -110,7 +118,8 @@ impl KeepError {
         match self {
             Self::Io { .. } => "a file of the audit log cannot be read or removed",
             Self::Log(_) => "the oldest file of the audit log is damaged",
-            Self::Archive(ArchiveError::Io(_)) => "the archive cannot be written",
+            Self::Archive(ArchiveError::Folder { .. }) => "the archive's folder cannot be used",
+            Self::Archive(ArchiveError::Io { .. }) => "the archive cannot be written",
             Self::Archive(ArchiveError::Differs(_)) => "the archive has another file of the same name",
             Self::Unavailable(_) => "the audit log cannot be written",
             Self::Ended(_) => "a step was aborted",
@@ -198,16 +207,19 @@ impl Keeper {
     /// backup is made. Removes what an earlier removal left. Reads the part.
     ///
     /// # Errors
-    /// [`KeepError::Io`], [`KeepError::Log`].
+    /// [`KeepError::Io`], [`KeepError::Log`]; [`KeepError::Archive`] if the archive's folder cannot be used, also while
+    /// nothing is due.
     pub fn next_part(&self, survey: &Survey) -> Result<Option<Part>, KeepError> {
+        let archive = self.keep.check_archive();
         let [from, first_end, ..] = survey.starts[..] else {
-            return Ok(None);
+            return Ok(archive.map(|()| None)?);
         };
         metrics::gauge!("claviger_audit_log_bytes").set(survey.end.saturating_sub(from) as f64);
         if !self.disk.is_in_place().map_err(KeepError::io("looked for"))? {
             // The log reports it.
             return Ok(None);
         }
+        archive?;
         let lock = lock_file(&self.folder).map_err(KeepError::io("locked"))?;
         match lock.try_lock().map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

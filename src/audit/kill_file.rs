@@ -155,17 +155,17 @@ struct Inner {
 impl KillFile {
     /// Opens the file in the data folder, or creates it with its full size. An existing one is
     /// written anew, because a copy of the folder may share the blocks of the old one (`cp` on XFS
-    /// and Btrfs). If that fails, the old one stays in use.
+    /// and Btrfs). If that fails, the old one stays in use. `had_log`: whether the store knows of a log in the folder.
     ///
     /// # Errors
     /// [`KillFileError::Io`], [`KillFileError::Damaged`].
-    pub fn open(folder: &Path, installation: InstallationId) -> Result<Self, KillFileError> {
+    pub fn open(folder: &Path, installation: InstallationId, had_log: bool) -> Result<Self, KillFileError> {
         let path = folder.join(NAME);
         let header = header(installation);
         let held = HeldFolder::open(folder)?;
         if !path.try_exists()? {
             // The log is made after the kill file, so where there is one, there was the other.
-            let was_missing = segments::exist(folder)? || folder.join(index::NAME).try_exists()?;
+            let was_missing = had_log || segments::exist(folder)? || folder.join(index::NAME).try_exists()?;
             if was_missing {
                 tracing::error!(
                     "the kill file cuts.kill is missing and was made anew: revocations that neither the store nor the audit log \
@@ -245,6 +245,15 @@ impl KillFile {
             }
         }
         Ok(())
+    }
+
+    /// Ends a start that is refused: where the file was missing, the next start must find that, too.
+    pub fn start_refused(&self) {
+        if self.was_missing
+            && let Err(error) = self.folder.remove(Path::new(NAME))
+        {
+            tracing::warn!(%error, "the kill file was missing, and the next start may not notice it");
+        }
     }
 
     /// What the start found, and whether it was mended since.

@@ -30,9 +30,8 @@ pub struct Options {
     pub retry_after: Duration,
     /// A commit that takes longer makes the log [`super::Health::Stalled`].
     pub stall_after: Duration,
-    /// Open the log although acknowledged records are missing at its end.
-    pub accept_rollback: bool,
-    /// Open the log although its file was removed, cut or damaged, with all that is left of it.
+    /// Open the log although a part of it was removed, put back to an older state, cut or damaged, with all that is
+    /// left of it. What is lost is recorded.
     pub accept_lost_log: bool,
     /// Forget that records are later than the clock.
     pub accept_clock: bool,
@@ -66,7 +65,6 @@ impl Default for Options {
             snapshot_bytes: 64 << 20,
             retry_after: Duration::from_secs(1),
             stall_after: Duration::from_secs(2),
-            accept_rollback: false,
             accept_lost_log: false,
             accept_clock: false,
             stored: None,

@@ -30,7 +30,7 @@ use super::recorded::CountedRight;
 use super::reserve::Reserve;
 use super::resync;
 use super::scalar::{Number, Timestamp};
-use super::scan::{CUT, FORKED, OpenError, end_of_frames, find_losses, reaches, read_record};
+use super::scan::{CUT, FORKED, GONE, OpenError, end_of_frames, find_losses, reaches, read_record};
 use super::segments::{self, NEXT_NAME, Segments, Unusable};
 use super::stamp::Stamped;
 use super::state::{Begun, State};
@@ -78,15 +78,11 @@ fn check_never_existed(index: &Index, origin: &Origin, options: &Options) -> Res
         return Ok(());
     }
     match index.read(origin).map_err(OpenError::io("looked for"))? {
-        Found::Missing => match options.last_record {
-            Some(last) if !options.accept_rollback => Err(OpenError::PutBack { at: last.position.0 }),
-            Some(_) | None => Ok(()),
+        Found::Missing => match options.last_stored() {
+            Some(last) => Err(OpenError::PutBack { at: last.0 }),
+            None => Ok(()),
         },
-        Found::Unusable => Err(OpenError::Damaged {
-            at: 0,
-            why: "the log is missing, and its sidecar cannot be read",
-        }),
-        Found::Known(_) if options.accept_rollback => Ok(()),
+        Found::Unusable => Err(OpenError::Damaged { at: 0, why: GONE }),
         Found::Known(known) => Err(OpenError::Lost {
             expected: known.tip.end,
             found: 0,
@@ -133,11 +129,13 @@ pub(super) fn open_on(
         Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
     };
     let Resumed { mut state, tip, was_clean } = if options.accept_lost_log {
-        resume_lost(&file, origin, found, options.last_stored())?
+        resume_lost(&file, origin, found, &options)?
     } else {
-        let resumed = resume(&file, origin, found, options.accept_rollback)?;
-        check_last_record(&file, &resumed, &options)?;
-        resumed
+        let resumed = resume(&file, origin, found)?;
+        match lacks_known(&file, &resumed.state, resumed.tip, &options)? {
+            Some(Position(at)) => return Err(OpenError::PutBack { at }),
+            None => resumed,
+        }
     };
     for line in lines {
         state.lose(line);
@@ -156,6 +154,9 @@ pub(super) fn open_on(
     // What the last process wrote can be read here, but may not be on the disk yet.
     let from = if was_clean { tip.end } else { synced };
     resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
+    if options.accept_lost_log {
+        file.extend_to(tip.end).map_err(OpenError::io("given its length"))?;
+    }
     // From here on the records of a removal are durable.
     remove_leftovers(&mut file, &*disk, &state);
     let open_intents = open_intents(&file, &state)?;
@@ -268,7 +269,7 @@ fn remove_leftovers(file: &mut Segments, disk: &dyn Disk, state: &State) {
 }
 
 /// Reads a log from its sidecar's offset on.
-fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool) -> Result<Resumed, OpenError> {
+fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, OpenError> {
     if let Some((lost, name)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
         return Err(OpenError::Missing {
             from: lost.from.get(),
@@ -287,18 +288,13 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
             // Of a broken one all parts are looked for below.
             let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
             let whole = whole && known.tip.end <= file.size_end();
-            if whole {
-                Some(*known)
-            } else if accept_rollback {
-                // The sidecar covers records that are missing, so do not use it and read all records
-                // that are left.
-                None
-            } else {
+            if !whole {
                 return Err(OpenError::Lost {
                     expected: known.tip.end,
                     found: end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?,
                 });
             }
+            Some(*known)
         }
         Found::Unusable => {
             tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
@@ -327,7 +323,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     let ReadLog { mut state, tip, lost } = read.map_err(|error| with_file(file, error))?;
     lost.add_to(&mut state);
     check_head(file, &state)?;
-    if !accept_rollback && file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
+    if file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: tip.end });
     }
     let is_new = is_new && state.last_time.is_none();
@@ -335,30 +331,29 @@ fn resume(file: &Segments, origin: &Origin, found: Found, accept_rollback: bool)
     Ok(Resumed { state, tip, was_clean })
 }
 
-/// Refuses a log without the last record that the store knows of, unless it was in a part whose loss
-/// the log reports.
-fn check_last_record(file: &Segments, resumed: &Resumed, options: &Options) -> Result<(), OpenError> {
-    let Some(last) = options.last_record.filter(|_| !options.accept_rollback) else {
-        return Ok(());
-    };
-    let at = last.position.0;
-    let is_lost = resumed.state.losses.iter().any(|loss| loss.lost.contains(at));
+/// The last record or change that the store knows of, if the log has another one at its place, or none, and does not
+/// report this part as lost.
+fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> Result<Option<Position>, OpenError> {
     // Of a removed record the store's changes show whether the store is older.
-    let is_removed = at < file.start();
-    if is_lost || is_removed || (at < resumed.tip.end && last.is_in(file).map_err(OpenError::io("read"))?) {
-        return Ok(());
+    let is_explained = |at: u64| at < file.start() || state.losses.iter().any(|loss| loss.lost.contains(at));
+    if let Some(last) = options.last_record.filter(|last| !is_explained(last.position.0)) {
+        let at = last.position;
+        if at.0 >= tip.end || !last.is_in(file).map_err(OpenError::io("read"))? {
+            return Ok(Some(at));
+        }
     }
-    Err(OpenError::PutBack { at })
+    let is_change = |at: Position| at.0 < tip.end && read_record(file, at).is_ok_and(|record| record.change().is_some());
+    Ok(options.stored.filter(|at| !is_explained(at.0) && !is_change(*at)))
 }
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
 /// also for an end that the sidecar, or the store by its last position, shows to have existed.
-fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Position>) -> Result<Resumed, OpenError> {
+fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options) -> Result<Resumed, OpenError> {
     let known = match found {
         Found::Known(known) => Some(known),
         Found::Unusable | Found::Missing => None,
     };
-    let after_stored = stored.map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
+    let after_stored = options.last_stored().map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
     let expected = known.as_ref().map_or(0, |known| known.tip.end).max(after_stored);
     let mut losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
     losses.iter().try_for_each(|lost| mark_lost(file, *lost))?;
@@ -377,9 +372,21 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, stored: Option<Po
     }
     let ReadLog {
         mut state,
-        tip,
-        lost: numbers,
+        mut tip,
+        lost: mut numbers,
     } = read_whole(file, origin, known_until)?;
+    if lacks_known(file, &state, tip, options)?.is_some() {
+        // Another copy of the log went on in its place. What the records of this one were, nothing tells.
+        let lost = Lost::new(tip.end, tip.end + frame::SKIP_LENGTH);
+        mark_lost(file, lost)?;
+        state.lose(lost);
+        numbers.lose(lost);
+        losses.push(lost);
+        tip = Tip {
+            end: lost.to.get(),
+            commit: Some(lost.from.get()),
+        };
+    }
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;

@@ -16,6 +16,14 @@ use super::role::RecordSummary;
 use super::state::State;
 use super::state_change::Verb;
 
+/// How to go on where a part of the log is missing, and what it costs.
+macro_rules! go_on {
+    () => {
+        "Restore the newest copy of the log. If there is none, start once with --accept-lost-log: it goes on with all that is left, and \
+         records what is lost. The lost records stay lost, and a revocation that only they have is not applied again"
+    };
+}
+
 /// Why a log could not be opened. No damage is ever repaired silently.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -47,9 +55,9 @@ pub enum OpenError {
     },
     /// The last record that the store knows of is missing.
     #[error(
-        "the audit log lacks the record at byte {at} that the store knows as one of its last: the log was restored from an older copy. \
-         Restore the newer copy. If there is none, --accept-lost-log goes on with all that is left and records what is lost, or \
-         --accept-rollback goes on as if the lost records had never been"
+        "the audit log lacks the record at byte {at} that the store knows as one of its last: the log was restored from an older copy, or \
+         removed. {}",
+        go_on!()
     )]
     PutBack {
         /// The record's position.
@@ -66,9 +74,9 @@ pub enum OpenError {
     },
     /// Acknowledged records are missing at the end.
     #[error(
-        "the audit log has lost its end: {expected} bytes were durable, {found} are left. It was restored from an older copy, or truncated. \
-         Restore the newer copy, or start once with --accept-rollback to go on without the lost records. If the file was truncated or \
-         removed, --accept-lost-log goes on with all that is left, and records what is lost"
+        "the audit log has lost its end: {expected} bytes were durable, {found} are left. It was restored from an older copy, truncated or \
+         removed. {}",
+        go_on!()
     )]
     Lost {
         /// Number of bytes that were durable.
@@ -78,8 +86,8 @@ pub enum OpenError {
     },
     /// A file of the log is missing, or shorter than it was.
     #[error(
-        "the audit log lacks bytes {from} to {to}: the file that had them was removed or truncated ({file}). Restore it, or start once with \
-         --accept-lost-log to go on with all that is left, and record what is lost"
+        "the audit log lacks bytes {from} to {to}: the file that had them was removed or truncated ({file}). {}",
+        go_on!()
     )]
     Missing {
         /// The position of the first byte that is missing.
@@ -91,8 +99,8 @@ pub enum OpenError {
     },
     /// The log's last file ends like one that another file follows.
     #[error(
-        "the audit log has lost its end: something was at byte {at}, behind the last file. A file was removed, or the last one truncated. \
-         Restore it, or start once with --accept-lost-log to go on with all that is left"
+        "the audit log has lost its end: something was at byte {at}, behind the last file. A file was removed, or the last one truncated. {}",
+        go_on!()
     )]
     LacksNext {
         /// The position at which the last file ends.
@@ -120,14 +128,28 @@ pub enum OpenError {
     /// The store lacks a change whose record is removed.
     #[error(
         "the store lacks a change at byte {at} of the audit log, whose file was removed or archived since (`audit.keep`): the store was \
-         restored from an older copy. Restore the newer copy, or start once with --accept-rollback to go on without what was changed since"
+         restored from an older copy. {}",
+        WITHOUT_CHANGES
     )]
     ChangeRemoved {
         /// The position of the last change before the log's beginning.
         at: u64,
     },
-    /// The store has a change that the log lacks, so the log is older than the store.
-    #[error("the store has applied a change at byte {applied} of the audit log, but the log has no change there")]
+    /// The store lacks a change whose record is lost.
+    #[error(
+        "the store lacks a change at byte {at} of the audit log, in a part of the log that is lost: the store was restored from an older \
+         copy. {}",
+        WITHOUT_CHANGES
+    )]
+    ChangeLost {
+        /// The position of the last change.
+        at: u64,
+    },
+    /// The store has a change that the log lacks: the log is older than the store, or another copy of it went on.
+    #[error(
+        "the store knows of a change at byte {applied} of the audit log, where the log has none: the log was restored from an older copy. {}",
+        go_on!()
+    )]
     StoreAhead {
         /// The position of the store's last change.
         applied: u64,
@@ -147,8 +169,12 @@ impl OpenError {
 /// The kinds of [`OpenError::Damaged`] that several readers report.
 pub(super) const NO_FRAME: &str = "there is no whole record";
 const NOT_A_RECORD: &str = "the record is not one that this release knows. If a newer release wrote it, start that one";
-pub(super) const CUT: &str = "there is no whole record, and acknowledged ones were after it. Restore the data folder from a copy, or start once \
-                              with --accept-lost-log to go on with all that is left";
+pub(super) const CUT: &str = concat!("there is no whole record, and acknowledged ones were after it. ", go_on!());
+pub(super) const GONE: &str = concat!("the log is missing, and its sidecar cannot be read. ", go_on!());
+
+/// How to go on with an older store whose missing changes nothing names, and what it costs.
+const WITHOUT_CHANGES: &str = "Restore the newer copy of the store. If there is none, start once with --accept-rollback: it goes on without all \
+                               that was changed since, revocations too. What was wrapped under a key or version made since does not open";
 
 pub(super) const FORKED: &str = "audit.log goes on there, and so does the next file: an earlier release was started after this one, and wrote to \
                                  audit.log. Restore the data folder from a copy, or truncate audit.log there to go on without what that release wrote";

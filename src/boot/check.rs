@@ -2,11 +2,11 @@
 //! declared objects refer to. Contacts no provider and changes nothing.
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::path::Path;
 
 use claviger_provider::SettingsOrigin;
 
+use super::errors::with_cause;
 use super::registry;
 use super::root_key::unsealer;
 use super::unseal::settings_errors;
@@ -39,6 +39,7 @@ pub async fn check(config: &Config) -> Checked {
     }
     found.faults.extend(certificates(&config.server));
     found.faults.extend(application_secret(config));
+    found.faults.extend(archive(config));
     found.faults.extend(settings(config));
     found.doubts.extend(keys_without_connection(&config.declared));
     found
@@ -111,6 +112,11 @@ fn application_secret(config: &Config) -> Option<String> {
     ))
 }
 
+fn archive(config: &Config) -> Option<String> {
+    let error = config.audit.keep.as_ref()?.check_archive().err()?;
+    Some(format!("audit.archive.folder: {error}"))
+}
+
 fn is_empty(path: &Path) -> std::io::Result<bool> {
     use std::io::Read;
     Ok(std::fs::File::open(path)?.read(&mut [0])? == 0)
@@ -151,12 +157,4 @@ fn keys_without_connection(declared: &Declared) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// An error and its cause, which says more where it is not in the error's own text.
-fn with_cause(error: &dyn Error) -> String {
-    match error.source().map(ToString::to_string) {
-        Some(cause) if !error.to_string().contains(&cause) => format!("{error}: {cause}"),
-        Some(_) | None => error.to_string(),
-    }
 }

@@ -1,5 +1,6 @@
 //! Why a gateway does not start.
 
+use std::error::Error;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,4 +66,12 @@ pub enum BootError {
     },
     #[error(transparent)]
     Node(#[from] NodeNameError),
+}
+
+/// An error and its cause, which says more where it is not in the error's own text.
+pub(super) fn with_cause(error: &dyn Error) -> String {
+    match error.source().map(ToString::to_string) {
+        Some(cause) if !error.to_string().contains(&cause) => format!("{error}: {cause}"),
+        Some(_) | None => error.to_string(),
+    }
 }

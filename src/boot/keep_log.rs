@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use super::errors::with_cause;
 use crate::audit::{Keep, KeepError, Keeper};
 use crate::broker::{Broker, RecoverError};
 
@@ -15,6 +18,8 @@ const PARTS: usize = 8;
 pub(super) struct LogKeeper {
     broker: Arc<Broker>,
     keeper: Keeper,
+    /// What the log of the gateway said last, until a run succeeds.
+    told: Mutex<Option<String>>,
 }
 
 /// Why the oldest files are not removed.
@@ -39,19 +44,26 @@ impl LogKeeper {
     /// For the broker's log, which is in that folder.
     pub(super) fn new(broker: Arc<Broker>, folder: &std::path::Path, keep: Keep) -> Self {
         let keeper = Keeper::new(folder, broker.log().origin(), keep, Keep::least_bytes(SMALL));
-        Self { broker, keeper }
+        Self {
+            broker,
+            keeper,
+            told: Mutex::default(),
+        }
     }
 
     /// Removes or archives what is due.
     ///
     /// # Errors
-    /// The reason in one phrase; the log of the gateway has more. The next run goes on.
+    /// The reason in one phrase; the log of the gateway has more, once for each reason. The next run goes on.
     pub(super) async fn run(&self) -> Result<(), &'static str> {
-        self.remove_due().await.map_err(|failed| {
-            let error: &(dyn std::error::Error + 'static) = &failed;
+        let done = self.remove_due().await;
+        let reason = done.as_ref().err().map(|failed| with_cause(failed));
+        let mut told = self.told.lock();
+        if let Some(error) = reason.as_deref().filter(|_| *told != reason) {
             tracing::warn!(error, "the audit log cannot be shortened");
-            failed.as_str()
-        })
+        }
+        *told = reason;
+        done.map_err(|failed| failed.as_str())
     }
 
     async fn remove_due(&self) -> Result<(), ShortenError> {

@@ -19,7 +19,8 @@ pub enum NodeNameError {
     #[error(
         "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and the audit log \
          beside it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
-         If there is no copy of the newest log, start once with --accept-rollback to go on without its records",
+         If there is no copy of the newest log, start once with --accept-lost-log: it writes the name, goes on with what is left of the \
+         log, and records what is lost. The lost records stay lost, and a revocation that only they have is not applied again",
         path.display(), .known.join(", "), path.display()
     )]
     Missing {
@@ -79,7 +80,7 @@ pub(super) fn first_name(folder: &Path) -> Result<Node, NodeNameError> {
 ///
 /// # Errors
 /// [`NodeNameError`].
-pub(super) fn known_name(folder: &Path, known: &[KnownNode], accept_rollback: bool) -> Result<Node, NodeNameError> {
+pub(super) fn known_name(folder: &Path, known: &[KnownNode], accept_lost_log: bool) -> Result<Node, NodeNameError> {
     let path = folder.join(FILE);
     if let Some(found) = read(&path)? {
         return if known.iter().any(|node| node.name == found) {
@@ -94,7 +95,7 @@ pub(super) fn known_name(folder: &Path, known: &[KnownNode], accept_rollback: bo
     }
     match known {
         // The store is in this data folder and knows one node, so that is this node.
-        [node] if !node.named || accept_rollback => written(&path, node.name.clone()),
+        [node] if !node.named || accept_lost_log => written(&path, node.name.clone()),
         [node] => Err(NodeNameError::Missing {
             path,
             name: node.name.to_string(),

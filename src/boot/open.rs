@@ -97,7 +97,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     audit::free_space_for_start(&path);
     let node = if initialised {
         registry::check_store_log(&database, accepted.rollback)?;
-        known_name(&path, &registry::known_nodes(&database).await?, accepted.rollback)?
+        known_name(&path, &registry::known_nodes(&database).await?, accepted.lost_log)?
     } else {
         first_name(&path)?
     };
@@ -109,7 +109,6 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     let log_options = audit::Options {
         durability: config.audit.durability,
         reserve_bytes: config.audit.disk_reserve,
-        accept_rollback: accepted.rollback,
         accept_lost_log: accepted.lost_log,
         accept_clock: accepted.clock,
         stored: store.last_applied().await?.map(Position),
@@ -120,8 +119,13 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
     let last_record = LastRecordWatch::default();
     let observers: Vec<Box<dyn audit::CommitObserver>> = vec![Box::new(CommitMetrics::new()), Box::new(last_record.clone())];
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
-        let kill_file = KillFile::open(&path, origin.installation)?;
-        Ok::<_, BootError>((kill_file, audit::open(&path, &origin, log_options, observers)?))
+        let had_log = log_options.stored.is_some() || log_options.last_record.is_some();
+        let kill_file = KillFile::open(&path, origin.installation, had_log)?;
+        let recovered = audit::open(&path, &origin, log_options, observers);
+        if recovered.is_err() {
+            kill_file.start_refused();
+        }
+        Ok::<_, BootError>((kill_file, recovered?))
     })
     .await??;
     if let Some(last) = recovered.last_time {
@@ -165,11 +169,16 @@ impl Remaining {
     pub(super) async fn reconcile(&mut self, broker: &Broker, accepted: Accepted) -> Result<(), BootError> {
         let circumstances = Circumstances {
             accept_rollback: accepted.rollback,
+            accept_lost_log: accepted.lost_log,
             was_clean: self.recovered.was_clean,
         };
         let open_intents = std::mem::take(&mut self.recovered.open_intents);
-        let recovery = broker.recover(open_intents, &self.recovered.history, circumstances).await?;
-        if accepted.rollback || accepted.lost_log {
+        let recovered = broker.recover(open_intents, &self.recovered.history, circumstances).await;
+        if recovered.is_err() {
+            broker.start_refused();
+        }
+        let recovery = recovered?;
+        if accepted.lost_log {
             self.log_position.forget().await?;
         }
         if recovery != Recovery::default() || !self.recovered.was_clean {

@@ -23,9 +23,9 @@ pub struct StartOptions {
 /// What the operator accepts at a start that would otherwise be refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accepted {
-    /// The store is older than the audit log, or the log older than the store.
+    /// The store is older than the audit log.
     pub rollback: bool,
-    /// Parts of the audit log are gone: its file was removed, cut or damaged.
+    /// Parts of the audit log are gone: it was removed, put back to an older state, cut or damaged.
     pub lost_log: bool,
     /// The clock is earlier than the audit log's last record, and right.
     pub clock: bool,

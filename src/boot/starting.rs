@@ -116,6 +116,7 @@ impl Starting {
                 options.dev,
             )),
             Err(error) => {
+                broker.start_refused();
                 close(&broker, &remaining.log_position).await;
                 Err(error)
             }

@@ -25,23 +25,15 @@ pub enum RecoverError {
     /// The store lacks changes whose outcome in the log is `success`.
     #[error(
         "the store lacks {missing} change(s) that the audit log calls done, the first one {first}: it was restored from an older copy. \
-         Restore the newer copy, or start once with --accept-rollback to go on without them"
+         Restore the newer copy of the store. If there is none, start once with --accept-rollback: it goes on without them, applies \
+         revocations among them again, and the gateway's log lists the others. What was wrapped under a key or version that is among \
+         them does not open"
     )]
     StoreBehind {
         /// How many.
         missing: usize,
         /// The first one's verb and object.
         first: String,
-    },
-    /// The store knows changes that the log does not.
-    #[error(
-        "the store knows of a change at byte {applied} of the audit log, where the log has none: the log was restored from an older copy. \
-         Restore the newer copy, or start once with --accept-rollback to go on without its records. If the log was removed, \
-         --accept-lost-log goes on with all that is left, and records what is lost"
-    )]
-    LogBehind {
-        /// The position that the store holds.
-        applied: u64,
     },
     /// The log cannot be read.
     #[error(transparent)]
@@ -72,8 +64,10 @@ pub struct Recovery {
 /// What a start knows beside store and log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Circumstances {
-    /// Go on although the store is older than the log, or the log older than the store.
+    /// Go on although the store is older than the log.
     pub accept_rollback: bool,
+    /// Go on although the log lacks changes that the store has.
+    pub accept_lost_log: bool,
     /// The last run closed the log in good order, with every record written.
     pub was_clean: bool,
 }
@@ -149,13 +143,13 @@ impl Broker {
     pub async fn recover(&self, open: Vec<OpenIntent>, history: &ChangeHistory, how: Circumstances) -> Result<Recovery, RecoverError> {
         let mut done = Recovery::default();
         self.fold_kill_file(how.was_clean, &mut done).await?;
-        let (log_rolled_back, mut rotations) = self.compare(history, how.accept_rollback, &mut done).await?;
+        let mut rotations = self.compare(history, how, &mut done).await?;
         // Revocations first, so that the keys and connections that the other intents load have the
         // revocations already.
         let is_revocation = |intent: &OpenIntent| intent.record().change().is_some_and(|change| change.revocation().is_some());
         let (revocations, others): (Vec<_>, Vec<_>) = open.into_iter().partition(is_revocation);
         for intent in revocations.into_iter().chain(others) {
-            if let Some(rotation) = self.resolve(intent, log_rolled_back, &mut done).await? {
+            if let Some(rotation) = self.resolve(intent, history, &mut done).await? {
                 rotations.push(rotation);
             }
         }
@@ -215,55 +209,56 @@ impl Broker {
         Ok(())
     }
 
-    /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns
-    /// whether a log that is older than the store was accepted, and the rotations of unknown outcome, which are
-    /// left to [`Broker::look_for_rotations`].
-    async fn compare(
-        &self,
-        history: &ChangeHistory,
-        accept_rollback: bool,
-        done: &mut Recovery,
-    ) -> Result<(bool, Vec<LostRotation>), RecoverError> {
-        let applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
-        let last = self.store.last_applied().await?.map(Position);
-        if let Some(at) = history.lacks_removed(last) {
-            if !accept_rollback {
-                return Err(RecoverError::Log(OpenError::ChangeRemoved { at: at.0 }));
-            }
-            tracing::warn!(
-                position = at.0,
-                "the store lacks changes whose records are removed: they are lost unless a newer copy of the store has them"
-            );
-            self.store.mark_applied(TenantId::INSTALLATION, &Change::announced(at.0)).await?;
-            done.given_up += 1;
-        }
+    /// Handles the changes whose outcome in the log is `success` and that the store lacks. Returns the rotations of
+    /// unknown outcome, which are left to [`Broker::look_for_rotations`].
+    async fn compare(&self, history: &ChangeHistory, how: Circumstances, done: &mut Recovery) -> Result<Vec<LostRotation>, RecoverError> {
+        let mut applied: Vec<Position> = self.store.applied().await?.into_iter().map(Position).collect();
+        let mut last = self.store.last_applied().await?.map(Position);
+        let mut is_ahead = false;
         let missing = match history.missing_in(&applied, last) {
-            Ok(missing) => missing,
-            Err(OpenError::StoreAhead { applied }) if !accept_rollback => return Err(RecoverError::LogBehind { applied }),
-            Err(OpenError::StoreAhead { .. }) => {
-                // New records will be written at the positions behind the log's end, so the store
-                // must forget its own positions there.
-                self.store
-                    .rewind_applied(history.last_effective().map(|position| position.0))
-                    .await?;
-                return Ok((true, Vec::new()));
+            Err(OpenError::StoreAhead { .. }) if how.accept_lost_log => {
+                is_ahead = true;
+                last = history.last_effective();
+                applied.retain(|at| Some(*at) <= last);
+                history.missing_in(&applied, last)
             }
-            Err(error) => return Err(RecoverError::Log(error)),
+            missing => missing,
         };
+        let missing = missing.map_err(RecoverError::Log)?;
+        let (removed, unreadable) = (history.lacks_removed(last), history.lacks_lost(last));
         let missing: Vec<_> = missing.into_iter().map(|change| (fate(&change), change)).collect();
         let mut lost = missing.iter().filter(|(fate, _)| *fate == Fate::Lost).map(|(_, change)| change);
         // Each of them, also where the start is refused: the operator decides by it.
         lost.clone().for_each(warn_of_loss);
-        if let Some(first) = lost.next()
-            && !accept_rollback
-        {
-            // Change nothing: if a later position were applied now, the next start would not see
-            // what is missing before it.
-            let named = first.intent.change();
-            return Err(RecoverError::StoreBehind {
-                missing: 1 + lost.count(),
-                first: named.map_or_else(String::new, |change| format!("{} {}", change.verb, change.object)),
-            });
+        // Change nothing where it is refused: if a later position were applied now, the next start would not see what
+        // is missing before it.
+        if !how.accept_rollback {
+            if let Some(Position(at)) = unreadable {
+                return Err(RecoverError::Log(OpenError::ChangeLost { at }));
+            }
+            if let Some(Position(at)) = removed {
+                return Err(RecoverError::Log(OpenError::ChangeRemoved { at }));
+            }
+            if let Some(first) = lost.next() {
+                let named = first.intent.change();
+                return Err(RecoverError::StoreBehind {
+                    missing: 1 + lost.count(),
+                    first: named.map_or_else(String::new, |change| format!("{} {}", change.verb, change.object)),
+                });
+            }
+        }
+        if let Some(at) = unreadable.max(removed) {
+            tracing::warn!(
+                position = at.0,
+                "the store lacks changes whose records are removed or lost: they are lost unless a newer copy of the store has them"
+            );
+            self.store.mark_applied(TenantId::INSTALLATION, &Change::announced(at.0)).await?;
+            done.given_up += 1;
+        }
+        if is_ahead {
+            // New records will be written at the positions behind the log's end, so the store must forget its own
+            // positions there.
+            self.store.rewind_applied(last.map(|position| position.0)).await?;
         }
         let mut rotations = Vec::new();
         for (fate, change) in missing {
@@ -291,7 +286,7 @@ impl Broker {
                 }
             }
         }
-        Ok((false, rotations))
+        Ok(rotations)
     }
 
     /// Marks a change as applied in the store, so that the next start does not report it as
@@ -303,7 +298,12 @@ impl Broker {
 
     /// Writes the outcome of an intent that has none, from the state of the store. Returns a rotation whose provider is
     /// to be asked.
-    async fn resolve(&self, intent: OpenIntent, log_rolled_back: bool, done: &mut Recovery) -> Result<Option<LostRotation>, RecoverError> {
+    async fn resolve(
+        &self,
+        intent: OpenIntent,
+        history: &ChangeHistory,
+        done: &mut Recovery,
+    ) -> Result<Option<LostRotation>, RecoverError> {
         let position = intent.position().0;
         let outcome = if self.store.is_applied(position).await? {
             Outcome::Success
@@ -321,9 +321,8 @@ impl Broker {
                         warn_of_orphan(&change);
                         Outcome::Interrupted
                     }
-                    // The log was restored from an older copy than the store, so what happened
-                    // after its end is not known.
-                    (None, _, _) if log_rolled_back => Outcome::Interrupted,
+                    // It may have had another outcome, and the store may have forgotten the position since.
+                    (None, _, _) if history.may_lack_outcome(intent.position()) => Outcome::Interrupted,
                     // The change concerned the store only, and the store lacks its transaction, so
                     // nothing changed.
                     (None, _, _) => Outcome::Failed(Code::Internal.as_str()),

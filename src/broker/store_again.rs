@@ -37,6 +37,11 @@ impl Broker {
         self.kill_file.standing()
     }
 
+    /// Ends a start that is refused. Blocks on the file system.
+    pub fn start_refused(&self) {
+        self.kill_file.start_refused();
+    }
+
     /// Offers the revocations that the store lacks to the store again, and to the kill file those that it
     /// does not take. Call it every second.
     ///

@@ -30,10 +30,10 @@ pub struct ServeArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Start although the store or the audit log was restored from an older copy, without the changes it lacks
+    /// Start although the store was restored from an older copy, without the changes that it lacks
     #[arg(long)]
     pub accept_rollback: bool,
-    /// Start although the audit log's file was removed, cut or damaged, with all that is left of it
+    /// Start although the audit log was removed, restored from an older copy, cut or damaged: with all that is left, and a record of what is lost
     #[arg(long)]
     pub accept_lost_log: bool,
     /// Start with a clock that is earlier than the audit log's last record: tokens that expired in between are valid again

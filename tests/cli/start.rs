@@ -147,6 +147,7 @@ fn a_configuration_whose_files_cannot_be_used_is_not_good() {
     // Everything else at once, each with its place.
     let declared = "[server]\nallow_plain_http = true\n[server.service]\nlisten = \"127.0.0.1:0\"\n\
         tls = { certificate = \"absent.crt\", key = \"absent.pem\" }\n\
+        [audit]\nkeep = { bytes = \"1GiB\" }\narchive = { folder = \"absent/archive\" }\n\
         [providers.azure.application]\nclient_id = \"0a\"\nsecret_file = \"absent.secret\"\n\
         [[tenants]]\nname = \"acme\"\n\
         [[connections]]\ntenants = [\"acme\"]\nname = \"bao\"\nprovider = \"vault\"\n\
@@ -159,6 +160,7 @@ fn a_configuration_whose_files_cannot_be_used_is_not_good() {
     for told in [
         "server.service.tls: absent.crt: cannot be read (no such file)",
         "absent.secret cannot be read (no such file)",
+        "audit.archive.folder: the archive's folder absent/archive cannot be used: No such file",
         "the declared connection `bao`: the file absent.token cannot be read (no such file)",
         "the declared connection `odd`: settings: ",
         "the declared key `orders` of the tenant `acme`: no [[connections]] declares a connection `boa`",

@@ -8,7 +8,7 @@ use claviger_test_support::{Client, Gateway, Started, Tune, log_end, log_files, 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::disagree::{refused, starts_plainly};
+use crate::disagree::{accepting_lost_log, refused, starts_plainly};
 use crate::load::text;
 use crate::run;
 
@@ -18,13 +18,6 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("aside::a_stray_file_or_a_folder_is_named_and_set_aside", || run(strays())),
         Trial::test("aside::after_a_kill_no_number_of_a_lost_end_is_given_again", || run(numbers())),
     ]
-}
-
-fn accepting() -> Tune {
-    Tune {
-        arguments: vec!["--accept-lost-log".to_owned()],
-        ..Tune::default()
-    }
 }
 
 async fn furnished(gateway: &Gateway) -> (Started, Client) {
@@ -62,16 +55,16 @@ fn flip(file: &Path, at: usize) {
 }
 
 /// The folder of a stopped gateway, to be put back.
-struct Saved(tempfile::TempDir);
+pub struct Saved(tempfile::TempDir);
 
 impl Saved {
-    fn of(data: &Path) -> Self {
+    pub fn of(data: &Path) -> Self {
         let saved = tempfile::tempdir().expect("a folder");
         copy_all(data, saved.path());
         Self(saved)
     }
 
-    fn put_back(&self, data: &Path) {
+    pub fn put_back(&self, data: &Path) {
         fs::remove_dir_all(data).expect("removed");
         fs::create_dir(data).expect("made");
         copy_all(self.0.path(), data);
@@ -98,7 +91,7 @@ async fn named_and_set_aside(gateway: &Gateway, file: &Path) {
         let said = refused(gateway, &Tune::default());
         assert!(said.contains(&name) && said.contains("--accept-lost-log"), "{name}: {said}");
     }
-    let started = gateway.serve(&accepting());
+    let started = gateway.serve(&accepting_lost_log());
     let client = started.tenant("acme");
     client.post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
     started.kill();
@@ -164,7 +157,8 @@ async fn strays() {
     assert_eq!(losses(&data), 1);
 }
 
-fn number(index: &str) -> u64 {
+/// The number in a `Claviger-Audit-Index`.
+pub fn number(index: &str) -> u64 {
     let (_, number) = index.split_once('#').expect("an index");
     number.parse().expect("a number")
 }
@@ -209,7 +203,7 @@ async fn numbers() {
         saved.put_back(&data);
         lose();
         refused(&gateway, &Tune::default());
-        let started = gateway.serve(&accepting());
+        let started = gateway.serve(&accepting_lost_log());
         for (tenant, given) in ["acme", "late"].into_iter().zip(given.chunks(5)) {
             let made = started.tenant(tenant).post("/v1/keys/first/data-keys", &json!({})).await;
             let index = made.header("claviger-audit-index").to_owned();

@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("disagree::revocations_that_an_older_store_lacks_are_applied_again", || {
             run(revocations_again())
         }),
-        Trial::test("disagree::an_older_log_is_refused_until_the_rollback_is_accepted", || {
+        Trial::test("disagree::an_older_log_is_refused_until_the_loss_is_accepted", || {
             run(older_log(&LOG_AND_INDEX))
         }),
         Trial::test("disagree::an_older_log_beside_a_newer_sidecar_is_refused_as_well", || {
@@ -65,11 +65,21 @@ impl Copy {
     }
 }
 
-pub fn accepting() -> Tune {
+fn with(flag: &str) -> Tune {
     Tune {
-        arguments: vec!["--accept-rollback".to_owned()],
+        arguments: vec![flag.to_owned()],
         ..Tune::default()
     }
+}
+
+/// A start that goes on with an older store.
+pub fn accepting() -> Tune {
+    with("--accept-rollback")
+}
+
+/// A start that goes on with what is left of the log.
+pub fn accepting_lost_log() -> Tune {
+    with("--accept-lost-log")
 }
 
 /// Starts the gateway, which must fail. Returns its messages.
@@ -231,11 +241,11 @@ async fn older_log(files: &[&'static str]) {
     assert!(started.terminate());
     copy.restore(&gateway.data());
 
-    for _ in 0..2 {
-        let said = refused(&gateway, &Tune::default());
-        assert!(said.contains("--accept-rollback"), "{said}");
+    for tune in [Tune::default(), accepting(), Tune::default()] {
+        let said = refused(&gateway, &tune);
+        assert!(said.contains("--accept-lost-log"), "{said}");
     }
-    let started = gateway.serve(&accepting());
+    let started = gateway.serve(&accepting_lost_log());
     // The store continues from its state.
     let client = started.tenant("acme");
     client.get("/v1/keys/third").await.expect_status(200);

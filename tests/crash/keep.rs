@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, path_text};
-use crate::disagree::{Copy, DATABASE, accepting, refused};
+use crate::disagree::{Copy, DATABASE, accepting, accepting_lost_log, refused};
 use crate::load::text;
 use crate::run;
 
@@ -24,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("keep::the_oldest_files_are_archived_and_the_log_goes_on", || run(archived())),
         Trial::test("keep::a_kill_while_files_are_archived_loses_no_record", || run(killed())),
         Trial::test("keep::another_file_in_the_archive_is_told_and_stays", || run(occupied())),
+        Trial::test("keep::an_archive_that_cannot_be_used_is_told_from_the_start_on", || {
+            run(no_archive())
+        }),
         Trial::test("keep::a_backup_of_a_shortened_log_is_restored", || run(restored())),
         Trial::test("keep::a_store_older_than_the_log_is_refused", || run(older_store())),
         Trial::test("keep::without_a_lost_part_the_log_is_read_from_what_is_left", || run(lost_part())),
@@ -241,6 +244,69 @@ async fn occupied() {
     bench.all_records();
 }
 
+/// Waits until the job has failed so often, and returns what the gateway says of it.
+async fn until_failed(started: &Started, times: usize) -> Vec<Value> {
+    let until = Instant::now() + LIMIT;
+    let count = "claviger_job_runs_total{job=\"audit_keep\",result=\"failed\"} ";
+    loop {
+        let metrics = started.operator().get("/metrics").await.text;
+        let failed = metrics.lines().find_map(|line| line.strip_prefix(count));
+        if failed.is_some_and(|failed| failed.parse::<usize>().expect("a number") >= times) {
+            break;
+        }
+        assert!(Instant::now() < until, "the job does not fail:\n{}", started.output());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let output = started.output();
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["message"] == "the audit log cannot be shortened")
+        .collect()
+}
+
+async fn no_archive() {
+    let bench = Bench::new();
+    let archive = bench.path("archive");
+    let tune = bench.tune().set("CLAVIGER_AUDIT__ARCHIVE__FOLDER", path_text(&archive));
+    let started = bench.gateway.serve(&tune);
+    let client = started.with_tenant("acme").await;
+    make_key(&client, "orders").await;
+    // Nothing is due yet; the reason is told once.
+    let told = until_failed(&started, 2).await;
+    let [told] = &told[..] else {
+        panic!("it is told {} times", told.len())
+    };
+    let error = text(&told["error"]);
+    assert!(error.contains(path_text(&archive)) && error.contains("No such file"), "{error}");
+    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let jobs = ready["jobs"].as_array().expect("jobs");
+    let job = jobs.iter().find(|job| job["name"] == "audit_keep").expect("the job");
+    assert!(
+        job["failing"] == true && job.to_string().contains("the archive's folder cannot be used"),
+        "{job}"
+    );
+
+    // Something that is no folder is in the way.
+    fs::create_dir(&archive).expect("made");
+    let own = archive.join(text(&records(&bench.gateway.data())[0]["installation"]));
+    fs::write(&own, "").expect("written");
+    for _ in 0..3 {
+        assert!(fill(&client).await);
+    }
+    let until = Instant::now() + LIMIT;
+    while !started.output().contains("the archive cannot be written: ") {
+        assert!(Instant::now() < until, "it is not told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = until_failed(&started, 4).await;
+    let error = text(&told.last().expect("a line")["error"]);
+    assert!(error.contains(path_text(&own)) && error.contains("File exists"), "{error}");
+    assert_eq!(told.len(), 2, "{told:?}");
+    fs::remove_file(&own).expect("removed");
+    bench.until_shorter(&started, 0).await;
+    assert!(started.terminate());
+}
+
 async fn restored() {
     let bench = Bench::new();
     let (started, client) = bench.begin().await;
@@ -307,11 +373,7 @@ async fn lost_part() {
     let (path, end) = log_end(&bench.gateway.data());
     let file = fs::File::options().write(true).open(path).expect("the log");
     file.set_len(end - end / 4).expect("cut");
-    let lossy = Tune {
-        arguments: vec!["--accept-lost-log".to_owned()],
-        ..Tune::default()
-    };
-    let started = bench.gateway.serve(&lossy);
+    let started = bench.gateway.serve(&accepting_lost_log());
     make_key(&started.with_tenant("late").await, "orders").await;
     assert!(started.terminate());
     let lost = records(&bench.gateway.data())

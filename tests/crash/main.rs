@@ -28,6 +28,7 @@ mod kill;
 mod late;
 mod lifted;
 mod load;
+mod lost;
 mod media;
 mod moved;
 mod node;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
     trials.extend(disagree::trials());
     trials.extend(backup::trials());
     trials.extend(put_back::trials());
+    trials.extend(lost::trials());
     trials.extend(keep::trials());
     trials.extend(media::trials());
     trials.extend(moved::trials());

@@ -7,7 +7,7 @@ use claviger_test_support::{Gateway, Tune, log_files};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::disagree::{accepting, refused, starts_plainly};
+use crate::disagree::{accepting, accepting_lost_log, refused, starts_plainly};
 use crate::run;
 
 pub fn trials() -> Vec<Trial> {
@@ -57,8 +57,8 @@ async fn named() {
 async fn without_name() {
     let (gateway, name) = furnished().await;
     remove(&gateway, &["node"]);
-    for _ in 0..2 {
-        let said = refused(&gateway, &Tune::default());
+    for tune in [Tune::default(), accepting()] {
+        let said = refused(&gateway, &tune);
         let mut rest = said.as_str();
         // The likeliest case first.
         for part in [
@@ -66,7 +66,7 @@ async fn without_name() {
             "only this file is lost",
             &format!("echo {name} > "),
             "log is lost, too",
-            "--accept-rollback",
+            "--accept-lost-log",
         ] {
             let at = rest.find(part).unwrap_or_else(|| panic!("{part}: {said}"));
             rest = &rest[at..];
@@ -76,7 +76,7 @@ async fn without_name() {
     fs::write(gateway.data().join("node"), format!("{name}\n")).expect("written");
     starts_plainly(&gateway);
     remove(&gateway, &["node"]);
-    assert!(gateway.serve(&accepting()).terminate());
+    assert!(gateway.serve(&accepting_lost_log()).terminate());
     assert_eq!(
         fs::read_to_string(gateway.data().join("node")).expect("the name"),
         format!("{name}\n")
@@ -107,7 +107,7 @@ async fn without_log() {
     assert!(said.contains("log was restored from an older copy"), "{said}");
 
     remove(&gateway, &["node"]);
-    let started = gateway.serve(&accepting());
+    let started = gateway.serve(&accepting_lost_log());
     let answer = started.tenant("acme").get("/v1/keys/first").await;
     assert_eq!(answer.header("claviger-audit-index").split('/').nth(1), Some(name.as_str()));
     assert_eq!(answer.expect_status(200)["name"], "first");

@@ -14,7 +14,8 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::disagree::{Copy, DATABASE, refused};
+use crate::aside::number;
+use crate::disagree::{Copy, DATABASE, accepting_lost_log, refused};
 use crate::load::text;
 use crate::run;
 
@@ -300,18 +301,6 @@ async fn idle() {
     starts_again(&gateway);
 }
 
-fn accepting() -> Tune {
-    Tune {
-        arguments: vec!["--accept-lost-log".to_owned()],
-        ..Tune::default()
-    }
-}
-
-fn number(index: &str) -> u64 {
-    let (_, number) = index.split_once('#').expect("an index");
-    number.parse().expect("a number")
-}
-
 async fn accepted(lose: impl Fn(&Path)) {
     let gateway = Gateway::new(crate::BINARY);
     let started = gateway.serve(&Tune::default());
@@ -330,7 +319,7 @@ async fn accepted(lose: impl Fn(&Path)) {
         let said = refused(&gateway, &Tune::default());
         assert!(said.contains("--accept-lost-log"), "{said}");
     }
-    let started = gateway.serve(&accepting());
+    let started = gateway.serve(&accepting_lost_log());
     let client = started.tenant("acme");
     assert_eq!(client.get("/v1/keys/first").await.expect_status(200)["primary_version"], 2);
     let opened = client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await;
@@ -359,6 +348,6 @@ async fn older_store() {
     started.tenant("acme").post_empty("/v1/keys/first/rotate").await.expect_status(200);
     assert!(started.terminate());
     copy.restore(&gateway.data());
-    let said = refused(&gateway, &accepting());
+    let said = refused(&gateway, &accepting_lost_log());
     assert!(said.contains("--accept-rollback"), "{said}");
 }

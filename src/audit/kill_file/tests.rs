@@ -28,17 +28,17 @@ fn pushed_revocations_survive_a_reopen_until_they_are_cleared() {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
     let [a, b, c, d, e] = entries();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     let size = || fs::metadata(folder.path().join(NAME)).unwrap().len();
     let before = size();
     for entry in [a, b, c, d, e, b] {
         file.push(entry).unwrap();
     }
     assert_eq!(size(), before, "a push must not need disk space");
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     assert_eq!(file.entries(), [a, b, c, d, e]);
     file.clear(&[a, c]).unwrap();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     assert_eq!(file.entries(), [b, d, e]);
 }
 
@@ -48,14 +48,14 @@ fn a_push_torn_at_any_byte_leaves_the_others_and_never_another_entry() {
     let installation = InstallationId::random();
     let path = folder.path().join(NAME);
     let [a, b, ..] = entries();
-    KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
+    KillFile::open(folder.path(), installation, false).unwrap().push(a).unwrap();
     let before = fs::read(&path).unwrap();
     let slot = encode(&b);
     for written in 0..=SLOT {
         let mut torn = before.clone();
         torn[2 * SLOT..2 * SLOT + written].copy_from_slice(&slot[..written]);
         fs::write(&path, &torn).unwrap();
-        let file = KillFile::open(folder.path(), installation).unwrap();
+        let file = KillFile::open(folder.path(), installation, false).unwrap();
         let whole = torn[2 * SLOT..3 * SLOT] == slot;
         assert_eq!(
             file.entries(),
@@ -65,7 +65,7 @@ fn a_push_torn_at_any_byte_leaves_the_others_and_never_another_entry() {
         assert_eq!(file.damaged(), usize::from(written > 0 && !whole), "torn after {written} bytes");
         // The torn slot does not prevent the same push.
         file.push(b).unwrap();
-        assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
+        assert_eq!(KillFile::open(folder.path(), installation, false).unwrap().entries(), [a, b]);
     }
 }
 
@@ -75,7 +75,7 @@ fn a_flipped_bit_is_detected_and_cleared() {
     let installation = InstallationId::random();
     let path = folder.path().join(NAME);
     let [a, b, ..] = entries();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     file.push(a).unwrap();
     file.push(b).unwrap();
     let good = fs::read(&path).unwrap();
@@ -83,10 +83,10 @@ fn a_flipped_bit_is_detected_and_cleared() {
         let mut bad = good.clone();
         bad[SLOT + bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bad).unwrap();
-        let file = KillFile::open(folder.path(), installation).unwrap();
+        let file = KillFile::open(folder.path(), installation, false).unwrap();
         assert_eq!((file.entries(), file.damaged()), (vec![b], 1), "bit {bit}");
     }
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     file.clear(&[]).unwrap();
     assert_eq!((file.entries(), file.damaged()), (vec![b], 0));
 }
@@ -95,12 +95,15 @@ fn a_flipped_bit_is_detected_and_cleared() {
 fn another_installation_and_a_short_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
-    drop(KillFile::open(folder.path(), installation).unwrap());
-    let other = KillFile::open(folder.path(), InstallationId::random());
+    drop(KillFile::open(folder.path(), installation, false).unwrap());
+    let other = KillFile::open(folder.path(), InstallationId::random(), false);
     assert!(matches!(other, Err(KillFileError::Damaged)));
     let path = folder.path().join(NAME);
     File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
-    assert!(matches!(KillFile::open(folder.path(), installation), Err(KillFileError::Damaged)));
+    assert!(matches!(
+        KillFile::open(folder.path(), installation, false),
+        Err(KillFileError::Damaged)
+    ));
 }
 
 #[test]
@@ -108,20 +111,20 @@ fn a_slot_of_an_earlier_build_has_no_lifts() {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
     let [entry, ..] = entries();
-    KillFile::open(folder.path(), installation).unwrap().push(entry).unwrap();
+    KillFile::open(folder.path(), installation, false).unwrap().push(entry).unwrap();
     let path = folder.path().join(NAME);
     let mut bytes = fs::read(&path).unwrap();
     let mut slot: [u8; SLOT] = bytes[SLOT..2 * SLOT].try_into().unwrap();
     slot[48..60].fill(0);
     bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
     fs::write(&path, &bytes).unwrap();
-    let [read] = <[KillEntry; 1]>::try_from(KillFile::open(folder.path(), installation).unwrap().entries()).unwrap();
+    let [read] = <[KillEntry; 1]>::try_from(KillFile::open(folder.path(), installation, false).unwrap().entries()).unwrap();
     assert_eq!(read.revocation, entry.revocation.revocation.at_lifts(0));
     // More than a record can hold is damage.
     slot[48..56].fill(0xff);
     bytes[SLOT..2 * SLOT].copy_from_slice(&checked(slot));
     fs::write(&path, &bytes).unwrap();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     assert_eq!((file.entries(), file.damaged()), (Vec::new(), 1));
 }
 
@@ -130,7 +133,7 @@ fn a_revocation_takes_the_slot_of_one_that_was_lifted() {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
     let [old, other, ..] = entries();
-    let mut file = KillFile::open(folder.path(), installation).unwrap();
+    let mut file = KillFile::open(folder.path(), installation, false).unwrap();
     file.push(old).unwrap();
     file.push(other).unwrap();
     let again = |lifts| KillEntry {
@@ -140,7 +143,7 @@ fn a_revocation_takes_the_slot_of_one_that_was_lifted() {
     for (pushed, kept) in [(1, 2), (2, 2), (3, 3), (2, 3)] {
         file.push(again(pushed)).unwrap();
         assert_eq!(file.entries(), [again(kept), other], "pushed {pushed}");
-        file = KillFile::open(folder.path(), installation).unwrap();
+        file = KillFile::open(folder.path(), installation, false).unwrap();
         assert_eq!(file.entries(), [again(kept), other], "pushed {pushed}");
     }
 }
@@ -148,7 +151,7 @@ fn a_revocation_takes_the_slot_of_one_that_was_lifted() {
 #[test]
 fn the_file_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let file = KillFile::open(folder.path(), InstallationId::random()).unwrap();
+    let file = KillFile::open(folder.path(), InstallationId::random(), false).unwrap();
     let [entry, ..] = entries();
     file.inner.lock().slots.fill(Slot::Taken(entry));
     let other = KillEntry {
@@ -164,16 +167,16 @@ fn a_start_writes_the_file_anew_with_all_that_it_has() {
     let installation = InstallationId::random();
     let path = folder.path().join(NAME);
     let [a, b, ..] = entries();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     file.push(a).unwrap();
     // As `cp` makes it where files share their blocks.
     let copy = folder.path().join("copy");
     fs::hard_link(&path, &copy).unwrap();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     assert_eq!(file.standing(), KillFileStanding::Sound);
     assert_ne!(fs::metadata(&path).unwrap().ino(), fs::metadata(&copy).unwrap().ino());
     file.push(b).unwrap();
-    assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
+    assert_eq!(KillFile::open(folder.path(), installation, false).unwrap().entries(), [a, b]);
 }
 
 #[test]
@@ -181,18 +184,18 @@ fn a_file_that_cannot_be_written_anew_stays_in_use_until_it_can() {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
     let [a, b, ..] = entries();
-    KillFile::open(folder.path(), installation).unwrap().push(a).unwrap();
+    KillFile::open(folder.path(), installation, false).unwrap().push(a).unwrap();
     // A folder in its place, so that the new file cannot be made.
     let beside = folder.path().join("cuts.new");
     fs::create_dir(&beside).unwrap();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     assert_eq!(file.standing(), KillFileStanding::NotRenewed);
     assert!(file.renew().is_err());
     file.push(b).unwrap();
     fs::remove_dir(&beside).unwrap();
     file.renew().unwrap();
     assert_eq!(file.standing(), KillFileStanding::Sound);
-    assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
+    assert_eq!(KillFile::open(folder.path(), installation, false).unwrap().entries(), [a, b]);
 }
 
 #[test]
@@ -207,9 +210,17 @@ fn a_missing_file_is_reported_where_there_was_one() {
         if let Some(name) = beside {
             fs::write(folder.path().join(name), b"").unwrap();
         }
-        let file = KillFile::open(folder.path(), InstallationId::random()).unwrap();
+        let file = KillFile::open(folder.path(), InstallationId::random(), false).unwrap();
         assert_eq!(file.standing(), standing, "{beside:?}");
     }
+    let (folder, installation) = (tempfile::tempdir().unwrap(), InstallationId::random());
+    let standing = |had_log| KillFile::open(folder.path(), installation, had_log).unwrap().standing();
+    KillFile::open(folder.path(), installation, true).unwrap().start_refused();
+    assert_eq!(standing(true), KillFileStanding::WasMissing, "the store knows of a log");
+    // The next start finds the new one.
+    assert_eq!(standing(true), KillFileStanding::Sound);
+    KillFile::open(folder.path(), installation, true).unwrap().start_refused();
+    assert!(folder.path().join(NAME).exists(), "it was not missing");
 }
 
 #[test]
@@ -218,7 +229,7 @@ fn a_failed_push_takes_its_own_slot_again_and_no_other() {
     let installation = InstallationId::random();
     let path = folder.path().join(NAME);
     let [a, b, ..] = entries();
-    let file = KillFile::open(folder.path(), installation).unwrap();
+    let file = KillFile::open(folder.path(), installation, false).unwrap();
     // A handle that cannot write, as on a disk that fails.
     let writable = std::mem::replace(&mut file.inner.lock().file, File::open(&path).unwrap());
     for _ in 0..3 {
@@ -229,13 +240,13 @@ fn a_failed_push_takes_its_own_slot_again_and_no_other() {
     file.push(b).unwrap();
     file.push(a).unwrap();
     assert_eq!((file.entries(), file.damaged()), (vec![a, b], 0));
-    assert_eq!(KillFile::open(folder.path(), installation).unwrap().entries(), [a, b]);
+    assert_eq!(KillFile::open(folder.path(), installation, false).unwrap().entries(), [a, b]);
 }
 
 #[test]
 fn a_tenant_that_takes_all_it_can_leaves_slots_for_others() {
     let folder = tempfile::tempdir().unwrap();
-    let file = KillFile::open(folder.path(), InstallationId::random()).unwrap();
+    let file = KillFile::open(folder.path(), InstallationId::random(), false).unwrap();
     let [entry, ..] = entries();
     // As many as it can get, without the syncs.
     let of = |tenant| KillEntry { tenant, ..entry };

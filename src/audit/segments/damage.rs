@@ -11,7 +11,7 @@ use super::super::fields::Lost;
 use super::super::file::{private, read_full};
 use super::super::frame::leading_zeros;
 use super::super::held_folder::is_same;
-use super::{Segment, Segments, Tampering};
+use super::{PADDING, Segment, Segments, Tampering};
 
 /// The temporary name of a file that is brought back.
 const COPY_NAME: &str = "audit.copy";
@@ -85,6 +85,22 @@ impl Segments {
         if left < header.len() && leading_zeros(&found[left..]) == header.len() - left {
             self.disk.write_at(&file, 0, &header)?;
             self.disk.sync(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the last file the length of a lost part at its end: one that is shorter than its positions would count as
+    /// cut by something else. Syncs it.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn extend_to(&mut self, end: u64) -> io::Result<()> {
+        let padding = if self.last.old { 0 } else { PADDING };
+        let length = end.saturating_sub(self.last.start) + padding;
+        if self.size < length {
+            self.disk.set_len(self.last_file()?, length)?;
+            self.sync()?;
+            self.size = length;
         }
         Ok(())
     }

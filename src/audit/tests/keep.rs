@@ -306,7 +306,7 @@ async fn the_archive_is_never_overwritten() {
     );
     unwraps(&log, 100).await;
     let refused = shorten(&log, &gone).await.unwrap_err();
-    assert!(matches!(refused, KeepError::Archive(ArchiveError::Io(_))), "{refused}");
+    assert!(matches!(refused, KeepError::Archive(ArchiveError::Folder { .. })), "{refused}");
     log.close().await;
 }
 
@@ -428,18 +428,12 @@ async fn a_change_of_a_newer_release_is_refused_by_its_word() {
     content[at + frame::PREFIX..at + frame::PREFIX + json.len()].copy_from_slice(json.as_bytes());
     content[at + 4..at + frame::PREFIX].copy_from_slice(&crc32c::crc32c(json.as_bytes()).to_be_bytes());
     fs::write(crashed.log_path(), &content).unwrap();
-    for accept_rollback in [false, true] {
-        let options = Options {
-            accept_rollback,
-            ..small()
-        };
-        let refused = crashed.try_open(options).map(drop).unwrap_err();
-        assert!(
-            matches!(&refused, OpenError::UnknownVerb { at, verb } if *at == position.0 && verb == "vanish"),
-            "{refused}"
-        );
-        assert!(refused.to_string().contains("a newer release wrote it. Start that release"));
-    }
+    let refused = crashed.try_open(small()).map(drop).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::UnknownVerb { at, verb } if *at == position.0 && verb == "vanish"),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("a newer release wrote it. Start that release"));
     assert_eq!(fs::read(crashed.log_path()).unwrap(), content, "a refused log is not changed");
 }
 
