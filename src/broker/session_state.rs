@@ -40,7 +40,7 @@ impl SessionState {
             };
             FailingLogin {
                 failure: error.into(),
-                provider_code: failed.upstream_code,
+                provider_code: failed.upstream_code.map(String::from),
                 since: micros(failed.since),
                 next_attempt: failed.next_attempt.map(micros),
             }

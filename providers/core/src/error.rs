@@ -111,8 +111,8 @@ pub struct Error {
     pub concerns: Concerns,
     /// The provider that refused or failed, if a provider was called.
     pub provider: Option<ProviderKind>,
-    /// The provider's own error code, if its response has one.
-    pub upstream_code: Option<String>,
+    /// The provider's own error code, if its response has one. Boxed to keep the error small.
+    pub upstream_code: Option<Box<str>>,
     /// The attempted operation, without any secret, for the log.
     pub context: String,
     /// What the caller can do about it: our own text, never a provider's.
@@ -181,7 +181,7 @@ impl Error {
         if let Some((end, _)) = code.char_indices().find(|(at, c)| at + c.len_utf8() > 128) {
             code.truncate(end);
         }
-        self.upstream_code = Some(code);
+        self.upstream_code = Some(code.into());
         self
     }
 

@@ -72,7 +72,7 @@ pub struct LoginFailure {
     /// The kind of error that calls get.
     pub kind: ErrorKind,
     /// The provider's own code, if its response has one.
-    pub upstream_code: Option<String>,
+    pub upstream_code: Option<Box<str>>,
     /// What to do about it.
     pub advice: Option<&'static str>,
     /// What is wrong on the gateway's own machine, such as a file that cannot be read: for its operator alone.

@@ -143,7 +143,7 @@ async fn each_refusal_has_its_kind() {
     ] {
         let error = unwrapped(refusal(status, sentence)).await.unwrap_err();
         assert_eq!(error.kind, kind, "{status} {sentence}: {error}");
-        assert_eq!(error.upstream_code, Some(status.to_string()));
+        assert_eq!(error.upstream_code.as_deref(), Some(&*status.to_string()));
     }
 }
 

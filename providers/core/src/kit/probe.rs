@@ -116,7 +116,7 @@ pub fn word(error: &Error) -> String {
     let message = error.message.as_ref().map(ToString::to_string).or(message);
     let text = match (&error.upstream_code, message) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.clone(),
+        (Some(code), None) => code.to_string(),
         (None, Some(message)) => message,
         (None, None) => of_kind(error.kind).to_owned(),
     };
@@ -418,7 +418,7 @@ mod tests {
         let problem = calls.problem().map(|error| (error.kind, error.upstream_code.clone()));
         assert_eq!(
             problem,
-            Some((ErrorKind::UpstreamUnavailable, Some("500".to_owned()))),
+            Some((ErrorKind::UpstreamUnavailable, Some("500".into()))),
             "it serves nothing"
         );
     }
