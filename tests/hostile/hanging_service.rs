@@ -4,7 +4,6 @@
 
 use claviger_test_support::raw::PATIENCE;
 use claviger_test_support::{Client, text_of, token};
-use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -148,7 +147,7 @@ async fn each_route_with_a_service_of_its_own_hangs_alone_until_its_connection_i
     let (mut theirs, mut others) = (Vec::new(), Vec::new());
     // The fakes have no network settings to change.
     let routes = crate::own_service::asking_routes().into_iter();
-    for (number, route) in routes.filter(|(method, _)| *method != Method::PATCH).enumerate() {
+    for (number, route) in routes.filter(|(method, _)| *method != reqwest::Method::PATCH).enumerate() {
         let like = |server: &str| json!({"provider": "vault", "settings": {"server": server, "shared": false}});
         let none = serde_json::Value::Null;
         theirs.push(Case::prepare(&world.evil, &route, &like(&server(number)), &none).await);
