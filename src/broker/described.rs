@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use claviger_provider::{Exposure, KeyDescription, ProviderKeyRef, VersionDescription};
 
 use super::Failure;
-use super::opening::forbidden_at_provider;
 use crate::keys::KeyView;
 use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState, SeenVersion};
 
@@ -22,60 +21,16 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
     numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
 }
 
-/// Whether a description is of another key than a known version's, which has its names: one of the same name and number
-/// was created at another time. (Two that were created within the same second cannot be told apart.)
-fn is_another(known: &KeyVersion, there: &VersionDescription) -> bool {
-    let (then, now) = (known.created_at_provider(), there.created);
-    known.provider.reuses_names() && then.zip(now).is_some_and(|(then, now)| then != now)
-}
-
-/// Whether the key that is described has taken the place of that of known versions, or of some of them.
-pub(super) fn is_replaced(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> bool {
-    let mut unclaimed = by_names(described);
-    let mut known = known.iter().filter(|version| is_of(version, described, through));
-    known.any(|version| {
-        let there = unclaimed.take((&version.provider_key, &version.provider_version));
-        there.is_some_and(|there| is_another(version, there))
-    })
-}
-
-/// Whether a version is of the key that is described through a connection.
-fn is_of(version: &KeyVersion, described: &KeyDescription, through: &Connection) -> bool {
-    version.connection_id() == Some(through.id) && version.provider_key == described.id
-}
-
-/// What is known of versions of a key that the provider does not find, of those that it changes. The gateway still
-/// asks for them, but for versions that would be gone anyway, or are another key's.
-pub(super) fn not_found(known: &[KeyVersion], asked: &KeyVersion) -> Vec<SeenVersion> {
-    let same_key = |version: &&KeyVersion| version.connection == asked.connection && version.provider_key == asked.provider_key;
-    let changes = |version: &&KeyVersion| match version.provider_state {
-        ProviderState::Enabled | ProviderState::Disabled | ProviderState::PendingImport | ProviderState::Failed => true,
-        ProviderState::PendingDeletion
-        | ProviderState::Destroyed
-        | ProviderState::Replaced
-        | ProviderState::Unknown
-        | ProviderState::Unrecognized => false,
-    };
-    let known = known.iter().filter(same_key).filter(changes);
-    known
-        .map(|version| SeenVersion::in_state(version.number, ProviderState::Unknown))
-        .collect()
-}
-
 /// What a description says of known versions, of those that it changes. If a complete description does not contain a
-/// version, its state is `Unknown`: only a call can show whether the version is usable. If the key was replaced, it is
-/// `Replaced`, and that of each other version that is not positively the same.
+/// version, its state is `Unknown`: only a call can show whether the version is usable.
 pub(super) fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<SeenVersion> {
     let whole = described.versions.len() <= MAX_TAKEN;
-    let replaced = is_replaced(known, described, through);
-    let mut unclaimed = by_names(described);
+    let mut unclaimed = Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)));
+    let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
     let mut states = Vec::new();
-    for version in known.iter().filter(|version| is_of(version, described, through)) {
+    for version in known.iter().filter(described_key) {
         let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
-        let there = there.flatten();
-        let is_same = there.is_some_and(|there| version.created_at_provider().is_some() && version.created_at_provider() == there.created);
-        let seen = match there {
-            Some(_) | None if replaced && !is_same => SeenVersion::in_state(version.number, ProviderState::Replaced),
+        let seen = match there.flatten() {
             Some(there) => SeenVersion {
                 exposure: there.exposure,
                 ..SeenVersion::in_state(version.number, there.state.into())
@@ -115,10 +70,6 @@ impl<'a, T> Unclaimed<'a, T> {
     }
 }
 
-fn by_names(described: &KeyDescription) -> Unclaimed<'_, &VersionDescription> {
-    Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)))
-}
-
 /// The versions that a rotation in place can name again: those through the primary's connection.
 pub(super) fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
     let connection = view.key.primary.connection_id();
@@ -130,8 +81,7 @@ pub(super) fn in_place(view: &KeyView) -> impl Fn(&KeyVersion) -> bool {
 /// the number of the primary version.
 ///
 /// # Errors
-/// `provider_protocol` when the description names no version, or no primary; `key_state` when it is of another key,
-/// which has the name and the versions of the known one.
+/// `provider_protocol` when the description names no version, or no primary.
 pub(super) fn number_versions(
     known: &[KeyVersion],
     can_be: impl Fn(&KeyVersion) -> bool,
@@ -154,11 +104,10 @@ pub(super) fn number_versions(
     let candidates = known
         .iter()
         .filter(|version| version.provider == through.provider && can_be(version));
-    let mut unclaimed = Unclaimed::of(candidates.map(|row| ((&*row.provider_key, &*row.provider_version), row)));
+    let mut unclaimed = Unclaimed::of(candidates.map(|row| ((&*row.provider_key, &*row.provider_version), row.number)));
     for (at, version) in taken(described) {
         let number = match unclaimed.take(names(&version.key)) {
-            Some(known) if is_another(known, version) => return Err(forbidden_at_provider(&as_replaced(known))),
-            Some(known) => known.number,
+            Some(number) => number,
             None => {
                 next += 1;
                 new.push(KeyVersion {
@@ -175,9 +124,7 @@ pub(super) fn number_versions(
                     expires: None,
                     compromised_since: None,
                     exposure: version.exposure.unwrap_or(last),
-                    created: version
-                        .created
-                        .map_or(of_the_gateway(now), |seconds| seconds.saturating_mul(1_000_000)),
+                    created: version.created.map_or(now, |seconds| seconds.saturating_mul(1_000_000)),
                 });
                 next
             }
@@ -187,21 +134,6 @@ pub(super) fn number_versions(
         }
     }
     Ok((new, primary.ok_or_else(nonsense)?))
-}
-
-/// A creation by the gateway's clock, which is never a whole second, as those of providers are.
-const fn of_the_gateway(now: i64) -> i64 {
-    match now % 1_000_000 {
-        0 => now + 1,
-        _ => now,
-    }
-}
-
-fn as_replaced(version: &KeyVersion) -> KeyVersion {
-    KeyVersion {
-        provider_state: ProviderState::Replaced,
-        ..version.clone()
-    }
 }
 
 /// Those of `known` that a provider describes through a connection, with that connection, and exposed as described.

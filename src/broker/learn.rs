@@ -4,15 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, ErrorKind, KeyDescription, KeyId, OpContext, TenantId};
+use claviger_provider::{ConnectionId, Exposure, KeyDescription, KeyId, OpContext, TenantId};
 
-use super::described::{in_place, is_replaced, known_states, not_found, number_versions};
+use super::described::{in_place, known_states, number_versions};
 use super::reach::Reach;
-use super::young::is_young;
 use super::{Broker, Code, Failure};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Connection, KeyVersion, ProviderState, SeenVersion};
+use crate::store::model::{Connection, KeyVersion, SeenVersion};
 use crate::store::{Change, rules};
 
 /// The least time that a record may take, as in [`super::conclude`].
@@ -51,15 +50,6 @@ impl Stored {
 
 impl News {
     fn of(view: &KeyView, described: &KeyDescription, through: &Connection, now: i64) -> Result<Self, Failure> {
-        if is_replaced(&view.versions, described, through) {
-            // Of another key, no version is taken.
-            return Ok(Self {
-                versions: Vec::new(),
-                states: known_states(&view.versions, described, through),
-                primary: view.key.primary.number,
-                moves: false,
-            });
-        }
         let (versions, primary) = number_versions(&view.versions, in_place(view), described, through, now)?;
         Ok(Self {
             states: known_states(&view.versions, described, through),
@@ -116,13 +106,7 @@ impl Broker {
         reach: &Reach,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
-        let described = match reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await {
-            Err(error) if error.kind == ErrorKind::KeyNotFound && announced.is_none() => {
-                self.take_missing(cx, key, &view.key.primary, reach).await?;
-                return Err(error.into());
-            }
-            described => described?,
-        };
+        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
         let through = &reach.row;
         let news = News::of(view, &described, through, self.now())?;
         if !news.moves && (news.states.is_empty() || announced.is_some()) {
@@ -142,47 +126,21 @@ impl Broker {
     /// What the provider, the log or the store reports.
     pub(super) async fn take_states(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
         let through = &reach.row;
-        let described = match reach.pipeline.describe(cx, &version.whole_kek(key.id())).await {
-            Err(error) if error.kind == ErrorKind::KeyNotFound => {
-                self.take_missing(cx, key, version, reach).await?;
-                return Err(error.into());
-            }
-            described => described?,
-        };
-        self.take(cx, key, reach, |versions| known_states(versions, &described, through))
-            .await
-    }
-
-    /// Stores that the provider does not find the key of a version. Not of a version that it may not know yet.
-    async fn take_missing(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
-        if is_young(version, self.now()) {
-            return Ok(());
-        }
-        self.take(cx, key, reach, |versions| not_found(versions, version)).await
-    }
-
-    /// Stores the states that `changed` returns of the key's versions.
-    async fn take(
-        &self,
-        cx: &OpContext,
-        key: &KeyEntry,
-        reach: &Reach,
-        changed: impl Fn(&[KeyVersion]) -> Vec<SeenVersion>,
-    ) -> Result<(), Failure> {
-        if changed(&key.view()?.versions).is_empty() {
+        let described = reach.pipeline.describe(cx, &version.whole_kek(key.id())).await?;
+        if known_states(&key.view()?.versions, &described, through).is_empty() {
             return Ok(());
         }
         let store = async |change: &Change| {
             let _row = key.change().lock().await;
             let view = key.view()?;
-            let states = changed(&view.versions);
+            let states = known_states(&view.versions, &described, through);
             self.store_states(key, &states, view.versions.to_vec(), change).await?;
             Ok(Stored {
                 versions: false,
                 states: !states.is_empty(),
             })
         };
-        self.learn(key, &reach.row, cx.deadline, store).await.map(drop)
+        self.learn(key, through, cx.deadline, store).await.map(drop)
     }
 
     /// Records an intent, runs `store`, and records the outcome, with the primary version that the key has
@@ -305,34 +263,17 @@ impl Broker {
             .store
             .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
             .await?;
-        let before = versions.clone();
+        let before: Vec<Exposure> = versions.iter().map(|version| version.exposure).collect();
         rules::set_provider_states(&mut versions, states);
-        warn_of(key, &versions, &before);
+        let (tenant, id) = (key.tenant(), key.id());
+        for (version, before) in versions.iter().zip(before) {
+            if version.exposure != before && is_exposed(version) {
+                let version = version.number;
+                tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
+            }
+        }
         key.put(row, Some(versions));
         Ok(())
-    }
-}
-
-/// Logs what became of versions at their provider that an operator should know.
-fn warn_of(key: &KeyEntry, versions: &[KeyVersion], before: &[KeyVersion]) {
-    let (tenant, id) = (key.tenant(), key.id());
-    let pairs = || versions.iter().zip(before);
-    for (version, _) in pairs().filter(|(version, before)| version.exposure != before.exposure && is_exposed(version)) {
-        let version = version.number;
-        tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
-    }
-    // All of them are of one provider key.
-    let became = |state| {
-        let news = move |(version, before): &(&KeyVersion, &KeyVersion)| version.provider_state == state && before.provider_state != state;
-        pairs().rfind(news).map(|(newest, _)| newest)
-    };
-    if let Some(newest) = became(ProviderState::Replaced) {
-        let (version, provider_key) = (newest.number, &newest.provider_key);
-        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider has another key under the name of a version's key: it is not used, and what the old one wrapped does not open");
-    }
-    if let Some(newest) = became(ProviderState::Unknown) {
-        let (version, provider_key) = (newest.number, &newest.provider_key);
-        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider does not have a version of a key any more, or hides it from the connection's identity");
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
 use crate::keys::{EpochGuard, KeyEntry, KeyView};
-use crate::store::model::{Key, KeyState, KeyVersion, ProviderState};
+use crate::store::model::{Key, KeyState, KeyVersion};
 
 /// An envelope that may be used.
 pub struct Accepted<'e> {
@@ -63,7 +63,7 @@ impl Broker {
 pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let version = view.matching(recipient.provider()?, recipient.key())?;
-        version.may_unwrap().then_some((recipient, version))
+        version.unwraps().then_some((recipient, version))
     })
 }
 
@@ -203,23 +203,10 @@ impl Broker {
                     permitted(&view, KeyState::unwraps)?;
                     let mut versions = view.versions.iter();
                     let now = versions.find(|version| version.number == through.version.number);
-                    if !now.is_some_and(KeyVersion::may_unwrap) {
+                    if !now.is_some_and(KeyVersion::unwraps) {
                         return Err(refused);
                     }
                     open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
-                })
-                .await
-            }
-            // The ciphertext may be right, and the key another one.
-            Err(rejected) if rejected.rejected_by_provider && through.version.provider.reuses_names() => {
-                Box::pin(async {
-                    self.look_into(cx, through.entry, through.version).await;
-                    let view = through.entry.view()?;
-                    permitted(&view, KeyState::unwraps)?;
-                    let replaced = |version: &&KeyVersion| {
-                        version.number == through.version.number && version.provider_state == ProviderState::Replaced
-                    };
-                    Err(view.versions.iter().find(replaced).map_or(rejected, forbidden_at_provider))
                 })
                 .await
             }
@@ -272,30 +259,13 @@ impl Broker {
 pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
     let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
     let (number, state) = (version.number, version.provider_state.as_str());
-    let detail = match version.provider_state == ProviderState::Replaced {
-        true => format!(
-            "Version {number} of the key was replaced at the provider: its key was deleted there, and another one has its name now."
-        ),
-        false => format!("Version {number} of the key is `{state}` at the provider, which forbids this."),
-    };
     Failure {
-        detail: detail.into(),
-        ..Failure::from(error.provider(version.provider).advice(what_permits(version)))
+        detail: format!("Version {number} of the key is `{state}` at the provider, which forbids this.").into(),
+        ..Failure::from(error.provider(version.provider).advice(off_at(version.provider)))
     }
 }
 
-/// What the owner of a key can do about a version that its provider does not permit to be used.
-pub(super) const fn what_permits(version: &KeyVersion) -> &'static str {
-    match matches!(version.provider_state, ProviderState::Replaced) {
-        true => {
-            "The other key opens nothing that the old one wrapped. The key's owner can restore the old one from a backup in its place: \
-             requests succeed within 10 s after that. Otherwise move to another key: `claviger keys rotate` with `--provider-key`, or with \
-             `--connection` and another connection."
-        }
-        false => off_at(version.provider),
-    }
-}
-
+/// What the owner of a key can do about a version that is off at its provider.
 const fn off_at(provider: ProviderKind) -> &'static str {
     match provider {
         ProviderKind::Vault => {

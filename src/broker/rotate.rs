@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 
 use super::at_provider::turn_at_provider;
-use super::described::{in_place, is_replaced, number_versions};
+use super::described::{in_place, number_versions};
 use super::idempotency::Begun;
 use super::learn::Stored;
-use super::opening::forbidden_at_provider;
 use super::read::changed;
 use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
 use crate::store::Change;
-use crate::store::model::{Key, ProviderState, Resource};
+use crate::store::model::{Key, Resource};
 
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.
@@ -126,14 +125,6 @@ impl Broker {
         let Some(rotation) = ready.can()?.rotation else {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
-        if ready.view.key.primary.provider_state == ProviderState::Replaced {
-            // Another key is not rotated, unless the old one is there again.
-            self.take_versions(&cx.op_context(), key).await?;
-            let primary = &key.view()?.key.primary;
-            if primary.provider_state == ProviderState::Replaced {
-                return Err(forbidden_at_provider(primary));
-            }
-        }
         not_rotating(&ready.view.key)?;
         let primary = ready.view.key.primary.number;
         if keep.rotated_from().is_some_and(|before| primary > before) || keep.drawn().is_some() {
@@ -162,16 +153,7 @@ impl Broker {
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
-        let (new, primary) = match number_versions(&view.versions, in_place(&view), &described, &ready.connection, now) {
-            Ok(numbered) => numbered,
-            Err(refused) => {
-                drop(changing);
-                if is_replaced(&view.versions, &described, &ready.connection) {
-                    self.take_versions(&cx.op_context(), key).await?;
-                }
-                return Err(refused);
-            }
-        };
+        let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &ready.connection, now)?;
         // The response that is stored for a repeated request must show the row as the transaction
         // will leave it.
         let under_way = new.is_empty() && primary == view.key.primary.number;

@@ -17,7 +17,7 @@ use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
 use crate::keys::{ConnectionView, EpochGuard, KeyEntry, KeyView};
-use crate::store::model::{KeyState, KeyVersion, ProviderState};
+use crate::store::model::{KeyState, KeyVersion};
 
 /// A key that is ready to wrap: enabled, the connection of its primary version not severed.
 pub struct ReadyKey {
@@ -342,12 +342,8 @@ impl ReadyKey {
         }
         broker.take_versions(&cx.op_context(), &self.entry).await?;
         drop(one_at_a_time);
-        // Detached meanwhile: there is no key whose version this could be.
-        let now = self.entry.view()?;
-        if now.key.primary.provider_state == ProviderState::Replaced {
-            return Err(forbidden_at_provider(&now.key.primary));
-        }
         broker.keep_canary(cx, &self.entry).await;
+        // Detached meanwhile: there is no key whose version this could be.
         self.entry.view()?;
         let number = number().ok_or_else(|| {
             Error::new(

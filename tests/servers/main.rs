@@ -18,7 +18,6 @@ mod failover;
 mod front;
 mod leaving;
 mod logins;
-mod lost;
 mod matrix;
 mod moves;
 mod namespaces;
@@ -79,7 +78,6 @@ fn main() -> ExitCode {
         failover::cases(),
         leaving::cases(),
         logins::cases(),
-        lost::cases(),
         matrix::cases(),
         moves::cases(),
         namespaces::cases(),

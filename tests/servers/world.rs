@@ -83,11 +83,6 @@ impl World {
 
     /// What a command of ours writes.
     pub fn claviger(&self, arguments: &[&str]) -> String {
-        good(self.command(arguments), "")
-    }
-
-    /// A command of ours.
-    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
@@ -95,7 +90,7 @@ impl World {
             .env("CLAVIGER_TOKEN_FILE", self.gateway.token_file())
             .env("CLAVIGER_TENANT", TENANT)
             .args(arguments);
-        command
+        good(command, "")
     }
 }
 

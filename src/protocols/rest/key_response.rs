@@ -96,7 +96,6 @@ impl From<model::KeyState> for KeyState {
 /// - `pending_deletion`: its deletion is scheduled
 /// - `destroyed`: its material is destroyed
 /// - `failed`: the provider could not create it
-/// - `replaced`: its key was deleted at the provider, and another one made under the same name
 /// - `unknown`: the provider did not describe it
 /// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -112,7 +111,6 @@ pub enum ProviderState {
     PendingDeletion,
     Destroyed,
     Failed,
-    Replaced,
     Unknown,
     Unrecognized,
 }
@@ -126,7 +124,6 @@ impl From<model::ProviderState> for ProviderState {
             model::ProviderState::PendingDeletion => Self::PendingDeletion,
             model::ProviderState::Destroyed => Self::Destroyed,
             model::ProviderState::Failed => Self::Failed,
-            model::ProviderState::Replaced => Self::Replaced,
             model::ProviderState::Unknown => Self::Unknown,
             model::ProviderState::Unrecognized => Self::Unrecognized,
         }

@@ -147,7 +147,7 @@ pub struct KeyVersion {
     pub compromised_since: Option<i64>,
     /// How the material can leave the provider, as the provider last described it.
     pub exposure: Exposure,
-    /// The time of creation: the provider's, which is a whole second, or the gateway's, which never is.
+    /// The time of creation.
     pub created: i64,
 }
 
@@ -185,20 +185,6 @@ impl KeyVersion {
     /// Whether both of its states permit to unwrap.
     pub const fn unwraps(&self) -> bool {
         self.state.unwraps() && self.provider_state.permits()
-    }
-
-    /// Whether its provider may unwrap something with it. Under a key that was replaced, that is what the other key
-    /// wrapped before the gateway noticed it.
-    pub const fn may_unwrap(&self) -> bool {
-        self.state.unwraps() && (self.provider_state.permits() || matches!(self.provider_state, ProviderState::Replaced))
-    }
-
-    /// When the version was created, in Unix seconds, if its provider said so when it was stored.
-    pub const fn created_at_provider(&self) -> Option<i64> {
-        match self.created % 1_000_000 {
-            0 => Some(self.created / 1_000_000),
-            _ => None,
-        }
     }
 
     /// Whether the version has this provider, provider key and provider version.

@@ -86,8 +86,6 @@ words! {
         Destroyed = "destroyed",
         /// The provider could not create it.
         Failed = "failed",
-        /// The provider has another key under the names of the version's: its owner deleted that one, and made another.
-        Replaced = "replaced",
         /// The provider did not describe it. It may be usable: only a call can tell.
         Unknown = "unknown",
     }
