@@ -144,10 +144,22 @@ impl AuthBlock {
 #[derive(Deserialize)]
 pub(crate) struct Ignored {}
 
+/// The most sentences of a refusal that are kept, and the most characters of each: a login's refusal is remembered for
+/// minutes, and a tenant's own server may send anything.
+const MAX_SENTENCES: usize = 8;
+const MAX_SENTENCE: usize = 1024;
+
 /// Vault's body of a refusal.
 #[derive(Deserialize)]
 struct ErrorBody {
     errors: Vec<String>,
+}
+
+impl ErrorBody {
+    fn sentences(&self) -> Vec<String> {
+        let first = self.errors.iter().take(MAX_SENTENCES);
+        first.map(|sentence| sentence.chars().take(MAX_SENTENCE).collect()).collect()
+    }
 }
 
 /// The server, in one namespace.
@@ -243,11 +255,26 @@ fn parse<D: DeserializeOwned>(response: Response) -> Result<ApiResponse<D>, Call
 fn refused(response: &Response, status: u16) -> CallError {
     CallError::Refused(Refusal::Response(ErrorResponse {
         status,
-        sentences: serde_json::from_slice::<ErrorBody>(&response.body).ok().map(|body| body.errors),
+        sentences: serde_json::from_slice::<ErrorBody>(&response.body)
+            .ok()
+            .map(|body| body.sentences()),
         pause: retry_after(&response.headers),
     }))
 }
 
 fn body<T: DeserializeOwned>(response: &Response) -> Result<T, CallError> {
     serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_of_a_long_refusal_is_kept() {
+        let errors = vec!["x".repeat(1 << 16); 100];
+        let kept = ErrorBody { errors }.sentences();
+        assert_eq!(kept, vec!["x".repeat(MAX_SENTENCE); MAX_SENTENCES]);
+        assert!(kept.capacity() <= 2 * MAX_SENTENCES && kept.iter().all(|sentence| sentence.capacity() <= 2 * MAX_SENTENCE));
+    }
 }
