@@ -47,6 +47,8 @@ struct State {
     calls: usize,
     /// How long the service takes for a change.
     slow: Duration,
+    /// Whether Vault's keys wrap and unwrap.
+    wraps: bool,
     /// For how many reads a new key is not found.
     hides: usize,
     /// The reads that did not find a new key.
@@ -144,6 +146,11 @@ impl Service {
         self.state.lock().slow = by;
     }
 
+    /// From now on, Vault's keys wrap and unwrap, as an adoption tries.
+    pub fn wrap(&self) {
+        self.state.lock().wraps = true;
+    }
+
     /// From now on, the first `reads` of each new key do not find it.
     pub fn hide_new_keys(&self, reads: usize) {
         self.state.lock().hides = reads;
@@ -228,7 +235,7 @@ impl Service {
                 return None;
             }
             let (changes, status, body) = match target.as_str() {
-                "" => self.vault(method, path),
+                "" => self.vault(method, path, &body),
                 target => self.aws(target, &body),
             };
             let slow = self.state.lock().slow;
@@ -253,9 +260,27 @@ impl Service {
     }
 
     /// Answers a call of Vault's, and whether it changes something.
-    fn vault(&self, method: &str, path: &str) -> (bool, u16, Value) {
+    fn vault(&self, method: &str, path: &str, body: &Value) -> (bool, u16, Value) {
         let Some(name) = path.strip_prefix("/v1/transit/keys/") else {
+            let of = |path: &str, member: &str| path.starts_with(member) && self.state.lock().wraps;
             return match path {
+                // Its ciphertexts are the plaintexts.
+                path if of(path, "/v1/transit/encrypt/") => {
+                    let plaintext = body["plaintext"].as_str().unwrap_or_default();
+                    (
+                        false,
+                        200,
+                        json!({"data": {"ciphertext": format!("vault:v1:{plaintext}"), "key_version": 1}}),
+                    )
+                }
+                path if of(path, "/v1/transit/decrypt/") => {
+                    let ciphertext = body["ciphertext"].as_str().unwrap_or_default();
+                    (
+                        false,
+                        200,
+                        json!({"data": {"plaintext": ciphertext.trim_start_matches("vault:v1:")}}),
+                    )
+                }
                 "/v1/auth/token/lookup-self" => (false, 200, json!({"data": {"ttl": 0, "renewable": false}})),
                 _ => (false, 400, json!({"errors": ["wrapping token is not valid or does not exist"]})),
             };

@@ -142,6 +142,7 @@ async fn in_the_background() {
 /// The key was detached before its first connection was severed, and comes back through the second one.
 async fn adopted() {
     let service = Service::start().await;
+    service.wrap();
     let (gateway, started, client) = world(&service).await;
     let moved = client
         .post("/v1/keys/on-aws/rotate", &json!({"connection": "vault"}))

@@ -149,13 +149,13 @@ async fn connections_wait_for_their_turn() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret-id");
     std::fs::write(&secret, role.secret_id()).unwrap();
-    let tune = Tune::default().set("CLAVIGER_SERVER__REQUEST_DEADLINE", "240s");
+    let tune = Tune::default().set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s");
     let (_world, clients) = declared(tune, &TENANTS, &role, &proxy.url(), &secret);
     proxy.set([logins(Act::Delay(Duration::from_millis(2500)))]);
     let keys: Vec<_> = clients
         .iter()
         .map(|client| {
-            let client = client.clone().with_header("claviger-timeout", "240s");
+            let client = client.clone().with_header("claviger-timeout", "60s");
             tokio::spawn(async move { new_key(&client, "orders").await })
         })
         .collect();

@@ -374,7 +374,8 @@ async fn declared() {
         let of = |step: &Value| json!([step["kind"], step["name"], step["result"], step["detail"]]);
         report["steps"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
     };
-    // One that lacks the keys is refused here, too: there is a canary.
+    // One that lacks the keys is refused here, too: there is a canary. A check makes it where the creation had no time.
+    client.post_empty(&format!("{PATH}/check")).await.expect_status(200);
     let evil = Front::start(Manner::Stranger(unique("nowhere"))).await;
     write(&evil.address(), &evil.ca, key);
     let plan = steps("/v1/declared/plan").await;

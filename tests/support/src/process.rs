@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::{Client, Endpoint};
 
 /// How long a start may take before the test stops.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How long a gateway that listens may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 

@@ -289,7 +289,7 @@ struct Turn<'a> {
     _alone: Option<MutexGuard<'a, ()>>,
 }
 
-/// A login that is sent. Dropped before it has ended, it counts as one without a response.
+/// A login that is sent. Dropped before it has ended, it was cut off.
 struct Sent<'a, R: Refusal> {
     membership: &'a Membership<R>,
     marks: Marks,
@@ -306,8 +306,7 @@ impl<R: Refusal> Sent<'_, R> {
                 self.membership.identity.accept(self.marks);
                 None
             }
-            // Of another connection that is severed it would not be true.
-            Err(error) if error.kind() == ErrorKind::Severed && self.lockout.is_some() => Some(CallError::Timeout.in_login()),
+            Err(error) if error.kind() == ErrorKind::Severed => self.cut_off(),
             Err(error) => Some(error.clone().in_login()).filter(|error| self.counts(error)),
         };
         match refusal {
@@ -325,6 +324,14 @@ impl<R: Refusal> Sent<'_, R> {
         error.is_refused_login() || (self.lockout.is_some() && error.may_have_been_processed())
     }
 
+    /// What a login counts as that the gateway itself did not wait for. Not as a refusal of a secret that was accepted
+    /// before: a tenant that severs and restores its connection time and again would keep all others of the identity from
+    /// their logins. That the connection is severed would not be true of the others.
+    fn cut_off(&self) -> Option<CallError<R>> {
+        let counts = self.lockout.is_some() && !self.membership.identity.is_accepted(self.marks);
+        counts.then(|| CallError::Timeout.in_login())
+    }
+
     fn refuse(&self, error: CallError<R>) {
         let refused = self.membership.identity.refuse(self.marks, error, self.lockout);
         *self.membership.last.lock() = Some(refused);
@@ -333,8 +340,10 @@ impl<R: Refusal> Sent<'_, R> {
 
 impl<R: Refusal> Drop for Sent<'_, R> {
     fn drop(&mut self) {
-        if !self.has_ended && self.lockout.is_some() {
-            self.refuse(CallError::Timeout.in_login());
+        if !self.has_ended
+            && let Some(refusal) = self.cut_off()
+        {
+            self.refuse(refusal);
         }
     }
 }

@@ -261,6 +261,30 @@ async fn a_login_without_a_response_counts_as_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_that_cuts_off_its_logins_keeps_nobody_from_theirs() {
+    let service = Service::of("right");
+    let members = declared(&Identities::default(), 2);
+    service.login(&members[1], "right").await.unwrap();
+    let right = secrets("right");
+    for second in 0..8 {
+        members[0].set_trial(true);
+        let login = async {
+            match second % 2 {
+                0 => std::future::pending().await,
+                _ => Err::<(), _>(CallError::from(crate::sever_switch::Severed)),
+            }
+        };
+        let login = members[0].login(&right, std::future::ready(Ok(())), login);
+        drop(tokio::time::timeout(Duration::from_secs(1), login).await);
+        service.login(&members[1], "right").await.unwrap();
+    }
+    // Neither is it an acceptance: a secret that the service has refused since is not tried without end.
+    *service.right.lock() = "another".to_owned();
+    all(&service, &members, "right").await;
+    assert!(service.refused() <= 2, "{} refusals", service.refused());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_sent_counts_as_nothing() {
     let service = Service::of("right");
     let identities = Identities::default();
