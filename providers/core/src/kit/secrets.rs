@@ -73,7 +73,7 @@ pub fn secret(secrets: &Secrets, wanted: &str) -> Option<Secret> {
 /// The identity of some files' contents, without reading them: it changes when one of them is replaced or
 /// written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Stamp(Vec<Option<[i64; 6]>>);
+pub struct Stamp(Vec<Option<[i64; 7]>>);
 
 impl Stamp {
     /// Looks at the files. A file that cannot be looked at has an identity of its own.
@@ -89,8 +89,9 @@ impl Stamp {
                     inode,
                     length,
                     file.mtime(),
+                    file.mtime_nsec(),
                     file.ctime(),
-                    file.ctime_nsec() ^ file.mtime_nsec(),
+                    file.ctime_nsec(),
                 ]
             }));
         }
@@ -102,6 +103,7 @@ impl Stamp {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+    use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
     use std::sync::Arc;
 
@@ -127,13 +129,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn files_are_read_each_time() {
+    fn scratch() -> Scratch {
         let mut name = [0; 8];
         fill_random(&mut name);
-        let file = Arc::new(Scratch(
-            std::env::temp_dir().join(format!("claviger-secrets-{}", u64::from_le_bytes(name))),
-        ));
+        Scratch(std::env::temp_dir().join(format!("claviger-secrets-{}", u64::from_le_bytes(name))))
+    }
+
+    #[tokio::test]
+    async fn files_are_read_each_time() {
+        let file = Arc::new(scratch());
         let secrets = ConnectionSecrets::new(Vec::new(), Some(Arc::clone(&file) as Arc<dyn SecretFiles>));
         assert!(secrets.read().await.is_err());
         let absent = Stamp::of(&secrets.paths()).await;
@@ -146,5 +150,28 @@ mod tests {
         assert_eq!(secret(&secrets.read().await.unwrap(), "token").unwrap().expose(), b"second");
         let changed = Stamp::of(&secrets.paths()).await;
         assert!(absent != present && present != changed);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_in_place_within_a_second_has_another_stamp() {
+        let file = scratch();
+        let written = |content: &str| {
+            std::fs::write(&file.0, content).unwrap();
+            let file = std::fs::metadata(&file.0).unwrap();
+            (file.mtime(), file.mtime_nsec())
+        };
+        // The clock of files moves in steps, and the second may end in between.
+        loop {
+            let (second, begin) = written("1111");
+            let first = Stamp::of(std::slice::from_ref(&file.0)).await;
+            let (mut again, mut end) = written("2222");
+            while (again, end) == (second, begin) {
+                (again, end) = written("2222");
+            }
+            assert_ne!(Stamp::of(std::slice::from_ref(&file.0)).await, first);
+            if again == second {
+                break;
+            }
+        }
     }
 }
