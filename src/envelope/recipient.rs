@@ -1,6 +1,6 @@
 //! A recipient: the data key, wrapped by one provider key (`docs/format.md`, Recipients).
 
-use claviger_provider::{Algorithm, ProviderKeyRef, ProviderKind, Wrapped};
+use claviger_provider::{Algorithm, GcmParts, ProviderKeyRef, ProviderKind, Wrapped};
 use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder, encode};
 
@@ -213,28 +213,6 @@ fn has_shape(algorithm: Algorithm, ciphertext: &[u8], data_key_len: usize) -> bo
         Algorithm::A256Kw | Algorithm::A256Kwp => len == data_key_len + 8,
         Algorithm::Aes256Gcm => len == 12 + data_key_len + 16,
         Algorithm::Xaes256Gcm => len == 24 + data_key_len + 16,
-        Algorithm::CborGcm => external_parts(ciphertext)
-            .is_ok_and(|[iv, ct, tag, metadata]| [12, 16].contains(&iv) && ct == data_key_len && tag == 16 && metadata <= 20),
-    }
-}
-
-/// The lengths of `[iv, ct, tag, metadata]`, read as strictly as the envelope itself.
-fn external_parts(ciphertext: &[u8]) -> Result<[usize; 4], ParseError> {
-    let mut d = Decoder::new(ciphertext);
-    if d.array()? != Some(4) {
-        return Err(ParseError::Invalid);
-    }
-    let parts = [d.bytes()?, d.bytes()?, d.bytes()?, d.bytes()?];
-    let same = cbor::is_exactly(ciphertext, |e| {
-        e.array(4)?;
-        for part in parts {
-            e.bytes(part)?;
-        }
-        Ok(())
-    });
-    if same {
-        Ok(parts.map(<[u8]>::len))
-    } else {
-        Err(ParseError::Invalid)
+        Algorithm::CborGcm => GcmParts::parse(ciphertext).is_some_and(|parts| parts.ciphertext.len() == data_key_len),
     }
 }
