@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, TenantId, TracedCalls};
+use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, Purpose, TenantId, TracedCalls};
 use parking_lot::Mutex;
 
 use super::admit::Subject;
@@ -240,7 +240,9 @@ impl RequestContext {
     pub fn op_context(&self) -> OpContext {
         let (info, actor) = (self.info(), self.caller().principal().to_string());
         let trace = Arc::clone(self.operation.noted.lock().fields.provider_calls.get_or_insert_default());
-        OpContext::new(info.request_id.as_str().to_owned(), self.tenant(), actor, info.deadline).with_trace(trace)
+        OpContext::new(info.request_id.as_str().to_owned(), self.tenant(), actor, info.deadline)
+            .serving(purpose(self.request.action))
+            .with_trace(trace)
     }
 
     /// Whether a provider may have carried out a change that it did not confirm.
@@ -265,5 +267,39 @@ impl RequestContext {
     /// The time since the request's head arrived.
     pub fn elapsed(&self) -> Duration {
         self.info().started.elapsed()
+    }
+}
+
+/// What a request is for, as external key managers see it; `None` where it handles no data key.
+const fn purpose(action: Action) -> Option<Purpose> {
+    match action {
+        Action::GenerateDataKey | Action::GenerateDataKeyWithoutPlaintext => Some(Purpose::GenerateDataKey),
+        Action::Wrap => Some(Purpose::Wrap),
+        Action::Unwrap | Action::UnwrapUnsealed => Some(Purpose::Unwrap),
+        Action::Rewrap | Action::RewrapFrom | Action::RewrapTo => Some(Purpose::Rewrap),
+        Action::CreateConnection
+        | Action::ReadConnection
+        | Action::UpdateConnection
+        | Action::DeleteConnection
+        | Action::CreateKey
+        | Action::ReadKey
+        | Action::UpdateKey
+        | Action::DeleteKey
+        | Action::CheckConnection
+        | Action::Sever
+        | Action::Restore
+        | Action::Rotate
+        | Action::Enable
+        | Action::Disable
+        | Action::Inspect
+        | Action::BindScope
+        | Action::ManageTenants
+        | Action::ManagePrincipals
+        | Action::ManageTokens
+        | Action::ManageIssuers
+        | Action::ManagePolicies
+        | Action::ManageLimits
+        | Action::Explain
+        | Action::ReadAudit => None,
     }
 }

@@ -46,7 +46,7 @@ pub use layers::Pipeline;
 pub use login_report::{LoginFailure, LoginReport, LoginState, LoginStatus};
 pub use node::{Node, NodeError};
 pub use op::{Call, Op, Output};
-pub use op_context::{LoginWait, OpContext};
+pub use op_context::{LoginWait, OpContext, Purpose};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{
     Algorithm, Exposure, Generated, Kek, KeyDescription, KeyRequest, KeyState, Provider, ProviderKeyRef, Rewrapped, VersionDescription,

@@ -14,6 +14,19 @@ use crate::ids::TenantId;
 /// How often a call that waits for a login is looked at, whether it still does.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// The request that an operation serves, for key managers that decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To generate a data key.
+    GenerateDataKey,
+    /// To wrap bytes that the caller sent.
+    Wrap,
+    /// To unwrap a wrapped key.
+    Unwrap,
+    /// To rewrap a wrapped key, of which an unwrap and a wrap are parts.
+    Rewrap,
+}
+
 /// The caller of an operation, its deadline, and the trace of the calls that it makes.
 #[derive(Debug)]
 pub struct OpContext {
@@ -27,6 +40,7 @@ pub struct OpContext {
     pub deadline: Instant,
     trace: Arc<CallTrace>,
     login: LoginWait,
+    purpose: Option<Purpose>,
     quotes: bool,
     reads_causes: bool,
 }
@@ -41,6 +55,7 @@ impl OpContext {
             deadline,
             trace: Arc::default(),
             login: LoginWait::default(),
+            purpose: None,
             quotes: true,
             reads_causes: false,
         }
@@ -58,6 +73,17 @@ impl OpContext {
     pub fn with_trace(mut self, trace: Arc<CallTrace>) -> Self {
         self.trace = trace;
         self
+    }
+
+    /// The same context for a request of this kind; `None` for one that handles no data key.
+    #[must_use]
+    pub fn serving(self, purpose: Option<Purpose>) -> Self {
+        Self { purpose, ..self }
+    }
+
+    /// The request that the operation serves, if it handles a data key of the caller's.
+    pub const fn purpose(&self) -> Option<Purpose> {
+        self.purpose
     }
 
     /// The same context for a check, which tries a login that the provider refused before, once.
