@@ -73,6 +73,11 @@ impl BoundContext {
         }
     }
 
+    /// The pairs that the gateway added; `None` in a context of no envelope, as of a check's canary.
+    pub const fn added(&self) -> Option<&AddedPairs> {
+        self.added.as_ref()
+    }
+
     /// All pairs, in the byte order of their names. They are put together at each call, because
     /// most requests need the bytes alone.
     pub fn pairs(&self) -> BTreeMap<String, String> {
