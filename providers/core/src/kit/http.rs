@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::egress::{Authorities, ClientCertificate, Egress, Options};
 use crate::error::{Error, ErrorKind};
@@ -36,6 +36,13 @@ pub fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or_default().min(MAX_PAUSE))
+}
+
+/// How far the clock of whoever responded is from `now`, by the header `Date` (RFC 9110, section 6.6.1); `None` without
+/// it.
+pub fn clock_difference(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Some(now.duration_since(date).unwrap_or_else(|ahead| ahead.duration()))
 }
 
 /// The network settings of a connection.
@@ -85,7 +92,24 @@ impl ConnectionHttp<'_> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{MAX_PAUSE, pause};
+    use reqwest::header::{DATE, HeaderMap, HeaderValue};
+
+    use super::{MAX_PAUSE, clock_difference, pause};
+
+    #[test]
+    fn clocks_differ_by_the_date_of_a_response() {
+        let date = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))]);
+        let minute = Duration::from_secs(60);
+        for (now, difference) in [(date, Duration::ZERO), (date + minute, minute), (date - minute, minute)] {
+            assert_eq!(clock_difference(&headers, now), Some(difference));
+        }
+        let odd = HeaderMap::from_iter([(DATE, HeaderValue::from_static("soon"))]);
+        assert_eq!(
+            (clock_difference(&odd, date), clock_difference(&HeaderMap::new(), date)),
+            (None, None)
+        );
+    }
 
     #[test]
     fn a_pause_is_seconds_or_a_date_and_bounded() {
