@@ -120,7 +120,7 @@ impl<S: CredentialSource> Session<S> {
                 let result = send(Arc::clone(&other)).await;
                 self.0.learn(&other, &result, refused);
                 if result.as_ref().is_err_and(refused) {
-                    self.0.hold_off();
+                    self.0.both_refused(&other);
                 }
                 result
             }

@@ -219,8 +219,14 @@ impl<S: CredentialSource> Inner<S> {
         }
     }
 
-    pub(super) fn hold_off(&self) {
-        self.state.lock().hold_off_until = Some(Instant::now() + HOLD_OFF);
+    /// The provider refused a call with the credential that took the place of a refused one, too: no other one is
+    /// fetched for a while. Of credentials that the connection was given, that is all that is known.
+    pub(super) fn both_refused(&self, other: &Arc<S::Credential>) {
+        let mut state = self.state.lock();
+        state.hold_off_until = Some(Instant::now() + HOLD_OFF);
+        if state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, other)) && self.unproven.load(Ordering::Relaxed) {
+            self.report.rejected();
+        }
     }
 
     /// Learns from the first calls with a credential whether the provider accepts it.

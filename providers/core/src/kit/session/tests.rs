@@ -302,6 +302,20 @@ async fn a_given_credential_is_proven_by_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn given_credentials_take_turns_and_that_none_is_accepted_is_told() {
+    let bench = Bench::new();
+    bench.source().given.store(true, Ordering::Relaxed);
+    assert_eq!(bench.called(3).await, (2, None));
+    assert_eq!((bench.state(), bench.source().logins()), (LoginState::Refused, 2));
+    // No other one for a while.
+    assert_eq!(bench.called(3).await, (1, None));
+    assert_eq!((bench.state(), bench.source().logins()), (LoginState::Refused, 2));
+    advance(MINUTE).await;
+    assert_eq!(bench.called(3).await, (2, Some(3)));
+    assert_eq!((bench.state(), bench.source().logins()), (LoginState::Ok, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_live_credential_serves_while_its_renewal_runs() {
     let bench = Bench::new();
     assert_eq!(bench.number().await.unwrap(), 1);
