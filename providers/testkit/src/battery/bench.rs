@@ -8,6 +8,7 @@ use std::time::Duration;
 use claviger_provider::{
     BoundContext, Error, ErrorKind, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, OpContext, Provider, TenantId, Wrapped,
 };
+use futures::future::BoxFuture;
 
 /// Why a case failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,9 @@ impl From<Error> for Failure {
 /// The result of a case.
 pub(super) type Outcome = Result<(), Failure>;
 
+/// Makes a key at the service, as its owner does, and returns the name to adopt it by.
+pub type OwnersKey = Arc<dyn Fn() -> BoxFuture<'static, String> + Send + Sync>;
+
 /// The provider under test, and what a case needs to call it.
 pub(super) struct Bench {
     pub(super) provider: Arc<dyn Provider>,
@@ -38,6 +42,8 @@ pub(super) struct Bench {
     pub(super) can: KeyCapabilities,
     /// Keys wrap multiples of this many bytes only; at least two units, unless it is 1.
     pub(super) unit: usize,
+    /// Makes the keys to adopt, for a provider that creates none.
+    pub(super) owners: Option<OwnersKey>,
 }
 
 impl Bench {
@@ -51,8 +57,8 @@ impl Bench {
         OpContext::for_system("battery", self.tenant, Duration::from_secs(30))
     }
 
-    /// A request for a new key.
-    pub(super) fn request(&self) -> KeyRequest {
+    /// A request to create a key.
+    pub(super) fn creation(&self) -> KeyRequest {
         KeyRequest {
             key_id: KeyId::random(),
             made_as: KeyId::random(),
@@ -62,9 +68,33 @@ impl Bench {
         }
     }
 
+    /// A request for a new key: to create it, or to adopt one that its owner just made.
+    pub(super) async fn request(&self) -> KeyRequest {
+        let adopt = match &self.owners {
+            Some(owners) => Some(owners().await),
+            None => None,
+        };
+        KeyRequest { adopt, ..self.creation() }
+    }
+
+    /// Fails unless a provider that creates no keys says so. Returns whether it creates some.
+    pub(super) async fn creates_keys(&self) -> Result<bool, Failure> {
+        if self.provider.capabilities().create_key {
+            return Ok(true);
+        }
+        let (cx, request) = (self.cx(), self.creation());
+        refused(
+            "create_key",
+            self.provider.create_key(&cx, &request).await,
+            &[ErrorKind::Unsupported],
+        )?;
+        refused("find_made", self.provider.find_made(&cx, &request).await, &[ErrorKind::Unsupported])?;
+        Ok(false)
+    }
+
     /// Creates a key and returns its primary version.
     pub(super) async fn primary(&self) -> Result<Kek, Failure> {
-        let request = self.request();
+        let request = self.request().await;
         let key = self.provider.create_key(&self.cx(), &request).await?;
         primary(&key, request.key_id)
     }

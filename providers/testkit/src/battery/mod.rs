@@ -19,7 +19,7 @@ use bench::{Bench, Outcome};
 use claviger_provider::{KeySpec, Provider, TenantId};
 use futures::future::BoxFuture;
 
-pub use bench::Failure;
+pub use bench::{Failure, OwnersKey};
 
 /// Creates a new connection to the provider under test.
 pub type Factory = Arc<dyn Fn() -> BoxFuture<'static, Arc<dyn Provider>> + Send + Sync>;
@@ -47,6 +47,18 @@ impl Case {
     /// # Errors
     /// As [`Case::run`].
     pub async fn run_in_units(&self, factory: &Factory, spec: KeySpec, unit: usize) -> Result<(), Failure> {
+        self.run_with(factory, spec, unit, None).await
+    }
+
+    /// As [`Case::run`], for a provider that creates no keys: it adopts those of `owners`.
+    ///
+    /// # Errors
+    /// As [`Case::run`].
+    pub async fn run_adopting(&self, factory: &Factory, spec: KeySpec, owners: &OwnersKey) -> Result<(), Failure> {
+        self.run_with(factory, spec, 1, Some(Arc::clone(owners))).await
+    }
+
+    async fn run_with(&self, factory: &Factory, spec: KeySpec, unit: usize, owners: Option<OwnersKey>) -> Result<(), Failure> {
         let provider = factory().await;
         let can = provider.capabilities();
         let can = *can.of(spec).ok_or(Failure(format!("{} is not declared", spec.as_str())))?;
@@ -55,6 +67,7 @@ impl Case {
             tenant: TenantId::random(),
             can,
             unit,
+            owners,
         };
         (self.run)(bench).await
     }
