@@ -174,7 +174,7 @@ impl SendError {
                 }
                 match at.downcast_ref::<rustls::Error>() {
                     Some(rustls::Error::InvalidCertificate(why)) => return Self::Untrusted(Distrust::of(why)),
-                    Some(rustls::Error::AlertReceived(alert)) if rejects_client_certificate(*alert) => {
+                    Some(rustls::Error::AlertReceived(alert)) if REJECTING.contains(alert) => {
                         return Self::ClientCertificateRejected;
                     }
                     Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => return Self::NotTls,
@@ -189,6 +189,11 @@ impl SendError {
             last = at.to_string();
             cause = inner.or_else(|| at.source());
         }
+        // The HTTP/2 library hands on the text of a TLS error alone.
+        let rejects = |alert: &AlertDescription| rustls::Error::AlertReceived(*alert).to_string() == last;
+        if REJECTING.iter().any(rejects) {
+            return Self::ClientCertificateRejected;
+        }
         // A connection that never opened means that the host is down; a later timeout, that it is slow.
         if error.is_connect() {
             Self::Unreachable(last)
@@ -200,19 +205,15 @@ impl SendError {
     }
 }
 
-/// Whether a server's alert says that it rejects the client's certificate.
-fn rejects_client_certificate(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError
-    )
-}
+/// The alerts by which a server rejects the client's certificate.
+const REJECTING: [AlertDescription; 9] = [
+    AlertDescription::CertificateRequired,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    AlertDescription::DecryptError,
+];

@@ -44,6 +44,11 @@ impl Authority {
 
 /// A TLS server that answers 204, and where there are `clients` wants a certificate of theirs.
 async fn server(certificate: &str, key: &str, clients: Option<&Authority>) -> SocketAddr {
+    server_of(certificate, key, clients, &[]).await
+}
+
+/// The same, which agrees on one of these protocols. It answers HTTP/1.1 alone.
+async fn server_of(certificate: &str, key: &str, clients: Option<&Authority>, protocols: &[&[u8]]) -> SocketAddr {
     // Its crypto is set up here.
     drop(egress(&Script::new(&[])));
     let builder = rustls::ServerConfig::builder();
@@ -58,9 +63,10 @@ async fn server(certificate: &str, key: &str, clients: Option<&Authority>) -> So
         None => builder.with_no_client_auth(),
     };
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-    let config = builder
+    let mut config = builder
         .with_single_cert(vec![certificate], PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -159,7 +165,13 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
         ..under(&own.pem)
     };
     assert_eq!(call("kms.test", address.port(), shown(Some(&own))).await.unwrap(), 204);
-    for other in [None, Some(&strange)] {
+    let over_http2 = server_of(&made.0, &made.1, Some(&own), &[b"h2"]).await;
+    for (other, address) in [
+        (None, address),
+        (Some(&strange), address),
+        (None, over_http2),
+        (Some(&strange), over_http2),
+    ] {
         let error = call("kms.test", address.port(), shown(other)).await.unwrap_err();
         assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
     }
