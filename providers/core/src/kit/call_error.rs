@@ -32,6 +32,11 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether the provider certainly did nothing: a redirect, or an error of the client's.
+    fn rules_out_effect(&self) -> bool {
+        matches!(self.status(), Some(300..=499))
+    }
+
     /// Whether the credential itself was not accepted, so that no call of the connection can succeed.
     fn is_of_credential(&self) -> bool {
         self.status() == Some(401)
@@ -160,8 +165,7 @@ impl<R: Refusal> CallError<R> {
         match self {
             Self::NoCredential { .. } | Self::NoSource { .. } | Self::Unbuilt(_) => CallResult::WithoutEffect(kind),
             Self::Unsent(error) if error.is_unsent() => CallResult::WithoutEffect(kind),
-            // A redirect, or an error of the client's.
-            Self::Refused(refusal) if matches!(refusal.status(), Some(300..=499)) => CallResult::WithoutEffect(kind),
+            Self::Refused(refusal) if refusal.rules_out_effect() => CallResult::WithoutEffect(kind),
             Self::Refused(_) | Self::Unsent(_) | Self::Timeout | Self::Unreachable(_) | Self::MalformedResponse(_) => {
                 CallResult::Error(kind)
             }
