@@ -111,6 +111,12 @@ impl Destination {
         self.0.scheme() == "https"
     }
 
+    /// The host's name, or its IP address without brackets.
+    pub(super) fn host(&self) -> &str {
+        let host = self.0.host_str().unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Whether an address has this scheme, host and port, and no user.
     pub(super) fn hosts(&self, address: &Url) -> bool {
         address.origin() == self.0.origin() && address.username().is_empty() && address.password().is_none()

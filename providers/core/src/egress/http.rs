@@ -83,11 +83,11 @@ pub struct Response {
 }
 
 /// How long a connection is silent before its TCP stack asks whether the other side still exists.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The pause between such questions, of which two without an answer close the connection.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long sent bytes may stay unacknowledged before TCP closes the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between pings of HTTP/2, whose one connection carries all requests.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a ping may stay unanswered before its connection is closed.
@@ -152,7 +152,7 @@ impl Recipe {
             None => builder,
         };
         let identified = match &options.client_certificate {
-            Some(ClientCertificate(identity)) => proxied.identity(identity.clone()),
+            Some(ClientCertificate { identity, .. }) => proxied.identity(identity.clone()),
             None => proxied,
         };
         let encrypted = self.encrypted || options.proxy.as_ref().is_some_and(Destination::encrypted);

@@ -18,6 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_stream;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use policy::EgressPolicy;
 pub use send_error::{Distrust, SendError};
 pub use settings::authorities_setting;
 pub use tls::{Authorities, ClientCertificate};
+pub use tls_stream::{Endpoint, TlsDialer, TlsOptions, TlsStream};
 
 /// Makes clients and raw connections under one policy. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +80,22 @@ impl Egress {
     /// When the TLS of this system cannot be set up.
     pub fn client(&self, destination: Destination, options: Options) -> Result<Client, ClientError> {
         Client::new(destination, options, self.dialer())
+    }
+
+    /// Parses the endpoint of a server that speaks another protocol than HTTP over TLS: `host:port`.
+    ///
+    /// # Errors
+    /// See [`DestinationError`].
+    pub fn endpoint(&self, address: &str) -> Result<Endpoint, DestinationError> {
+        Endpoint::parse(address, &self.policy)
+    }
+
+    /// Opens TLS connections to one endpoint. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the TLS of this system cannot be set up with these options.
+    pub fn tls(&self, endpoint: Endpoint, options: TlsOptions<'_>) -> Result<TlsDialer, rustls::Error> {
+        TlsDialer::new(endpoint, options, self.dialer())
     }
 
     /// Opens raw TCP connections under the policy.

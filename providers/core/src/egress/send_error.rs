@@ -172,13 +172,8 @@ impl SendError {
                 if let Some(refused) = at.downcast_ref::<Refused>() {
                     return Self::Refused(*refused);
                 }
-                match at.downcast_ref::<rustls::Error>() {
-                    Some(rustls::Error::InvalidCertificate(why)) => return Self::Untrusted(Distrust::of(why)),
-                    Some(rustls::Error::AlertReceived(alert)) if REJECTING.contains(alert) => {
-                        return Self::ClientCertificateRejected;
-                    }
-                    Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => return Self::NotTls,
-                    Some(_) | None => {}
+                if let Some(error) = at.downcast_ref::<rustls::Error>().and_then(Self::of_tls) {
+                    return error;
                 }
                 // A TLS alert in the place of a status line is one.
                 let parsed = at.downcast_ref::<hyper::Error>();
@@ -202,6 +197,24 @@ impl SendError {
         } else {
             Self::Broken(last)
         }
+    }
+
+    /// What a failure of TLS says about the server or the client certificate, if anything.
+    fn of_tls(error: &rustls::Error) -> Option<Self> {
+        match error {
+            rustls::Error::InvalidCertificate(why) => Some(Self::Untrusted(Distrust::of(why))),
+            rustls::Error::AlertReceived(alert) if REJECTING.contains(alert) => Some(Self::ClientCertificateRejected),
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Some(Self::NotTls),
+            // The enum is rustls' and non-exhaustive.
+            _ => None,
+        }
+    }
+
+    /// Converts the error of a connection without HTTP.
+    pub fn of_stream(error: &io::Error) -> Self {
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let known = cause.and_then(Self::of_tls);
+        known.unwrap_or_else(|| Self::Broken(error.kind().to_string()))
     }
 }
 

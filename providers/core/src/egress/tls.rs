@@ -28,7 +28,12 @@ impl Authorities {
 
 /// A client certificate with its chain, and the key that belongs to it. Printed nowhere.
 #[derive(Clone)]
-pub struct ClientCertificate(pub(super) Identity);
+pub struct ClientCertificate {
+    /// For the HTTP client.
+    pub(super) identity: Identity,
+    /// For connections without HTTP.
+    pub(super) certified: CertifiedKey,
+}
 
 impl ClientCertificate {
     /// From PEM text: `certificate` holds the certificate and then the chain to its
@@ -39,12 +44,13 @@ impl ClientCertificate {
         let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>().ok()?;
         let stack = CryptoProvider::get_default()?;
         let signing = stack.key_provider.load_private_key(PrivateKeyDer::from_pem_slice(key).ok()?).ok()?;
-        let matching = !chain.is_empty() && CertifiedKey::new(chain, signing).keys_match().is_ok();
-        if !matching {
+        let certified = CertifiedKey::new(chain, signing);
+        if certified.cert.is_empty() || certified.keys_match().is_err() {
             return None;
         }
         let both = Zeroizing::new([certificate, b"\n", key].concat());
-        Identity::from_pem(&both).ok().map(Self)
+        let identity = Identity::from_pem(&both).ok()?;
+        Some(Self { identity, certified })
     }
 }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::{ClientCertificate, Distrust};
+use super::super::{ClientCertificate, Distrust, TlsOptions};
 use super::{Authorities, Options, Script, SendError, client, egress, get, options};
 use crate::ErrorKind;
 
@@ -194,4 +194,51 @@ async fn a_port_of_the_other_protocol_is_named_with_what_to_do() {
     assert!(matches!(error, SendError::NotHttp) && !error.is_unsent(), "{error:?}");
     let advice = error.into_error("call").advice.unwrap();
     assert!(advice.contains("https://"), "{advice}");
+}
+
+/// One exchange without HTTP with the server under this name.
+async fn exchange(host: &str, port: u16, options: TlsOptions<'_>) -> Result<usize, SendError> {
+    let egress = egress(&Script::new(&[&["127.0.0.1"]]));
+    let endpoint = egress.endpoint(&format!("{host}:{port}")).unwrap();
+    let mut stream = egress.tls(endpoint, options).unwrap().connect().await?;
+    let broken = |error: std::io::Error| SendError::of_stream(&error);
+    stream.write_all(b"anything").await.map_err(broken)?;
+    stream.read(&mut [0; 64]).await.map_err(broken)
+}
+
+#[tokio::test]
+async fn a_connection_without_http_trusts_and_shows_the_same() {
+    let (own, strange) = (Authority::new(), Authority::new());
+    let made = own.make(|_| ());
+    let port = server(&made.0, &made.1, Some(&own)).await.port();
+    let clients = |authority: &Authority| {
+        let (certificate, key) = authority.make(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+        ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
+    };
+    let (right, wrong) = (clients(&own), clients(&strange));
+    let with = |ca, client_certificate| TlsOptions {
+        ca,
+        client_certificate,
+        connect_timeout: std::time::Duration::from_secs(5),
+    };
+    assert!(exchange("kms.test", port, with(Some(&own.pem), Some(&right))).await.unwrap() > 0);
+    for certificate in [None, Some(&wrong)] {
+        let error = exchange("kms.test", port, with(Some(&own.pem), certificate)).await.unwrap_err();
+        assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
+    }
+    for (host, ca, why) in [
+        ("kms.test", Some(strange.pem.as_str()), Distrust::Authority),
+        ("kms.test", None, Distrust::Authority),
+        ("other.test", Some(&own.pem), Distrust::Name),
+    ] {
+        match exchange(host, port, with(ca, Some(&right))).await {
+            Err(SendError::Untrusted(found)) => assert_eq!(found, why),
+            other => panic!("{other:?} instead of {why:?}"),
+        }
+    }
+    let plain = wiremock::MockServer::builder().start().await;
+    let error = exchange("kms.test", plain.address().port(), with(Some(&own.pem), None))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SendError::NotTls) && error.is_unsent(), "{error:?}");
 }
