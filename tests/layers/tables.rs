@@ -143,9 +143,16 @@ pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-fake", &[], &[]),
     ("claviger-fake-azure", &["claviger-fake"], &[]),
     ("claviger-fake-google", &["claviger-fake"], &[]),
+    ("claviger-fake-xks", &["claviger-fake"], &[]),
     (
         "*",
         &["claviger-provider", "claviger-guarded"],
-        &["claviger-testkit", "claviger-fake", "claviger-fake-azure", "claviger-fake-google"],
+        &[
+            "claviger-testkit",
+            "claviger-fake",
+            "claviger-fake-azure",
+            "claviger-fake-google",
+            "claviger-fake-xks",
+        ],
     ),
 ];

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ const WAITING: usize = 64;
 /// A server certificate and the CA created for it.
 #[derive(Clone)]
 pub struct Tls {
+    authority: Arc<CertifiedIssuer<'static, KeyPair>>,
     ca_pem: String,
     config: Arc<ServerConfig>,
 }
@@ -36,6 +38,19 @@ impl Tls {
     /// # Errors
     /// For a malformed name.
     pub fn new(names: &[&str]) -> io::Result<Self> {
+        Self::with(names, false)
+    }
+
+    /// As [`Tls::new`]; a client without a certificate of the CA, as [`Tls::client_certificate`] makes one, gets no
+    /// connection.
+    ///
+    /// # Errors
+    /// As [`Tls::new`].
+    pub fn mutual(names: &[&str]) -> io::Result<Self> {
+        Self::with(names, true)
+    }
+
+    fn with(names: &[&str], mutual: bool) -> io::Result<Self> {
         let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -54,17 +69,43 @@ impl Tls {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = leaf.signed_by(&key, &authority).map_err(io::Error::other)?;
         let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(io::Error::other)?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let stack = Arc::new(aws_lc_rs::default_provider());
+        let verifier = match mutual {
+            false => WebPkiClientVerifier::no_client_auth(),
+            true => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.der().clone()).map_err(io::Error::other)?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&stack));
+                verifier.build().map_err(io::Error::other)?
+            }
+        };
+        let mut config = ServerConfig::builder_with_provider(stack)
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![certificate.der().clone()], private)
             .map_err(io::Error::other)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
             ca_pem: authority.pem(),
+            authority: Arc::new(authority),
             config: Arc::new(config),
         })
+    }
+
+    /// A client certificate of the CA, and its private key, as PEM.
+    ///
+    /// # Errors
+    /// For a malformed name.
+    pub fn client_certificate(&self, name: &str) -> io::Result<(String, String)> {
+        let mut client = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
+        client.is_ca = IsCa::ExplicitNoCa;
+        client.distinguished_name.push(DnType::CommonName, name);
+        client.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = client.signed_by(&key, &*self.authority).map_err(io::Error::other)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// The CA certificate that clients must trust, as PEM.
@@ -101,8 +142,15 @@ impl TlsListener {
                 let (acceptor, send) = (acceptor.clone(), send.clone());
                 tokio::spawn(async move {
                     // A failed handshake, or a stopped server, is reported to the client only.
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        let _stopped = send.send((stream, from)).await;
+                    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream).into_fallible()).await {
+                        Ok(Ok(stream)) => {
+                            let _stopped = send.send((stream, from)).await;
+                        }
+                        // Who hangs up with bytes unread may take its own alert back: the client ends it.
+                        Ok(Err((_, mut stream))) => {
+                            let _ended = tokio::time::timeout(HANDSHAKE, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
+                        }
+                        Err(_) => {}
                     }
                 });
             }
