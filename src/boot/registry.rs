@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(any(feature = "aws", feature = "azure", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "vault", feature = "xks"))]
 use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
 use claviger_provider::{Capabilities, Factory, Node, ProviderKind, SealedStore};
@@ -39,6 +39,8 @@ const REMOTE: &[Constructor] = &[
     gcp,
     #[cfg(feature = "vault")]
     vault,
+    #[cfg(feature = "xks")]
+    xks,
 ];
 
 #[cfg(feature = "aws")]
@@ -83,6 +85,11 @@ fn gcp(config: &Providers, _egress: &EgressPolicy) -> Arc<dyn Factory> {
 #[cfg(feature = "vault")]
 fn vault(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
     Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(egress.clone())))
+}
+
+#[cfg(feature = "xks")]
+fn xks(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_xks::XksFactory::new(Egress::new(egress.clone())))
 }
 
 /// The factories of [`REMOTE`].

@@ -29,10 +29,8 @@ enum Shown {
     Battery(&'static str),
     /// This test of another suite does: its file, and its name.
     Elsewhere(&'static str, &'static str),
-    /// Nothing does; what is still to be built for it.
-    NotBuilt(&'static str),
 }
-use Shown::{Battery, Elsewhere, Here, NotBuilt};
+use Shown::{Battery, Elsewhere, Here};
 
 macro_rules! cause {
     ($name:ident) => {
@@ -68,7 +66,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("precondition_failed", 412, cause!(precondition_failed)),
     ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
     ("provider_denied", 424, Battery("faults::denied")),
-    ("external_denied", 424, NotBuilt("providers with external custody (XKS, KMIP, PKCS#11), which alone say so")),
+    ("external_denied", 424, Elsewhere("tests/servers/external.rs", "a_denial_is_told_as_such")),
     ("connection_misconfigured", 424, cause!(connection_misconfigured)),
     ("rate_limited", 429, cause!(rate_limited)),
     ("internal", 500, cause!(internal)),
@@ -165,28 +163,14 @@ fn the_page_lists_the_codes_as_they_are() {
             // A row has one status for all its codes, or one for each.
             let status = statuses.get(at).filter(|_| statuses.len() > 1).unwrap_or(&statuses[0]);
             assert!(statuses.len() == 1 || statuses.len() == codes.len(), "{row}");
-            let marked = code.strip_suffix('*');
-            let name = marked.unwrap_or(code).trim_matches('`');
-            listed.push((name.to_owned(), *status, marked.is_some()));
+            listed.push((code.trim_matches('`').to_owned(), *status));
         }
     }
-    let built: Vec<_> = TABLE
-        .iter()
-        .map(|(code, status, shown)| ((*code).to_owned(), *status, matches!(shown, NotBuilt(_))))
-        .collect();
+    let built: Vec<_> = TABLE.iter().map(|(code, status, _)| ((*code).to_owned(), *status)).collect();
     let (mut listed, mut built) = (listed, built);
     listed.sort_unstable();
     built.sort_unstable();
     assert_eq!(listed, built, "docs/api.md differs from the codes");
-}
-
-#[test]
-fn what_is_not_built_says_what_is_to_be_built() {
-    for (code, _, shown) in TABLE {
-        if let NotBuilt(missing) = shown {
-            assert!(missing.len() > 20, "{code}");
-        }
-    }
 }
 
 async fn invalid_request(api: &Api) -> Answer {

@@ -14,6 +14,7 @@
 mod adopting;
 mod audited;
 mod check;
+mod external;
 mod failover;
 mod front;
 mod leaving;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         adopting::cases(),
         audited::cases(),
         check::cases(),
+        external::cases(),
         failover::cases(),
         leaving::cases(),
         logins::cases(),

@@ -92,7 +92,7 @@ pub struct CreateConnection {
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
-        .enum_values(Some(["local", "aws", "azure", "gcp", "vault"]));
+        .enum_values(Some(["local", "aws", "azure", "gcp", "vault", "xks"]));
     object.description(Some("The kind of provider.")).build()
 }
 
@@ -118,7 +118,7 @@ pub struct UpdateConnection {
 }
 
 /// The settings by which a connection reaches its provider. Members that are left out stay as they are. Which of them
-/// exist depends on the provider: Vault has all, AWS and Azure have `ca` and `proxy`, Google has none.
+/// exist depends on the provider: Vault and XKS have all, AWS and Azure have `ca` and `proxy`, Google has none.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the provider parses them; the document shows them")]
 pub struct NetworkSettings {

@@ -1,0 +1,105 @@
+//! Calls of the proxy: the one place that sends a call and reports it. It keeps no state.
+
+use std::time::{Duration, SystemTime};
+
+use claviger_provider::egress::{Client, RawRequest, Response};
+use claviger_provider::kit::http::{clock_difference, retry_after};
+use claviger_provider::{CallResult, CallSink};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::errors::{CallError, Refusal};
+use crate::names::{API, Region};
+use crate::signature::KeyPair;
+
+/// The difference of clocks from which a proxy may reject a signature: five minutes, less the fractions of seconds
+/// that a date leaves out.
+const MAX_SKEW: Duration = Duration::from_secs(5 * 60 - 2);
+
+/// A request of one call.
+pub(crate) struct Request {
+    /// The API's path without names, for the record of the call.
+    operation: &'static str,
+    /// The path below `/kms/xks/v1`.
+    path: String,
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Request {
+    pub(crate) fn new(operation: &'static str, path: String, body: &impl Serialize) -> Result<Self, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Unbuilt(error.to_string()))?;
+        Ok(Self {
+            operation,
+            path,
+            body: Zeroizing::new(body),
+        })
+    }
+}
+
+/// The body of a refusal.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody {
+    error_name: String,
+    #[serde(default)]
+    error_message: Option<String>,
+}
+
+/// The proxy at one address.
+pub(crate) struct Proxy {
+    client: Client,
+    /// With the path prefix, without a slash at the end.
+    address: String,
+    region: Region,
+}
+
+impl Proxy {
+    pub(crate) const fn new(client: Client, address: String, region: Region) -> Self {
+        Self { client, address, region }
+    }
+
+    /// Makes a call, signed with this access key.
+    ///
+    /// # Errors
+    /// When there is no success.
+    pub(crate) async fn call<D: DeserializeOwned>(&self, sink: CallSink<'_>, pair: &KeyPair, request: &Request) -> Result<D, CallError> {
+        let attempt = sink.begin(request.operation);
+        let result = self.send(pair, request).await.and_then(|response| parse(&response));
+        attempt.finish(None, CallResult::of(&result, CallError::result));
+        result
+    }
+
+    async fn send(&self, pair: &KeyPair, request: &Request) -> Result<Response, CallError> {
+        let url = format!("{}{API}/{}", self.address, request.path);
+        let url: Url = url
+            .parse()
+            .map_err(|_| CallError::Unbuilt("an address that is no URL".to_owned()))?;
+        let mut headers = pair.sign(&self.region, &url, &request.body, SystemTime::now())?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = RawRequest {
+            method: Method::POST,
+            address: &url,
+            headers,
+            body: request.body.clone(),
+        };
+        Ok(self.client.forward(request).await?)
+    }
+}
+
+fn parse<D: DeserializeOwned>(response: &Response) -> Result<D, CallError> {
+    if response.status.as_u16() == 200 {
+        return serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body"));
+    }
+    let body = serde_json::from_slice::<ErrorBody>(&response.body).ok();
+    let (name, message) = body.map_or((None, None), |body| (Some(body.error_name), body.error_message));
+    Err(CallError::Refused(Refusal {
+        status: response.status.as_u16(),
+        name,
+        message,
+        pause: retry_after(&response.headers),
+        skewed: clock_difference(&response.headers, SystemTime::now()).is_some_and(|difference| difference > MAX_SKEW),
+    }))
+}

@@ -1,0 +1,80 @@
+//! The provider on the external keys behind one proxy.
+
+use async_trait::async_trait;
+use claviger_provider::kit::lengths::{self, MAX_DATA_KEY};
+use claviger_provider::{
+    BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec,
+    OpContext, Probe, Provider, ProviderKind, Secret, Wrapped,
+};
+
+use crate::errors::fault;
+use crate::external_keys::{ExternalKeys, Target, name};
+use crate::probe::probe;
+
+/// What every connection of this provider can do.
+pub(crate) fn capabilities() -> Capabilities {
+    Capabilities {
+        keys: vec![KeyCapabilities {
+            spec: KeySpec::Aes256,
+            wrap: How::InsideProvider,
+            generate_data_key: How::ThroughMemory,
+            rewrap: How::ThroughMemory,
+            context: ContextBinding::AssociatedData,
+            rotation: None,
+            max_plaintext: MAX_DATA_KEY,
+            random_nonce_bound: true,
+            chooses_version: false,
+        }],
+        create_key: false,
+        set_state: false,
+        schedule_deletion: false,
+        import: false,
+    }
+}
+
+/// The external keys of one connection.
+pub struct XksProvider(pub(crate) ExternalKeys);
+
+#[async_trait]
+impl Provider for XksProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Xks
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities()
+    }
+
+    async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
+        lengths::check_plaintext(ProviderKind::Xks, dek, MAX_DATA_KEY)?;
+        let name = name(&kek.key)?;
+        self.0.encrypt(cx, Target { name: &name, key: kek.id }, dek, context.bytes()).await
+    }
+
+    async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        let name = name(&wrapped.key)?;
+        // Every envelope names its logical key.
+        let key = context.added().map_or(KeyId::from_bytes([0; 16]), |added| added.key);
+        self.0.decrypt(cx, Target { name: &name, key }, wrapped, context.bytes()).await
+    }
+
+    async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
+        match (&request.adopt, request.spec) {
+            (Some(wanted), KeySpec::Aes256) => self.0.adopt(cx, wanted, request.key_id).await,
+            (Some(_) | None, KeySpec::Aes256 | KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
+                Err(fault(ErrorKind::Unsupported, "the API creates no keys, and knows AES-256 alone"))
+            }
+        }
+    }
+
+    async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
+        let name = name(&kek.key)?;
+        let found = self.0.metadata(cx, &name).await?;
+        found.usable()?;
+        Ok(found.describe(&name))
+    }
+
+    async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        Ok(probe(&self.0, cx, keks).await)
+    }
+}

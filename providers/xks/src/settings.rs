@@ -1,0 +1,120 @@
+//! The settings of a connection: the proxy's address, the region, the budget of a call, and how to authenticate.
+
+use std::time::Duration;
+
+use claviger_provider::egress::{Egress, authorities_setting};
+use claviger_provider::kit::network::{self, Address, NetworkChange};
+use claviger_provider::kit::settings::{self, Secrets};
+use claviger_provider::{Fields, ParsedSettings, SettingsError};
+use serde::{Deserialize, Serialize};
+
+use crate::auth::{self, Auth};
+use crate::names::{self, Region};
+
+/// The time of one call: as long as KMS waits for a proxy.
+const BUDGET_MS: u64 = 250;
+/// The budgets that a connection can have, in milliseconds.
+const BUDGETS_MS: std::ops::RangeInclusive<u64> = 50..=10_000;
+
+/// The settings that may be shown, as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// With the path prefix, without `/kms/xks/v1`.
+    pub(crate) address: String,
+    pub(crate) region: String,
+    #[serde(default = "budget", skip_serializing_if = "is_usual")]
+    budget_ms: u64,
+    pub(crate) auth: Auth,
+    /// CA certificates as PEM text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy: Option<String>,
+}
+
+const fn budget() -> u64 {
+    BUDGET_MS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_usual(budget_ms: &u64) -> bool {
+    *budget_ms == BUDGET_MS
+}
+
+impl Settings {
+    /// The time of one call, connecting and TLS included.
+    pub(crate) const fn budget(&self) -> Duration {
+        Duration::from_millis(self.budget_ms)
+    }
+}
+
+/// Parses the settings of a new connection.
+///
+/// # Errors
+/// Every invalid setting.
+pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<SettingsError>> {
+    settings::parse(text, "an object with address, region and auth", |fields| read(fields, egress))
+}
+
+fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)> {
+    const REGION: &str = "the region that the proxy expects in signatures, such as \"eu-central-1\": a-z, 0-9 and '-'";
+    let address = fields.required("address", "an address such as \"https://xks.example\"", |text| {
+        names::address(egress, &text)
+    });
+    let region = fields.required("region", REGION, |text| {
+        Region::parse(&text).map(|_| text).ok_or_else(|| REGION.to_owned())
+    });
+    let budget_ms = match fields.take("budget_ms") {
+        None => Some(BUDGET_MS),
+        Some(value) => {
+            let budget = value.as_u64().filter(|budget| BUDGETS_MS.contains(budget));
+            if budget.is_none() {
+                fields.report("budget_ms", "the time of one call in milliseconds, 50 to 10000; 250 if left out");
+            }
+            budget
+        }
+    };
+    let proxy = egress.proxy_setting(fields);
+    let ca = authorities_setting(fields);
+    let auth = match fields.take("auth") {
+        Some(value) => auth::parse(value, fields.wrong()),
+        None => {
+            fields.report("auth", auth::FORM);
+            None
+        }
+    };
+    fields.reserve_files(&[("ca_file", "ca")]);
+    let (auth, secrets) = auth?;
+    let settings = Settings {
+        address: address?,
+        region: region?,
+        budget_ms: budget_ms?,
+        auth,
+        ca,
+        proxy,
+    };
+    Some((settings, secrets))
+}
+
+/// The settings of a connection after a change of its network settings.
+///
+/// # Errors
+/// Every mistake in the change.
+pub(crate) fn change_network(mut stored: Settings, given: &str, egress: &Egress) -> Result<String, Vec<SettingsError>> {
+    let mut change = NetworkChange::parse(egress, given, Address::Changes)?;
+    if let Some(address) = change.address.take() {
+        stored.address = names::address(egress, &address).map_err(|expected| vec![SettingsError::at("/address", expected)])?;
+    }
+    change.apply(&mut stored.ca, &mut stored.proxy);
+    network::stored(&stored)
+}
+
+/// Parses the secrets that replace those of a connection with these settings.
+///
+/// # Errors
+/// Every invalid secret.
+pub(crate) fn replace(stored: &Settings, given: &str) -> Result<Secrets, Vec<SettingsError>> {
+    let expected = "an object with access_key_id and secret_access_key, second, or client_certificate";
+    settings::parse_secrets(given, expected, |fields| auth::replacement(&stored.auth, fields))
+}

@@ -1,0 +1,229 @@
+//! An external key manager behind the fake XKS proxy: its keys and refusals over HTTP against the real binary.
+
+use claviger_fake::{Act, Fault};
+use claviger_fake_xks::{AccessKey, Denial, FakeXks, Transport};
+use claviger_test_support::{Answer, Tune, records_of};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::world::{CONNECTION, World};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, run: fn() -> crate::Boxed| Case::new(format!("external::{name}"), &[], run);
+    vec![
+        case("a_data_key_outlives_a_restart", || Box::pin(restarted())),
+        case("each_request_is_told_to_the_key_manager", || Box::pin(told())),
+        case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
+        case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
+        case("a_key_moves_to_another_external_key", || Box::pin(moved())),
+        case("a_clock_ten_minutes_off_is_told", || Box::pin(clock())),
+        case("a_severed_connection_calls_nothing", || Box::pin(severed())),
+    ]
+}
+
+/// A gateway with a key `orders` of an external key of the same name.
+struct External {
+    world: World,
+    fake: FakeXks,
+}
+
+const KEY: &str = "/v1/keys/orders";
+
+impl External {
+    async fn new() -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let fake = FakeXks::start(Transport::Tls, "/of/acme").await.unwrap();
+        fake.keys().make("orders");
+        let world = World::new(Tune::default()).await;
+        let key = AccessKey::first();
+        let settings = json!({
+            "address": fake.url(), "region": "eu-central-1", "budget_ms": 10_000, "ca": fake.tls().unwrap().ca_pem(),
+            "auth": {"sigv4": {"access_key_id": key.id, "secret_access_key": key.secret}},
+        });
+        world.connect("xks", &settings).await;
+        let made = world.key("orders", json!({"provider_key": "orders"})).await;
+        assert_eq!((&made["custody"], &made["provider_key"]), (&json!("external"), &json!("orders")));
+        Self { world, fake }
+    }
+
+    async fn data_key(&self) -> Value {
+        let body = json!({"context": {"table": "orders"}});
+        self.world.client.post(&format!("{KEY}/data-keys"), &body).await.expect_status(200)
+    }
+
+    async fn unwrap(&self, wrapped: &Value) -> Answer {
+        let body = json!({"wrapped": wrapped, "context": {"table": "orders"}});
+        self.world.client.post("/v1/unwrap", &body).await
+    }
+
+    async fn opens(&self, made: &Value) {
+        let opened = self.unwrap(&made["wrapped"]).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+
+    /// The metadata of the requests since the last look.
+    fn requests(&self) -> Vec<Value> {
+        let journal = &self.fake.switches().journal;
+        let requests = journal
+            .all()
+            .into_iter()
+            .map(|request| request.body["requestMetadata"].clone())
+            .collect();
+        journal.clear();
+        requests
+    }
+
+    async fn check(&self) -> Value {
+        let path = format!("/v1/connections/{CONNECTION}/check");
+        self.world.client.post_empty(&path).await.expect_status(200)
+    }
+}
+
+async fn restarted() {
+    let mut external = External::new().await;
+    let made = external.data_key().await;
+    external.opens(&made).await;
+    external.world = external.world.restarted();
+    external.opens(&made).await;
+    // The owner rotates the key where it is: older wrapped keys open.
+    external.fake.keys().change("orders", claviger_fake_xks::Key::rotate);
+    external.opens(&made).await;
+    let newer = external.data_key().await;
+    external.opens(&newer).await;
+    let mut other = json!({"wrapped": made["wrapped"], "context": {"table": "invoices"}});
+    let refused = external.world.client.post("/v1/unwrap", &other).await;
+    refused.expect_problem(422, "ciphertext_rejected");
+    other["context"] = json!({"table": "orders"});
+    external.world.client.post("/v1/unwrap", &other).await.expect_status(200);
+}
+
+async fn told() {
+    let external = External::new().await;
+    let key = external.world.client.get(KEY).await.expect_status(200);
+    external.requests();
+    let made = external.data_key().await;
+    external.opens(&made).await;
+    // No data key of an external key is cached.
+    external.opens(&made).await;
+    let body = json!({"wrapped": made["wrapped"], "context": {"table": "orders"}});
+    external.world.client.post(&format!("{KEY}/rewrap"), &body).await.expect_status(200);
+    let body = json!({"plaintext": "AAAA"});
+    let wrapped = external.world.client.post(&format!("{KEY}/wrap"), &body).await;
+    let record = records_of(&external.world.gateway.data(), wrapped.header("x-request-id"));
+    let request_id = wrapped.header("x-request-id").to_owned();
+    wrapped.expect_status(200);
+    let requests = external.requests();
+    let operations: Vec<&str> = requests.iter().map(|request| request["kmsOperation"].as_str().unwrap()).collect();
+    assert_eq!(
+        operations,
+        ["GenerateDataKey", "Decrypt", "Decrypt", "ReEncrypt", "ReEncrypt", "Encrypt"]
+    );
+    let wrap = requests.last().unwrap();
+    let record = record.iter().find(|record| record["kind"] == "outcome").unwrap();
+    let (tenant, principal) = (record["tenant"].as_str().unwrap(), record["principal"].as_str().unwrap());
+    let expected = json!({
+        "awsPrincipalArn": format!("arn:claviger:iam::{tenant}:principal/{principal}"),
+        "kmsKeyArn": format!("arn:claviger:kms:eu-central-1:{tenant}:key/{}", key["id"].as_str().unwrap()),
+        "kmsOperation": "Encrypt", "kmsRequestId": request_id,
+    });
+    assert_eq!(*wrap, expected);
+}
+
+async fn a_denial_is_told_as_such() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let denial = Denial {
+        member: "kmsOperation".to_owned(),
+        value: "Decrypt".to_owned(),
+    };
+    external.fake.access().change(|settings| settings.denials = vec![denial]);
+    // As often as would open a circuit, if it was an outage.
+    for _ in 0..20 {
+        let problem = external.unwrap(&made["wrapped"]).await.expect_problem(424, "external_denied");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("check"), "{problem}");
+    }
+    external.data_key().await;
+    let report = external.check().await;
+    assert_eq!(report["reachable"], true, "{report}");
+    external.fake.access().change(|settings| settings.denials.clear());
+    external.opens(&made).await;
+}
+
+async fn access_keys() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let second = AccessKey::second();
+    let keys = |keys: &[AccessKey]| external.fake.access().change(|settings| settings.access_keys = keys.to_vec());
+    keys(&[AccessKey::first(), second.clone()]);
+    let secrets = json!({"second": {"access_key_id": second.id, "secret_access_key": second.secret}});
+    let path = format!("/v1/connections/{CONNECTION}");
+    external
+        .world
+        .client
+        .patch(&path, "*", &json!({"secrets": secrets}))
+        .await
+        .expect_status(200);
+    external.opens(&made).await;
+    keys(&[second]);
+    external.opens(&made).await;
+    keys(&[]);
+    external.unwrap(&made["wrapped"]).await.expect_problem(424, "provider_denied");
+}
+
+async fn moved() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let refused = external.world.client.post_empty(&format!("{KEY}/rotate")).await;
+    refused.expect_problem(501, "unsupported");
+    external.fake.keys().make("orders-2027");
+    let body = json!({"provider_key": "orders-2027"});
+    let moved = external.world.client.post(&format!("{KEY}/rotate"), &body).await.expect_status(200);
+    assert_eq!(
+        (&moved["primary_version"], &moved["provider_key"]),
+        (&json!(2), &json!("orders-2027"))
+    );
+    let newer = external.data_key().await;
+    for made in [&made, &newer] {
+        external.opens(made).await;
+    }
+    let created = external
+        .world
+        .client
+        .post("/v1/keys", &json!({"name": "made", "connection": CONNECTION}))
+        .await;
+    let problem = created.expect_problem(501, "unsupported");
+    assert_eq!(problem["errors"][0]["pointer"], "/provider_key");
+}
+
+async fn clock() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    external.fake.switches().clock.advance(std::time::Duration::from_secs(600));
+    let problem = external
+        .unwrap(&made["wrapped"])
+        .await
+        .expect_problem(424, "connection_misconfigured");
+    assert!(problem["what_to_do"].as_str().unwrap().contains("clock"), "{problem}");
+    let report = external.check().await;
+    assert_eq!(report["reachable"], false, "{report}");
+    assert!(report["what_to_do"].as_str().unwrap().contains("clock"), "{report}");
+}
+
+async fn severed() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let path = format!("/v1/connections/{CONNECTION}");
+    external.world.client.post_empty(&format!("{path}/sever")).await.expect_status(200);
+    external.requests();
+    external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
+    external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
+    assert_eq!(external.requests().len(), 0);
+    external.fake.switches().faults.set(Vec::new());
+    external
+        .world
+        .client
+        .post_empty(&format!("{path}/restore"))
+        .await
+        .expect_status(200);
+    external.opens(&made).await;
+}
