@@ -25,8 +25,7 @@ pub(crate) struct Target<'a> {
 }
 
 pub(crate) fn name(key: &ProviderKeyRef) -> Result<KeyName, Error> {
-    let name = KeyName::parse(&key.id).filter(|_| key.version.is_empty());
-    name.ok_or_else(|| fault(ErrorKind::KeyNotFound, "a name that no external key has"))
+    KeyName::parse(&key.id).ok_or_else(|| fault(ErrorKind::KeyNotFound, "a name that no external key has"))
 }
 
 impl ExternalKeys {
@@ -62,6 +61,10 @@ impl ExternalKeys {
     /// Unwraps a data key.
     pub(crate) async fn decrypt(&self, cx: &OpContext, target: Target<'_>, wrapped: &Wrapped, aad: &[u8]) -> Result<Secret, Error> {
         let operation = "keys/decrypt";
+        let rejected = |what| fault(ErrorKind::CiphertextRejected, what);
+        if !wrapped.key.version.is_empty() {
+            return Err(rejected("a version, which no external key has"));
+        }
         let parts = match wrapped.algorithm {
             Algorithm::CborGcm => GcmParts::parse(&wrapped.ciphertext),
             Algorithm::ProviderOpaque
@@ -74,7 +77,7 @@ impl ExternalKeys {
         };
         let parts = parts
             .filter(|parts| parts.ciphertext.len() <= MAX_DATA_KEY)
-            .ok_or_else(|| fault(ErrorKind::CiphertextRejected, "no ciphertext of an external key"))?;
+            .ok_or_else(|| rejected("no ciphertext of an external key"))?;
         let metadata = RequestMetadata::using(cx, KmsOperation::decrypting(cx), self.region(), target.key);
         let encoded_aad = encoded(aad);
         let request = Request::new(

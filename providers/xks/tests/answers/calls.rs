@@ -159,7 +159,10 @@ async fn what_no_external_key_made_is_refused_without_a_call() {
         (other(&|wrapped| wrapped.ciphertext.truncate(40)), ErrorKind::CiphertextRejected),
         (other(&|wrapped| wrapped.key.id = "a/../b".to_owned()), ErrorKind::KeyNotFound),
         (other(&|wrapped| wrapped.key.id = "..".to_owned()), ErrorKind::KeyNotFound),
-        (other(&|wrapped| wrapped.key.version = "1".to_owned()), ErrorKind::KeyNotFound),
+        (
+            other(&|wrapped| wrapped.key.version = "1".to_owned()),
+            ErrorKind::CiphertextRejected,
+        ),
     ] {
         assert_eq!(fixture.unwrap(&forged).await.unwrap_err().kind, kind);
     }
