@@ -25,6 +25,8 @@ fn is_young(version: &KeyVersion, now: i64) -> bool {
     let young = match version.provider {
         // Its keys are in the gateway's own store.
         ProviderKind::Local => return false,
+        // The gateway makes no keys there, and used this one before it adopted it.
+        ProviderKind::Xks => return false,
         ProviderKind::Vault | ProviderKind::Azure => YOUNG_IN_A_VAULT,
         _ => YOUNG,
     };
