@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 
 use crate::BINARY;
 use crate::entries::{Entry, Start};
+use crate::xks::owners_key;
 
 /// The connection to the provider, of each tenant.
 pub const CONNECTION: &str = "kms";
@@ -60,7 +61,7 @@ impl Host {
 impl Running {
     fn start(entry: &Entry) -> Self {
         let (gateway, started, control) = match entry.start {
-            Start::Serve | Start::Aws(_) | Start::Azure | Start::Google => {
+            Start::Serve | Start::Aws(_) | Start::Azure | Start::Google | Start::Xks => {
                 let gateway = Gateway::new(BINARY);
                 let started = gateway.serve(&entry.tune());
                 (gateway, started, None)
@@ -169,17 +170,34 @@ impl Bench {
         client.post("/v1/connections", &body).await.expect_status(201);
     }
 
-    /// What asks for a new key of the entry's specification.
+    /// What asks for a new key of the entry's specification. Where the provider creates none, its owner just made it.
     pub fn new_key(&self, name: &str) -> Value {
-        json!({"name": name, "connection": CONNECTION, "spec": self.entry.spec})
+        let body = json!({"name": name, "connection": CONNECTION, "spec": self.entry.spec});
+        self.owners(body)
     }
 
     /// The same with more members, or others.
     pub fn new_key_with(&self, name: &str, more: Value) -> Value {
-        let mut body = self.new_key(name);
-        let Value::Object(more) = more else { panic!("an object") };
-        body.as_object_mut().expect("an object").extend(more);
-        body
+        with(self.new_key(name), more)
+    }
+
+    /// The request with a key that its owner just made, where the provider creates none.
+    fn owners(&self, body: Value) -> Value {
+        match owners_key(self.entry) {
+            Some(made) => with(body, json!({"provider_key": made})),
+            None => body,
+        }
+    }
+
+    /// Rotates a key. Where the provider creates none, it moves to another that its owner made.
+    pub async fn rotate(&self, name: &str) -> Answer {
+        self.rotate_with(name, json!({})).await
+    }
+
+    /// The same with more members.
+    pub async fn rotate_with(&self, name: &str, more: Value) -> Answer {
+        let path = format!("/v1/keys/{name}/rotate");
+        self.client.post(&path, &self.owners(more)).await
     }
 
     /// Makes a key.
@@ -331,6 +349,13 @@ impl Bench {
             .find_map(|line| line.strip_prefix("claviger_http_requests_in_flight ")?.parse().ok())
             .unwrap_or_else(|| panic!("no gauge of requests in hand in\n{}", metrics.text))
     }
+}
+
+/// An object with more members, or others.
+fn with(mut body: Value, more: Value) -> Value {
+    let Value::Object(more) = more else { panic!("an object") };
+    body.as_object_mut().expect("an object").extend(more);
+    body
 }
 
 /// Waits for a condition.

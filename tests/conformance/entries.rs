@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
+use crate::xks::XKS;
 use crate::{Act, Needs};
 
 /// One provider and what is known of it.
@@ -38,6 +39,8 @@ pub enum Start {
     Azure,
     /// The same, with Google's endpoints led to a fake of it that the process of the tests holds.
     Google,
+    /// The same. The process of the tests holds a fake XKS proxy, whose keys their owner makes.
+    Xks,
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -60,8 +63,8 @@ impl Entry {
             Needs::Keys => true,
             Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
-            // Nobody else has the keys of the embedded provider, and AWS names no versions.
-            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws"),
+            // Nobody else has the keys of the embedded provider, and neither AWS nor an XKS proxy names versions.
+            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks"),
             Needs::Owner(act) => self.owner_can(act),
         }
     }
@@ -77,6 +80,8 @@ impl Entry {
             (Start::Azure, _) => matches!(act, Act::SoftDelete | Act::Delete),
             // A version ends after a day at the earliest, and the name of a deleted key is never given again.
             (Start::Google, _) => act == Act::SoftDelete,
+            // The cases share the fake, whose denials are those of all.
+            (Start::Xks, _) => act == Act::Delete,
         }
     }
 
@@ -84,7 +89,7 @@ impl Entry {
     pub fn tune(&self) -> Tune {
         match self.start {
             // A server that the tests start is on loopback and speaks no TLS.
-            Start::Serve => Tune::default()
+            Start::Serve | Start::Xks => Tune::default()
                 .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
                 .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
                 // The embedded provider draws RSA keys, which takes seconds on a busy machine.
@@ -464,6 +469,7 @@ pub const ENTRIES: &[Entry] = &[
             reason: "as Google: an asymmetric key has no primary version, so the gateway uses the one that it knows until it looks again",
         }],
     },
+    XKS,
     Entry {
         name: "fake",
         provider: "vault",

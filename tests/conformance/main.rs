@@ -18,6 +18,7 @@ mod cases;
 mod cutoff;
 mod entries;
 mod owner;
+mod xks;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

@@ -1,13 +1,19 @@
 //! The owner of the keys at a key service, who changes them there without asking the gateway.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_fake_xks::Keys;
 use claviger_testkit::control::Request;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
 use crate::entries::{Entry, Start, aws, google, openbao};
+use crate::xks;
+
+/// Of an XKS proxy's API.
+const NO_RECOVERY: &str = "the API recovers no key";
 
 /// The owner at the service of an entry.
 pub enum Owner {
@@ -19,6 +25,8 @@ pub enum Owner {
     Azure(Service),
     /// The owner of a key ring of Google's.
     Google(Service),
+    /// The owner of the keys behind an XKS proxy.
+    Xks(Arc<Keys>),
 }
 
 /// A service's address, its owner's credential, and a client that trusts it.
@@ -113,6 +121,7 @@ impl Owner {
             Start::Aws(server) => Self::Aws(Service::new(aws(server).unwrap_or_default(), String::new(), None)),
             Start::Azure => Self::Azure(Service::new(address("vault"), anyone(), settings["ca"].as_str())),
             Start::Google => Self::Google(Service::new(google(), anyone(), None)),
+            Start::Xks => Self::Xks(Arc::clone(&xks::fake().keys)),
             Start::Serve | Start::Fake(_) => {
                 let ca = settings["ca"].as_str();
                 let token = openbao(if ca.is_some() { "TLS_TOKEN" } else { "TOKEN" });
@@ -139,6 +148,7 @@ impl Owner {
                     service.google(Method::POST, &format!("{version}:destroy"), json!({})).await;
                 }
             }
+            Self::Xks(_) => panic!("{NO_RECOVERY}"),
         }
     }
 
@@ -163,6 +173,7 @@ impl Owner {
                     service.google(Method::PATCH, &format!("{version}?updateMask=state"), enabled).await;
                 }
             }
+            Self::Xks(_) => panic!("{NO_RECOVERY}"),
         }
     }
 
@@ -178,6 +189,7 @@ impl Owner {
                 service.azure(Method::DELETE, key, Value::Null).await;
                 service.azure(Method::DELETE, &deleted(key), Value::Null).await;
             }
+            Self::Xks(keys) => keys.remove(key),
             Self::Aws(_) | Self::Google(_) => panic!("no key of this service ends at once"),
         }
     }
@@ -193,6 +205,10 @@ impl Owner {
                 let kind = if key.starts_with("https://localhost") { "EC-HSM" } else { "EC" };
                 let other = json!({"kty": kind, "crv": "P-256"});
                 service.azure(Method::POST, &format!("{key}/create"), other).await;
+            }
+            Self::Xks(keys) => {
+                keys.make(key);
+                keys.change(key, |key| key.spec = "RSA_3072".to_owned());
             }
             Self::Aws(_) | Self::Google(_) => panic!("no name of this service is given twice"),
         }
@@ -216,7 +232,7 @@ impl Owner {
     fn account(&self) -> &Service {
         match self {
             Self::Aws(service) => service,
-            Self::Vault(_) | Self::Azure(_) | Self::Google(_) => panic!("the service has no aliases"),
+            Self::Vault(_) | Self::Azure(_) | Self::Google(_) | Self::Xks(_) => panic!("the service has no aliases"),
         }
     }
 
@@ -248,7 +264,7 @@ impl Owner {
     fn server(&self) -> &Service {
         match self {
             Self::Vault(service) => service,
-            Self::Aws(_) | Self::Azure(_) | Self::Google(_) => panic!("the service has no such policies"),
+            Self::Aws(_) | Self::Azure(_) | Self::Google(_) | Self::Xks(_) => panic!("the service has no such policies"),
         }
     }
 }
@@ -274,7 +290,7 @@ pub async fn rotate(bench: &Bench, key: &Value) {
                 service.google(Method::POST, &format!("{id}:updatePrimaryVersion"), primary).await;
             }
         }
-        Owner::Aws(_) => panic!("the service names no versions"),
+        Owner::Aws(_) | Owner::Xks(_) => panic!("the service names no versions"),
     }
 }
 
@@ -301,7 +317,7 @@ pub async fn switch_first(bench: &Bench, key: &Value, enabled: bool) {
             let state = if enabled { "ENABLED" } else { "DISABLED" };
             service.google(Method::PATCH, &version, json!({"state": state})).await;
         }
-        Owner::Aws(_) => panic!("the service names no versions"),
+        Owner::Aws(_) | Owner::Xks(_) => panic!("the service names no versions"),
     }
 }
 

@@ -26,7 +26,7 @@ fn adopt(bench: &Bench, name: &str, provider_key: &Value) -> Value {
 async fn readopted(bench: Bench) {
     let key = bench.key("orders").await;
     let mut blobs = vec![data_key(&bench.client, "orders").await];
-    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.rotate("orders").await.expect_status(200);
     blobs.push(data_key(&bench.client, "orders").await);
     for blob in &blobs {
         unwrap(&bench.client, &blob["wrapped"]).await.expect_status(200);
@@ -67,7 +67,7 @@ async fn held(bench: Bench) {
     let key = bench.key("orders").await;
     let body = adopt(&bench, "copy", &key["provider_key"]);
     bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
-    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.rotate("orders").await.expect_status(200);
     bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
     bench.client.get("/v1/keys/copy").await.expect_problem(404, "not_found");
     bench.key("copy").await;

@@ -50,7 +50,7 @@ async fn places(bench: Bench) {
         let calls = bench.calls().await;
         assert_eq!((calls.of(op), calls.total()), (1, 1));
     }
-    bench.client.post_empty("/v1/keys/orders/rotate").await;
+    bench.rotate("orders").await.expect_status(200);
     if bench.has_journal() {
         bench.calls().await;
     }

@@ -52,7 +52,7 @@ async fn forged(bench: Bench) {
     let second = of(&bench.client, "orders").await;
     let neighbour = of(&bench.client, "people").await;
     let foreign = of(&rival, "orders").await;
-    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.rotate("orders").await.expect_status(200);
     let rotated = of(&bench.client, "orders").await;
     assert_ne!((&rotated.key, &rotated.version), (&own.key, &own.version));
 
@@ -142,6 +142,10 @@ async fn forged(bench: Bench) {
         ),
     ];
     for (what, recipient) in variants {
+        if what == "no version" && own.version.is_empty() {
+            // Of a provider that names no versions, that is the honest one.
+            continue;
+        }
         refused(&bench, what, honest.clone().with_recipients(&[recipient])).await;
     }
     unwrap(&bench.client, &json!(honest.text())).await.expect_status(200);

@@ -39,7 +39,7 @@ async fn begin(bench: &Bench) {
 }
 
 async fn go(bench: &Bench) -> Answer {
-    bench.client.post(ROTATE, &json!({"connection": SECOND})).await
+    bench.rotate_with("orders", json!({"connection": SECOND})).await
 }
 
 async fn opens(bench: &Bench, made: &Value, version: u32) {

@@ -106,7 +106,9 @@ async fn a_key_of_another_type_is_not_taken_for_the_old_one(bench: Bench) {
     if answer.status == 400 {
         let problem = answer.expect_problem(400, "invalid_request");
         let detail = problem["detail"].as_str().expect("a detail");
-        let named = ["`rsa-3072`", "`aes256-gcm96`"].iter().any(|kind| detail.contains(kind));
+        let named = ["`rsa-3072`", "`aes256-gcm96`", "`RSA_3072`"]
+            .iter()
+            .any(|kind| detail.contains(kind));
         assert!(named && problem["what_to_do"].is_string(), "{problem}");
     }
 }

@@ -38,7 +38,7 @@ async fn inspect(bench: &Bench, wrapped: &Value) -> Value {
 async fn same_key(bench: Bench) {
     bench.key("orders").await;
     let blobs = both_suites(&bench, "orders").await;
-    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.rotate("orders").await.expect_status(200);
     for (wrapped, plaintext) in blobs {
         let answer = bench.client.post("/v1/keys/orders/rewrap", &json!({"wrapped": wrapped})).await;
         let records = bench.records_of(&answer);
@@ -147,7 +147,7 @@ async fn wrong_source(bench: Bench) {
     for key in ["orders", "people"] {
         bench.key(key).await;
     }
-    bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    bench.rotate("orders").await.expect_status(200);
     let seal_key = bench.seal_key().await;
     for (wrapped, _) in both_suites(&bench, "orders").await {
         let mut parts = Parts::of(wrapped.as_str().expect("text"));

@@ -34,7 +34,7 @@ async fn old_versions(bench: Bench) {
             let opened = unwrap(&bench.client, wrapped).await.expect_status(200);
             assert_eq!((&opened["plaintext"], &opened["version"]), (plaintext, version));
         }
-        let key = bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+        let key = bench.rotate("orders").await.expect_status(200);
         assert_eq!(key["primary_version"], version + 1);
     }
     let versions = bench.client.get("/v1/keys/orders/versions").await.expect_status(200);

@@ -174,7 +174,7 @@ async fn every_version(bench: Bench) {
     let mut blobs = Vec::new();
     for _ in 0..3 {
         blobs.push(data_key(&bench.client, "orders").await);
-        bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+        bench.rotate("orders").await.expect_status(200);
     }
     let everywhere = json!({"at_provider": true});
     bench.client.post("/v1/keys/orders/disable", &everywhere).await.expect_status(200);

@@ -10,6 +10,9 @@ use crate::responses::{Refusal, Result};
 /// The metadata of a ciphertext begins with it; the version's number in four bytes follows.
 const MARK: u8 = b'v';
 
+/// The only specification whose keys encrypt.
+const SPEC: &str = "AES_256";
+
 /// A key, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
@@ -28,7 +31,7 @@ impl Key {
         Self {
             usage: usage.iter().map(ToString::to_string).collect(),
             enabled: true,
-            spec: "AES_256".to_owned(),
+            spec: SPEC.to_owned(),
             versions: vec![crypto::random()],
         }
     }
@@ -42,7 +45,7 @@ impl Key {
         if !self.enabled {
             return Err(Refusal::state());
         }
-        if !self.usage.iter().any(|permitted| permitted == usage) {
+        if self.spec != SPEC || !self.usage.iter().any(|permitted| permitted == usage) {
             return Err(Refusal::usage());
         }
         Ok(())
