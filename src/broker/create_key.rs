@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
 
+use super::caching::may_cache;
 use super::connections::MANAGED_BY;
 use super::described::{described_anew, number_versions};
 use super::export::{Destination, may_leave};
@@ -88,10 +89,13 @@ impl Broker {
         let new = self.with_own_name(cx, &reach, new).await?;
         let id = self.id_of(cx, view.provider, &new, drawn).await?;
         authorized.creates(id);
+        may_cache(cx, new.cache, Custody::of(view.provider).is_external())?;
         // A key in external custody must not get out of it by a detach and an adoption.
         match self.store.detached_key(cx.tenant(), id).await {
             Ok(before) => {
                 may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?;
+                let versions = self.store.key_versions(cx.tenant(), id).await?;
+                may_cache(cx, new.cache, versions.iter().any(|version| version.custody.is_external()))?;
                 self.has_room(cx, &[], &keep).await?;
             }
             Err(StoreError::NotFound) => self.has_room(cx, &[Resource::Keys, Resource::Versions], &keep).await?,

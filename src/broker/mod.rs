@@ -10,6 +10,7 @@ mod apply;
 mod as_revoked;
 mod at_provider;
 mod batch;
+mod caching;
 mod canary;
 mod check_report;
 mod conclude;

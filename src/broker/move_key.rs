@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use claviger_provider::{KeyDescription, KeyId, KeyRequest};
 
+use super::caching::may_cache;
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
 use super::described::number_versions;
@@ -24,7 +25,7 @@ impl Broker {
     /// # Errors
     /// `connection_severed` for the old connection and the new one, `managed_by_config` for a key
     /// that the configuration declares, `permission_denied` if the key would leave external custody
-    /// and does not allow export, `provider_key_taken` if a key uses the provider key already (this
+    /// and does not allow export, those of [`may_cache`] if it comes into it, `provider_key_taken` if a key uses the provider key already (this
     /// key included), and those of [`Broker::create_key`].
     pub(super) async fn move_key(
         &self,
@@ -41,7 +42,10 @@ impl Broker {
         not_rotating(&view.key)?;
         self.not_severed(key, from).await?;
         let reach = Reach::through(Arc::clone(to))?;
-        may_leave(&view.key, from, Destination::SameKey(Custody::of(reach.row.provider)))?;
+        let custody = Custody::of(reach.row.provider);
+        may_leave(&view.key, from, Destination::SameKey(custody))?;
+        // Into external custody; in it, its settings were decided on already.
+        may_cache(cx, view.key.cache, custody.is_external() && !from.custody.is_external())?;
         let spec = new.spec.unwrap_or(from.spec);
         can_be_made(&reach, spec, new.provider_key)?;
         if let Some(name) = new.provider_key

@@ -1,10 +1,12 @@
 //! Update: labels, cache rules and name of a key.
 
+use super::caching::may_cache;
 use super::connections::not_declared;
 use super::create_key::being_made;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
+use crate::keys::KeyView;
 use crate::store::model::{Key, KeyPatch};
 
 impl Broker {
@@ -29,8 +31,12 @@ impl Broker {
             )
             .at("/allow_export", "left out, or a credential of the tenant"));
         }
-        let before = key.view()?.key;
+        let cache = patch.cache.unwrap_or_default();
+        let may_cache = |view: &KeyView| may_cache(cx, cache, view.versions.iter().any(|version| version.custody.is_external()));
+        let view = key.view()?;
+        let before = &view.key;
         not_declared(before.managed_by.as_ref())?;
+        may_cache(&view)?;
         let revision = before.revision;
         if expected.is_some_and(|expected| expected != revision) {
             return Err(crate::store::StoreError::Precondition.into());
@@ -44,7 +50,10 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Update, Object::Key, &key.id()))
             .await?;
         let _one_at_a_time = key.change().lock().await;
-        let now = key.view()?.key;
+        let view = key.view()?;
+        // It may have moved into external custody meanwhile.
+        may_cache(&view)?;
+        let now = &view.key;
         // A key that was renamed meanwhile would get its old name back, which was not decided as a rename.
         if !renames && patch.name.as_ref().is_some_and(|name| *name != now.name) {
             return Err(renamed());

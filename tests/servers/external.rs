@@ -1,8 +1,11 @@
 //! An external key manager behind the fake XKS proxy: its keys and refusals over HTTP against the real binary.
 
+use std::collections::BTreeSet;
+
 use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{AccessKey, Denial, FakeXks, Transport};
-use claviger_test_support::{Answer, Tune, records_of};
+use claviger_test_support::{Answer, Client, Tune, records_of};
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -13,6 +16,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("a_data_key_outlives_a_restart", || Box::pin(restarted())),
         case("each_request_is_told_to_the_key_manager", || Box::pin(told())),
+        case("data_keys_are_cached_only_where_their_owner_turned_that_on", || Box::pin(cached())),
+        case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
         case("a_key_moves_to_another_external_key", || Box::pin(moved())),
@@ -34,7 +39,8 @@ impl External {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let fake = FakeXks::start(Transport::Tls, "/of/acme").await.unwrap();
         fake.keys().make("orders");
-        let world = World::new(Tune::default()).await;
+        // A slow machine must not end an attempt.
+        let world = World::new(Tune::default().set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")).await;
         let key = AccessKey::first();
         let settings = json!({
             "address": fake.url(), "region": "eu-central-1", "budget_ms": 10_000, "ca": fake.tls().unwrap().ca_pem(),
@@ -71,6 +77,24 @@ impl External {
             .collect();
         journal.clear();
         requests
+    }
+
+    /// How many decryptions the proxy was asked for since the last look, by how many requests.
+    fn decryptions(&self) -> (usize, usize) {
+        let requests = self.requests();
+        let decryptions = requests.iter().filter(|request| request["kmsOperation"] == "Decrypt");
+        let ids: Vec<&str> = decryptions.map(|request| request["kmsRequestId"].as_str().unwrap()).collect();
+        let distinct: BTreeSet<&str> = ids.iter().copied().collect();
+        (ids.len(), distinct.len())
+    }
+
+    /// One of the tenant's own, who may do these.
+    async fn owner(&self, operations: &[&str]) -> Client {
+        let client = &self.world.client;
+        client.post("/v1/principals", &json!({"name": "owner"})).await.expect_status(201);
+        let body = json!({"operations": operations, "expires_in": "1h"});
+        let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
+        client.with_token(issued["token"].as_str().unwrap())
     }
 
     async fn check(&self) -> Value {
@@ -127,6 +151,71 @@ async fn told() {
         "kmsOperation": "Encrypt", "kmsRequestId": request_id,
     });
     assert_eq!(*wrap, expected);
+}
+
+async fn cached() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    external.requests();
+    for _ in 0..2 {
+        let opened = external.unwrap(&made["wrapped"]).await.expect_status(200);
+        assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
+    }
+    assert_eq!(external.decryptions(), (2, 2));
+
+    let client = &external.world.client;
+    let caching = json!({"cache": {"enabled": true}});
+    let reason = |client: &Client| client.clone().with_header("claviger-justification", "the key manager is far away");
+    reason(client)
+        .patch(KEY, "*", &caching)
+        .await
+        .expect_problem(403, "permission_denied");
+    external.fake.keys().make("bills");
+    let body = json!({"name": "bills", "connection": CONNECTION, "provider_key": "bills", "cache": {"enabled": true}});
+    reason(client)
+        .post("/v1/keys", &body)
+        .await
+        .expect_problem(403, "permission_denied");
+    let owner = external.owner(&["CreateKey", "UpdateKey", "Rotate", "ReadKey"]).await;
+    let silent = owner.patch(KEY, "*", &caching).await.expect_problem(400, "invalid_request");
+    assert_eq!(silent["errors"][0]["pointer"], "header:Claviger-Justification");
+    owner.post("/v1/keys", &body).await.expect_problem(400, "invalid_request");
+    let changed = reason(&owner).patch(KEY, "*", &caching).await;
+    let record = records_of(&external.world.gateway.data(), changed.header("x-request-id"));
+    assert_eq!(record[0]["justification"], "the key manager is far away");
+    changed.expect_status(200);
+    external.requests();
+    for cached in [false, true] {
+        let opened = external.unwrap(&made["wrapped"]).await.expect_status(200);
+        assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(cached)));
+    }
+    assert_eq!(external.decryptions(), (1, 1));
+
+    // A key that the gateway caches comes into external custody only so, too.
+    let local = json!({"name": "local", "provider": "local", "settings": {}});
+    client.post("/v1/connections", &local).await.expect_status(201);
+    let body = json!({"name": "ours", "connection": "local", "cache": {"enabled": true}});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let (path, to) = ("/v1/keys/ours/rotate", json!({"connection": CONNECTION, "provider_key": "bills"}));
+    reason(client).post(path, &to).await.expect_problem(403, "permission_denied");
+    owner.post(path, &to).await.expect_problem(400, "invalid_request");
+    let moved = reason(&owner).post(path, &to).await.expect_status(200);
+    assert_eq!(moved["custody"], "external");
+}
+
+/// The key manager sees each of the callers, and each of them once.
+async fn neither_shared_nor_doubled() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    external.requests();
+    let slow = Fault::always("/decrypt", Act::Delay { milliseconds: 1000 });
+    external.fake.switches().faults.set(vec![slow]);
+    let unwraps = std::iter::repeat_with(|| external.unwrap(&made["wrapped"])).take(4);
+    for answer in join_all(unwraps).await {
+        let opened = answer.expect_status(200);
+        assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
+    }
+    assert_eq!(external.decryptions(), (4, 4));
 }
 
 async fn a_denial_is_told_as_such() {

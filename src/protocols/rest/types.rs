@@ -202,7 +202,8 @@ impl Serialize for Timestamp {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheRules {
-    /// Whether unwrapped data keys are cached.
+    /// Whether unwrapped data keys are cached. For a key in external custody, `true` takes a credential of the tenant,
+    /// and a reason in `Claviger-Justification`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Lifetime of an entry: whole seconds, 1 s to 300 s.
