@@ -10,8 +10,8 @@ use std::time::Duration;
 use chrono::Utc;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    ConnectionId, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeyRequest, LoginReport, OpContext, ParsedSettings, Pipeline,
-    ProviderKind, Secret, SettingsError, SettingsOrigin, SeverSwitch, TenantId, Wrapped,
+    ConnectionId, ConnectionParts, Error, ErrorKind, Factory, HealthReport, KeyId, KeyRequest, LoginReport, OpContext, ParsedSettings,
+    Pipeline, ProviderKind, Secret, SettingsError, SettingsOrigin, SeverSwitch, TenantId, Wrapped,
 };
 
 use crate::config::declared::SettingsFileError;
@@ -302,6 +302,7 @@ impl<'c> Unsealer<'c> {
             switch: SeverSwitch::default(),
             files: None,
             login: LoginReport::new(TenantId::INSTALLATION, ConnectionId::from_bytes([0; 16]), self.source.provider),
+            health: HealthReport::new(TenantId::INSTALLATION, ConnectionId::from_bytes([0; 16]), self.source.provider),
         };
         let switch = parts.switch.clone();
         Ok(Pipeline::new(self.factory.connect(parts).await?, &self.limits, switch))

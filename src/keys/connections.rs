@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
-    BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, LoginReport, Pipeline, ProviderKind,
-    SealedName, Secret, SecretFiles, SeverSwitch,
+    BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, HealthReport, LoginReport, Pipeline,
+    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch,
 };
 use parking_lot::Mutex;
 
@@ -105,13 +105,13 @@ impl Factories {
         if connection.severed {
             switch.sever();
         }
-        let (provider, login) = self.provider(stored, replaced, &switch).await?;
+        let (provider, login, health) = self.provider(stored, replaced, &switch).await?;
         let config = PipelineConfig {
             // One that the operator declares may have the operator's identity, which is not told to tenants.
             owner_reads_messages: connection.managed_by.is_none(),
             ..self.limits(connection)
         };
-        Ok(Pipeline::new(provider, &config, switch).reported_by(login))
+        Ok(Pipeline::new(provider, &config, switch).reported_by(login, health))
     }
 
     /// The pipeline of a connection that [`Factories::connect`] fails for: each call fails with this
@@ -150,7 +150,7 @@ impl Factories {
         stored: &ConnectionSnapshot,
         replaced: &[(SealedName, Secret)],
         switch: &SeverSwitch,
-    ) -> Result<(Arc<dyn Call>, LoginReport), Error> {
+    ) -> Result<(Arc<dyn Call>, LoginReport, HealthReport), Error> {
         let connection = &stored.connection;
         let factory = self
             .get(connection.provider)
@@ -158,6 +158,7 @@ impl Factories {
         // A connection that is no longer declared has the secrets that it is given.
         let declared = connection.managed_by.as_ref();
         let login = LoginReport::new(connection.tenant, connection.id, connection.provider).declared(declared.is_some());
+        let health = HealthReport::new(connection.tenant, connection.id, connection.provider);
         let files = declared.and_then(|_| self.files.lock().get(&connection.id).cloned());
         let parts = ConnectionParts {
             tenant: connection.tenant,
@@ -169,8 +170,9 @@ impl Factories {
             switch: switch.clone(),
             files,
             login: login.clone(),
+            health: health.clone(),
         };
-        Ok((factory.connect(parts).await?, login))
+        Ok((factory.connect(parts).await?, login, health))
     }
 
     /// The installation's limits, with the connection's own timeouts where it sets them.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, KeySpec, LoginReport, ProviderKind,
-    Secret, SecretFiles, SeverSwitch, TenantId, Wrapped,
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, HealthReport, KeySpec, LoginReport,
+    ProviderKind, Secret, SecretFiles, SeverSwitch, TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.
@@ -93,6 +93,8 @@ pub struct ConnectionParts<'a> {
     pub files: Option<Arc<dyn SecretFiles>>,
     /// Receives what becomes of the connection's logins.
     pub login: LoginReport,
+    /// Receives what the health checks of the connection's service find, where it has some.
+    pub health: HealthReport,
 }
 
 impl ConnectionParts<'_> {

@@ -14,6 +14,7 @@ mod error;
 mod factory;
 mod fields;
 mod gcm_parts;
+mod health_report;
 mod ids;
 mod jitter;
 pub mod kit;
@@ -41,6 +42,7 @@ pub use error::{CallOrigin, Concerns, Error, ErrorKind, Found, Retry, UpstreamMe
 pub use factory::{ClaimSpan, ConnectionParts, Factory, ParsedSettings, SettingsError, SettingsOrigin, take_secret};
 pub use fields::{Fields, only, only_member};
 pub use gcm_parts::GcmParts;
+pub use health_report::{Health, HealthReport, HealthState, HealthStatus};
 pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, PrincipalId, ProviderKind, TenantId, TokenId};
 pub use layers::Pipeline;
 pub use login_report::{LoginFailure, LoginReport, LoginState, LoginStatus};

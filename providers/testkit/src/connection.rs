@@ -1,7 +1,7 @@
 //! A connection and a key request for an adapter's own tests.
 
 use claviger_provider::{
-    ConnectionId, ConnectionParts, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SeverSwitch, TenantId,
+    ConnectionId, ConnectionParts, HealthReport, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SeverSwitch, TenantId,
 };
 
 /// The tenant of the connections.
@@ -22,6 +22,7 @@ pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<
         switch: SeverSwitch::default(),
         files: None,
         login: login_report(),
+        health: HealthReport::new(TENANT, ConnectionId::from_bytes([9; 16]), ProviderKind::Vault),
     }
 }
 

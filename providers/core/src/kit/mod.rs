@@ -14,6 +14,7 @@
 
 pub mod appearance;
 pub mod call_error;
+pub mod health_monitor;
 pub mod http;
 pub mod lengths;
 pub mod meaning;

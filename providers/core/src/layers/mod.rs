@@ -20,8 +20,9 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, CallOrigin, Capabilities, ConnectionId, Error, ErrorKind, Generated, Kek, KeyDescription, KeyRequest, LoginReport,
-    LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch, Wrapped,
+    BoundContext, Call, CallOrigin, Capabilities, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
+    KeyDescription, KeyRequest, LoginReport, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch,
+    Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -70,6 +71,7 @@ pub struct Pipeline {
     capabilities: Arc<Capabilities>,
     gate: Arc<sever_gate::SeverGate>,
     login: Option<LoginReport>,
+    health: Option<HealthReport>,
     owner_reads_messages: bool,
     connection: Option<ConnectionId>,
     creation_timeout: Duration,
@@ -120,6 +122,7 @@ impl Pipeline {
             capabilities,
             gate,
             login: None,
+            health: None,
             owner_reads_messages: config.owner_reads_messages,
             connection: config.connection,
             creation_timeout: config.creation_timeout,
@@ -127,16 +130,23 @@ impl Pipeline {
         }
     }
 
-    /// With the report on the adapter's logins.
+    /// With the reports on the adapter's logins and its service.
     #[must_use]
-    pub fn reported_by(mut self, login: LoginReport) -> Self {
+    pub fn reported_by(mut self, login: LoginReport, health: HealthReport) -> Self {
         self.login = Some(login);
+        self.health = Some(health);
         self
     }
 
     /// The state of the connection's login; `None` for a severed connection, and for a provider without logins.
     pub fn login(&self) -> Option<LoginStatus> {
         self.login.as_ref().filter(|_| !self.switch().is_severed())?.status()
+    }
+
+    /// What the last health check found; `None` for a severed connection, before the first check, and for a provider
+    /// without health checks.
+    pub fn health(&self) -> Option<HealthStatus> {
+        self.health.as_ref().filter(|_| !self.switch().is_severed())?.status()
     }
 
     /// The kind of provider.
