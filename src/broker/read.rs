@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use claviger_provider::{ConnectionId, KeyId};
 
 use super::admit::Through;
+use super::connection_now::ConnectionNow;
 use super::cursor::Position;
-use super::session_state::SessionState;
 use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
@@ -177,13 +177,9 @@ impl Broker {
         }))
     }
 
-    /// A connection as it is now, with the state of its login.
-    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<(Connection, Option<SessionState>)>> {
+    /// A connection as it is now.
+    pub fn read_connection(&self, authorized: &Authorized<op::ReadConnection>) -> Guarded<Completed<ConnectionNow>> {
         let connection = authorized.object();
-        let login = connection
-            .pipeline()
-            .login()
-            .map(|status| SessionState::of(status, connection.view().provider));
         let Completed {
             completion,
             object,
@@ -191,7 +187,7 @@ impl Broker {
         } = completed(Completion::Done, Connection::clone(&connection.view()));
         Guarded::free(Completed {
             completion,
-            object: (object, login),
+            object: ConnectionNow::of(object, &connection.pipeline()),
             revision,
         })
     }

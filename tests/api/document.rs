@@ -160,10 +160,11 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 13] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 14] = [
     ("CheckedRight", &["what_to_do"]),
     ("ComponentStatus", &["disk_lasts", "durability"]),
-    ("Connection", &["login"]),
+    ("Connection", &["circuit", "health", "login"]),
+    ("ConnectionHealth", &["code", "what_to_do"]),
     (
         "ConnectionLogin",
         &["code", "failing_since", "next_attempt", "provider_code", "what_to_do"],

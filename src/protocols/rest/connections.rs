@@ -8,6 +8,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, Type};
 
+use super::connection_health::{ConnectionCircuit, ConnectionHealth};
 use super::connection_login::ConnectionLogin;
 use super::handler::empty_reply;
 use super::json;
@@ -19,7 +20,7 @@ use super::response::etag;
 use super::route::{PAGE_SIZE, PAGE_TOKEN, Route};
 use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
-use crate::broker::{Broker, ConnectionChange, ConnectionUpdateNamed, Failure, NewConnection, SessionState, op};
+use crate::broker::{Broker, ConnectionChange, ConnectionNow, ConnectionUpdateNamed, Failure, NewConnection, op};
 use crate::store::model;
 
 /// A kind of provider.
@@ -175,6 +176,13 @@ pub struct Connection {
     /// a provider without logins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<ConnectionLogin>,
+    /// The circuit, while it is not closed. Only in the response of `getConnection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<ConnectionCircuit>,
+    /// How the service behind the connection is. Only in the response of `getConnection`, and absent for a severed
+    /// connection, and where it is not known: the gateway checks XKS proxies, while the connection is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<ConnectionHealth>,
     /// What the gateway knows to be wrong with the connection, without calling the provider; null otherwise. Only of a connection that is read or listed.
     #[schema(required)]
     pub problem: Option<ConnectionProblem>,
@@ -235,6 +243,8 @@ fn response(connection: &model::Connection) -> Connection {
         timeouts: connection.timeouts.into(),
         managed_by: connection.managed_by.clone(),
         login: None,
+        circuit: None,
+        health: None,
         problem: None,
         created: Timestamp(connection.created),
         updated: Timestamp(connection.updated),
@@ -250,11 +260,13 @@ fn with_problem(broker: &Broker, connection: &model::Connection) -> Connection {
     }
 }
 
-/// As [`with_problem`], with the login at the provider.
-fn with_login(broker: &Broker, (connection, login): &(model::Connection, Option<SessionState>)) -> Connection {
+/// As [`with_problem`], with what its calls meet.
+fn response_now(broker: &Broker, now: &ConnectionNow) -> Connection {
     Connection {
-        login: login.as_ref().map(Into::into),
-        ..with_problem(broker, connection)
+        login: now.login.as_ref().map(Into::into),
+        circuit: ConnectionCircuit::of(now.circuit),
+        health: now.health.as_ref().map(Into::into),
+        ..with_problem(broker, &now.connection)
     }
 }
 
@@ -329,7 +341,7 @@ pub const GET: Route = Route::new(
 pub async fn get(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::ReadConnection>(request.name("connection")?.as_str()).await?;
     let broker = Arc::clone(&request.broker);
-    completed_reply(request.broker.read_connection(&authorized), |read| with_login(&broker, read))
+    completed_reply(request.broker.read_connection(&authorized), |read| response_now(&broker, read))
 }
 
 /// `PATCH /v1/connections/{connection}`

@@ -8,6 +8,7 @@ mod batch_request;
 mod batch_response;
 mod capabilities;
 mod connection_check;
+mod connection_health;
 mod connection_login;
 mod connections;
 mod data_keys;
