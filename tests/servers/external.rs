@@ -67,13 +67,14 @@ impl External {
         assert_eq!(opened["plaintext"], made["plaintext"]);
     }
 
-    /// The metadata of the requests since the last look.
+    /// The metadata of the requests since the last look, without health checks.
     fn requests(&self) -> Vec<Value> {
         let journal = &self.fake.switches().journal;
         let requests = journal
             .all()
             .into_iter()
             .map(|request| request.body["requestMetadata"].clone())
+            .filter(|metadata| metadata["kmsOperation"] != "KmsHealthCheck")
             .collect();
         journal.clear();
         requests

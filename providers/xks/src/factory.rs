@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::{Egress, Options};
+use claviger_provider::kit::health_monitor::HealthMonitor;
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
@@ -14,7 +15,8 @@ use claviger_provider::{
 
 use crate::errors::fault;
 use crate::external_keys::ExternalKeys;
-use crate::names::Region;
+use crate::health::MonitoredKeys;
+use crate::names::{KeyName, Region};
 use crate::offline_decrypt::commands;
 use crate::provider::{XksProvider, capabilities};
 use crate::session::{AccessKeys, Connector, Session};
@@ -51,6 +53,11 @@ impl XksFactory {
             client_certificate: None,
             switch: parts.switch.clone(),
         };
+        let canary = match settings.canary_key.as_deref() {
+            Some(name) => Some(KeyName::parse(name).ok_or_else(unusable)?),
+            None => None,
+        };
+        let (tenant, trace) = (parts.tenant, parts.background_trace());
         let options = Options {
             connect_timeout: settings.budget(),
             timeout: settings.budget(),
@@ -66,7 +73,17 @@ impl XksFactory {
         };
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
         let keys = AccessKeys::new(connector, settings.auth, secrets)?;
-        Ok(XksProvider(ExternalKeys::new(Session::new(keys, parts.login, parts.switch))))
+        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
+        let monitored = MonitoredKeys {
+            keys: ExternalKeys::new(Session::new(keys, parts.login, parts.switch)),
+            tenant,
+            trace,
+            canary,
+        };
+        Ok(XksProvider {
+            monitored: Arc::new(monitored),
+            monitor,
+        })
     }
 }
 

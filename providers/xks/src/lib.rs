@@ -11,6 +11,7 @@ mod codes;
 mod errors;
 mod external_keys;
 mod factory;
+mod health;
 mod keys;
 mod names;
 mod offline_decrypt;

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_provider::kit::probe::{self, Calls, Trial};
-use claviger_provider::{Error, ErrorKind, Finding, Kek, KeyState, OpContext, Probe, RightReport};
+use claviger_provider::{Error, ErrorKind, Kek, KeyState, OpContext, Probe, RightReport};
 use futures::future::join_all;
 
-use crate::api::Health;
 use crate::errors::fault;
 use crate::external_keys::{ExternalKeys, Target};
+use crate::health::{HEALTH, Report};
 use crate::names::KeyName;
 use crate::policy;
 
-const HEALTH: &str = "health";
 const DESCRIBE: &str = "describe";
-/// The longest text about the proxy, in characters.
-const MAX_DETAIL: usize = 240;
 
 /// What the calls with one key showed.
 struct Tried<'k> {
@@ -38,7 +35,7 @@ impl Tried<'_> {
 pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
     let calls = Calls::default();
     let (health, tried) = tokio::join!(
-        calls.make(cx, health(external, cx)),
+        calls.make(cx, Report::ask(external, cx)),
         join_all(
             keks.iter()
                 .filter_map(|kek| Some((kek, KeyName::parse(&kek.key.id)?)))
@@ -59,7 +56,7 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
     let problem = match &health {
         Ok(health) => {
             rights.push(health.report());
-            health.problem()
+            health.problem().map(Arc::new)
         }
         Err(error) => {
             rights.push(RightReport::failed(HEALTH, "/health", error));
@@ -84,63 +81,6 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
         rights,
         policy: Some(policy::printed(external.region(), cx.tenant, &keys)),
     }
-}
-
-/// The proxy's report on itself and the key managers behind it.
-struct Report {
-    detail: String,
-    /// How many key managers there are, how many of them are well, and how many cannot be used.
-    all: usize,
-    active: usize,
-    unavailable: usize,
-}
-
-impl Report {
-    fn of(health: &Health) -> Self {
-        let count = |status: &str| {
-            let managers = health.ekm_fleet_details.iter();
-            managers.filter(|manager| manager.health_status == status).count()
-        };
-        let words = [&health.xks_proxy_vendor, &health.xks_proxy_model, &health.ekm_vendor];
-        let words: Vec<&str> = words.iter().map(|word| word.as_str()).filter(|word| !word.is_empty()).collect();
-        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
-        let detail: String = format!("XKS proxy: {}", words.join(", "))
-            .chars()
-            .take(MAX_DETAIL)
-            .map(shown)
-            .collect();
-        Self {
-            detail,
-            all: health.ekm_fleet_details.len(),
-            active: count("ACTIVE"),
-            unavailable: count("UNAVAILABLE"),
-        }
-    }
-
-    fn report(&self) -> RightReport {
-        let how = format!(
-            "/health: {} of {} key managers are ACTIVE, {} UNAVAILABLE",
-            self.active, self.all, self.unavailable
-        );
-        match self.active == self.all && self.all > 0 {
-            true => RightReport::new(HEALTH, Finding::Granted, how),
-            false => RightReport::new(HEALTH, Finding::Failed, how)
-                .advise("The proxy's owner has to look after the key managers behind it: calls may fail."),
-        }
-    }
-
-    /// That no key manager can serve a call.
-    fn problem(&self) -> Option<Arc<Error>> {
-        (self.unavailable == self.all).then(|| {
-            let error = fault(ErrorKind::UpstreamUnavailable, HEALTH);
-            Arc::new(error.advice("The proxy works, and no key manager behind it does: ask the owner of the keys."))
-        })
-    }
-}
-
-/// Asks the proxy for its health.
-async fn health(external: &ExternalKeys, cx: &OpContext) -> Result<Report, Error> {
-    external.health(cx).await.map(|health| Report::of(&health))
 }
 
 /// Describes a key, which must be usable.

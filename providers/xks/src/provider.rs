@@ -1,6 +1,9 @@
 //! The provider on the external keys behind one proxy.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use claviger_provider::kit::health_monitor::HealthMonitor;
 use claviger_provider::kit::lengths::{self, MAX_DATA_KEY};
 use claviger_provider::{
     BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyId, KeyRequest, KeySpec,
@@ -9,6 +12,7 @@ use claviger_provider::{
 
 use crate::errors::fault;
 use crate::external_keys::{ExternalKeys, Target, name};
+use crate::health::MonitoredKeys;
 use crate::probe::probe;
 
 /// What every connection of this provider can do.
@@ -33,7 +37,18 @@ pub(crate) fn capabilities() -> Capabilities {
 }
 
 /// The external keys of one connection.
-pub struct XksProvider(pub(crate) ExternalKeys);
+pub struct XksProvider {
+    pub(crate) monitored: Arc<MonitoredKeys>,
+    pub(crate) monitor: HealthMonitor,
+}
+
+impl XksProvider {
+    /// The keys, for a call of somebody's.
+    fn keys(&self) -> &ExternalKeys {
+        self.monitor.note_call(&self.monitored);
+        &self.monitored.keys
+    }
+}
 
 #[async_trait]
 impl Provider for XksProvider {
@@ -48,19 +63,21 @@ impl Provider for XksProvider {
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         lengths::check_plaintext(ProviderKind::Xks, dek, MAX_DATA_KEY)?;
         let name = name(&kek.key)?;
-        self.0.encrypt(cx, Target { name: &name, key: kek.id }, dek, context.bytes()).await
+        self.keys()
+            .encrypt(cx, Target { name: &name, key: kek.id }, dek, context.bytes())
+            .await
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let name = name(&wrapped.key)?;
         // Every envelope names its logical key.
         let key = context.added().map_or(KeyId::from_bytes([0; 16]), |added| added.key);
-        self.0.decrypt(cx, Target { name: &name, key }, wrapped, context.bytes()).await
+        self.keys().decrypt(cx, Target { name: &name, key }, wrapped, context.bytes()).await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match (&request.adopt, request.spec) {
-            (Some(wanted), KeySpec::Aes256) => self.0.adopt(cx, wanted, request.key_id).await,
+            (Some(wanted), KeySpec::Aes256) => self.keys().adopt(cx, wanted, request.key_id).await,
             (Some(_) | None, KeySpec::Aes256 | KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
                 Err(fault(ErrorKind::Unsupported, "the API creates no keys, and knows AES-256 alone"))
             }
@@ -69,12 +86,12 @@ impl Provider for XksProvider {
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let name = name(&kek.key)?;
-        let found = self.0.metadata(cx, &name).await?;
+        let found = self.keys().metadata(cx, &name).await?;
         found.usable()?;
         Ok(found.describe(&name))
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        Ok(probe(&self.0, cx, keks).await)
+        Ok(probe(&self.monitored.keys, cx, keks).await)
     }
 }

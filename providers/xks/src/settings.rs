@@ -9,7 +9,7 @@ use claviger_provider::{Fields, ParsedSettings, SettingsError};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{self, Auth};
-use crate::names::{self, Region};
+use crate::names::{self, KeyName, Region};
 
 /// The time of one call: as long as KMS waits for a proxy.
 const BUDGET_MS: u64 = 250;
@@ -26,6 +26,9 @@ pub(crate) struct Settings {
     #[serde(default = "budget", skip_serializing_if = "is_usual")]
     budget_ms: u64,
     pub(crate) auth: Auth,
+    /// The external key with which the gateway tries the key manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) canary_key: Option<String>,
     /// CA certificates as PEM text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
@@ -59,6 +62,7 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
 
 fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)> {
     const REGION: &str = "the region that the proxy expects in signatures, such as \"eu-central-1\": a-z, 0-9 and '-'";
+    const CANARY: &str = "the id of an external key for nothing but the gateway's own tries: 1 to 128 of letters, digits, '.', '_' and '-'";
     let address = fields.required("address", "an address such as \"https://xks.example\"", |text| {
         names::address(egress, &text)
     });
@@ -75,6 +79,11 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
             budget
         }
     };
+    let canary_key = fields.has("canary_key").then(|| {
+        fields.required("canary_key", CANARY, |text| {
+            KeyName::parse(&text).map(|_| text).ok_or_else(|| CANARY.to_owned())
+        })
+    });
     let proxy = egress.proxy_setting(fields);
     let ca = authorities_setting(fields);
     let auth = match fields.take("auth") {
@@ -91,6 +100,7 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
         region: region?,
         budget_ms: budget_ms?,
         auth,
+        canary_key: canary_key.map_or(Some(None), |given| given.map(Some))?,
         ca,
         proxy,
     };

@@ -1,5 +1,5 @@
 //! What the adapter sends and what it makes of responses, on the fake XKS proxy: signatures and access keys, refusals,
-//! the check, the budget, and mutual TLS.
+//! the check, the budget, health checks, and mutual TLS.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 #[path = "answers/access_keys.rs"]
@@ -14,6 +14,8 @@ mod calls;
 mod check;
 #[path = "answers/fixture.rs"]
 mod fixture;
+#[path = "answers/health.rs"]
+mod health;
 #[path = "answers/offline.rs"]
 mod offline;
 #[path = "answers/refusals.rs"]

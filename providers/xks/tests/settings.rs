@@ -90,6 +90,8 @@ fn every_mistake_has_its_place() {
         (change("region", json!("EU")), vec!["/region"]),
         (change("region", json!(1)), vec!["/region"]),
         (change("budget_ms", json!(49)), vec!["/budget_ms"]),
+        (change("canary_key", json!("a/b")), vec!["/canary_key"]),
+        (change("canary_key", json!(7)), vec!["/canary_key"]),
         (change("budget_ms", json!(10_001)), vec!["/budget_ms"]),
         (change("budget_ms", json!("250")), vec!["/budget_ms"]),
         (change("budget_ms", json!(250.5)), vec!["/budget_ms"]),

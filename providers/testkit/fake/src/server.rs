@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::serve::ListenerExt;
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -18,6 +20,7 @@ use crate::{Switches, Tls};
 pub struct Running {
     address: SocketAddr,
     encrypted: bool,
+    connections: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<io::Result<()>>,
 }
@@ -32,6 +35,11 @@ impl Running {
     pub fn url(&self) -> String {
         let scheme = if self.encrypted { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// How many connections it has accepted so far, TLS included.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Stops it: accepts no new connections, and closes open ones after their current response.
@@ -78,16 +86,25 @@ pub async fn serve(
         // An error means that the sender was dropped, which is the signal.
         let _dropped = stopped.await;
     };
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = Arc::clone(&connections);
+    let count = move || {
+        accepted.fetch_add(1, Ordering::Relaxed);
+    };
     let task = match tls {
         Some(tls) => {
-            let encrypted = TlsListener::new(listener, tls, address);
+            let encrypted = TlsListener::new(listener, tls, address).tap_io(move |_| count());
             tokio::spawn(async move { axum::serve(encrypted, app).with_graceful_shutdown(signal).await })
         }
-        None => tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(signal).await }),
+        None => {
+            let plain = listener.tap_io(move |_| count());
+            tokio::spawn(async move { axum::serve(plain, app).with_graceful_shutdown(signal).await })
+        }
     };
     Ok(Running {
         address,
         encrypted: tls.is_some(),
+        connections,
         stop: Some(stop),
         task,
     })

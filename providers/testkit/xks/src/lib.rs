@@ -88,6 +88,11 @@ impl FakeXks {
         format!("{}{}", self.running.url(), self.prefix)
     }
 
+    /// How many connections it has accepted so far.
+    pub fn connections(&self) -> usize {
+        self.running.connections()
+    }
+
     /// Its TLS; `None` for plain HTTP.
     pub const fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()

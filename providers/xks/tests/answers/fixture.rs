@@ -83,10 +83,12 @@ impl Fixture {
         self.bench.fake.switches().faults.set(vec![Fault::once(path, act)]);
     }
 
-    /// The bodies of the requests to a path so far.
+    /// The bodies of the requests to a path so far; with an empty one, of all but health checks.
     pub fn bodies(&self, path: &str) -> Vec<Value> {
         let requests = self.bench.fake.switches().journal.all();
-        let wanted = requests.into_iter().filter(|request| request.path.ends_with(path));
+        let wanted = requests
+            .into_iter()
+            .filter(|request| request.path.ends_with(path) && (!path.is_empty() || !request.path.ends_with("/health")));
         wanted.map(|request| request.body).collect()
     }
 }

@@ -1,0 +1,127 @@
+//! The proxy's health: what it reports of itself and the key managers behind it, and the checks of it while the connection
+//! is in use.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claviger_provider::kit::health_monitor::HealthCheck;
+use claviger_provider::{BackgroundTrace, Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport, TenantId};
+
+use crate::api;
+use crate::errors::fault;
+use crate::external_keys::{ExternalKeys, Target};
+use crate::names::KeyName;
+
+/// The call, in reports and records.
+pub(crate) const HEALTH: &str = "health";
+/// The longest text about the proxy, in characters.
+const MAX_DETAIL: usize = 240;
+/// The longest time of one check, whose calls have the budget of any call.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What to do about key managers of which some do not work.
+const PARTLY: &str = "The proxy's owner has to look after the key managers behind it: calls may fail.";
+
+/// The proxy's report on itself and the key managers behind it.
+pub(crate) struct Report {
+    pub(crate) detail: String,
+    /// How many key managers there are, how many of them are well, and how many cannot be used.
+    all: usize,
+    active: usize,
+    unavailable: usize,
+}
+
+impl Report {
+    /// Asks the proxy.
+    ///
+    /// # Errors
+    /// The call's.
+    pub(crate) async fn ask(external: &ExternalKeys, cx: &OpContext) -> Result<Self, Error> {
+        external.health(cx).await.map(|health| Self::of(&health))
+    }
+
+    fn of(health: &api::Health) -> Self {
+        let count = |status: &str| {
+            let managers = health.ekm_fleet_details.iter();
+            managers.filter(|manager| manager.health_status == status).count()
+        };
+        let words = [&health.xks_proxy_vendor, &health.xks_proxy_model, &health.ekm_vendor];
+        let words: Vec<&str> = words.iter().map(|word| word.as_str()).filter(|word| !word.is_empty()).collect();
+        let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let detail: String = format!("XKS proxy: {}", words.join(", "))
+            .chars()
+            .take(MAX_DETAIL)
+            .map(shown)
+            .collect();
+        Self {
+            detail,
+            all: health.ekm_fleet_details.len(),
+            active: count("ACTIVE"),
+            unavailable: count("UNAVAILABLE"),
+        }
+    }
+
+    /// Whether every key manager works.
+    const fn is_well(&self) -> bool {
+        self.active == self.all && self.all > 0
+    }
+
+    /// The row of a check.
+    pub(crate) fn report(&self) -> RightReport {
+        let how = format!(
+            "/health: {} of {} key managers are ACTIVE, {} UNAVAILABLE",
+            self.active, self.all, self.unavailable
+        );
+        match self.is_well() {
+            true => RightReport::new(HEALTH, Finding::Granted, how),
+            false => RightReport::new(HEALTH, Finding::Failed, how).advise(PARTLY),
+        }
+    }
+
+    /// That no key manager can serve a call.
+    pub(crate) fn problem(&self) -> Option<Error> {
+        (self.unavailable == self.all).then(|| {
+            let error = fault(ErrorKind::UpstreamUnavailable, HEALTH);
+            error.advice("The proxy works, and no key manager behind it does: ask the owner of the keys.")
+        })
+    }
+}
+
+/// The external keys of a connection, and how their proxy is checked.
+pub(crate) struct MonitoredKeys {
+    pub(crate) keys: ExternalKeys,
+    pub(crate) tenant: TenantId,
+    /// Receives the calls of checks.
+    pub(crate) trace: BackgroundTrace,
+    /// The key that its owner made for deep checks.
+    pub(crate) canary: Option<KeyName>,
+}
+
+impl MonitoredKeys {
+    async fn found(&self, cx: &OpContext, deep: bool) -> Result<Health, Error> {
+        let report = Report::ask(&self.keys, cx).await?;
+        if let Some(problem) = report.problem() {
+            return Err(problem);
+        }
+        if let (true, Some(name)) = (deep, &self.canary) {
+            // No logical key has it.
+            let key = KeyId::from_bytes([0; 16]);
+            self.keys.canary(cx, Target { name, key }).await?;
+        }
+        Ok(match report.is_well() {
+            true => Health::Ok,
+            false => Health::Degraded(PARTLY),
+        })
+    }
+}
+
+#[async_trait]
+impl HealthCheck for MonitoredKeys {
+    async fn check(&self, deep: bool) -> Result<Health, Error> {
+        let cx = OpContext::for_system(HEALTH, self.tenant, PATIENCE);
+        let found = self.found(&cx, deep).await;
+        for call in cx.take_calls().calls {
+            self.trace.record(call);
+        }
+        found
+    }
+}
