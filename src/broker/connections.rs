@@ -10,11 +10,11 @@ use claviger_provider::{
 
 use super::check_report::CheckReport;
 use super::sever::completed;
-use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, Object, Verb};
-use crate::keys::{Factories, LoadError};
+use crate::keys::{ConnectionEntry, Factories, LoadError};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionPatch, ConnectionSnapshot, KeyFilter, Labels, NetworkPatch, Page, Timeouts};
+use crate::store::model::{Connection, ConnectionPatch, ConnectionSnapshot, Key, KeyFilter, Labels, NetworkPatch, Page, Timeouts};
 
 /// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
@@ -286,6 +286,34 @@ impl Broker {
         if before.severed {
             return Err(Failure::new(Code::ConnectionSevered, "The connection is severed.").advice("Restore the connection."));
         }
+        let keys = self.keys_to_probe(connection).await?;
+        let pipeline = connection.pipeline();
+        let mut report = self.probe(cx, &before, &pipeline, &keys).await?;
+        let is_operator = cx.caller().is_operator();
+        if before.managed_by.is_some() {
+            let read = Box::pin(self.directory().factories().unusable_files(connection.id()));
+            report.note_files(self.unusable_secret_file(&before).or(read.await), is_operator);
+        }
+        report.note_login(pipeline.login(), is_operator);
+        if report.problem.is_none() {
+            if connection.may_look() {
+                // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
+                Box::pin(self.look_at_checked(cx, connection.id(), &keys)).await;
+            }
+            Box::pin(self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize)).await?;
+        }
+        // Also if it was restored since: what the provider said came through a severed connection.
+        if connection.view().epoch != before.epoch {
+            return Err(Failure::new(
+                Code::ConnectionSevered,
+                "The connection was severed during the check, so nothing was returned.",
+            ));
+        }
+        Ok(Guarded::free(report))
+    }
+
+    /// The keys that a check tries: the first ones of the connection.
+    pub(super) async fn keys_to_probe(&self, connection: &ConnectionEntry) -> Result<Vec<Key>, Failure> {
         let filter = KeyFilter {
             connection: Some(connection.id()),
             ..KeyFilter::default()
@@ -294,10 +322,23 @@ impl Broker {
             after: None,
             size: PROBED_KEYS,
         };
-        let keys = self.store.keys(cx.tenant(), &filter, &page).await?;
-        let pipeline = connection.pipeline();
+        Ok(self.store.keys(connection.tenant(), &filter, &page).await?.items)
+    }
+
+    /// Tries the rights of a connection, whose row this is, through a pipeline. A provider's failure is part of the
+    /// report.
+    ///
+    /// # Errors
+    /// `connection_severed` when a sever closed the pipeline's switch, and what the store fails with.
+    pub(super) async fn probe(
+        &self,
+        cx: &RequestContext,
+        row: &Connection,
+        pipeline: &Pipeline,
+        keys: &[Key],
+    ) -> Result<CheckReport, Failure> {
         let mut keks: Vec<Kek> = Vec::new();
-        for key in &keys.items {
+        for key in keys {
             // A probe wraps random bytes. Under a version that may not wrap any more, it does not.
             let declared = pipeline.capabilities().of(key.primary.spec);
             // It names what a wrap names: the version here may not be the provider's current one any more.
@@ -319,38 +360,20 @@ impl Broker {
         let checking = cx.op_context().checking();
         // The identity of a declared connection may be the operator's: only operators read what the provider says
         // to it.
-        let checking = match before.managed_by.is_none() || cx.caller().is_operator() {
+        let checking = match row.managed_by.is_none() || cx.caller().is_operator() {
             true => checking,
             false => checking.without_quotations(),
         };
-        let is_operator = cx.caller().is_operator();
-        let checking = if is_operator { checking.reading_causes() } else { checking };
-        let mut report = match pipeline.probe(&checking, &keks).await {
-            Ok(probe) => CheckReport::of(probe),
-            // Severed meanwhile: that says nothing of the provider.
-            Err(error) if error.kind == ErrorKind::Severed => return Err(error.into()),
-            Err(error) => CheckReport::unusable(&probe::shown(&checking, error)),
+        let checking = match cx.caller().is_operator() {
+            true => checking.reading_causes(),
+            false => checking,
         };
-        if before.managed_by.is_some() {
-            let read = Box::pin(self.directory().factories().unusable_files(connection.id()));
-            report.note_files(self.unusable_secret_file(&before).or(read.await), is_operator);
+        match pipeline.probe(&checking, &keks).await {
+            Ok(probe) => Ok(CheckReport::of(probe)),
+            // Severed meanwhile: that says nothing of the provider.
+            Err(error) if error.kind == ErrorKind::Severed => Err(error.into()),
+            Err(error) => Ok(CheckReport::unusable(&probe::shown(&checking, error))),
         }
-        report.note_login(pipeline.login(), is_operator);
-        if report.problem.is_none() {
-            if connection.may_look() {
-                // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
-                Box::pin(self.look_at_checked(cx, connection.id(), &keys.items)).await;
-            }
-            Box::pin(self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize)).await?;
-        }
-        // Also if it was restored since: what the provider said came through a severed connection.
-        if connection.view().epoch != before.epoch {
-            return Err(Failure::new(
-                Code::ConnectionSevered,
-                "The connection was severed during the check, so nothing was returned.",
-            ));
-        }
-        Ok(Guarded::free(report))
     }
 
     /// The operations that the connection's provider supports.

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use claviger_provider::SeverSwitch;
+use claviger_provider::{Pipeline, SeverSwitch};
 
 use super::revoke::Revoked;
-use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, op};
+use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
-use crate::store::model::{Connection, Liftable};
+use crate::keys::{ConnectionEntry, Trial};
+use crate::store::model::{Connection, Custody, Liftable};
 use crate::store::rules;
 
 /// How long a sever waits for the calls that it ended. They only have to be polled once more, so this
@@ -46,21 +47,26 @@ impl Broker {
         Guarded::free(completed(Completion::Done, row))
     }
 
-    /// Undoes a sever. The connection is made anew, so that the next call also gets a new credential.
+    /// Undoes a sever. The connection is made anew, so that the next call also gets a new credential, and is tried
+    /// first, as a check does it: one that cannot be used stays severed.
     ///
     /// # Errors
-    /// `not_found` when it was deleted meanwhile, and what a connection fails with that no provider
-    /// can be made from: it stays severed.
+    /// `permission_denied` for an operator, where the keys are in external custody; `not_found` when it was deleted
+    /// meanwhile; `connection_severed` when a sever came meanwhile; `in_progress` while another request restores it;
+    /// `precondition_failed` when it was changed meanwhile; and why the connection cannot be used.
     pub async fn restore(
         &self,
         authorized: Authorized<op::Restore>,
         keep: Keep<Connection>,
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
+        may_restore(cx, &connection.view())?;
         let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
+        // Before the turn of changes: a sever must not wait for a provider.
+        let tried = self.try_severed(cx, connection).await?;
         let _one_at_a_time = connection.change().lock().await;
         // A sever that came after this request began wins.
         if connection.revocations().seen() != revocations {
@@ -72,13 +78,17 @@ impl Broker {
         let before = Connection::clone(&connection.view());
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
-        // A closed switch never opens again.
-        let switch = if before.severed {
-            SeverSwitch::default()
-        } else {
-            connection.switch()
+        let pipeline = match tried {
+            Some(ref tried) if tried.revision == before.revision => tried.pipeline.clone(),
+            Some(_) => {
+                return Err(Failure::new(
+                    Code::PreconditionFailed,
+                    "The connection was changed while it was being restored, so it stays severed.",
+                )
+                .advice("Restore it again."));
+            }
+            None => self.directory().connect_anew(&after, &[], connection.switch()).await?,
         };
-        let pipeline = self.directory().connect_anew(&after, &[], switch).await?;
         // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
         // given there.
         let object = Liftable::Connection(connection.id());
@@ -97,6 +107,62 @@ impl Broker {
             .await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
+
+    /// Tries a severed connection through a pipeline of its own, which alone sends. `None` for one that is not severed.
+    ///
+    /// # Errors
+    /// As [`Broker::restore`].
+    async fn try_severed<'c>(&self, cx: &RequestContext, connection: &'c ConnectionEntry) -> Result<Option<Tried<'c>>, Failure> {
+        let row = connection.view();
+        if !row.severed {
+            return Ok(None);
+        }
+        // A closed switch never opens again.
+        let switch = SeverSwitch::default();
+        let trial = connection.begin_trial(switch.clone()).ok_or_else(|| {
+            Failure::new(Code::InProgress, "Another request restores the connection.").advice("Wait for it, and look at the connection.")
+        })?;
+        let mut restored = Connection::clone(&row);
+        rules::set_severed(&mut restored, false, self.now());
+        let pipeline = self.directory().connect_anew(&restored, &[], switch).await?;
+        let keys = self.keys_to_probe(connection).await?;
+        // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
+        let report = Box::pin(self.probe(cx, &row, &pipeline, &keys)).await?;
+        match report.problem {
+            None => Ok(Some(Tried {
+                pipeline,
+                revision: row.revision,
+                _trial: trial,
+            })),
+            Some(code) => {
+                let detail = format!("The connection stays severed, because it cannot be used: {}", report.detail);
+                Err(Failure::new(code, detail).advice(report.advice.unwrap_or(RESTORE_AGAIN)))
+            }
+        }
+    }
+}
+
+/// A severed connection that can be used.
+struct Tried<'c> {
+    pipeline: Pipeline,
+    /// Of the row that was tried.
+    revision: u64,
+    _trial: Trial<'c>,
+}
+
+const RESTORE_AGAIN: &str = "Correct what the message says, and restore the connection again.";
+
+/// Refuses an operator who restores a connection to keys that are in the custody of the tenant's own key manager: the
+/// switch is the customer's.
+fn may_restore(cx: &RequestContext, row: &Connection) -> Result<(), Failure> {
+    if row.managed_by.is_some() || !cx.caller().is_operator() || !Custody::of(row.provider).is_external() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::PermissionDenied,
+        "Only the tenant's own administrator restores a connection to an external key manager, never an operator.",
+    )
+    .advice("Use a credential of the tenant."))
 }
 
 /// A change of a connection that succeeded.

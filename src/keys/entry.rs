@@ -45,7 +45,18 @@ pub struct ConnectionEntry {
     change: Mutex<()>,
     looks: Allowance,
     revocations: RevocationCounter,
+    /// What stops the calls of a restore that tries the connection.
+    trial: parking_lot::Mutex<Option<SeverSwitch>>,
     loads: Arc<Loads<ConnectionId>>,
+}
+
+/// A restore that tries a severed connection, until this is dropped.
+pub struct Trial<'c>(&'c ConnectionEntry);
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        *self.0.trial.lock() = None;
+    }
 }
 
 /// How many checks of a connection look at its keys one after another, and in which time one more: a provider that
@@ -83,6 +94,7 @@ impl ConnectionEntry {
             change: Mutex::new(()),
             looks: Allowance::new(LOOKS_AT_ONCE, LOOKS_EVERY),
             revocations: RevocationCounter::default(),
+            trial: parking_lot::Mutex::new(None),
             loads,
         }
     }
@@ -166,12 +178,32 @@ impl ConnectionEntry {
         }
         reach.stop_if_severed();
         self.revocations.count();
+        if let Some(trial) = &*self.trial.lock() {
+            trial.sever();
+        }
+    }
+
+    /// Begins to try a severed connection through a pipeline with this switch, which the next sever closes, too.
+    /// `None` while another restore tries it.
+    pub fn begin_trial(&self, switch: SeverSwitch) -> Option<Trial<'_>> {
+        let mut trial = self.trial.lock();
+        if trial.is_some() {
+            return None;
+        }
+        *trial = Some(switch);
+        Some(Trial(self))
     }
 
     /// Waits until no call through a severed connection is under way any more, at most for `at_most`.
     pub async fn calls_stopped(&self, at_most: Duration) {
-        let switch = self.switch();
-        if tokio::time::timeout(at_most, switch.stopped()).await.is_err() {
+        let (switch, trial) = (self.switch(), self.trial.lock().clone());
+        let stopped = async {
+            switch.stopped().await;
+            if let Some(trial) = trial {
+                trial.stopped().await;
+            }
+        };
+        if tokio::time::timeout(at_most, stopped).await.is_err() {
             tracing::warn!(connection = %self.id, "calls through a severed connection have not ended yet");
         }
     }

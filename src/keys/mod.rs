@@ -25,7 +25,7 @@ mod wraps;
 
 pub use connections::Factories;
 pub use directory::{Capacity, Directory, Reserved};
-pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, MayAsk};
+pub use entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, MayAsk, Trial};
 pub use errors::LoadError;
 pub use gates::{EpochGuard, with_gates_held};
 pub use in_use::{Allowance, KeyUse};

@@ -1,6 +1,7 @@
 //! An external key manager behind the fake XKS proxy: its keys and refusals over HTTP against the real binary.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{AccessKey, Denial, FakeXks, Transport};
@@ -22,7 +23,9 @@ pub fn cases() -> Vec<Case> {
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
         case("a_key_moves_to_another_external_key", || Box::pin(moved())),
         case("a_clock_ten_minutes_off_is_told", || Box::pin(clock())),
-        case("a_severed_connection_calls_nothing", || Box::pin(severed())),
+        case("a_severed_connection_calls_nothing_and_only_its_owner_restores_it", || {
+            Box::pin(severed())
+        }),
     ]
 }
 
@@ -288,7 +291,7 @@ async fn moved() {
 async fn clock() {
     let external = External::new().await;
     let made = external.data_key().await;
-    external.fake.switches().clock.advance(std::time::Duration::from_secs(600));
+    external.fake.switches().clock.advance(Duration::from_secs(600));
     let problem = external
         .unwrap(&made["wrapped"])
         .await
@@ -302,18 +305,42 @@ async fn clock() {
 async fn severed() {
     let external = External::new().await;
     let made = external.data_key().await;
+    let owner = external.owner(&["Sever", "Restore", "ReadConnection"]).await;
     let path = format!("/v1/connections/{CONNECTION}");
-    external.world.client.post_empty(&format!("{path}/sever")).await.expect_status(200);
+    let (sever, restore) = (format!("{path}/sever"), format!("{path}/restore"));
+    external.world.client.post_empty(&sever).await.expect_status(200);
     external.requests();
     external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
-    external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
     assert_eq!(external.requests().len(), 0);
+
+    // The switch is the customer's: an operator severs, and restores nothing.
+    let operators = external.world.client.post_empty(&restore).await;
+    operators.expect_problem(403, "permission_denied");
+    // A proxy that does not work stays severed, and only the restore has called it.
+    let health = |act| vec![Fault::always("/health", act)];
+    external.fake.switches().faults.set(health(Act::Unavailable));
+    let problem = owner.post_empty(&restore).await.expect_problem(503, "provider_unavailable");
+    assert!(problem["detail"].as_str().unwrap().contains("stays severed"), "{problem}");
+    external.fake.switches().journal.clear();
+    external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
+    assert!(external.fake.switches().journal.all().is_empty());
+
+    // A sever during a restore ends its calls, and stands.
+    external.fake.switches().faults.set(health(Act::Delay { milliseconds: 5_000 }));
+    let (restored, calls) = tokio::join!(owner.post_empty(&restore), async {
+        let journal = &external.fake.switches().journal;
+        while journal.all().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        owner.post_empty(&sever).await.expect_status(200);
+        journal.all().len()
+    });
+    restored.expect_problem(409, "connection_severed");
+    assert_eq!(external.fake.switches().journal.all().len(), calls);
+    let shown = owner.get(&path).await.expect_status(200);
+    assert_eq!(shown["state"], "severed", "{shown}");
+
     external.fake.switches().faults.set(Vec::new());
-    external
-        .world
-        .client
-        .post_empty(&format!("{path}/restore"))
-        .await
-        .expect_status(200);
+    owner.post_empty(&restore).await.expect_status(200);
     external.opens(&made).await;
 }
