@@ -17,6 +17,9 @@ pub fn cases() -> Vec<Case> {
         case("a_data_key_outlives_a_restart", || Box::pin(restarted())),
         case("each_request_is_told_to_the_key_manager", || Box::pin(told())),
         case("data_keys_are_cached_only_where_their_owner_turned_that_on", || Box::pin(cached())),
+        case("a_cache_that_is_turned_on_while_a_key_moves_in_is_decided_on", || {
+            Box::pin(cached_meanwhile())
+        }),
         case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
@@ -202,6 +205,39 @@ async fn cached() {
     owner.post(path, &to).await.expect_problem(400, "invalid_request");
     let moved = reason(&owner).post(path, &to).await.expect_status(200);
     assert_eq!(moved["custody"], "external");
+}
+
+/// The proxy chooses how long an adoption takes.
+async fn cached_meanwhile() {
+    let external = External::new().await;
+    let client = &external.world.client;
+    let local = json!({"name": "local", "provider": "local", "settings": {}});
+    client.post("/v1/connections", &local).await.expect_status(201);
+    let body = json!({"name": "ours", "connection": "local"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let owner = external.owner(&["Rotate", "ReadKey"]).await;
+    external.fake.keys().make("bills");
+    external.requests();
+    let slow = Fault::once("/bills/metadata", Act::Delay { milliseconds: 4000 });
+    external.fake.switches().faults.set(vec![slow]);
+    let to = json!({"connection": CONNECTION, "provider_key": "bills"});
+    let (moved, turned_on) = tokio::join!(owner.post("/v1/keys/ours/rotate", &to), async {
+        let switches = external.fake.switches();
+        while !switches
+            .journal
+            .all()
+            .iter()
+            .any(|request| request.path.ends_with("/bills/metadata"))
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let caching = json!({"cache": {"enabled": true}});
+        client.patch("/v1/keys/ours", "*", &caching).await.status
+    });
+    // Whichever was first: what the operator turned on never applies to external custody.
+    assert_eq!(moved.status, if turned_on == 200 { 400 } else { 200 }, "{moved:?}");
+    let key = client.get("/v1/keys/ours").await.expect_status(200);
+    assert_ne!((&key["custody"], &key["cache"]["enabled"]), (&json!("external"), &json!(true)));
 }
 
 /// The key manager sees each of the callers, and each of them once.
