@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::{Egress, Options};
-use claviger_provider::kit::health_monitor::HealthMonitor;
+use claviger_provider::kit::health_monitor::{HealthMonitor, Monitors};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
@@ -28,12 +28,16 @@ const MAX_RESPONSE: usize = 64 * 1024;
 /// Makes the providers of connections to XKS proxies, under one egress policy.
 pub struct XksFactory {
     egress: Egress,
+    monitors: Monitors,
 }
 
 impl XksFactory {
     /// Under this policy.
-    pub const fn new(egress: Egress) -> Self {
-        Self { egress }
+    pub fn new(egress: Egress) -> Self {
+        Self {
+            egress,
+            monitors: Monitors::default(),
+        }
     }
 
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
@@ -57,7 +61,7 @@ impl XksFactory {
             Some(name) => Some(KeyName::parse(name).ok_or_else(unusable)?),
             None => None,
         };
-        let (tenant, trace) = (parts.tenant, parts.background_trace());
+        let trace = parts.background_trace();
         let options = Options {
             connect_timeout: settings.budget(),
             timeout: settings.budget(),
@@ -73,11 +77,9 @@ impl XksFactory {
         };
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
         let keys = AccessKeys::new(connector, settings.auth, secrets)?;
-        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
+        let monitor = HealthMonitor::new(parts.health, trace, parts.switch.clone(), self.monitors.clone());
         let monitored = MonitoredKeys {
             keys: ExternalKeys::new(Session::new(keys, parts.login, parts.switch)),
-            tenant,
-            trace,
             canary,
         };
         Ok(XksProvider {

@@ -1,11 +1,9 @@
 //! The proxy's health: what it reports of itself and the key managers behind it, and the checks of it while the connection
 //! is in use.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use claviger_provider::kit::health_monitor::HealthCheck;
-use claviger_provider::{BackgroundTrace, Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport, TenantId};
+use claviger_provider::{Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport};
 
 use crate::api;
 use crate::errors::fault;
@@ -16,8 +14,6 @@ use crate::names::KeyName;
 pub(crate) const HEALTH: &str = "health";
 /// The longest text about the proxy, in characters.
 const MAX_DETAIL: usize = 240;
-/// The longest time of one check, whose calls have the budget of any call.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What to do about key managers of which some do not work.
 const PARTLY: &str = "The proxy's owner has to look after the key managers behind it: calls may fail.";
 
@@ -89,15 +85,13 @@ impl Report {
 /// The external keys of a connection, and how their proxy is checked.
 pub(crate) struct MonitoredKeys {
     pub(crate) keys: ExternalKeys,
-    pub(crate) tenant: TenantId,
-    /// Receives the calls of checks.
-    pub(crate) trace: BackgroundTrace,
     /// The key that its owner made for deep checks.
     pub(crate) canary: Option<KeyName>,
 }
 
-impl MonitoredKeys {
-    async fn found(&self, cx: &OpContext, deep: bool) -> Result<Health, Error> {
+#[async_trait]
+impl HealthCheck for MonitoredKeys {
+    async fn check(&self, cx: &OpContext, deep: bool) -> Result<Health, Error> {
         let report = Report::ask(&self.keys, cx).await?;
         if let Some(problem) = report.problem() {
             return Err(problem);
@@ -111,17 +105,5 @@ impl MonitoredKeys {
             true => Health::Ok,
             false => Health::Degraded(PARTLY),
         })
-    }
-}
-
-#[async_trait]
-impl HealthCheck for MonitoredKeys {
-    async fn check(&self, deep: bool) -> Result<Health, Error> {
-        let cx = OpContext::for_system(HEALTH, self.tenant, PATIENCE);
-        let found = self.found(&cx, deep).await;
-        for call in cx.take_calls().calls {
-            self.trace.record(call);
-        }
-        found
     }
 }
