@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         case("a_cache_that_is_turned_on_while_a_key_moves_in_is_decided_on", || {
             Box::pin(cached_meanwhile())
         }),
+        case("the_printed_rights_are_those_of_every_key_and_version", || Box::pin(least_rights())),
         case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
@@ -238,6 +239,29 @@ async fn cached_meanwhile() {
     assert_eq!(moved.status, if turned_on == 200 { 400 } else { 200 }, "{moved:?}");
     let key = client.get("/v1/keys/ours").await.expect_status(200);
     assert_ne!((&key["custody"], &key["cache"]["enabled"]), (&json!("external"), &json!(true)));
+}
+
+/// What the owner is told to permit is enough for every call.
+async fn least_rights() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    external.fake.keys().make("orders-2027");
+    let body = json!({"provider_key": "orders-2027"});
+    external.world.client.post(&format!("{KEY}/rotate"), &body).await.expect_status(200);
+    // More than a check tries.
+    let mut expected = BTreeSet::from(["orders".to_owned(), "orders-2027".to_owned()]);
+    for number in 0..20 {
+        let name = format!("key-{number}");
+        external.fake.keys().make(&name);
+        external.world.key(&name, json!({"provider_key": name})).await;
+        expected.insert(name);
+    }
+    let report = external.check().await;
+    let policy: Value = serde_json::from_str(report["policy"].as_str().unwrap()).unwrap();
+    assert_eq!(policy["externalKeyId"], json!(expected));
+    assert_eq!(policy["kmsKeyArn"].as_array().unwrap().len(), 21);
+    assert_eq!(policy.get("partial"), None);
+    external.opens(&made).await;
 }
 
 /// The key manager sees each of the callers, and each of them once.

@@ -9,8 +9,8 @@ use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind,
+    Secret, SettingsError, SettingsOrigin, TenantId, Wrapped,
 };
 
 use crate::errors::fault;
@@ -18,6 +18,7 @@ use crate::external_keys::ExternalKeys;
 use crate::health::MonitoredKeys;
 use crate::names::{KeyName, Region};
 use crate::offline_decrypt::commands;
+use crate::policy;
 use crate::provider::{XksProvider, capabilities};
 use crate::session::{AccessKeys, Connector, Session};
 use crate::settings::{Settings, change_network, parse, replace};
@@ -130,6 +131,12 @@ impl Factory for XksFactory {
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts)?))
+    }
+
+    fn policy_of_keys(&self, settings: &str, tenant: TenantId, keys: &[(String, KeyId)], partial: bool) -> Option<String> {
+        let settings = stored(settings).ok()?;
+        let region = Region::parse(&settings.region)?;
+        Some(policy::printed(&region, tenant, keys, settings.canary_key.as_deref(), partial))
     }
 
     fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {

@@ -17,6 +17,9 @@ const MAX_DETAIL: usize = 240;
 /// What to do about key managers of which some do not work.
 const PARTLY: &str = "The proxy's owner has to look after the key managers behind it: calls may fail.";
 
+/// The logical key of tries with the canary key: no key has it.
+pub(crate) const CANARY_KEY: KeyId = KeyId::from_bytes([0; 16]);
+
 /// The proxy's report on itself and the key managers behind it.
 pub(crate) struct Report {
     pub(crate) detail: String,
@@ -97,9 +100,7 @@ impl HealthCheck for MonitoredKeys {
             return Err(problem);
         }
         if let (true, Some(name)) = (deep, &self.canary) {
-            // No logical key has it.
-            let key = KeyId::from_bytes([0; 16]);
-            self.keys.canary(cx, Target { name, key }).await?;
+            self.keys.canary(cx, Target { name, key: CANARY_KEY }).await?;
         }
         Ok(match report.is_well() {
             true => Health::Ok,

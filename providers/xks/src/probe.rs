@@ -1,7 +1,6 @@
 //! The check of a connection. It asks the proxy for its health, and describes and tries each key, each call by
 //! itself. It changes nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_provider::kit::probe::{self, Calls, Trial};
@@ -10,7 +9,7 @@ use futures::future::join_all;
 
 use crate::errors::fault;
 use crate::external_keys::{ExternalKeys, Target};
-use crate::health::{HEALTH, Report};
+use crate::health::{HEALTH, MonitoredKeys, Report};
 use crate::names::KeyName;
 use crate::policy;
 
@@ -32,7 +31,7 @@ impl Tried<'_> {
 }
 
 /// Checks a connection with some of its keys.
-pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
+pub(crate) async fn probe(MonitoredKeys { keys: external, canary }: &MonitoredKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
     let calls = Calls::default();
     let (health, tried) = tokio::join!(
         calls.make(cx, Report::ask(external, cx)),
@@ -70,8 +69,8 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
         rights.extend(probe::worst(DESCRIBE, "/metadata", granted, |_| String::new()));
     }
     rights.extend(wrong);
-    let keys: BTreeMap<KeyName, _> = keks.iter().filter_map(|kek| Some((KeyName::parse(&kek.key.id)?, kek.id))).collect();
-    let keys: Vec<_> = keys.into_iter().collect();
+    let keys: Vec<_> = keks.iter().map(|kek| (kek.key.id.clone(), kek.id)).collect();
+    let canary = canary.as_ref().map(KeyName::as_str);
     rights.extend(tried.into_iter().map(|tried| RightReport::canary(tried.kek, tried.canary)));
     Probe {
         detail: health
@@ -79,7 +78,7 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
             .unwrap_or_else(|error| format!("a proxy that does not describe itself: {}", probe::word(&error))),
         problem: calls.problem().or(problem),
         rights,
-        policy: Some(policy::printed(external.region(), cx.tenant, &keys)),
+        policy: Some(policy::printed(external.region(), cx.tenant, &keys, canary, false)),
     }
 }
 

@@ -97,6 +97,6 @@ impl Provider for XksProvider {
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        Ok(probe(self.keys(), cx, keks).await)
+        Ok(probe(&self.monitored, cx, keks).await)
     }
 }
