@@ -20,6 +20,33 @@ const PARTLY: &str = "The proxy's owner has to look after the key managers behin
 /// The logical key of tries with the canary key: no key has it.
 pub(crate) const CANARY_KEY: KeyId = KeyId::from_bytes([0; 16]);
 
+/// What to do about a canary key that is refused, of which nothing follows for other keys.
+const REFUSED: &str = "The key manager refuses the connection's canary_key: its owner has to permit it, or to make or enable the key.";
+
+/// Whether an error of the canary is the key manager's answer about that key, so that it works. A ciphertext of the
+/// gateway's own that it rejects is no such answer.
+const fn is_answer(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::KeyNotFound
+        | ErrorKind::KeyState
+        | ErrorKind::ExternalDenied
+        | ErrorKind::InvalidInput
+        | ErrorKind::TooLarge
+        | ErrorKind::Conflict
+        | ErrorKind::Unsupported
+        | ErrorKind::RateLimited => true,
+        ErrorKind::UpstreamTimeout
+        | ErrorKind::UpstreamUnavailable
+        | ErrorKind::UpstreamProtocol
+        | ErrorKind::CiphertextRejected
+        | ErrorKind::ProviderDenied
+        | ErrorKind::Misconfigured
+        | ErrorKind::CircuitOpen
+        | ErrorKind::Severed
+        | ErrorKind::Internal => false,
+    }
+}
+
 /// The proxy's report on itself and the key managers behind it.
 pub(crate) struct Report {
     pub(crate) detail: String,
@@ -100,7 +127,11 @@ impl HealthCheck for MonitoredKeys {
             return Err(problem);
         }
         if let (true, Some(name)) = (deep, &self.canary) {
-            self.keys.canary(cx, Target { name, key: CANARY_KEY }).await?;
+            let tried = self.keys.canary(cx, Target { name, key: CANARY_KEY }).await;
+            match tried {
+                Err(error) if is_answer(error.kind) => return Ok(Health::Degraded(REFUSED)),
+                tried => tried?,
+            }
         }
         Ok(match report.is_well() {
             true => Health::Ok,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{Key, Transport};
 use claviger_provider::{
     BackgroundCalls, ConnectionId, ConnectionParts, ErrorKind, Factory, HealthReport, HealthState, Provider, ProviderCall, ProviderKind,
@@ -151,8 +152,21 @@ async fn a_key_of_its_own_shows_whether_the_key_manager_works() {
     );
     assert_eq!(*monitored.seen.0.lock(), ["health", "keys/encrypt", "keys/decrypt"]);
 
+    // It says nothing of other keys that this one is refused.
     let other = Monitored::new(Transport::Plain, Some("absent")).await;
     other.wrap().await;
-    other.until(HealthState::Failing).await;
-    assert_eq!(other.report.status().unwrap().kind, Some(ErrorKind::KeyNotFound));
+    other.until(HealthState::Degraded).await;
+    let status = other.report.status().unwrap();
+    assert!(status.kind.is_none() && status.advice.unwrap().contains("canary_key"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_key_manager_that_does_not_serve_its_own_key_fails() {
+    let monitored = Monitored::new(Transport::Plain, Some("canary")).await;
+    monitored.fixture.bench.fake.keys().make("canary");
+    monitored.wrap().await;
+    let broken = Fault::always("/keys/canary/decrypt", Act::Unavailable);
+    monitored.fixture.bench.fake.switches().faults.set(vec![broken]);
+    monitored.until(HealthState::Failing).await;
+    assert_eq!(monitored.report.status().unwrap().kind, Some(ErrorKind::UpstreamTimeout));
 }
