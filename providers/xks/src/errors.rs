@@ -52,7 +52,9 @@ impl call_error::Refusal for Refusal {
     }
 
     fn code(&self) -> Option<String> {
-        Some(self.name.clone().unwrap_or_else(|| self.status.to_string()))
+        // Any other name is what whoever answers likes.
+        let known = self.name.clone().filter(|name| codes::is_known(name));
+        Some(known.unwrap_or_else(|| self.status.to_string()))
     }
 
     fn message(&self) -> Option<String> {

@@ -60,6 +60,7 @@ async fn what_is_no_response_of_a_proxy_is_told_as_such() {
         (403, json!("forbidden by a firewall"), UpstreamProtocol),
         (404, json!({}), UpstreamProtocol),
         (400, json!({"errorName": "SomethingElse"}), UpstreamProtocol),
+        (400, json!({"errorName": "Forged\nINFO all is well"}), UpstreamProtocol),
         (429, json!({}), RateLimited),
         (502, json!({}), UpstreamUnavailable),
         (503, json!({"errorName": "SomethingElse"}), UpstreamUnavailable),
@@ -67,6 +68,8 @@ async fn what_is_no_response_of_a_proxy_is_told_as_such() {
         fixture.respond("/encrypt", status, &body);
         let error = fixture.wrap().await.unwrap_err();
         assert_eq!(error.kind, kind, "{status} {body}");
+        let code = error.upstream_code.as_deref();
+        assert!(code.is_none_or(|code| code == status.to_string()), "{status} {body}: {code:?}");
     }
 }
 
