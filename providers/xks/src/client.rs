@@ -39,13 +39,19 @@ impl Request {
     }
 }
 
-/// The body of a refusal.
+/// The name in the body of a refusal. It is read apart from the message, so that one with a malformed message is a
+/// refusal all the same.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorBody {
-    error_name: String,
-    #[serde(default)]
-    error_message: Option<String>,
+struct ErrorName {
+    #[serde(rename = "errorName")]
+    name: String,
+}
+
+/// The message in the body of a refusal.
+#[derive(Deserialize)]
+struct ErrorMessage {
+    #[serde(rename = "errorMessage")]
+    message: String,
 }
 
 /// The proxy at one address.
@@ -93,12 +99,12 @@ fn parse<D: DeserializeOwned>(response: &Response) -> Result<D, CallError> {
     if response.status.as_u16() == 200 {
         return serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body"));
     }
-    let body = serde_json::from_slice::<ErrorBody>(&response.body).ok();
-    let (name, message) = body.map_or((None, None), |body| (Some(body.error_name), body.error_message));
+    let name = serde_json::from_slice::<ErrorName>(&response.body).ok();
+    let message = serde_json::from_slice::<ErrorMessage>(&response.body).ok();
     Err(CallError::Refused(Refusal {
         status: response.status.as_u16(),
-        name,
-        message,
+        name: name.map(|body| body.name),
+        message: message.map(|body| body.message),
         pause: retry_after(&response.headers),
         skewed: clock_difference(&response.headers, SystemTime::now()).is_some_and(|difference| difference > MAX_SKEW),
     }))

@@ -49,6 +49,21 @@ async fn each_name_has_its_kind() {
 }
 
 #[tokio::test]
+async fn a_refusal_with_a_malformed_message_is_a_refusal() {
+    let fixture = Fixture::new().await;
+    for message in ["7", "null", "{\"text\": \"no\"}", "[\"no\"]", "\"\\ud800\""] {
+        let act = Act::Respond {
+            status: 403,
+            headers: BTreeMap::new(),
+            body: format!("{{\"errorMessage\": {message}, \"errorName\": \"AccessDeniedException\"}}"),
+        };
+        fixture.bench.fake.switches().faults.set(vec![Fault::once("/encrypt", act)]);
+        let error = fixture.wrap().await.unwrap_err();
+        assert_eq!((error.kind, error.message.is_none()), (ExternalDenied, true), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_response_of_a_proxy_is_told_as_such() {
     let fixture = Fixture::new().await;
     for (status, body, kind) in [
