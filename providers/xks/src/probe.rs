@@ -6,6 +6,7 @@ use std::sync::Arc;
 use claviger_provider::kit::probe::{self, Calls, Trial};
 use claviger_provider::{Error, ErrorKind, Kek, KeyState, OpContext, Probe, RightReport};
 use futures::future::join_all;
+use tokio::sync::Semaphore;
 
 use crate::errors::fault;
 use crate::external_keys::{ExternalKeys, Target};
@@ -14,6 +15,8 @@ use crate::names::KeyName;
 use crate::policy;
 
 const DESCRIBE: &str = "describe";
+/// The most keys that are tried at once, each with two calls: a check must not be a burst for the key manager.
+const AT_ONCE: usize = 4;
 
 /// What the calls with one key showed.
 struct Tried<'k> {
@@ -32,15 +35,16 @@ impl Tried<'_> {
 
 /// Checks a connection with some of its keys.
 pub(crate) async fn probe(MonitoredKeys { keys: external, canary }: &MonitoredKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
-    let calls = Calls::default();
+    let (calls, places) = (Calls::default(), Semaphore::new(AT_ONCE));
     let (health, tried) = tokio::join!(
         calls.make(cx, Report::ask(external, cx)),
         join_all(
             keks.iter()
                 .filter_map(|kek| Some((kek, KeyName::parse(&kek.key.id)?)))
                 .map(|(kek, name)| {
-                    let calls = &calls;
+                    let (calls, places) = (&calls, &places);
                     async move {
+                        let _place = places.acquire().await;
                         let target = Target { name: &name, key: kek.id };
                         let (metadata, canary) = tokio::join!(
                             calls.make(cx, described(external, cx, &name)),
