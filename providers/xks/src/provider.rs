@@ -1,6 +1,7 @@
 //! The provider on the external keys behind one proxy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_provider::kit::health_monitor::HealthMonitor;
@@ -63,6 +64,10 @@ impl Provider for XksProvider {
 
     fn capabilities(&self) -> Capabilities {
         capabilities()
+    }
+
+    fn budget(&self) -> Option<Duration> {
+        Some(self.keys().budget())
     }
 
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use claviger_provider::egress::{Destination, Egress, Options};
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
@@ -160,6 +161,10 @@ impl Session {
 
     pub(crate) fn region(&self) -> &Region {
         &self.0.source().connector.region
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.0.source().connector.options.timeout
     }
 
     /// Makes one call, and once more with the other access key if the proxy refuses the first.
