@@ -1,6 +1,6 @@
 //! Calls of the proxy: the one place that sends a call and reports it. It keeps no state.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use claviger_provider::egress::{Client, RawRequest, Response};
 use claviger_provider::kit::http::{clock_difference, retry_after};
@@ -67,18 +67,24 @@ impl Proxy {
         Self { client, address, region }
     }
 
-    /// Makes a call, signed with this access key.
+    /// Makes a call, signed with this access key, which ends at the deadline.
     ///
     /// # Errors
     /// When there is no success.
-    pub(crate) async fn call<D: DeserializeOwned>(&self, sink: CallSink<'_>, pair: &KeyPair, request: &Request) -> Result<D, CallError> {
+    pub(crate) async fn call<D: DeserializeOwned>(
+        &self,
+        sink: CallSink<'_>,
+        pair: &KeyPair,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<D, CallError> {
         let attempt = sink.begin(request.operation);
-        let result = self.send(pair, request).await.and_then(|response| parse(&response));
+        let result = self.send(pair, request, deadline).await.and_then(|response| parse(&response));
         attempt.finish(None, CallResult::of(&result, CallError::result));
         result
     }
 
-    async fn send(&self, pair: &KeyPair, request: &Request) -> Result<Response, CallError> {
+    async fn send(&self, pair: &KeyPair, request: &Request, deadline: Instant) -> Result<Response, CallError> {
         let url = format!("{}{API}/{}", self.address, request.path);
         let url: Url = url
             .parse()
@@ -91,7 +97,8 @@ impl Proxy {
             headers,
             body: request.body.clone(),
         };
-        Ok(self.client.forward(request).await?)
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(self.client.forward_within(request, left).await?)
     }
 }
 

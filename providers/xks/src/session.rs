@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_provider::egress::{Destination, Egress, Options};
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
@@ -167,12 +167,13 @@ impl Session {
         self.0.source().connector.options.timeout
     }
 
-    /// Makes one call, and once more with the other access key if the proxy refuses the first.
+    /// Makes one call, and once more with the other access key if the proxy refuses the first, both within one budget.
     ///
     /// # Errors
     /// The call's, or why there is no access key.
     pub(crate) async fn call<D: DeserializeOwned>(&self, cx: &OpContext, request: &Request) -> Result<D, CallError> {
-        let send = |signer: Arc<Signer>| async move { signer.proxy.call(cx.into(), &signer.pair, request).await };
+        let deadline = Instant::now() + self.budget();
+        let send = |signer: Arc<Signer>| async move { signer.proxy.call(cx.into(), &signer.pair, request, deadline).await };
         self.0.call(cx.login(), refused_access_key, send).await
     }
 }

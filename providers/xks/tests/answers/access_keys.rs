@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use claviger_fake::{Act, Fault};
 use claviger_fake_xks::AccessKey;
 use claviger_provider::{ConnectionParts, ErrorKind, Factory, LoginReport, LoginState, Provider, Secret, SecretFiles, SettingsOrigin};
 use claviger_provider_xks::XksProvider;
@@ -74,6 +75,19 @@ async fn the_other_access_key_takes_over_in_the_same_call() {
     accept(&fixture, std::slice::from_ref(&first));
     assert_eq!(wrap(&provider).await, Ok(()));
     assert_eq!(signers(&fixture), [None, Some(first.id)]);
+}
+
+/// Each request takes three quarters of the budget.
+#[tokio::test]
+async fn both_access_keys_have_one_budget() {
+    let fixture = Fixture::new().await;
+    let mut settings = both(&fixture);
+    settings["budget_ms"] = json!(2000);
+    let (provider, _) = connect(&settings, None);
+    accept(&fixture, &[AccessKey::second()]);
+    let slow = Fault::always("/encrypt", Act::Delay { milliseconds: 1500 });
+    fixture.bench.fake.switches().faults.set(vec![slow]);
+    assert_eq!(wrap(&provider).await, Err(ErrorKind::UpstreamTimeout));
 }
 
 #[tokio::test]
