@@ -190,7 +190,8 @@ impl Pool {
 
 impl Client {
     pub(super) fn new(destination: Destination, options: Options, dialer: Dialer) -> Result<Self, ClientError> {
-        let (max_response, switch, provider) = (options.max_response, options.switch.clone(), options.provider);
+        let (max_response, switch) = (options.max_response, options.switch.clone());
+        let health = PoolHealth::new(options.provider, options.timeout);
         let recipe = Recipe {
             options,
             dialer,
@@ -203,7 +204,7 @@ impl Client {
         };
         let pool = Pool {
             recipe,
-            health: PoolHealth::new(provider),
+            health,
             current: Mutex::new(current),
         };
         Ok(Self {
