@@ -12,7 +12,7 @@ use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Standing
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{Error, ErrorKind, LoginReport, OpContext, SeverSwitch};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::auth::{ACCESS_KEYS, Auth, client_certificate};
 use crate::client::{Proxy, Request};
@@ -163,6 +163,17 @@ impl Session {
         &self.0.source().connector.region
     }
 
+    /// Whether the proxy accepts a call with the other access key, if there is one. Its result is not looked at.
+    async fn accepts_other(&self, cx: &OpContext, refused: &Signer, request: &Request, deadline: Instant) -> bool {
+        let Some(pair) = pair(&self.0.source().secrets.latest(), 1 - refused.place) else {
+            return false;
+        };
+        let result = refused.proxy.call::<IgnoredAny>(cx.into(), &pair, request, deadline).await;
+        result
+            .err()
+            .is_none_or(|error| error.refusal().is_some_and(|refusal| !refusal.is_unauthenticated()))
+    }
+
     pub(crate) fn budget(&self) -> Duration {
         self.0.source().connector.options.timeout
     }
@@ -173,7 +184,18 @@ impl Session {
     /// The call's, or why there is no access key.
     pub(crate) async fn call<D: DeserializeOwned>(&self, cx: &OpContext, request: &Request) -> Result<D, CallError> {
         let deadline = Instant::now() + self.budget();
-        let send = |signer: Arc<Signer>| async move { signer.proxy.call(cx.into(), &signer.pair, request, deadline).await };
+        let send = |signer: Arc<Signer>| async move {
+            let result = signer.proxy.call(cx.into(), &signer.pair, request, deadline).await;
+            match result {
+                Err(CallError::Refused(refusal)) if refusal.blames_clock() => {
+                    // The date may be that of something in between: the clock is wrong if the other access key is refused,
+                    // too. Boxed: it is rare, and the future of every call would be larger by it.
+                    let skewed = !Box::pin(self.accepts_other(cx, &signer, request, deadline)).await;
+                    Err(CallError::Refused(Refusal { skewed, ..refusal }))
+                }
+                result => result,
+            }
+        };
         self.0.call(cx.login(), refused_access_key, send).await
     }
 }
