@@ -318,6 +318,23 @@ async fn access_keys() {
     external.opens(&made).await;
     keys(&[]);
     external.unwrap(&made["wrapped"]).await.expect_problem(424, "provider_denied");
+
+    let put = async |second: Value| {
+        external
+            .world
+            .client
+            .patch(&path, "*", &json!({"secrets": {"second": second}}))
+            .await
+    };
+    let first = AccessKey::first();
+    let same = json!({"access_key_id": first.id, "secret_access_key": first.secret});
+    let problem = put(same).await.expect_problem(400, "invalid_request");
+    assert!(problem["what_to_do"].as_str().unwrap().contains("second"), "{problem}");
+    put(Value::Null).await.expect_status(200);
+    keys(&[AccessKey::second()]);
+    external.unwrap(&made["wrapped"]).await.expect_problem(424, "provider_denied");
+    keys(&[first]);
+    external.opens(&made).await;
 }
 
 async fn moved() {

@@ -14,7 +14,7 @@ use claviger_provider::{Error, ErrorKind, LoginReport, OpContext, SeverSwitch};
 use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::auth::{ACCESS_KEYS, Auth, client_certificate};
+use crate::auth::{ACCESS_KEYS, Auth, client_certificate, repeat_access_key};
 use crate::client::{Proxy, Request};
 use crate::errors::{CallError, Refusal, fault, refused_access_key};
 use crate::names::Region;
@@ -80,6 +80,10 @@ impl AccessKeys {
         let latest = secrets.latest();
         if pair(&latest, 0).is_none() {
             return Err(fault(ErrorKind::Misconfigured, "the connection's access key is missing"));
+        }
+        if repeat_access_key(&latest) {
+            return Err(fault(ErrorKind::Misconfigured, "the second access key is the first")
+                .advice("The second access key has the id of the first: give another one, or `\"second\": null` for none."));
         }
         let proxy = connector.proxy(&auth, &latest)?;
         Ok(Self {
