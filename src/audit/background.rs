@@ -26,9 +26,11 @@ use super::scalar::{Number, Text, Timestamp};
 /// The time between two records of equal calls.
 pub const REPEAT_EVERY: Duration = Duration::from_secs(60);
 
-/// The most series of equal calls in memory. The calls of further ones are only counted, by
-/// result, in one record of the installation.
+/// The most series of equal calls in memory. The calls of further ones, and of those beyond a tenant's share, are only
+/// counted, by result, in one record of the installation.
 const MAX_SERIES: usize = 4096;
+/// The most series of one tenant, so that one whose connections fail in many ways leaves room for the others.
+const MAX_OF_TENANT: usize = MAX_SERIES / 8;
 
 /// How long a flush waits for the log. Calls whose record has an unknown result by then are
 /// not recorded again.
@@ -121,7 +123,7 @@ impl Entry {
     }
 }
 
-/// The calls beyond [`MAX_SERIES`], by result.
+/// The calls beyond [`MAX_SERIES`] and [`MAX_OF_TENANT`], by result.
 #[derive(Debug, Default)]
 struct Overflow {
     since: Option<Timestamp>,
@@ -136,8 +138,9 @@ struct State {
 
 impl State {
     fn add(&mut self, series: Series, add: impl FnOnce(&mut Unrecorded), count: u64) {
-        let has_room = self.series.len() < MAX_SERIES || self.series.contains_key(&series);
-        if has_room {
+        let of_tenant = || self.series.keys().filter(|known| known.tenant == series.tenant).count();
+        let has_room = || self.series.len() < MAX_SERIES && of_tenant() < MAX_OF_TENANT;
+        if self.series.contains_key(&series) || has_room() {
             let entry = self.series.entry(series).or_default();
             add(entry.unrecorded.get_or_insert_with(Unrecorded::new));
         } else {

@@ -19,6 +19,9 @@ use crate::store::model::{Connection, ConnectionPatch, ConnectionSnapshot, Key, 
 /// The most keys that a check tries, in the order of their names.
 const PROBED_KEYS: u32 = 16;
 
+/// The most versions whose keys a printed policy names.
+const NAMED_VERSIONS: u32 = 512;
+
 /// A connection to be created.
 #[derive(Debug, Clone)]
 pub struct NewConnection {
@@ -295,6 +298,7 @@ impl Broker {
             report.note_files(self.unusable_secret_file(&before).or(read.await), is_operator);
         }
         report.note_login(pipeline.login(), is_operator);
+        report.policy = self.policy_of_keys(&before).await?.or(report.policy);
         if report.problem.is_none() {
             if connection.may_look() {
                 // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
@@ -374,6 +378,26 @@ impl Broker {
             Err(error) if error.kind == ErrorKind::Severed => Err(error.into()),
             Err(error) => Ok(CheckReport::unusable(&probe::shown(&checking, error))),
         }
+    }
+
+    /// The policy of a provider that grants rights key by key: for every version that is reached through the connection,
+    /// because data keys of old ones are unwrapped, too.
+    async fn policy_of_keys(&self, connection: &Connection) -> Result<Option<String>, Failure> {
+        let Some(factory) = self.directory().factories().get(connection.provider) else {
+            return Ok(None);
+        };
+        // Most providers' policies name no keys.
+        if factory
+            .policy_of_keys(&connection.settings, connection.tenant, &[], false)
+            .is_none()
+        {
+            return Ok(None);
+        }
+        let found = self.store.canaries(connection.tenant, connection.id, NAMED_VERSIONS + 1).await?;
+        let partial = found.len() > NAMED_VERSIONS as usize;
+        let named = found.into_iter().take(NAMED_VERSIONS as usize);
+        let keys: Vec<_> = named.map(|found| (found.version.provider_key, found.key)).collect();
+        Ok(factory.policy_of_keys(&connection.settings, connection.tenant, &keys, partial))
     }
 
     /// The operations that the connection's provider supports.

@@ -304,7 +304,7 @@ impl Broker {
             let change = change
                 .ending(creation.made_as)
                 .asked_with(creation.asked_by.clone(), self.authenticator().refusals());
-            let row = self.store_moved(key, to, &described, |_| Ok(change)).await?;
+            let row = self.store_moved(None, key, to, &described, |_| Ok(change)).await?;
             Ok(row.primary.number)
         };
         self.finish(key.id(), &through.row, change, deadline, primary).await

@@ -13,11 +13,16 @@ use super::export::{Destination, may_leave};
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;
-use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
+use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, NewPrimary, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::model::{Custody, Key, KeyState, KeyVersion, Resource, Wanted};
 use crate::store::{Change, StoreError};
+
+/// Whether a key comes into external custody: in it, its cache was decided on already.
+const fn comes_into(custody: Custody, from: &KeyVersion) -> bool {
+    custody.is_external() && !from.custody.is_external()
+}
 
 impl Broker {
     /// Moves a key. The caller holds the key's lock for changes at providers (`turn_at_provider`).
@@ -44,8 +49,7 @@ impl Broker {
         let reach = Reach::through(Arc::clone(to))?;
         let custody = Custody::of(reach.row.provider);
         may_leave(&view.key, from, Destination::SameKey(custody))?;
-        // Into external custody; in it, its settings were decided on already.
-        may_cache(cx, view.key.cache, custody.is_external() && !from.custody.is_external())?;
+        may_cache(cx, view.key.cache, comes_into(custody, from))?;
         let spec = new.spec.unwrap_or(from.spec);
         can_be_made(&reach, spec, new.provider_key)?;
         if let Some(name) = new.provider_key
@@ -95,18 +99,20 @@ impl Broker {
             cx.note(|fields| fields.key_version = Some(after.primary.number));
             Ok(change.keeping(keep.row(Completion::Done, after, Some(after.revision))?))
         };
-        let row = self.store_moved(key, to, &described, complete).await?;
+        let row = self.store_moved(cx, key, to, &described, complete).await?;
         Box::pin(self.keep_canary(cx, key)).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
 
     /// Gives a key a new primary version through this connection. `complete` makes the change to commit of the
-    /// row as the transaction will leave it. The caller holds the turn at the provider.
+    /// row as the transaction will leave it. `asker` is the request, if there still is one. The caller holds the turn
+    /// at the provider.
     ///
     /// # Errors
     /// Those of [`Broker::move_key`] that may have come while the provider made the key.
-    pub(super) async fn store_moved(
+    pub(super) async fn store_moved<'a>(
         &self,
+        asker: impl Into<Option<&'a RequestContext>>,
         key: &Arc<KeyEntry>,
         to: &Arc<ConnectionEntry>,
         described: &KeyDescription,
@@ -117,7 +123,9 @@ impl Broker {
         let view = key.view()?;
         self.not_severed(key, &view.key.primary).await?;
         let reach = Reach::through(Arc::clone(to))?;
-        may_leave(&view.key, &view.key.primary, Destination::SameKey(Custody::of(reach.row.provider)))?;
+        let custody = Custody::of(reach.row.provider);
+        may_leave(&view.key, &view.key.primary, Destination::SameKey(custody))?;
+        may_cache(asker, view.key.cache, comes_into(custody, &view.key.primary))?;
         let now = self.now();
         // Give every version a new number. None can be a known version, because the store refuses a
         // move to a provider version that the key has.

@@ -18,6 +18,10 @@ pub fn cases() -> Vec<Case> {
         case("a_data_key_outlives_a_restart", || Box::pin(restarted())),
         case("each_request_is_told_to_the_key_manager", || Box::pin(told())),
         case("data_keys_are_cached_only_where_their_owner_turned_that_on", || Box::pin(cached())),
+        case("a_cache_that_is_turned_on_while_a_key_moves_in_is_decided_on", || {
+            Box::pin(cached_meanwhile())
+        }),
+        case("the_printed_rights_are_those_of_every_key_and_version", || Box::pin(least_rights())),
         case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
@@ -207,6 +211,62 @@ async fn cached() {
     assert_eq!(moved["custody"], "external");
 }
 
+/// The proxy chooses how long an adoption takes.
+async fn cached_meanwhile() {
+    let external = External::new().await;
+    let client = &external.world.client;
+    let local = json!({"name": "local", "provider": "local", "settings": {}});
+    client.post("/v1/connections", &local).await.expect_status(201);
+    let body = json!({"name": "ours", "connection": "local"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let owner = external.owner(&["Rotate", "ReadKey"]).await;
+    external.fake.keys().make("bills");
+    external.requests();
+    let slow = Fault::once("/bills/metadata", Act::Delay { milliseconds: 4000 });
+    external.fake.switches().faults.set(vec![slow]);
+    let to = json!({"connection": CONNECTION, "provider_key": "bills"});
+    let (moved, turned_on) = tokio::join!(owner.post("/v1/keys/ours/rotate", &to), async {
+        let switches = external.fake.switches();
+        while !switches
+            .journal
+            .all()
+            .iter()
+            .any(|request| request.path.ends_with("/bills/metadata"))
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let caching = json!({"cache": {"enabled": true}});
+        client.patch("/v1/keys/ours", "*", &caching).await.status
+    });
+    // Whichever was first: what the operator turned on never applies to external custody.
+    assert_eq!(moved.status, if turned_on == 200 { 400 } else { 200 }, "{moved:?}");
+    let key = client.get("/v1/keys/ours").await.expect_status(200);
+    assert_ne!((&key["custody"], &key["cache"]["enabled"]), (&json!("external"), &json!(true)));
+}
+
+/// What the owner is told to permit is enough for every call.
+async fn least_rights() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    external.fake.keys().make("orders-2027");
+    let body = json!({"provider_key": "orders-2027"});
+    external.world.client.post(&format!("{KEY}/rotate"), &body).await.expect_status(200);
+    // More than a check tries.
+    let mut expected = BTreeSet::from(["orders".to_owned(), "orders-2027".to_owned()]);
+    for number in 0..20 {
+        let name = format!("key-{number}");
+        external.fake.keys().make(&name);
+        external.world.key(&name, json!({"provider_key": name})).await;
+        expected.insert(name);
+    }
+    let report = external.check().await;
+    let policy: Value = serde_json::from_str(report["policy"].as_str().unwrap()).unwrap();
+    assert_eq!(policy["externalKeyId"], json!(expected));
+    assert_eq!(policy["kmsKeyArn"].as_array().unwrap().len(), 21);
+    assert_eq!(policy.get("partial"), None);
+    external.opens(&made).await;
+}
+
 /// The key manager sees each of the callers, and each of them once.
 async fn neither_shared_nor_doubled() {
     let external = External::new().await;
@@ -261,6 +321,23 @@ async fn access_keys() {
     external.opens(&made).await;
     keys(&[]);
     external.unwrap(&made["wrapped"]).await.expect_problem(424, "provider_denied");
+
+    let put = async |second: Value| {
+        external
+            .world
+            .client
+            .patch(&path, "*", &json!({"secrets": {"second": second}}))
+            .await
+    };
+    let first = AccessKey::first();
+    let same = json!({"access_key_id": first.id, "secret_access_key": first.secret});
+    let problem = put(same).await.expect_problem(400, "invalid_request");
+    assert!(problem["what_to_do"].as_str().unwrap().contains("second"), "{problem}");
+    put(Value::Null).await.expect_status(200);
+    keys(&[AccessKey::second()]);
+    external.unwrap(&made["wrapped"]).await.expect_problem(424, "provider_denied");
+    keys(&[first]);
+    external.opens(&made).await;
 }
 
 async fn moved() {

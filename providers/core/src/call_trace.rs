@@ -85,7 +85,7 @@ pub struct ProviderCall {
     /// The provider's name of the operation, such as `Decrypt` or `transit/decrypt`.
     pub operation: &'static str,
     /// The provider's own id of the call, where its response carries one: at most
-    /// [`MAX_REQUEST_ID`] bytes of printable ASCII.
+    /// [`MAX_REQUEST_ID`] bytes of printable ASCII. Of a health check without one, the id that the gateway sent.
     pub request_id: Option<String>,
     /// The result.
     pub result: CallResult,
@@ -191,6 +191,11 @@ impl BackgroundTrace {
             connection,
             observer,
         }
+    }
+
+    /// The connection's owner.
+    pub(crate) const fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// Reports a call.

@@ -174,13 +174,10 @@ impl Error {
         self
     }
 
-    /// Adds the provider's own code, truncated to 128 bytes.
+    /// Adds the provider's own code, as printable ASCII, truncated to 128 characters.
     #[must_use]
-    pub fn upstream_code(mut self, code: impl Into<String>) -> Self {
-        let mut code = code.into();
-        if let Some((end, _)) = code.char_indices().find(|(at, c)| at + c.len_utf8() > 128) {
-            code.truncate(end);
-        }
+    pub fn upstream_code(mut self, code: impl AsRef<str>) -> Self {
+        let code: String = code.as_ref().chars().take(128).map(printable).collect();
         self.upstream_code = Some(code.into());
         self
     }

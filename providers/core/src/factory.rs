@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, HealthReport, KeySpec, LoginReport,
-    ProviderKind, Secret, SecretFiles, SeverSwitch, TenantId, Wrapped,
+    BackgroundCalls, BackgroundTrace, BoundContext, Call, Capabilities, ConnectionId, Error, ErrorKind, HealthReport, KeyId, KeySpec,
+    LoginReport, ProviderKind, Secret, SecretFiles, SeverSwitch, TenantId, Wrapped,
 };
 
 /// A mistake in settings: the place and what is expected there, never the value.
@@ -177,6 +177,14 @@ pub trait Factory: Send + Sync + 'static {
     /// # Errors
     /// `Misconfigured` when the stored settings or secrets can no longer be used.
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error>;
+
+    /// The policy that a check prints ([`crate::Probe::policy`]) for these keys, each provider key id with its logical
+    /// key, where rights are granted key by key: a check itself gets some of the keys alone. `settings` are the
+    /// connection's public settings; with `partial`, the connection has more keys. `None` for a provider whose policy
+    /// names no keys.
+    fn policy_of_keys(&self, _settings: &str, _tenant: TenantId, _keys: &[(String, KeyId)], _partial: bool) -> Option<String> {
+        None
+    }
 
     /// Commands that unwrap a data key without the gateway: the provider's own tool in a POSIX shell.
     /// The last one prints the data key in base64. `settings` are the public settings of the key's

@@ -1,5 +1,7 @@
 //! The provider's methods as values, so that a layer forwards one method and not twelve.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{
@@ -134,6 +136,11 @@ pub trait Call: Send + Sync + 'static {
     /// The capabilities of the provider.
     fn capabilities(&self) -> Capabilities;
 
+    /// See [`Provider::budget`]. The layers ask the provider itself.
+    fn budget(&self) -> Option<Duration> {
+        None
+    }
+
     /// Performs one operation.
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error>;
 }
@@ -146,6 +153,10 @@ impl<P: Provider> Call for P {
 
     fn capabilities(&self) -> Capabilities {
         Provider::capabilities(self)
+    }
+
+    fn budget(&self) -> Option<Duration> {
+        Provider::budget(self)
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {

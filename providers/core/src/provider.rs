@@ -1,5 +1,7 @@
 //! The trait that an adapter implements, and the values that pass through it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::{BoundContext, Capabilities, Error, ErrorKind, KeyId, KeySpec, OpContext, Probe, ProviderKind, Secret};
@@ -222,6 +224,12 @@ pub trait Provider: Send + Sync + 'static {
     /// Unwraps a data key. The caller has checked that `wrapped.key` is a version in the store.
     async fn unwrap_key(&self, _cx: &OpContext, _wrapped: &Wrapped, _context: &BoundContext) -> Result<Secret, Error> {
         Err(unsupported("unwrap_key"))
+    }
+
+    /// The longest time of one call by the connection's own settings; `None` where the gateway's timeouts alone bound
+    /// it. A timeout says something about the provider if the caller granted this time.
+    fn budget(&self) -> Option<Duration> {
+        None
     }
 
     /// Generates a data key of `bytes` bytes inside the provider and wraps it.

@@ -78,10 +78,14 @@ pub(crate) fn parse(value: Value, mistakes: &mut Vec<SettingsError>) -> Option<(
     parsed?
 }
 
-/// Parses the secrets that replace a connection's: either access key, or the client certificate, or more of them.
+/// Parses the secrets that replace a connection's: either access key, or the client certificate, or more of them. A
+/// second access key of null is stored as an empty secret, which is none.
 pub(crate) fn replacement(auth: &Auth, fields: &mut Fields<'_>) -> Option<Secrets> {
     let first = (fields.has("access_key_id") || fields.has("secret_access_key")).then(|| access_key(fields));
-    let second = second(fields);
+    let second = match fields.take_null("second") {
+        true => Some(Some(Secret::new(Vec::new()))),
+        false => second(fields),
+    };
     let certificate = match auth.has_certificate() {
         true => certificate(fields),
         false => {
@@ -132,12 +136,23 @@ fn second(fields: &mut Fields<'_>) -> Option<Option<Secret>> {
     })
 }
 
-/// Reports two access keys with one id, of which the second could never take over.
+/// Reports two access keys with one id.
 fn differ(fields: &mut Fields<'_>, first: &Secret, second: &Secret) {
-    let id = |key: &Secret| key.expose().split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec);
-    if id(first) == id(second) {
+    if have_one_id(first, second) {
         fields.report("second/access_key_id", "the id of another access key than the first");
     }
+}
+
+/// Whether two access keys have one id: the second could never take over.
+fn have_one_id(first: &Secret, second: &Secret) -> bool {
+    let id = |key: &Secret| key.expose().split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec);
+    id(first) == id(second)
+}
+
+/// Whether a connection's secrets are two access keys with one id: a request that replaces one does not show the other.
+pub(crate) fn repeat_access_key(secrets: &Secrets) -> bool {
+    let [first, second] = ACCESS_KEYS.map(|name| secrets::secret(secrets, name));
+    first.zip(second).is_some_and(|(first, second)| have_one_id(&first, &second))
 }
 
 /// An access key, in the form that the specification prescribes.

@@ -1,6 +1,6 @@
 //! Calls of the proxy: the one place that sends a call and reports it. It keeps no state.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use claviger_provider::egress::{Client, RawRequest, Response};
 use claviger_provider::kit::http::{clock_difference, retry_after};
@@ -39,13 +39,19 @@ impl Request {
     }
 }
 
-/// The body of a refusal.
+/// The name in the body of a refusal. It is read apart from the message, so that one with a malformed message is a
+/// refusal all the same.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ErrorBody {
-    error_name: String,
-    #[serde(default)]
-    error_message: Option<String>,
+struct ErrorName {
+    #[serde(rename = "errorName")]
+    name: String,
+}
+
+/// The message in the body of a refusal.
+#[derive(Deserialize)]
+struct ErrorMessage {
+    #[serde(rename = "errorMessage")]
+    message: String,
 }
 
 /// The proxy at one address.
@@ -61,18 +67,24 @@ impl Proxy {
         Self { client, address, region }
     }
 
-    /// Makes a call, signed with this access key.
+    /// Makes a call, signed with this access key, which ends at the deadline.
     ///
     /// # Errors
     /// When there is no success.
-    pub(crate) async fn call<D: DeserializeOwned>(&self, sink: CallSink<'_>, pair: &KeyPair, request: &Request) -> Result<D, CallError> {
+    pub(crate) async fn call<D: DeserializeOwned>(
+        &self,
+        sink: CallSink<'_>,
+        pair: &KeyPair,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<D, CallError> {
         let attempt = sink.begin(request.operation);
-        let result = self.send(pair, request).await.and_then(|response| parse(&response));
+        let result = self.send(pair, request, deadline).await.and_then(|response| parse(&response));
         attempt.finish(None, CallResult::of(&result, CallError::result));
         result
     }
 
-    async fn send(&self, pair: &KeyPair, request: &Request) -> Result<Response, CallError> {
+    async fn send(&self, pair: &KeyPair, request: &Request, deadline: Instant) -> Result<Response, CallError> {
         let url = format!("{}{API}/{}", self.address, request.path);
         let url: Url = url
             .parse()
@@ -85,7 +97,8 @@ impl Proxy {
             headers,
             body: request.body.clone(),
         };
-        Ok(self.client.forward(request).await?)
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(self.client.forward_within(request, left).await?)
     }
 }
 
@@ -93,12 +106,12 @@ fn parse<D: DeserializeOwned>(response: &Response) -> Result<D, CallError> {
     if response.status.as_u16() == 200 {
         return serde_json::from_slice(&response.body).map_err(|_| CallError::MalformedResponse("body"));
     }
-    let body = serde_json::from_slice::<ErrorBody>(&response.body).ok();
-    let (name, message) = body.map_or((None, None), |body| (Some(body.error_name), body.error_message));
+    let name = serde_json::from_slice::<ErrorName>(&response.body).ok();
+    let message = serde_json::from_slice::<ErrorMessage>(&response.body).ok();
     Err(CallError::Refused(Refusal {
         status: response.status.as_u16(),
-        name,
-        message,
+        name: name.map(|body| body.name),
+        message: message.map(|body| body.message),
         pause: retry_after(&response.headers),
         skewed: clock_difference(&response.headers, SystemTime::now()).is_some_and(|difference| difference > MAX_SKEW),
     }))

@@ -64,6 +64,11 @@ const NAMES: CodeTable = CodeTable::new(&[
     ),
 ]);
 
+/// Whether it is a name of the specification.
+pub(crate) fn is_known(name: &str) -> bool {
+    NAMES.meaning(name).is_some()
+}
+
 /// What a refusal means. `name` is the error name in its body, if it has one; `pause` the one that the proxy asks for.
 pub(crate) fn meaning(status: u16, name: Option<&str>, pause: Option<Duration>) -> Meaning {
     let known = name.and_then(|name| NAMES.meaning(name));

@@ -27,8 +27,13 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// Whether the proxy does not accept the signature.
-    fn is_unauthenticated(&self) -> bool {
+    pub(crate) fn is_unauthenticated(&self) -> bool {
         self.name.as_deref() == Some(UNAUTHENTICATED)
+    }
+
+    /// Whether the clocks may be the reason for that.
+    pub(crate) fn blames_clock(&self) -> bool {
+        self.skewed && self.is_unauthenticated()
     }
 }
 
@@ -37,7 +42,7 @@ impl call_error::Refusal for Refusal {
     const LOGIN: &'static str = "sign a request";
 
     fn meaning(&self) -> Meaning {
-        if self.skewed && self.is_unauthenticated() {
+        if self.blames_clock() {
             return SKEWED;
         }
         codes::meaning(self.status, self.name.as_deref(), self.pause)
@@ -52,7 +57,9 @@ impl call_error::Refusal for Refusal {
     }
 
     fn code(&self) -> Option<String> {
-        Some(self.name.clone().unwrap_or_else(|| self.status.to_string()))
+        // Any other name is what whoever answers likes.
+        let known = self.name.clone().filter(|name| codes::is_known(name));
+        Some(known.unwrap_or_else(|| self.status.to_string()))
     }
 
     fn message(&self) -> Option<String> {
@@ -65,7 +72,7 @@ impl call_error::Refusal for Refusal {
 pub(crate) fn refused_access_key(error: &CallError) -> bool {
     error
         .refusal()
-        .is_some_and(|refusal| refusal.is_unauthenticated() && !refusal.skewed)
+        .is_some_and(|refusal| refusal.is_unauthenticated() && !refusal.blames_clock())
 }
 
 /// An error that no response of the proxy's caused.

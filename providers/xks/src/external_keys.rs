@@ -1,5 +1,7 @@
 //! Calls with external keys, and what their responses must be.
 
+use std::time::Duration;
+
 use claviger_provider::kit::lengths::{self, MAX_DATA_KEY};
 use claviger_provider::kit::probe;
 use claviger_provider::{
@@ -35,6 +37,11 @@ impl ExternalKeys {
 
     pub(crate) fn region(&self) -> &Region {
         self.0.region()
+    }
+
+    /// The longest time of one call.
+    pub(crate) fn budget(&self) -> Duration {
+        self.0.budget()
     }
 
     /// Wraps a data key.

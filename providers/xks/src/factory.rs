@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::{Egress, Options};
-use claviger_provider::kit::health_monitor::HealthMonitor;
+use claviger_provider::kit::health_monitor::{HealthMonitor, Monitors};
 use claviger_provider::kit::http::ConnectionHttp;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
-    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeySpec, ParsedSettings, ProviderKind, Secret,
-    SettingsError, SettingsOrigin, Wrapped,
+    BoundContext, Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, KeyId, KeySpec, ParsedSettings, ProviderKind,
+    Secret, SettingsError, SettingsOrigin, TenantId, Wrapped,
 };
 
 use crate::errors::fault;
@@ -18,6 +18,7 @@ use crate::external_keys::ExternalKeys;
 use crate::health::MonitoredKeys;
 use crate::names::{KeyName, Region};
 use crate::offline_decrypt::commands;
+use crate::policy;
 use crate::provider::{XksProvider, capabilities};
 use crate::session::{AccessKeys, Connector, Session};
 use crate::settings::{Settings, change_network, parse, replace};
@@ -28,12 +29,16 @@ const MAX_RESPONSE: usize = 64 * 1024;
 /// Makes the providers of connections to XKS proxies, under one egress policy.
 pub struct XksFactory {
     egress: Egress,
+    monitors: Monitors,
 }
 
 impl XksFactory {
     /// Under this policy.
-    pub const fn new(egress: Egress) -> Self {
-        Self { egress }
+    pub fn new(egress: Egress) -> Self {
+        Self {
+            egress,
+            monitors: Monitors::default(),
+        }
     }
 
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
@@ -57,9 +62,10 @@ impl XksFactory {
             Some(name) => Some(KeyName::parse(name).ok_or_else(unusable)?),
             None => None,
         };
-        let (tenant, trace) = (parts.tenant, parts.background_trace());
+        let trace = parts.background_trace();
         let options = Options {
-            connect_timeout: settings.budget(),
+            // Shorter, so that a host that lets no connection open is told as unreachable, and not as slow.
+            connect_timeout: settings.budget().mul_f32(0.8),
             timeout: settings.budget(),
             max_response: MAX_RESPONSE,
             ..http.options(&self.egress, ProviderKind::Xks)?
@@ -73,11 +79,9 @@ impl XksFactory {
         };
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
         let keys = AccessKeys::new(connector, settings.auth, secrets)?;
-        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
+        let monitor = HealthMonitor::new(parts.health, trace, parts.switch.clone(), self.monitors.clone());
         let monitored = MonitoredKeys {
             keys: ExternalKeys::new(Session::new(keys, parts.login, parts.switch)),
-            tenant,
-            trace,
             canary,
         };
         Ok(XksProvider {
@@ -128,6 +132,12 @@ impl Factory for XksFactory {
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts)?))
+    }
+
+    fn policy_of_keys(&self, settings: &str, tenant: TenantId, keys: &[(String, KeyId)], partial: bool) -> Option<String> {
+        let settings = stored(settings).ok()?;
+        let region = Region::parse(&settings.region)?;
+        Some(policy::printed(&region, tenant, keys, settings.canary_key.as_deref(), partial))
     }
 
     fn offline_decrypt(&self, settings: &str, _: KeySpec, wrapped: &Wrapped, context: &BoundContext) -> Vec<String> {

@@ -1,11 +1,9 @@
 //! The proxy's health: what it reports of itself and the key managers behind it, and the checks of it while the connection
 //! is in use.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use claviger_provider::kit::health_monitor::HealthCheck;
-use claviger_provider::{BackgroundTrace, Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport, TenantId};
+use claviger_provider::{Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport};
 
 use crate::api;
 use crate::errors::fault;
@@ -16,10 +14,38 @@ use crate::names::KeyName;
 pub(crate) const HEALTH: &str = "health";
 /// The longest text about the proxy, in characters.
 const MAX_DETAIL: usize = 240;
-/// The longest time of one check, whose calls have the budget of any call.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// What to do about key managers of which some do not work.
 const PARTLY: &str = "The proxy's owner has to look after the key managers behind it: calls may fail.";
+
+/// The logical key of tries with the canary key: no key has it.
+pub(crate) const CANARY_KEY: KeyId = KeyId::from_bytes([0; 16]);
+
+/// What to do about a canary key that is refused, of which nothing follows for other keys.
+const REFUSED: &str = "The key manager refuses the connection's canary_key: its owner has to permit it, or to make or enable the key.";
+
+/// Whether an error of the canary is the key manager's answer about that key, so that it works. A ciphertext of the
+/// gateway's own that it rejects is no such answer.
+const fn is_answer(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::KeyNotFound
+        | ErrorKind::KeyState
+        | ErrorKind::ExternalDenied
+        | ErrorKind::InvalidInput
+        | ErrorKind::TooLarge
+        | ErrorKind::Conflict
+        | ErrorKind::Unsupported
+        | ErrorKind::RateLimited => true,
+        ErrorKind::UpstreamTimeout
+        | ErrorKind::UpstreamUnavailable
+        | ErrorKind::UpstreamProtocol
+        | ErrorKind::CiphertextRejected
+        | ErrorKind::ProviderDenied
+        | ErrorKind::Misconfigured
+        | ErrorKind::CircuitOpen
+        | ErrorKind::Severed
+        | ErrorKind::Internal => false,
+    }
+}
 
 /// The proxy's report on itself and the key managers behind it.
 pub(crate) struct Report {
@@ -89,39 +115,27 @@ impl Report {
 /// The external keys of a connection, and how their proxy is checked.
 pub(crate) struct MonitoredKeys {
     pub(crate) keys: ExternalKeys,
-    pub(crate) tenant: TenantId,
-    /// Receives the calls of checks.
-    pub(crate) trace: BackgroundTrace,
     /// The key that its owner made for deep checks.
     pub(crate) canary: Option<KeyName>,
 }
 
-impl MonitoredKeys {
-    async fn found(&self, cx: &OpContext, deep: bool) -> Result<Health, Error> {
+#[async_trait]
+impl HealthCheck for MonitoredKeys {
+    async fn check(&self, cx: &OpContext, deep: bool) -> Result<Health, Error> {
         let report = Report::ask(&self.keys, cx).await?;
         if let Some(problem) = report.problem() {
             return Err(problem);
         }
         if let (true, Some(name)) = (deep, &self.canary) {
-            // No logical key has it.
-            let key = KeyId::from_bytes([0; 16]);
-            self.keys.canary(cx, Target { name, key }).await?;
+            let tried = self.keys.canary(cx, Target { name, key: CANARY_KEY }).await;
+            match tried {
+                Err(error) if is_answer(error.kind) => return Ok(Health::Degraded(REFUSED)),
+                tried => tried?,
+            }
         }
         Ok(match report.is_well() {
             true => Health::Ok,
             false => Health::Degraded(PARTLY),
         })
-    }
-}
-
-#[async_trait]
-impl HealthCheck for MonitoredKeys {
-    async fn check(&self, deep: bool) -> Result<Health, Error> {
-        let cx = OpContext::for_system(HEALTH, self.tenant, PATIENCE);
-        let found = self.found(&cx, deep).await;
-        for call in cx.take_calls().calls {
-            self.trace.record(call);
-        }
-        found
     }
 }

@@ -1,20 +1,22 @@
 //! The check of a connection. It asks the proxy for its health, and describes and tries each key, each call by
 //! itself. It changes nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_provider::kit::probe::{self, Calls, Trial};
 use claviger_provider::{Error, ErrorKind, Kek, KeyState, OpContext, Probe, RightReport};
 use futures::future::join_all;
+use tokio::sync::Semaphore;
 
 use crate::errors::fault;
 use crate::external_keys::{ExternalKeys, Target};
-use crate::health::{HEALTH, Report};
+use crate::health::{HEALTH, MonitoredKeys, Report};
 use crate::names::KeyName;
 use crate::policy;
 
 const DESCRIBE: &str = "describe";
+/// The most keys that are tried at once, each with two calls: a check must not be a burst for the key manager.
+const AT_ONCE: usize = 4;
 
 /// What the calls with one key showed.
 struct Tried<'k> {
@@ -32,16 +34,17 @@ impl Tried<'_> {
 }
 
 /// Checks a connection with some of its keys.
-pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
-    let calls = Calls::default();
+pub(crate) async fn probe(MonitoredKeys { keys: external, canary }: &MonitoredKeys, cx: &OpContext, keks: &[Kek]) -> Probe {
+    let (calls, places) = (Calls::default(), Semaphore::new(AT_ONCE));
     let (health, tried) = tokio::join!(
         calls.make(cx, Report::ask(external, cx)),
         join_all(
             keks.iter()
                 .filter_map(|kek| Some((kek, KeyName::parse(&kek.key.id)?)))
                 .map(|(kek, name)| {
-                    let calls = &calls;
+                    let (calls, places) = (&calls, &places);
                     async move {
+                        let _place = places.acquire().await;
                         let target = Target { name: &name, key: kek.id };
                         let (metadata, canary) = tokio::join!(
                             calls.make(cx, described(external, cx, &name)),
@@ -70,8 +73,8 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
         rights.extend(probe::worst(DESCRIBE, "/metadata", granted, |_| String::new()));
     }
     rights.extend(wrong);
-    let keys: BTreeMap<KeyName, _> = keks.iter().filter_map(|kek| Some((KeyName::parse(&kek.key.id)?, kek.id))).collect();
-    let keys: Vec<_> = keys.into_iter().collect();
+    let keys: Vec<_> = keks.iter().map(|kek| (kek.key.id.clone(), kek.id)).collect();
+    let canary = canary.as_ref().map(KeyName::as_str);
     rights.extend(tried.into_iter().map(|tried| RightReport::canary(tried.kek, tried.canary)));
     Probe {
         detail: health
@@ -79,7 +82,7 @@ pub(crate) async fn probe(external: &ExternalKeys, cx: &OpContext, keks: &[Kek])
             .unwrap_or_else(|error| format!("a proxy that does not describe itself: {}", probe::word(&error))),
         problem: calls.problem().or(problem),
         rights,
-        policy: Some(policy::printed(external.region(), cx.tenant, &keys)),
+        policy: Some(policy::printed(external.region(), cx.tenant, &keys, canary, false)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The provider on the external keys behind one proxy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_provider::kit::health_monitor::HealthMonitor;
@@ -43,10 +44,15 @@ pub struct XksProvider {
 }
 
 impl XksProvider {
-    /// The keys, for a call of somebody's.
     fn keys(&self) -> &ExternalKeys {
-        self.monitor.note_call(&self.monitored);
         &self.monitored.keys
+    }
+
+    /// Makes a call of somebody's, with which the connection is in use.
+    async fn noted<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let result = call.await;
+        self.monitor.note_call(&self.monitored, result.is_ok());
+        result
     }
 }
 
@@ -60,24 +66,28 @@ impl Provider for XksProvider {
         capabilities()
     }
 
+    fn budget(&self) -> Option<Duration> {
+        Some(self.keys().budget())
+    }
+
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         lengths::check_plaintext(ProviderKind::Xks, dek, MAX_DATA_KEY)?;
         let name = name(&kek.key)?;
-        self.keys()
-            .encrypt(cx, Target { name: &name, key: kek.id }, dek, context.bytes())
-            .await
+        let target = Target { name: &name, key: kek.id };
+        self.noted(self.keys().encrypt(cx, target, dek, context.bytes())).await
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
         let name = name(&wrapped.key)?;
         // Every envelope names its logical key.
         let key = context.added().map_or(KeyId::from_bytes([0; 16]), |added| added.key);
-        self.keys().decrypt(cx, Target { name: &name, key }, wrapped, context.bytes()).await
+        let target = Target { name: &name, key };
+        self.noted(self.keys().decrypt(cx, target, wrapped, context.bytes())).await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match (&request.adopt, request.spec) {
-            (Some(wanted), KeySpec::Aes256) => self.keys().adopt(cx, wanted, request.key_id).await,
+            (Some(wanted), KeySpec::Aes256) => self.noted(self.keys().adopt(cx, wanted, request.key_id)).await,
             (Some(_) | None, KeySpec::Aes256 | KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
                 Err(fault(ErrorKind::Unsupported, "the API creates no keys, and knows AES-256 alone"))
             }
@@ -86,12 +96,12 @@ impl Provider for XksProvider {
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         let name = name(&kek.key)?;
-        let found = self.keys().metadata(cx, &name).await?;
+        let found = self.noted(self.keys().metadata(cx, &name)).await?;
         found.usable()?;
         Ok(found.describe(&name))
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        Ok(probe(&self.monitored.keys, cx, keks).await)
+        Ok(probe(&self.monitored, cx, keks).await)
     }
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use claviger_provider::egress::{Destination, Egress, Options};
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
@@ -11,9 +12,9 @@ use claviger_provider::kit::session::{self, CredentialSource, Lifetime, Standing
 use claviger_provider::kit::settings::Secrets;
 use claviger_provider::{Error, ErrorKind, LoginReport, OpContext, SeverSwitch};
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::auth::{ACCESS_KEYS, Auth, client_certificate};
+use crate::auth::{ACCESS_KEYS, Auth, client_certificate, repeat_access_key};
 use crate::client::{Proxy, Request};
 use crate::errors::{CallError, Refusal, fault, refused_access_key};
 use crate::names::Region;
@@ -79,6 +80,10 @@ impl AccessKeys {
         let latest = secrets.latest();
         if pair(&latest, 0).is_none() {
             return Err(fault(ErrorKind::Misconfigured, "the connection's access key is missing"));
+        }
+        if repeat_access_key(&latest) {
+            return Err(fault(ErrorKind::Misconfigured, "the second access key is the first")
+                .advice("The second access key has the id of the first: give another one, or `\"second\": null` for none."));
         }
         let proxy = connector.proxy(&auth, &latest)?;
         Ok(Self {
@@ -162,12 +167,39 @@ impl Session {
         &self.0.source().connector.region
     }
 
-    /// Makes one call, and once more with the other access key if the proxy refuses the first.
+    /// Whether the proxy accepts a call with the other access key, if there is one. Its result is not looked at.
+    async fn accepts_other(&self, cx: &OpContext, refused: &Signer, request: &Request, deadline: Instant) -> bool {
+        let Some(pair) = pair(&self.0.source().secrets.latest(), 1 - refused.place) else {
+            return false;
+        };
+        let result = refused.proxy.call::<IgnoredAny>(cx.into(), &pair, request, deadline).await;
+        result
+            .err()
+            .is_none_or(|error| error.refusal().is_some_and(|refusal| !refusal.is_unauthenticated()))
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.0.source().connector.options.timeout
+    }
+
+    /// Makes one call, and once more with the other access key if the proxy refuses the first, both within one budget.
     ///
     /// # Errors
     /// The call's, or why there is no access key.
     pub(crate) async fn call<D: DeserializeOwned>(&self, cx: &OpContext, request: &Request) -> Result<D, CallError> {
-        let send = |signer: Arc<Signer>| async move { signer.proxy.call(cx.into(), &signer.pair, request).await };
+        let deadline = Instant::now() + self.budget();
+        let send = |signer: Arc<Signer>| async move {
+            let result = signer.proxy.call(cx.into(), &signer.pair, request, deadline).await;
+            match result {
+                Err(CallError::Refused(refusal)) if refusal.blames_clock() => {
+                    // The date may be that of something in between: the clock is wrong if the other access key is refused,
+                    // too. Boxed: it is rare, and the future of every call would be larger by it.
+                    let skewed = !Box::pin(self.accepts_other(cx, &signer, request, deadline)).await;
+                    Err(CallError::Refused(Refusal { skewed, ..refusal }))
+                }
+                result => result,
+            }
+        };
         self.0.call(cx.login(), refused_access_key, send).await
     }
 }

@@ -154,6 +154,7 @@ fn access_keys_and_certificate_are_replaced_each_as_a_whole() {
     for (public, given, names) in [
         (&plain.public, first.clone(), vec!["access_key"]),
         (&plain.public, json!({"second": second}), vec!["second_access_key"]),
+        (&plain.public, json!({"second": null}), vec!["second_access_key"]),
         (&plain.public, both, vec!["access_key", "second_access_key"]),
         (
             &mutual.public,

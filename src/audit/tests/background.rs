@@ -104,15 +104,31 @@ async fn calls_wait_for_the_log_and_are_recorded_once() {
 async fn memory_is_bounded_and_every_call_is_counted() {
     let bench = Bench::new();
     let Recovered { log, background, .. } = bench.open();
-    for number in 0..5000 {
-        background.called(tenant(1), connection(number), call("token", "id", refused()));
+    for who in 1..=9 {
+        for number in 0..600 {
+            background.called(tenant(who), connection(number), call("token", "id", refused()));
+        }
     }
     background.flush(&log, false).await.unwrap();
     let records = bench.records();
-    assert_eq!((records.len(), reported(&records)), (4097, 5000));
+    assert_eq!((records.len(), reported(&records)), (4097, 9 * 600));
     let (_, others) = records.last().unwrap();
     assert_eq!((others.kind(), others.tenant()), (Kind::Aggregate, TenantId::INSTALLATION));
-    assert!(others.counts().eq([("provider_denied", 904)]));
+    assert!(others.counts().eq([("provider_denied", 8 * 88 + 600)]));
+}
+
+#[tokio::test]
+async fn a_tenant_with_many_failing_connections_leaves_room_for_the_others() {
+    let bench = Bench::new();
+    let Recovered { log, background, .. } = bench.open();
+    for number in 0..5000 {
+        background.called(tenant(1), connection(number), call("token", "id", refused()));
+    }
+    background.called(tenant(2), connection(1), call("token", "id", refused()));
+    background.flush(&log, false).await.unwrap();
+    let records = bench.records();
+    let of = |who| records.iter().filter(|(_, record)| record.tenant() == tenant(who)).count();
+    assert_eq!((of(1), of(2), reported(&records)), (512, 1, 5001));
 }
 
 #[tokio::test]

@@ -190,7 +190,8 @@ impl Pool {
 
 impl Client {
     pub(super) fn new(destination: Destination, options: Options, dialer: Dialer) -> Result<Self, ClientError> {
-        let (max_response, switch, provider) = (options.max_response, options.switch.clone(), options.provider);
+        let (max_response, switch) = (options.max_response, options.switch.clone());
+        let health = PoolHealth::new(options.provider, options.timeout);
         let recipe = Recipe {
             options,
             dialer,
@@ -203,7 +204,7 @@ impl Client {
         };
         let pool = Pool {
             recipe,
-            health: PoolHealth::new(provider),
+            health,
             current: Mutex::new(current),
         };
         Ok(Self {
@@ -235,27 +236,50 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             std::mem::take(&mut *json)
         });
-        self.response(request.method, url, headers, body).await
+        self.response(request.method, url, headers, body, None).await
     }
 
     /// Sends one request that a vendor's client built, as [`Client::send`] does.
     ///
     /// # Errors
     /// As [`Client::send`], and when its URL is not the destination's.
-    pub async fn forward(&self, mut request: RawRequest<'_>) -> Result<Response, SendError> {
+    pub async fn forward(&self, request: RawRequest<'_>) -> Result<Response, SendError> {
+        self.forwarded(request, None).await
+    }
+
+    /// The same with less time than [`Options::timeout`].
+    ///
+    /// # Errors
+    /// As [`Client::forward`].
+    pub async fn forward_within(&self, request: RawRequest<'_>, limit: Duration) -> Result<Response, SendError> {
+        self.forwarded(request, Some(limit)).await
+    }
+
+    async fn forwarded(&self, mut request: RawRequest<'_>, limit: Option<Duration>) -> Result<Response, SendError> {
         if !self.destination.hosts(request.address) {
             return Err(SendError::WrongHost);
         }
         let body = std::mem::take(&mut *request.body);
-        self.response(request.method, request.address.clone(), request.headers, Some(body))
+        self.response(request.method, request.address.clone(), request.headers, Some(body), limit)
             .await
     }
 
-    async fn response(&self, method: Method, url: Url, headers: HeaderMap, body: Option<Vec<u8>>) -> Result<Response, SendError> {
+    async fn response(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+        limit: Option<Duration>,
+    ) -> Result<Response, SendError> {
         let (attempt, client) = self.pool.attempt().map_err(|ClientError(error)| SendError::of(error))?;
         let request = client.request(method, url).headers(headers);
         let request = match body {
             Some(body) => request.body(body),
+            None => request,
+        };
+        let request = match limit {
+            Some(limit) => request.timeout(limit),
             None => request,
         };
         let exchange = async {

@@ -5,6 +5,10 @@
 //! hands out one after another. So after a timeout on a pooled connection the whole pool is given up.
 //! At most once in [`LEAST_TIME`], because a service that is merely slow must not meet a storm of
 //! handshakes; a timeout within that time gives the next attempt alone a connection of its own.
+//!
+//! Where calls have less than [`SHORT`], a timeout may be no more than one slow answer, and a handshake takes most of the
+//! time. So two in a row, without a response between them, are the least: then the third attempt of an operation, the
+//! last, still gets a connection of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +29,10 @@ pub const POOL_IDLE: Duration = Duration::from_secs(15);
 /// attempt by dropping it. A caller may also shorten its deadline to a moment, which says nothing
 /// about the connection.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// A time of calls in which a slow answer is likelier than a dead connection.
+const SHORT: Duration = Duration::from_secs(1);
+/// The timeouts in a row by which such calls show that connections are dead.
+const MANY: u32 = 2;
 /// The most attempts at once that are owed a connection of their own.
 const MAX_OWED: u32 = 64;
 
@@ -50,6 +58,8 @@ struct State {
     last_use: Instant,
     /// Attempts that get a connection of their own.
     owed: u32,
+    /// The timeouts since the last response.
+    timeouts: u32,
 }
 
 /// Decides which connections each attempt at one host uses.
@@ -58,31 +68,35 @@ pub struct PoolHealth {
     /// The pool is given up when it was not used for this time; `None` where the client closes idle
     /// connections by itself.
     idle: Option<Duration>,
+    /// The timeouts in a row that say that connections are dead.
+    telling: u32,
     state: Mutex<State>,
 }
 
 impl PoolHealth {
-    /// For a client that closes idle connections by itself.
-    pub fn new(provider: ProviderKind) -> Arc<Self> {
-        Self::with_idle(provider, None)
+    /// For a client that closes idle connections by itself, whose calls have this time.
+    pub fn new(provider: ProviderKind, timeout: Duration) -> Arc<Self> {
+        Self::with(provider, None, if timeout < SHORT { MANY } else { 1 })
     }
 
     /// For a vendor's client without an idle limit, or with a longer one: a pool that was idle for
     /// [`POOL_IDLE`] is given up.
     pub fn with_idle_limit(provider: ProviderKind) -> Arc<Self> {
-        Self::with_idle(provider, Some(POOL_IDLE))
+        Self::with(provider, Some(POOL_IDLE), 1)
     }
 
-    fn with_idle(provider: ProviderKind, idle: Option<Duration>) -> Arc<Self> {
+    fn with(provider: ProviderKind, idle: Option<Duration>, telling: u32) -> Arc<Self> {
         let state = State {
             generation: 0,
             renewed: None,
             last_use: Instant::now(),
             owed: 0,
+            timeouts: 0,
         };
         Arc::new(Self {
             provider,
             idle,
+            telling,
             state: Mutex::new(state),
         })
     }
@@ -117,6 +131,10 @@ impl PoolHealth {
         if connections != Connections::Pooled(state.generation) {
             return;
         }
+        state.timeouts += 1;
+        if state.timeouts < self.telling {
+            return;
+        }
         if state.renewed.is_some_and(|renewed| now - renewed < LEAST_TIME) {
             state.owed = (state.owed + 1).min(MAX_OWED);
             return;
@@ -124,6 +142,7 @@ impl PoolHealth {
         state.generation += 1;
         state.renewed = Some(now);
         state.owed = 0;
+        state.timeouts = 0;
         drop(state);
         counter!(RENEWED, "provider" => self.provider.as_str()).increment(1);
         tracing::info!(provider = %self.provider, "a call timed out, so the open connections to its host are given up");
@@ -147,6 +166,7 @@ impl Attempt {
     /// Ends it, with a response or another error than a timeout.
     pub fn end(mut self) {
         self.open = false;
+        self.health.state.lock().timeouts = 0;
     }
 
     /// Ends it with a timeout.
@@ -177,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_timeout_renews_the_pool_and_the_others_of_the_old_one_do_not() {
-        let health = PoolHealth::new(ProviderKind::Vault);
+        let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
         let attempts: Vec<_> = (0..24).map(|_| health.attempt()).collect();
         assert!(attempts.iter().all(|attempt| attempt.connections() == Connections::Pooled(0)));
         for attempt in attempts {
@@ -188,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn within_ten_seconds_each_timeout_gives_one_attempt_a_connection_of_its_own() {
-        let health = PoolHealth::new(ProviderKind::Vault);
+        let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
         health.attempt().time_out();
         advance(SECOND).await;
         health.attempt().time_out();
@@ -207,8 +227,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_slow_answer_gives_no_pool_up_where_calls_have_little_time() {
+        let health = PoolHealth::new(ProviderKind::Xks, Duration::from_millis(250));
+        for _ in 0..5 {
+            health.attempt().time_out();
+            health.attempt().end();
+        }
+        assert_eq!(health.attempt().connections(), Connections::Pooled(0));
+        health.attempt().time_out();
+        health.attempt().time_out();
+        assert_eq!(health.attempt().connections(), Connections::Pooled(1), "none was answered");
+        health.attempt().time_out();
+        assert_eq!(
+            health.attempt().connections(),
+            Connections::Pooled(1),
+            "nor is the next attempt owed a new one"
+        );
+        let usual = PoolHealth::new(ProviderKind::Xks, SECOND);
+        usual.attempt().time_out();
+        assert_eq!(usual.attempt().connections(), Connections::Pooled(1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_abandoned_attempt_is_a_timeout_unless_it_was_for_a_moment() {
-        let health = PoolHealth::new(ProviderKind::Vault);
+        let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
         drop(health.attempt());
         health.attempt().end();
         assert_eq!(health.attempt().connections(), Connections::Pooled(0));
@@ -220,7 +262,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_pool_is_renewed_where_the_client_does_not_do_it() {
-        let (own, vendors) = (PoolHealth::new(ProviderKind::Vault), PoolHealth::with_idle_limit(ProviderKind::Gcp));
+        let (own, vendors) = (
+            PoolHealth::new(ProviderKind::Vault, 3 * SECOND),
+            PoolHealth::with_idle_limit(ProviderKind::Gcp),
+        );
         advance(POOL_IDLE - SECOND).await;
         assert_eq!(vendors.attempt().connections(), Connections::Pooled(0));
         advance(POOL_IDLE).await;

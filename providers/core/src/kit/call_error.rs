@@ -324,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn a_code_is_one_line_of_printable_ascii() {
+        let error = crate::Error::new(ErrorKind::ProviderDenied, "decrypt").upstream_code("No\nINFO all is well\u{1b}[31m\u{e4}");
+        assert_eq!(error.upstream_code.as_deref(), Some("No INFO all is well?[31m?"));
+        let long = crate::Error::new(ErrorKind::ProviderDenied, "decrypt").upstream_code("\u{e4}".repeat(200));
+        assert_eq!(long.upstream_code.as_deref(), Some("?".repeat(128).as_str()));
+    }
+
+    #[test]
     fn a_refused_login_says_so() {
         let failed = CallError::Refused(Denied).in_login();
         assert!(failed.refusal().is_none() && failed.is_refused_login());

@@ -1,26 +1,39 @@
 //! Checks the health of a service while its connection is in use. That keeps a connection to it open, too, so that no call
 //! waits for a handshake.
 //!
-//! A connection is in use for [`IN_USE`] after a call. Where it is silent meanwhile, the service is checked each
-//! [`SILENCE`], which is less than the time for which idle connections stay open. A severed connection checks nothing.
+//! A connection is in use for [`IN_USE`] after a call, from the first one on that succeeds: one that never worked is not
+//! checked. Where it is silent meanwhile, the service is checked each [`SILENCE`], which is less than the time for which
+//! idle connections stay open. A severed connection checks nothing, and [`Monitors`] bounds how many check at once.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::Error;
+use crate::call_trace::{BackgroundTrace, CallResult, ProviderCall};
 use crate::health_report::{Health, HealthReport};
+use crate::jitter::jitter;
 use crate::sever_switch::SeverSwitch;
+use crate::{Error, ErrorKind, KeyId, OpContext, TenantId};
 
 /// The longest time without a call or a check.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The least time between two deep checks, and the most between two checks.
+/// The least time between two deep checks, and the most between two checks, apart from [`SPREAD`].
 const MINUTE: Duration = Duration::from_secs(60);
+/// The longest time that is drawn for each check, by which it comes earlier after [`SILENCE`] and later after [`MINUTE`]:
+/// connections that were first used together are not checked together.
+const SPREAD: Duration = Duration::from_secs(2);
 /// How long a connection is in use after a call.
 const IN_USE: Duration = Duration::from_secs(300);
+/// The longest time of one check.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The most connections of one tenant that are checked at once.
+const MAX_OF_TENANT: usize = 64;
+/// The most connections that are checked at once.
+const MAX: usize = 1024;
 
 /// A service whose health is checked.
 #[async_trait]
@@ -30,21 +43,71 @@ pub trait HealthCheck: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why the service serves no calls.
-    async fn check(&self, deep: bool) -> Result<Health, Error>;
+    async fn check(&self, cx: &OpContext, deep: bool) -> Result<Health, Error>;
+}
+
+/// Bounds how many connections are checked at once, in all and of one tenant. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Monitors(Arc<Mutex<Running>>);
+
+#[derive(Debug, Default)]
+struct Running {
+    all: usize,
+    of_tenants: HashMap<TenantId, usize>,
+}
+
+impl Monitors {
+    /// A place for one more connection; `None` if the tenant or all together have no more.
+    fn place(&self, tenant: TenantId) -> Option<Place> {
+        let mut running = self.0.lock();
+        let of_tenant = running.of_tenants.get(&tenant).copied().unwrap_or_default();
+        if running.all >= MAX || of_tenant >= MAX_OF_TENANT {
+            return None;
+        }
+        running.all += 1;
+        running.of_tenants.insert(tenant, of_tenant + 1);
+        Some(Place {
+            monitors: self.clone(),
+            tenant,
+        })
+    }
+}
+
+/// The place of one connection; dropped, it is free.
+struct Place {
+    monitors: Monitors,
+    tenant: TenantId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut running = self.monitors.0.lock();
+        running.all -= 1;
+        let left = running.of_tenants.remove(&self.tenant).unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            running.of_tenants.insert(self.tenant, left);
+        }
+    }
 }
 
 struct State {
     last_call: Instant,
     last_check: Instant,
     last_deep: Option<Instant>,
+    /// Drawn for the next check.
+    spread: Duration,
     /// Whether a task checks.
     runs: bool,
 }
 
 struct Inner {
     report: HealthReport,
+    trace: BackgroundTrace,
     switch: SeverSwitch,
+    monitors: Monitors,
     state: Mutex<State>,
+    /// The last result of each call.
+    results: Mutex<HashMap<&'static str, CallResult>>,
 }
 
 /// Has the service of one connection checked.
@@ -58,31 +121,40 @@ enum Next {
 }
 
 impl HealthMonitor {
-    /// Checks nothing yet. What it finds goes to `report`; `switch` is the connection's.
-    pub fn new(report: HealthReport, switch: SeverSwitch) -> Self {
+    /// Checks nothing yet. What it finds goes to `report`. The calls of checks go to `trace`: those that fail, and the
+    /// successes that follow none. `switch` is the connection's.
+    pub fn new(report: HealthReport, trace: BackgroundTrace, switch: SeverSwitch, monitors: Monitors) -> Self {
         let now = Instant::now();
         let state = State {
             last_call: now,
             last_check: now,
             last_deep: None,
+            spread: Duration::ZERO,
             runs: false,
         };
         Self(Arc::new(Inner {
             report,
+            trace,
             switch,
+            monitors,
             state: Mutex::new(state),
+            results: Mutex::default(),
         }))
     }
 
-    /// Notes a call, with which the connection is in use.
-    pub fn note_call<S: HealthCheck>(&self, service: &Arc<S>) {
+    /// Notes a call that has ended. One that succeeded begins the checks, if there is a place for them.
+    pub fn note_call<S: HealthCheck>(&self, service: &Arc<S>, succeeded: bool) {
         let now = Instant::now();
         let mut state = self.0.state.lock();
         state.last_call = now;
-        if !state.runs && !self.0.switch.is_severed() {
+        if state.runs || !succeeded || self.0.switch.is_severed() {
+            return;
+        }
+        if let Some(place) = self.0.monitors.place(self.0.trace.tenant()) {
             state.runs = true;
             state.last_check = now;
-            tokio::spawn(run(Arc::downgrade(&self.0), Arc::downgrade(service)));
+            state.spread = jitter(SPREAD);
+            tokio::spawn(run(Arc::downgrade(&self.0), Arc::downgrade(service), place));
         }
     }
 }
@@ -95,21 +167,62 @@ impl Inner {
             state.runs = false;
             return Next::End;
         }
-        let due = (state.last_call.max(state.last_check) + SILENCE).min(state.last_check + MINUTE);
+        let silent = state.last_call.max(state.last_check) + SILENCE - state.spread;
+        let due = silent.min(state.last_check + MINUTE + state.spread);
         if due > now {
             return Next::Pause(due - now);
         }
         state.last_check = now;
+        state.spread = jitter(SPREAD);
         let deep = state.last_deep.is_none_or(|last| now - last >= MINUTE);
         if deep {
             state.last_deep = Some(now);
         }
         Next::Check { deep }
     }
+
+    async fn check<S: HealthCheck>(&self, service: &S, deep: bool) {
+        let id = format!("health-{}", KeyId::random());
+        let checking = Checking {
+            cx: OpContext::for_system(&id, self.trace.tenant(), PATIENCE),
+            inner: self,
+        };
+        let found = self.switch.pass(timeout(PATIENCE, service.check(&checking.cx, deep))).await;
+        // A check that a sever ended says nothing of the service.
+        if let Ok(found) = found {
+            self.report
+                .found(&found.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "a health check"))));
+        }
+    }
+
+    /// Reports a call of a check, if it is news. The log would have one record for each call and minute of each
+    /// connection otherwise.
+    fn record(&self, call: ProviderCall) {
+        let before = self.results.lock().insert(call.operation, call.result);
+        if call.result != CallResult::Ok || before != Some(CallResult::Ok) {
+            self.trace.record(call);
+        }
+    }
+}
+
+/// A check under way. Its calls are reported when it is dropped, so also when a sever ends it.
+struct Checking<'a> {
+    cx: OpContext,
+    inner: &'a Inner,
+}
+
+impl Drop for Checking<'_> {
+    fn drop(&mut self) {
+        for mut call in self.cx.take_calls().calls {
+            // By the check's own id, the owner finds the call where the service gives it none.
+            call.request_id.get_or_insert_with(|| self.cx.request_id.clone());
+            self.inner.record(call);
+        }
+    }
 }
 
 /// Checks until the connection is not in use any more, is severed, or is dropped.
-async fn run<S: HealthCheck>(monitor: Weak<Inner>, service: Weak<S>) {
+async fn run<S: HealthCheck>(monitor: Weak<Inner>, service: Weak<S>, _place: Place) {
     loop {
         let Some((inner, service)) = monitor.upgrade().zip(service.upgrade()) else {
             return;
@@ -120,132 +233,11 @@ async fn run<S: HealthCheck>(monitor: Weak<Inner>, service: Weak<S>) {
                 drop((inner, service));
                 sleep(pause).await;
             }
-            Next::Check { deep } => {
-                // A check that a sever ended says nothing of the service.
-                if let Ok(found) = inner.switch.pass(service.check(deep)).await {
-                    inner.report.found(&found);
-                }
-            }
+            Next::Check { deep } => inner.check(&*service, deep).await,
         }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use async_trait::async_trait;
-    use parking_lot::Mutex;
-    use tokio::time::{Instant, sleep};
-
-    use super::{HealthCheck, HealthMonitor};
-    use crate::health_report::{Health, HealthReport, HealthState};
-    use crate::sever_switch::SeverSwitch;
-    use crate::{ConnectionId, Error, ErrorKind, ProviderKind, TenantId};
-
-    /// A service that notes the seconds at which it was checked, and whether deeply.
-    struct Service {
-        begin: Instant,
-        checks: Mutex<Vec<(u64, bool)>>,
-        fails: bool,
-    }
-
-    #[async_trait]
-    impl HealthCheck for Service {
-        async fn check(&self, deep: bool) -> Result<Health, Error> {
-            self.checks.lock().push((self.begin.elapsed().as_secs(), deep));
-            match self.fails {
-                true => Err(Error::new(ErrorKind::UpstreamUnavailable, "check")),
-                false => Ok(Health::Ok),
-            }
-        }
-    }
-
-    struct Bench {
-        monitor: HealthMonitor,
-        service: Arc<Service>,
-        report: HealthReport,
-        switch: SeverSwitch,
-    }
-
-    impl Bench {
-        fn new(fails: bool) -> Self {
-            let report = HealthReport::new(TenantId::random(), ConnectionId::random(), ProviderKind::Xks);
-            let switch = SeverSwitch::default();
-            let service = Service {
-                begin: Instant::now(),
-                checks: Mutex::default(),
-                fails,
-            };
-            Self {
-                monitor: HealthMonitor::new(report.clone(), switch.clone()),
-                service: Arc::new(service),
-                report,
-                switch,
-            }
-        }
-
-        fn call(&self) {
-            self.monitor.note_call(&self.service);
-        }
-
-        fn checks(&self) -> Vec<(u64, bool)> {
-            self.service.checks.lock().clone()
-        }
-    }
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_is_checked_while_it_is_in_use() {
-        let bench = Bench::new(false);
-        sleep(seconds(60)).await;
-        assert!(bench.checks().is_empty(), "nobody has used it");
-        bench.call();
-        sleep(seconds(1000)).await;
-        let checks = bench.checks();
-        let expected: Vec<(u64, bool)> = (1..30).map(|round| (60 + 10 * round, round % 6 == 1)).collect();
-        assert_eq!(checks, expected);
-        assert_eq!(bench.report.status().unwrap().state, HealthState::Ok);
-        bench.call();
-        sleep(seconds(15)).await;
-        assert_eq!(bench.checks().len(), checks.len() + 1, "it is in use again");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_take_the_place_of_checks_for_a_minute() {
-        let bench = Bench::new(false);
-        for _ in 0..150 {
-            bench.call();
-            sleep(seconds(1)).await;
-        }
-        assert_eq!(bench.checks(), [(60, true), (120, true)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failure_is_reported_and_a_severed_connection_is_left_alone() {
-        let bench = Bench::new(true);
-        bench.call();
-        sleep(seconds(15)).await;
-        assert_eq!(bench.report.status().unwrap().kind, Some(ErrorKind::UpstreamUnavailable));
-        let before = bench.checks().len();
-        bench.switch.sever();
-        bench.call();
-        sleep(seconds(100)).await;
-        assert_eq!(bench.checks().len(), before);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dropped_connection_is_not_checked() {
-        let bench = Bench::new(false);
-        bench.call();
-        let service = Arc::downgrade(&bench.service);
-        drop(bench);
-        assert_eq!(service.strong_count(), 0);
-        sleep(seconds(100)).await;
-    }
-}
+mod tests;

@@ -83,6 +83,9 @@ impl Pipeline {
     /// with; if it is severed already, the adapter is dropped.
     pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig, switch: SeverSwitch) -> Self {
         let capabilities = Arc::new(provider.capabilities());
+        let fair_chance = provider
+            .budget()
+            .map_or(config.attempt_timeout, |budget| budget.min(config.attempt_timeout));
 
         // 8. Next to the provider, so that a malformed response is an error before any other layer
         //    sees it, and the breaker counts it.
@@ -100,7 +103,7 @@ impl Pipeline {
         // 5. Inside the concurrency limit, so that what waited for a slot meets the circuit as it is
         //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
         //    than a healthy one.
-        let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), config.attempt_timeout, &config.breaker);
+        let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), fair_chance, &config.breaker);
         let breaker = breaker.of(config.connection);
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.

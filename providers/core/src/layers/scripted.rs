@@ -33,6 +33,7 @@ pub(super) enum Step {
 /// Plays its steps in the order of the calls; then it returns valid outputs.
 pub(super) struct Scripted {
     steps: Mutex<VecDeque<Step>>,
+    budget: Option<Duration>,
     /// The calls that arrived, those in progress, and the most that were ever in progress.
     seen: watch::Sender<Seen>,
 }
@@ -56,7 +57,16 @@ impl Scripted {
     pub(super) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         Self {
             steps: Mutex::new(steps.into_iter().collect()),
+            budget: None,
             seen: watch::Sender::new(Seen::default()),
+        }
+    }
+
+    /// With a budget of its own.
+    pub(super) fn within(self, budget: Duration) -> Self {
+        Self {
+            budget: Some(budget),
+            ..self
         }
     }
 
@@ -88,6 +98,10 @@ impl Call for Scripted {
 
     fn capabilities(&self) -> Capabilities {
         capable()
+    }
+
+    fn budget(&self) -> Option<Duration> {
+        self.budget
     }
 
     async fn call(&self, _cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {

@@ -16,6 +16,14 @@ fn pipeline(steps: impl IntoIterator<Item = Step>) -> (Pipeline, Arc<Scripted>) 
     (pipeline, scripted)
 }
 
+/// A provider with a budget that plays this.
+fn budgeted(budget: Duration, steps: impl IntoIterator<Item = Step>) -> (Pipeline, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted::new(steps).within(budget));
+    let provider = Arc::clone(&scripted) as Arc<dyn Call>;
+    let pipeline = Pipeline::new(provider, &PipelineConfig::default(), SeverSwitch::default());
+    (pipeline, scripted)
+}
+
 fn hang() -> impl Iterator<Item = Step> {
     std::iter::repeat_with(|| Step::Hang).take(20)
 }
@@ -45,6 +53,28 @@ async fn every_operation_passes_all_layers() {
     pipeline.probe(&cx, &[]).await.unwrap();
     assert_eq!(scripted.calls(), 12);
     assert_eq!((pipeline.kind(), pipeline.breaker()), (ProviderKind::Vault, BreakerState::Closed));
+}
+
+/// A caller who grants less than an attempt's time, and more than the provider's own budget.
+#[tokio::test(start_paused = true)]
+async fn a_provider_with_a_budget_has_its_fair_chance_with_it() {
+    let late = || Step::Fail(ErrorKind::UpstreamTimeout, Retry::Never);
+    let (second, context) = (Duration::from_secs(1), context());
+    for (budget, kind) in [(second, ErrorKind::CircuitOpen), (2 * second, ErrorKind::UpstreamTimeout)] {
+        let (pipeline, _) = budgeted(budget, std::iter::repeat_with(late).take(6));
+        for _ in 0..5 {
+            let error = pipeline
+                .unwrap_key(&cx(second + second / 2), &wrapped(), &context)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, ErrorKind::UpstreamTimeout);
+        }
+        let error = pipeline
+            .unwrap_key(&cx(second + second / 2), &wrapped(), &context)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, kind);
+    }
 }
 
 #[tokio::test(start_paused = true)]

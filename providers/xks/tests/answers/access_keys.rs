@@ -1,8 +1,10 @@
 //! Two access keys, of which one signs, and which are replaced one after the other.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use claviger_fake::{Act, Fault};
 use claviger_fake_xks::AccessKey;
 use claviger_provider::{ConnectionParts, ErrorKind, Factory, LoginReport, LoginState, Provider, Secret, SecretFiles, SettingsOrigin};
 use claviger_provider_xks::XksProvider;
@@ -76,6 +78,19 @@ async fn the_other_access_key_takes_over_in_the_same_call() {
     assert_eq!(signers(&fixture), [None, Some(first.id)]);
 }
 
+/// Each request takes three quarters of the budget.
+#[tokio::test]
+async fn both_access_keys_have_one_budget() {
+    let fixture = Fixture::new().await;
+    let mut settings = both(&fixture);
+    settings["budget_ms"] = json!(2000);
+    let (provider, _) = connect(&settings, None);
+    accept(&fixture, &[AccessKey::second()]);
+    let slow = Fault::always("/encrypt", Act::Delay { milliseconds: 1500 });
+    fixture.bench.fake.switches().faults.set(vec![slow]);
+    assert_eq!(wrap(&provider).await, Err(ErrorKind::UpstreamTimeout));
+}
+
 #[tokio::test]
 async fn sixty_four_callers_survive_a_switch() {
     let fixture = Fixture::new().await;
@@ -123,7 +138,7 @@ async fn one_access_key_alone_is_tried_with_each_call() {
     assert_eq!(state(&login), LoginState::Ok);
 }
 
-/// A clock that is wrong is no reason to try the other access key, or to call one refused.
+/// A clock that is wrong is no reason to take the other access key, or to call one refused.
 #[tokio::test]
 async fn a_wrong_clock_switches_nothing() {
     let fixture = Fixture::new().await;
@@ -132,7 +147,28 @@ async fn a_wrong_clock_switches_nothing() {
     signers(&fixture);
     fixture.bench.fake.switches().clock.advance(std::time::Duration::from_secs(600));
     assert_eq!(wrap(&provider).await, Err(ErrorKind::Misconfigured));
-    assert_eq!((signers(&fixture), state(&login)), (vec![None], LoginState::Ok));
+    assert_eq!((signers(&fixture), state(&login)), (vec![None, None], LoginState::Ok));
+}
+
+/// Something in between sends dates of its own.
+#[tokio::test]
+async fn a_wrong_date_does_not_keep_the_other_access_key_from_taking_over() {
+    let fixture = Fixture::new().await;
+    accept(&fixture, &[AccessKey::first(), AccessKey::second()]);
+    let (provider, _) = connect(&both(&fixture), None);
+    wrap(&provider).await.unwrap();
+    signers(&fixture);
+    let refused = Act::Respond {
+        status: 401,
+        headers: BTreeMap::from([("date".to_owned(), "Tue, 14 Nov 2023 22:13:20 GMT".to_owned())]),
+        body: json!({"errorName": "AuthenticationFailedException"}).to_string(),
+    };
+    fixture.bench.fake.switches().faults.set(vec![Fault::once("/encrypt", refused)]);
+    assert_eq!(wrap(&provider).await, Ok(()));
+    assert_eq!(wrap(&provider).await, Ok(()));
+    let second = Some(AccessKey::second().id);
+    // Refused, tried with the other one, repeated with it, and the next call.
+    assert_eq!(signers(&fixture), [None, second.clone(), second.clone(), second]);
 }
 
 /// The operator's files with the secrets.

@@ -128,6 +128,28 @@ async fn a_connection_that_does_not_work_has_a_problem_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_check_of_many_keys_is_no_burst() {
+    let fixture = Fixture::new().await;
+    let switches = fixture.bench.fake.switches();
+    switches.faults.set(vec![Fault::always("", Act::Delay { milliseconds: 200 })]);
+    let keks = vec![kek(); 16];
+    let mut probe = std::pin::pin!(check(&fixture, &keks));
+    let mut most = 0;
+    let probe = loop {
+        tokio::select! {
+            probe = &mut probe => break probe,
+            () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {
+                let under_way = switches.journal.all().iter().filter(|request| request.status.is_none()).count();
+                most = most.max(under_way);
+            }
+        }
+    };
+    assert_eq!(findings(&probe).len(), 2 + keks.len());
+    // Two calls for each of four keys, and the proxy's health.
+    assert!((1..=9).contains(&most), "{most}");
+}
+
+#[tokio::test]
 async fn one_call_that_hangs_takes_nothing_from_the_others() {
     let fixture = Fixture::new().await;
     let mut settings = fixture.bench.settings();

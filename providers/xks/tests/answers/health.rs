@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{Key, Transport};
 use claviger_provider::{
     BackgroundCalls, ConnectionId, ConnectionParts, ErrorKind, Factory, HealthReport, HealthState, Provider, ProviderCall, ProviderKind,
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::bench::factory;
-use crate::fixture::{Fixture, TENANT, context, cx, dek, kek};
+use crate::fixture::{Fixture, KEY, TENANT, context, cx, dek, kek};
 
 /// The calls that served nobody's request.
 #[derive(Default)]
@@ -73,7 +74,7 @@ impl Monitored {
     fn checks(&self) -> Vec<Value> {
         let requests = self.fixture.bench.fake.switches().journal.all();
         let metadata = requests.into_iter().map(|request| request.body["requestMetadata"].clone());
-        let checks = metadata.filter(|metadata| metadata["kmsRequestId"] == "health");
+        let checks = metadata.filter(|metadata| metadata["kmsRequestId"].as_str().unwrap().starts_with("health-"));
         checks.map(|metadata| metadata["kmsOperation"].clone()).collect()
     }
 }
@@ -90,9 +91,26 @@ async fn a_connection_in_use_stays_open_over_http_1_and_2() {
         monitored.wrap().await;
         assert_eq!(monitored.fixture.bench.fake.connections(), 1, "{transport:?}");
         assert_eq!(monitored.checks(), ["KmsHealthCheck", "KmsHealthCheck"]);
-        assert_eq!(*monitored.seen.0.lock(), ["health", "health"]);
+        assert_eq!(*monitored.seen.0.lock(), ["health"], "the second success is no news");
     });
     futures::future::join_all(both).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_never_worked_is_not_checked() {
+    let (never, works) = (
+        Monitored::new(Transport::Plain, None).await,
+        Monitored::new(Transport::Plain, None).await,
+    );
+    never.fixture.bench.fake.keys().remove(KEY);
+    let (cx, dek) = (cx(), dek());
+    never.provider.wrap_key(&cx, &kek(), &dek, &context()).await.unwrap_err();
+    works.wrap().await;
+    // One that began before would be checked before the other is for the second time.
+    while works.checks().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(never.checks().len(), 0);
 }
 
 #[tokio::test]
@@ -134,8 +152,21 @@ async fn a_key_of_its_own_shows_whether_the_key_manager_works() {
     );
     assert_eq!(*monitored.seen.0.lock(), ["health", "keys/encrypt", "keys/decrypt"]);
 
+    // It says nothing of other keys that this one is refused.
     let other = Monitored::new(Transport::Plain, Some("absent")).await;
     other.wrap().await;
-    other.until(HealthState::Failing).await;
-    assert_eq!(other.report.status().unwrap().kind, Some(ErrorKind::KeyNotFound));
+    other.until(HealthState::Degraded).await;
+    let status = other.report.status().unwrap();
+    assert!(status.kind.is_none() && status.advice.unwrap().contains("canary_key"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_key_manager_that_does_not_serve_its_own_key_fails() {
+    let monitored = Monitored::new(Transport::Plain, Some("canary")).await;
+    monitored.fixture.bench.fake.keys().make("canary");
+    monitored.wrap().await;
+    let broken = Fault::always("/keys/canary/decrypt", Act::Unavailable);
+    monitored.fixture.bench.fake.switches().faults.set(vec![broken]);
+    monitored.until(HealthState::Failing).await;
+    assert_eq!(monitored.report.status().unwrap().kind, Some(ErrorKind::UpstreamTimeout));
 }

@@ -49,6 +49,21 @@ async fn each_name_has_its_kind() {
 }
 
 #[tokio::test]
+async fn a_refusal_with_a_malformed_message_is_a_refusal() {
+    let fixture = Fixture::new().await;
+    for message in ["7", "null", "{\"text\": \"no\"}", "[\"no\"]", "\"\\ud800\""] {
+        let act = Act::Respond {
+            status: 403,
+            headers: BTreeMap::new(),
+            body: format!("{{\"errorMessage\": {message}, \"errorName\": \"AccessDeniedException\"}}"),
+        };
+        fixture.bench.fake.switches().faults.set(vec![Fault::once("/encrypt", act)]);
+        let error = fixture.wrap().await.unwrap_err();
+        assert_eq!((error.kind, error.message.is_none()), (ExternalDenied, true), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_response_of_a_proxy_is_told_as_such() {
     let fixture = Fixture::new().await;
     for (status, body, kind) in [
@@ -60,6 +75,7 @@ async fn what_is_no_response_of_a_proxy_is_told_as_such() {
         (403, json!("forbidden by a firewall"), UpstreamProtocol),
         (404, json!({}), UpstreamProtocol),
         (400, json!({"errorName": "SomethingElse"}), UpstreamProtocol),
+        (400, json!({"errorName": "Forged\nINFO all is well"}), UpstreamProtocol),
         (429, json!({}), RateLimited),
         (502, json!({}), UpstreamUnavailable),
         (503, json!({"errorName": "SomethingElse"}), UpstreamUnavailable),
@@ -67,6 +83,8 @@ async fn what_is_no_response_of_a_proxy_is_told_as_such() {
         fixture.respond("/encrypt", status, &body);
         let error = fixture.wrap().await.unwrap_err();
         assert_eq!(error.kind, kind, "{status} {body}");
+        let code = error.upstream_code.as_deref();
+        assert!(code.is_none_or(|code| code == status.to_string()), "{status} {body}: {code:?}");
     }
 }
 

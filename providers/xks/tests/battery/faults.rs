@@ -1,6 +1,7 @@
 //! The fault battery: the fake behind a proxy that speaks plain HTTP, and one that speaks TLS and HTTP/2.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_fake::Tls;
@@ -69,6 +70,10 @@ impl Call for WithOwner {
             create_key: true,
             ..self.inner.capabilities()
         }
+    }
+
+    fn budget(&self) -> Option<Duration> {
+        self.inner.budget()
     }
 
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {

@@ -31,7 +31,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// `attempt` is the timeout of one attempt.
+    /// `attempt` is the longest time of one attempt.
     pub(super) fn new(inner: Arc<dyn Call>, circuits: Arc<Circuits>, attempt: Duration, config: &BreakerConfig) -> Self {
         Self {
             inner,
