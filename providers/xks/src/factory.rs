@@ -59,8 +59,8 @@ impl XksFactory {
         };
         let (tenant, trace) = (parts.tenant, parts.background_trace());
         let options = Options {
-            connect_timeout: settings.budget(),
-            timeout: settings.budget(),
+            connect_timeout: settings.budget_ms.time(),
+            timeout: settings.budget_ms.time(),
             max_response: MAX_RESPONSE,
             ..http.options(&self.egress, ProviderKind::Xks)?
         };
