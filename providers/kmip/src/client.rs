@@ -1,7 +1,11 @@
 //! Calls of the server: the one place that sends a call and reports it.
 
+use std::time::Duration;
+
 use claviger_provider::egress::SendError;
-use claviger_provider::{BackgroundTrace, CallResult, CallSink, OpContext, SeverSwitch};
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, OpContext, Purpose, SeverSwitch};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use crate::connection::{Connection, item_id};
 use crate::dial::Dial;
@@ -11,8 +15,8 @@ use crate::pool::{Place, Pool};
 use crate::tags::{Operation, Version};
 use crate::ttlv::Writer;
 
-/// The longest Client Correlation Value, in bytes.
-const MAX_CORRELATION: usize = 128;
+/// What an exchange of messages returns: the connection, the request's ids, and the response.
+type Exchanged<'i> = (Ready, RequestIds<'i>, Zeroizing<Vec<u8>>);
 
 /// An open connection, and the version that it speaks. Each finds it out anew: behind one address, and after an
 /// upgrade, servers may differ.
@@ -25,6 +29,8 @@ pub(crate) struct Ready {
 pub(crate) struct Client {
     pub(crate) pool: Pool<Ready>,
     pub(crate) dial: Dial,
+    /// The longest time of a call that changes nothing, connecting and TLS included.
+    pub(crate) budget: Duration,
     /// The versions that it may speak, in the order of preference.
     pub(crate) versions: Vec<Version>,
     /// Whether requests have a Client Correlation Value.
@@ -49,6 +55,17 @@ pub(crate) struct Called<T> {
     pub(crate) version: Version,
     /// The server's own id of the call.
     pub(crate) request_id: Option<String>,
+}
+
+/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log.
+fn correlation(cx: &OpContext) -> String {
+    let purpose = cx.purpose().map_or("", |purpose| match purpose {
+        Purpose::GenerateDataKey => " operation=GenerateDataKey",
+        Purpose::Wrap => " operation=Wrap",
+        Purpose::Unwrap => " operation=Unwrap",
+        Purpose::Rewrap => " operation=Rewrap",
+    });
+    format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor)
 }
 
 impl Client {
@@ -83,25 +100,18 @@ impl Client {
             .place()
             .await
             .ok_or_else(|| CallError::Unbuilt("the pool is closed".to_owned()))?;
-        let mut ready = match self.ready(&place, request.operation).await {
-            Ok(ready) => ready,
+        let correlation = self.correlates.then(|| correlation(cx));
+        let ids = RequestIds {
+            version: Version::V2_0.numbers(),
+            operation: request.operation,
+            item: item_id(),
+            correlation: correlation.as_deref(),
+        };
+        let (ready, ids, bytes) = match self.exchange(&place, ids, request).await {
+            Ok(exchanged) => exchanged,
             Err(error) => return Err(Self::ended(place, error)),
         };
         let version = ready.version;
-        let ids = RequestIds {
-            version: version.numbers(),
-            operation: request.operation,
-            item: item_id(),
-            correlation: self
-                .correlates
-                .then_some(cx.request_id.as_str())
-                .filter(|id| id.len() <= MAX_CORRELATION),
-        };
-        let encoded = message::encode(&ids, request.room, |writer| (request.payload)(writer, version));
-        let bytes = match ready.connection.exchange(&encoded).await {
-            Ok(bytes) => bytes,
-            Err(error) => return Err(Self::ended(place, error)),
-        };
         let response = match message::parse(&bytes, &ids) {
             Ok(response) => response,
             Err(part) => {
@@ -132,22 +142,58 @@ impl Client {
         }
     }
 
-    /// A connection for one call. A call that changes something never uses one that was idle: where the server has
-    /// just closed that, nobody would know whether it was carried out.
-    async fn ready(&self, place: &Place<'_, Ready>, operation: Operation) -> Result<Ready, CallError> {
+    /// Sends a request, and reads what comes back. Returns the ids with the version that the connection speaks.
+    async fn exchange<'i, W>(&self, place: &Place<'_, Ready>, ids: RequestIds<'i>, request: Request<W>) -> Result<Exchanged<'i>, CallError>
+    where
+        W: FnOnce(&mut Writer, Version) + Send,
+    {
+        let begin = Instant::now();
+        let idle = self.idle(place, request.operation).await;
+        // The dialer has the budget as its own limit: a connection that does not open is told as such.
+        let (mut connection, spoken) = match idle {
+            Some(Ready { connection, version }) => (connection, Some(version)),
+            None => (self.dial.connect().await?, None),
+        };
+        let operation = request.operation;
+        let exchanged = async move {
+            let version = match spoken {
+                Some(version) => version,
+                None => self.negotiate(&mut connection).await?,
+            };
+            let ids = RequestIds {
+                version: version.numbers(),
+                ..ids
+            };
+            let encoded = message::encode(&ids, request.room, |writer| (request.payload)(writer, version));
+            let bytes = connection.exchange(&encoded).await?;
+            Ok((Ready { connection, version }, ids, bytes))
+        };
+        match operation.changes() {
+            // To make a key may take an HSM seconds, and whether an interrupted call made it, nobody would know.
+            true => exchanged.await,
+            false => timeout_at(begin + self.budget, exchanged).await.unwrap_or(Err(CallError::Timeout)),
+        }
+    }
+
+    /// An idle connection for one call. A call that changes something never uses one: where the server has just closed
+    /// that, nobody would know whether it was carried out.
+    async fn idle(&self, place: &Place<'_, Ready>, operation: Operation) -> Option<Ready> {
         while !operation.changes()
             && let Some(mut idle) = place.take()
         {
             if idle.connection.is_quiet().await {
-                return Ok(idle);
+                return Some(idle);
             }
         }
-        let mut connection = self.dial.connect().await?;
+        None
+    }
+
+    /// Finds out which version a new connection speaks.
+    async fn negotiate(&self, connection: &mut Connection) -> Result<Version, CallError> {
         let attempt = CallSink::from(&self.background).begin(Operation::DiscoverVersions.as_str());
         let negotiated = connection.negotiate(&self.versions).await;
         attempt.finish(None, CallResult::of(&negotiated, CallError::result));
-        let version = negotiated?;
-        Ok(Ready { connection, version })
+        negotiated
     }
 
     /// Ends a call that failed. Its connection is closed.

@@ -1,9 +1,9 @@
 //! Opens connections to the server, with the client certificate as it is now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_provider::egress::{ClientCertificate, Egress, Endpoint, TlsDialer, TlsOptions};
-use claviger_provider::kit::http::CONNECT_TIMEOUT;
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
 use claviger_provider::kit::settings::Secrets;
 use parking_lot::Mutex;
@@ -17,17 +17,20 @@ pub(crate) struct Dial {
     endpoint: Endpoint,
     ca: Option<String>,
     secrets: ConnectionSecrets,
+    /// The longest time until a connection is open, TLS included.
+    timeout: Duration,
     /// The dialer of the secrets that were read last.
     latest: Mutex<Option<(Arc<Secrets>, TlsDialer)>>,
 }
 
 impl Dial {
-    pub(crate) fn new(egress: Egress, endpoint: Endpoint, ca: Option<String>, secrets: ConnectionSecrets) -> Self {
+    pub(crate) fn new(egress: Egress, endpoint: Endpoint, ca: Option<String>, secrets: ConnectionSecrets, timeout: Duration) -> Self {
         Self {
             egress,
             endpoint,
             ca,
             secrets,
+            timeout,
             latest: Mutex::new(None),
         }
     }
@@ -67,7 +70,7 @@ impl Dial {
         let options = TlsOptions {
             ca: self.ca.as_deref(),
             client_certificate: Some(&certificate),
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: self.timeout,
         };
         self.egress
             .tls(self.endpoint.clone(), options)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::Egress;
+use claviger_provider::kit::health_monitor::HealthMonitor;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
@@ -14,6 +15,7 @@ use claviger_provider::{
 use crate::client::Client;
 use crate::dial::Dial;
 use crate::errors::fault;
+use crate::health::MonitoredKeyManager;
 use crate::key_manager::KeyManager;
 use crate::pool::Pool;
 use crate::provider::{KmipProvider, capabilities};
@@ -40,25 +42,38 @@ impl KmipFactory {
     /// `Misconfigured` when the settings or secrets cannot be used, or this policy no longer permits the address.
     pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<KmipProvider, Error> {
         let settings = stored(parts.settings).ok_or_else(|| fault(ErrorKind::Misconfigured, "the stored settings cannot be used"))?;
-        let background = parts.background_trace();
+        let trace = parts.background_trace();
+        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
         let endpoint = self.egress.endpoint(&settings.address);
         let endpoint =
             endpoint.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
-        let dial = Dial::new(self.egress.clone(), endpoint, settings.ca, secrets);
+        let budget = settings.budget_ms.time();
+        let dial = Dial::new(self.egress.clone(), endpoint, settings.ca, secrets, budget);
         dial.check()
             .map_err(|error| error.into_error("the stored certificate cannot be used"))?;
-        Ok(KmipProvider(KeyManager {
+        let manager = KeyManager {
             client: Client {
                 pool: Pool::new(CONNECTIONS),
                 dial,
+                budget,
                 versions: settings.protocol_version.map_or_else(|| Version::ALL.to_vec(), |only| vec![only]),
                 correlates: settings.correlation,
                 switch: parts.switch,
-                background,
+                background: trace.clone(),
             },
             server_iv: settings.server_iv,
-        }))
+        };
+        let monitored = MonitoredKeyManager {
+            manager,
+            tenant: parts.tenant,
+            trace,
+            canary: settings.canary_key,
+        };
+        Ok(KmipProvider {
+            monitored: Arc::new(monitored),
+            monitor,
+        })
     }
 }
 

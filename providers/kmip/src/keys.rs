@@ -1,10 +1,11 @@
 //! Keys of a key manager: what they must be, and their description for the gateway.
 
-use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKeyRef, ProviderKind, VersionDescription};
+use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeySpec, KeyState, ProviderKind, VersionDescription};
 
 use crate::attributes::Known;
 use crate::codes;
 use crate::errors::fault;
+use crate::names::key_ref;
 use crate::tags::{AES, MAY_DECRYPT, MAY_ENCRYPT, SYMMETRIC_KEY};
 
 /// The length of keys, in bits.
@@ -100,10 +101,7 @@ impl Key {
     pub(crate) fn describe(&self) -> KeyDescription {
         let state = self.state();
         let version = VersionDescription {
-            key: ProviderKeyRef {
-                id: self.id.clone(),
-                version: String::new(),
-            },
+            key: key_ref(&self.id),
             state,
             created: self.attributes.initial_date,
             exposure: self.exposure(),

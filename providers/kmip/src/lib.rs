@@ -10,6 +10,7 @@ mod dial;
 mod errors;
 mod factory;
 mod fuzz;
+mod health;
 mod key_manager;
 mod keys;
 mod lifecycle;

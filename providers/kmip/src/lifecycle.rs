@@ -1,13 +1,13 @@
 //! Makes, adopts, describes and replaces keys.
 
 use claviger_provider::kit::appearance::until_found;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, OpContext, ProviderKeyRef};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, OpContext};
 
 use crate::attributes::Attribute;
 use crate::errors::{CallError, fault};
 use crate::key_manager::KeyManager;
 use crate::keys::{BITS, Key, USAGE};
-use crate::names::{is_sound, made};
+use crate::names::{is_sound, key_ref, made};
 use crate::tags::{AES, Operation};
 
 const AMBIGUOUS: &str = "Several keys at the key manager have this name: give the key's Unique Identifier.";
@@ -139,14 +139,6 @@ impl KeyManager {
         key.usable()?;
         self.canary(cx, &key_ref(id)).await?;
         Ok(key.describe())
-    }
-}
-
-/// The provider's key of a Unique Identifier.
-fn key_ref(id: &str) -> ProviderKeyRef {
-    ProviderKeyRef {
-        id: id.to_owned(),
-        version: String::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names and identifiers of keys.
 
-use claviger_provider::KeyId;
+use claviger_provider::{KeyId, ProviderKeyRef};
 
 /// The longest Unique Identifier, in bytes: that of a provider key id.
 const MAX_ID: usize = 512;
@@ -15,6 +15,14 @@ pub(crate) fn made(key: KeyId) -> String {
 /// Whether a text can be a Unique Identifier or a Name of a key: 1 to 512 bytes without control characters.
 pub(crate) fn is_sound(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// The provider's key of a Unique Identifier.
+pub(crate) fn key_ref(id: &str) -> ProviderKeyRef {
+    ProviderKeyRef {
+        id: id.to_owned(),
+        version: String::new(),
+    }
 }
 
 #[cfg(test)]

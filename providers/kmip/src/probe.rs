@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use crate::api::About;
 use crate::client::Called;
-use crate::key_manager::KeyManager;
+use crate::key_manager::{KeyManager, id};
 use crate::tags::Operation;
 
 /// The operations that the gateway uses: its own, that of the protocol, and whether a check tries it.
@@ -89,7 +89,7 @@ async fn key(manager: &KeyManager, calls: &Calls, cx: &OpContext, kek: &Kek) -> 
     let mut reports = Vec::new();
     let mut exposed = None;
     let tried = async {
-        let id = manager.id(&kek.key)?;
+        let id = id(&kek.key)?;
         let key = manager.client.attributes(cx, id).await;
         let key = key.map_err(|error| error.into_error(Operation::GetAttributes.as_str()))?;
         exposed = key.exposure().and_then(|exposure| RightReport::exposed(kek, exposure));

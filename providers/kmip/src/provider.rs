@@ -1,6 +1,9 @@
 //! The provider on one key manager, as one client.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use claviger_provider::kit::health_monitor::HealthMonitor;
 use claviger_provider::kit::lengths::{MAX_DATA_KEY, check_plaintext};
 use claviger_provider::{
     BoundContext, Capabilities, ContextBinding, Error, ErrorKind, How, Kek, KeyCapabilities, KeyDescription, KeyRequest, KeySpec,
@@ -8,7 +11,8 @@ use claviger_provider::{
 };
 
 use crate::errors::fault;
-use crate::key_manager::KeyManager;
+use crate::health::MonitoredKeyManager;
+use crate::key_manager::{KeyManager, id};
 use crate::probe;
 
 /// The capabilities of every connection.
@@ -35,7 +39,18 @@ pub(crate) fn capabilities() -> Capabilities {
 }
 
 /// The keys of one connection's key manager.
-pub struct KmipProvider(pub(crate) KeyManager);
+pub struct KmipProvider {
+    pub(crate) monitored: Arc<MonitoredKeyManager>,
+    pub(crate) monitor: HealthMonitor,
+}
+
+impl KmipProvider {
+    /// The key manager, for a call of somebody's.
+    fn manager(&self) -> &KeyManager {
+        self.monitor.note_call(&self.monitored);
+        &self.monitored.manager
+    }
+}
 
 fn supported(spec: KeySpec, operation: &'static str) -> Result<(), Error> {
     match spec {
@@ -57,37 +72,39 @@ impl Provider for KmipProvider {
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         supported(kek.spec, "wrap_key")?;
         check_plaintext(ProviderKind::Kmip, dek, MAX_DATA_KEY)?;
-        self.0.wrap(cx, &kek.key, dek, context).await
+        self.manager().wrap(cx, &kek.key, dek, context).await
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        self.0.unwrap(cx, wrapped, context).await
+        self.manager().unwrap(cx, wrapped, context).await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         supported(request.spec, "create_key")?;
         match &request.adopt {
-            Some(name) => self.0.adopt(cx, name).await,
-            None => self.0.create(cx, request).await,
+            Some(name) => self.manager().adopt(cx, name).await,
+            None => self.manager().create(cx, request).await,
         }
     }
 
     async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         supported(request.spec, "find_made")?;
-        self.0.look_for(cx, request).await
+        self.manager().look_for(cx, request).await
     }
 
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         supported(kek.spec, "rotate")?;
-        self.0.replace(cx, self.0.id(&kek.key)?).await
+        let id = id(&kek.key)?;
+        self.manager().replace(cx, id).await
     }
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         supported(kek.spec, "describe")?;
-        self.0.described(cx, self.0.id(&kek.key)?).await
+        let id = id(&kek.key)?;
+        self.manager().described(cx, id).await
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
-        Ok(probe::probe(&self.0, cx, keks).await)
+        Ok(probe::probe(&self.monitored.manager, cx, keks).await)
     }
 }

@@ -1,10 +1,12 @@
 //! The settings of a connection: the key manager's address, the client certificate, and how it speaks KMIP.
 
 use claviger_provider::egress::{ClientCertificate, DestinationError, Egress, authorities_setting};
+use claviger_provider::kit::budget::Budget;
 use claviger_provider::kit::settings::{self, Secrets};
 use claviger_provider::{Fields, ParsedSettings, SettingsError};
 use serde::{Deserialize, Serialize};
 
+use crate::names::is_sound;
 use crate::tags::Version;
 
 /// The longest private key, in bytes.
@@ -22,6 +24,11 @@ pub(crate) struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
     pub(crate) auth: Auth,
+    #[serde(default, skip_serializing_if = "Budget::is_usual")]
+    pub(crate) budget_ms: Budget,
+    /// The Unique Identifier of the key with which the gateway tries the key manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) canary_key: Option<String>,
     /// The only version to speak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) protocol_version: Option<Version>,
@@ -50,6 +57,7 @@ const FORMS: &str = "{\"cert\": {\"certificate\": \"...\", \"key\": \"...\"}}";
 const ADDRESS: &str = "host and port of the key manager, such as \"kms.example:5696\"";
 const CERTIFICATE: &str = "a client certificate as PEM text, followed by its chain, whose private key `key` holds";
 const KEY: &str = "the certificate's private key as PEM text, not encrypted";
+const CANARY: &str = "the Unique Identifier of a key for nothing but the gateway's own tries: 1 to 512 bytes of one line";
 const VERSION: &str = "\"1.4\" or \"2.0\": the only version of KMIP to speak";
 
 /// Settings that would name a file, and the setting that holds the file's content instead.
@@ -70,6 +78,10 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
         let known = Version::ALL.into_iter().find(|version| version.as_str() == text);
         known.ok_or_else(|| VERSION.to_owned())
     });
+    let budget_ms = Budget::setting(fields);
+    let canary_key = fields.optional("canary_key", CANARY, |text| {
+        Some(text).filter(|text| is_sound(text)).ok_or_else(|| CANARY.to_owned())
+    });
     let (server_iv, correlation) = (fields.switch("server_iv"), fields.switch("correlation"));
     if !fields.has("auth") {
         fields.report("auth", FORMS);
@@ -87,6 +99,8 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
         address: address?,
         ca,
         auth: Auth::Cert {},
+        budget_ms: budget_ms?,
+        canary_key,
         protocol_version,
         server_iv,
         correlation,

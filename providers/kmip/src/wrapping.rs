@@ -11,13 +11,13 @@ use claviger_provider::{
 use crate::api::IV;
 use crate::codes;
 use crate::errors::{CallError, Refusal, fault, reason};
-use crate::key_manager::KeyManager;
+use crate::key_manager::{KeyManager, id};
 
 impl KeyManager {
     /// Wraps a data key.
     pub(crate) async fn wrap(&self, cx: &OpContext, key: &ProviderKeyRef, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         let operation = "Encrypt";
-        let id = self.id(key)?;
+        let id = id(key)?;
         let iv = (!self.server_iv).then(|| {
             let mut iv = [0; IV];
             fill_random(&mut iv);
@@ -64,7 +64,7 @@ impl KeyManager {
         if !wrapped.key.version.is_empty() {
             return Err(rejected("a version, which no key of this provider has"));
         }
-        let id = self.id(&wrapped.key)?;
+        let id = id(&wrapped.key)?;
         let parts = GcmParts::parse(&wrapped.ciphertext)
             .filter(|parts| parts.metadata.is_empty())
             .ok_or_else(|| rejected("not a ciphertext of this provider"))?;
@@ -115,7 +115,7 @@ impl KeyManager {
         canary(ProviderKind::Kmip, async |dek| {
             let wrapped = self.wrap(cx, key, dek, &context).await?;
             let parts = GcmParts::parse(&wrapped.ciphertext).ok_or_else(|| fault(ErrorKind::Internal, "a canary"))?;
-            let id = self.id(key)?;
+            let id = id(key)?;
             let opened = self
                 .client
                 .decrypt(cx, id, parts.iv, parts.ciphertext, context.bytes(), parts.tag)

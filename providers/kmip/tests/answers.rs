@@ -1,8 +1,14 @@
 //! The provider on a small server of the tests', which gives the answers that no real server gives on request.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "answers/budget.rs"]
+mod budget;
+#[path = "answers/check.rs"]
+mod check;
 #[path = "answers/faults.rs"]
 mod faults;
+#[path = "answers/health.rs"]
+mod health;
 #[path = "answers/lifecycle.rs"]
 mod lifecycle;
 #[path = "answers/mixed_up.rs"]

@@ -35,7 +35,7 @@ fn what_is_stored_has_no_secret_and_makes_a_provider() {
     settings["ca"] = json!(pair().0);
     for more in [
         json!({}),
-        json!({"protocol_version": "1.4", "server_iv": true, "correlation": true}),
+        json!({"protocol_version": "1.4", "server_iv": true, "correlation": true, "budget_ms": 1000, "canary_key": "k-1"}),
     ] {
         for (name, value) in more.as_object().unwrap() {
             settings[name] = value.clone();
@@ -59,6 +59,9 @@ fn each_mistake_has_its_place() {
         ("protocol_version", json!("1.2"), "/protocol_version"),
         ("protocol_version", json!("2.1"), "/protocol_version"),
         ("server_iv", json!("yes"), "/server_iv"),
+        ("budget_ms", json!(49), "/budget_ms"),
+        ("budget_ms", json!("250"), "/budget_ms"),
+        ("canary_key", json!("a\nb"), "/canary_key"),
         ("proxy", json!("http://proxy.example:3128"), ""),
         ("auth", json!({}), "/auth/cert"),
         ("auth", json!({"cert": {"certificate": "x", "key": "y"}}), "/auth/cert/certificate"),

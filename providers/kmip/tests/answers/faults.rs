@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use claviger_provider::KeySpec;
 use claviger_provider::layers::{BreakerConfig, BreakerState, Pipeline, PipelineConfig, RetryConfig};
-use claviger_provider::{Call, ErrorKind, Finding, OpContext, Provider, Secret, SeverSwitch, TenantId, Wrapped};
+use claviger_provider::{Call, ErrorKind, OpContext, Provider, Secret, SeverSwitch, TenantId, Wrapped};
 use claviger_testkit::connection::new_key;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::responses::{CREATE, DECRYPT, DISCOVER};
+use crate::responses::{CREATE, DECRYPT};
 use crate::server::{Certificates, Fault, Files, Server, context, cx, kek, localhost_v6, with_ciphertext};
 
 fn config() -> PipelineConfig {
@@ -189,38 +189,6 @@ async fn a_replaced_certificate_file_is_read_at_the_next_connection() {
     );
     Files::write(folder.path(), server.certificates.client());
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
-}
-
-#[tokio::test]
-async fn a_check_says_what_is_wrong_with_the_server() {
-    let server = Server::start().await;
-    let provider = server.connect(&json!({}));
-    // Of two keys, one that does not exist takes nothing from the other.
-    let mut absent = kek();
-    absent.key.id = "no-such-key".to_owned();
-    let probe = provider.probe(&cx(), &[absent, kek()]).await.unwrap();
-    let canaries: Vec<Finding> = probe
-        .rights
-        .iter()
-        .filter(|right| right.operation == "canary")
-        .map(|right| right.finding)
-        .collect();
-    assert!(
-        probe.problem.is_none() && canaries == [Finding::Failed, Finding::Granted],
-        "{canaries:?}"
-    );
-    server.plan(DISCOVER, Fault::Hang, usize::MAX);
-    let fresh = server.connect(&json!({}));
-    let cx = OpContext::for_system("test", TenantId::random(), Duration::from_secs(1));
-    let problem = fresh.probe(&cx, &[kek()]).await.unwrap().problem.unwrap();
-    assert_eq!(problem.kind, ErrorKind::UpstreamTimeout);
-    server.stop().await;
-    let problem = provider.probe(&cx_of_a_check(), &[kek()]).await.unwrap().problem.unwrap();
-    assert_eq!(problem.kind, ErrorKind::UpstreamUnavailable);
-}
-
-fn cx_of_a_check() -> OpContext {
-    cx().checking()
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ const RE_KEY: u32 = 4;
 const LOCATE: u32 = 8;
 const ACTIVATE: u32 = 0x12;
 
+pub const HEADER: u32 = 0x42_0077;
+pub const CORRELATION: u32 = 0x42_0105;
 pub const BATCH_ITEM: u32 = 0x42_000F;
 pub const OPERATION: u32 = 0x42_005C;
 const UNIQUE_BATCH_ITEM_ID: u32 = 0x42_0093;
@@ -48,7 +50,7 @@ struct Refused(u32);
 
 /// The response to a request, spoilt by a fault.
 pub fn response(request: &Item<'_>, operation: u32, fault: Option<&Fault>, state: &mut State) -> Vec<u8> {
-    let header = member(request, 0x42_0077).unwrap();
+    let header = member(request, HEADER).unwrap();
     let spoken = numbers(member(header, PROTOCOL_VERSION).unwrap());
     let item = member(request, BATCH_ITEM).unwrap();
     let mut id = bytes(item, UNIQUE_BATCH_ITEM_ID).unwrap().to_vec();
@@ -145,7 +147,7 @@ fn write(
         }
         writer.text(Tag(UNIQUE_IDENTIFIER), shown);
         match operation {
-            ATTRIBUTES => attributes(writer, spoken),
+            ATTRIBUTES => attributes(writer, spoken, state.usage_mask()),
             ENCRYPT | DECRYPT => {
                 let sealed = sealed.unwrap();
                 writer.bytes(Tag(DATA), &sealed.data);
@@ -162,13 +164,13 @@ fn write(
     Ok(())
 }
 
-fn attributes(writer: &mut Writer, spoken: (i32, i32)) {
+fn attributes(writer: &mut Writer, spoken: (i32, i32), usage_mask: i32) {
     let all: [(&str, u32, Value<'_>); 5] = [
         ("Object Type", 0x42_0057, Value::Enumeration(2)),
         ("State", 0x42_008D, Value::Enumeration(2)),
         ("Cryptographic Algorithm", 0x42_0028, Value::Enumeration(3)),
         ("Cryptographic Length", 0x42_002A, Value::Integer(256)),
-        ("Cryptographic Usage Mask", 0x42_002C, Value::Integer(12)),
+        ("Cryptographic Usage Mask", 0x42_002C, Value::Integer(usage_mask)),
     ];
     if spoken == (2, 0) {
         writer.structure(Tag(0x42_0125), |writer| {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::responses::{BATCH_ITEM, KEY, OPERATION, member, response};
+use crate::responses::{BATCH_ITEM, CORRELATION, HEADER as HEADER_TAG, KEY, OPERATION, member, response};
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub enum Fault {
     Half,
     /// There is none, and the connection stays open.
     Hang,
+    /// It comes after this time.
+    Late(Duration),
     /// There is none, and the connection ends.
     Close,
     /// These bytes instead.
@@ -73,6 +75,15 @@ pub struct State {
     most_open: usize,
     pub versions: Vec<(i32, i32)>,
     pub created: Option<Vec<u32>>,
+    usage_mask: i32,
+    /// The Client Correlation Values of requests that had one.
+    correlations: Vec<String>,
+}
+
+impl State {
+    pub fn usage_mask(&self) -> i32 {
+        self.usage_mask
+    }
 }
 
 /// An authority with a server's and a client's certificate.
@@ -140,6 +151,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.unwrap();
         let state = State {
             versions: vec![(2, 0), (1, 4)],
+            usage_mask: 12,
             ..State::default()
         };
         let server = Self {
@@ -193,6 +205,16 @@ impl Server {
         self.state().versions = versions.to_vec();
     }
 
+    /// Changes what the key may be used for.
+    pub fn permit(&self, usage_mask: i32) {
+        self.state().usage_mask = usage_mask;
+    }
+
+    /// The Client Correlation Values so far.
+    pub fn correlations(&self) -> Vec<String> {
+        self.state().correlations.clone()
+    }
+
     /// The connections on which requests of an operation came.
     pub fn connections_of(&self, operation: u32) -> Vec<usize> {
         let state = self.state();
@@ -238,23 +260,26 @@ impl Server {
     }
 
     pub fn connect_with(&self, more: &Json, switch: SeverSwitch, files: Option<Arc<dyn SecretFiles>>) -> KmipProvider {
+        self.connect_parts(more, |parts| ConnectionParts { switch, files, ..parts })
+    }
+
+    /// A connection with parts that `change` changes.
+    pub fn connect_parts(&self, more: &Json, change: impl FnOnce(ConnectionParts<'_>) -> ConnectionParts<'_>) -> KmipProvider {
         let (certificate, key) = self.certificates.client();
         let mut settings = json!({
             "address": self.address.to_string(),
             "ca": self.certificates.ca,
             "auth": {"cert": {"certificate": certificate, "key": key}},
+            // A slow machine must not end a call.
+            "budget_ms": 10_000,
         });
         for (name, value) in more.as_object().unwrap() {
             settings[name] = value.clone();
         }
+        settings.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         let factory = factory();
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-        let parts = ConnectionParts {
-            switch,
-            files,
-            ..parts(&parsed.public, parsed.secrets)
-        };
-        factory.provider(parts).unwrap()
+        factory.provider(change(parts(&parsed.public, parsed.secrets))).unwrap()
     }
 }
 
@@ -351,6 +376,10 @@ async fn serve(mut stream: TlsStream<TcpStream>, number: usize, state: &Mutex<St
         let fault = {
             let mut state = state.lock().unwrap();
             state.requests.push((number, operation));
+            let correlation = member(member(&request, HEADER_TAG).unwrap(), CORRELATION);
+            state
+                .correlations
+                .extend(correlation.map(|value| value.value.text().unwrap().to_owned()));
             let planned = state
                 .planned
                 .iter_mut()
@@ -365,6 +394,10 @@ async fn serve(mut stream: TlsStream<TcpStream>, number: usize, state: &Mutex<St
             Some(Fault::Hang) => {
                 let _ended = stream.read(&mut [0; 1]).await;
                 return;
+            }
+            Some(Fault::Late(pause)) => {
+                tokio::time::sleep(pause).await;
+                stream.write_all(&answer).await
             }
             Some(Fault::Close) => return,
             Some(Fault::Half) => {

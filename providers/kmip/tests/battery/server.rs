@@ -63,7 +63,7 @@ impl Server {
 
     pub fn connect_as(&self, client: &str, more: &Value) -> KmipProvider {
         let cert = json!({"certificate": self.file(&format!("{client}.pem")), "key": self.file(&format!("{client}.key"))});
-        let mut settings = json!({"address": self.address, "ca": self.file("ca.pem"), "auth": {"cert": cert}});
+        let mut settings = json!({"address": self.address, "ca": self.file("ca.pem"), "auth": {"cert": cert}, "budget_ms": 10_000});
         for (name, value) in more.as_object().unwrap() {
             settings[name] = value.clone();
         }
