@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(any(feature = "aws", feature = "azure", feature = "vault", feature = "xks"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "kmip", feature = "vault", feature = "xks"))]
 use claviger_provider::egress::Egress;
 use claviger_provider::egress::EgressPolicy;
 use claviger_provider::{Capabilities, Factory, Node, ProviderKind, SealedStore};
@@ -37,6 +37,8 @@ const REMOTE: &[Constructor] = &[
     azure,
     #[cfg(feature = "gcp")]
     gcp,
+    #[cfg(feature = "kmip")]
+    kmip,
     #[cfg(feature = "vault")]
     vault,
     #[cfg(feature = "xks")]
@@ -80,6 +82,11 @@ fn gcp(config: &Providers, _egress: &EgressPolicy) -> Arc<dyn Factory> {
         iam: config.gcp.iam_endpoint.clone(),
     };
     Arc::new(claviger_provider_gcp::GcpFactory::new(endpoints, config.attempt_timeout))
+}
+
+#[cfg(feature = "kmip")]
+fn kmip(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_kmip::KmipFactory::new(Egress::new(egress.clone())))
 }
 
 #[cfg(feature = "vault")]

@@ -272,13 +272,11 @@ const fn off_at(provider: ProviderKind) -> &'static str {
             "The key's owner can permit the version again: it is soft-deleted, or below the key's min_decryption_version or \
              min_encryption_version. Requests succeed within 10 s after that."
         }
-        ProviderKind::Local
-        | ProviderKind::Aws
-        | ProviderKind::Gcp
-        | ProviderKind::Azure
-        | ProviderKind::Xks
-        | ProviderKind::Kmip
-        | ProviderKind::Pkcs11 => {
+        ProviderKind::Kmip => {
+            "The key is not active at the key manager. Its owner can activate one that never was, and requests succeed within 10 s after \
+             that. One that was deactivated, compromised or destroyed stays so."
+        }
+        ProviderKind::Local | ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure | ProviderKind::Xks | ProviderKind::Pkcs11 => {
             "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
              10 s after that."
         }

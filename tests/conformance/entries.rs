@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use claviger_test_support::Tune;
 use serde_json::{Value, json};
 
+use crate::kmip::{KMIP_GO, PYKMIP};
 use crate::xks::XKS;
 use crate::{Act, Needs};
 
@@ -63,8 +64,8 @@ impl Entry {
             Needs::Keys => true,
             Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
-            // Nobody else has the keys of the embedded provider, and neither AWS nor an XKS proxy names versions.
-            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks"),
+            // Nobody else has the keys of the embedded provider, and neither AWS, an XKS proxy nor KMIP names versions.
+            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks" | "kmip"),
             Needs::Owner(act) => self.owner_can(act),
         }
     }
@@ -72,7 +73,8 @@ impl Entry {
     /// Whether the owner of a key can do it at this service, and the service shows it.
     fn owner_can(&self, act: Act) -> bool {
         match (self.start, self.provider) {
-            (Start::Fake(_), _) | (Start::Serve, "local") => false,
+            // Of KMIP, the provider's own battery has the owner's acts.
+            (Start::Fake(_), _) | (Start::Serve, "local" | "kmip") => false,
             (Start::Serve, _) => act != Act::MoveAlias,
             // A key ends after a week at the earliest, and neither stand-in checks policies.
             (Start::Aws(_), _) => matches!(act, Act::SoftDelete | Act::MoveAlias),
@@ -470,6 +472,8 @@ pub const ENTRIES: &[Entry] = &[
         }],
     },
     XKS,
+    PYKMIP,
+    KMIP_GO,
     Entry {
         name: "fake",
         provider: "vault",

@@ -17,6 +17,7 @@ mod blob;
 mod cases;
 mod cutoff;
 mod entries;
+mod kmip;
 mod owner;
 mod xks;
 

@@ -17,6 +17,7 @@ mod check;
 mod external;
 mod failover;
 mod front;
+mod key_managers;
 mod leaving;
 mod logins;
 mod matrix;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         check::cases(),
         external::cases(),
         failover::cases(),
+        key_managers::cases(),
         leaving::cases(),
         logins::cases(),
         matrix::cases(),

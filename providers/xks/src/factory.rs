@@ -65,8 +65,8 @@ impl XksFactory {
         let trace = parts.background_trace();
         let options = Options {
             // Shorter, so that a host that lets no connection open is told as unreachable, and not as slow.
-            connect_timeout: settings.budget().mul_f32(0.8),
-            timeout: settings.budget(),
+            connect_timeout: settings.budget_ms.time().mul_f32(0.8),
+            timeout: settings.budget_ms.time(),
             max_response: MAX_RESPONSE,
             ..http.options(&self.egress, ProviderKind::Xks)?
         };

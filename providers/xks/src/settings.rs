@@ -1,8 +1,7 @@
 //! The settings of a connection: the proxy's address, the region, the budget of a call, and how to authenticate.
 
-use std::time::Duration;
-
 use claviger_provider::egress::{Egress, authorities_setting};
+use claviger_provider::kit::budget::Budget;
 use claviger_provider::kit::network::{self, Address, NetworkChange};
 use claviger_provider::kit::settings::{self, Secrets};
 use claviger_provider::{Fields, ParsedSettings, SettingsError};
@@ -11,11 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{self, Auth};
 use crate::names::{self, KeyName, Region};
 
-/// The time of one call: as long as KMS waits for a proxy.
-const BUDGET_MS: u64 = 250;
-/// The budgets that a connection can have, in milliseconds.
-const BUDGETS_MS: std::ops::RangeInclusive<u64> = 50..=10_000;
-
 /// The settings that may be shown, as they are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,8 +17,8 @@ pub(crate) struct Settings {
     /// With the path prefix, without `/kms/xks/v1`.
     pub(crate) address: String,
     pub(crate) region: String,
-    #[serde(default = "budget", skip_serializing_if = "is_usual")]
-    budget_ms: u64,
+    #[serde(default, skip_serializing_if = "Budget::is_usual")]
+    pub(crate) budget_ms: Budget,
     pub(crate) auth: Auth,
     /// The external key with which the gateway tries the key manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,22 +28,6 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proxy: Option<String>,
-}
-
-const fn budget() -> u64 {
-    BUDGET_MS
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_usual(budget_ms: &u64) -> bool {
-    *budget_ms == BUDGET_MS
-}
-
-impl Settings {
-    /// The time of one call, connecting and TLS included.
-    pub(crate) const fn budget(&self) -> Duration {
-        Duration::from_millis(self.budget_ms)
-    }
 }
 
 /// Parses the settings of a new connection.
@@ -69,16 +47,7 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
     let region = fields.required("region", REGION, |text| {
         Region::parse(&text).map(|_| text).ok_or_else(|| REGION.to_owned())
     });
-    let budget_ms = match fields.take("budget_ms") {
-        None => Some(BUDGET_MS),
-        Some(value) => {
-            let budget = value.as_u64().filter(|budget| BUDGETS_MS.contains(budget));
-            if budget.is_none() {
-                fields.report("budget_ms", "the time of one call in milliseconds, 50 to 10000; 250 if left out");
-            }
-            budget
-        }
-    };
+    let budget_ms = Budget::setting(fields);
     let canary_key = fields.has("canary_key").then(|| {
         fields.required("canary_key", CANARY, |text| {
             KeyName::parse(&text).map(|_| text).ok_or_else(|| CANARY.to_owned())

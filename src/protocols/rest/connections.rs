@@ -93,7 +93,7 @@ pub struct CreateConnection {
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
-        .enum_values(Some(["local", "aws", "azure", "gcp", "vault", "xks"]));
+        .enum_values(Some(["local", "aws", "azure", "gcp", "vault", "xks", "kmip"]));
     object.description(Some("The kind of provider.")).build()
 }
 
@@ -119,7 +119,8 @@ pub struct UpdateConnection {
 }
 
 /// The settings by which a connection reaches its provider. Members that are left out stay as they are. Which of them
-/// exist depends on the provider: Vault and XKS have all, AWS and Azure have `ca` and `proxy`, Google has none.
+/// exist depends on the provider: Vault and XKS have all, AWS and Azure have `ca` and `proxy`, KMIP has `ca` and
+/// `address`, Google has none.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the provider parses them; the document shows them")]
 pub struct NetworkSettings {
@@ -180,7 +181,7 @@ pub struct Connection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit: Option<ConnectionCircuit>,
     /// How the service behind the connection is. Only in the response of `getConnection`, and absent for a severed
-    /// connection, and where it is not known: the gateway checks XKS proxies, while the connection is in use.
+    /// connection, and where it is not known: the gateway checks XKS proxies and KMIP servers, while the connection is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<ConnectionHealth>,
     /// What the gateway knows to be wrong with the connection, without calling the provider; null otherwise. Only of a connection that is read or listed.

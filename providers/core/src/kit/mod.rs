@@ -13,6 +13,7 @@
 //! | `probe`, `policy` | the check of a connection | [`probe`] |
 
 pub mod appearance;
+pub mod budget;
 pub mod call_error;
 pub mod health_monitor;
 pub mod http;

@@ -1,0 +1,207 @@
+//! Calls of the server: the one place that sends a call and reports it.
+
+use std::time::Duration;
+
+use claviger_provider::egress::SendError;
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, OpContext, Purpose, SeverSwitch};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use crate::connection::{Connection, item_id};
+use crate::dial::Dial;
+use crate::errors::{CallError, Refusal};
+use crate::message::{self, Fields, Malformed, Outcome, RequestIds, Response};
+use crate::pool::{Place, Pool};
+use crate::tags::{Operation, Version};
+use crate::ttlv::Writer;
+
+/// What an exchange of messages returns: the connection, the request's ids, and the response.
+type Exchanged<'i> = (Ready, RequestIds<'i>, Zeroizing<Vec<u8>>);
+
+/// An open connection, and the version that it speaks. Each finds it out anew: behind one address, and after an
+/// upgrade, servers may differ.
+pub(crate) struct Ready {
+    connection: Connection,
+    version: Version,
+}
+
+/// The client of one provider.
+pub(crate) struct Client {
+    pub(crate) pool: Pool<Ready>,
+    pub(crate) dial: Dial,
+    /// The longest time of a call that changes nothing, connecting and TLS included.
+    pub(crate) budget: Duration,
+    /// The versions that it may speak, in the order of preference.
+    pub(crate) versions: Vec<Version>,
+    /// Whether requests have a Client Correlation Value.
+    pub(crate) correlates: bool,
+    pub(crate) switch: SeverSwitch,
+    pub(crate) background: BackgroundTrace,
+}
+
+/// One request: an operation with its payload.
+pub(crate) struct Request<W> {
+    pub(crate) operation: Operation,
+    /// The length of the data in the payload.
+    pub(crate) room: usize,
+    /// Writes the payload.
+    pub(crate) payload: W,
+}
+
+/// The result of a call.
+pub(crate) struct Called<T> {
+    pub(crate) value: T,
+    /// The version of the connection.
+    pub(crate) version: Version,
+    /// The server's own id of the call.
+    pub(crate) request_id: Option<String>,
+}
+
+/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log.
+fn correlation(cx: &OpContext) -> String {
+    let purpose = cx.purpose().map_or("", |purpose| match purpose {
+        Purpose::GenerateDataKey => " operation=GenerateDataKey",
+        Purpose::Wrap => " operation=Wrap",
+        Purpose::Unwrap => " operation=Unwrap",
+        Purpose::Rewrap => " operation=Rewrap",
+    });
+    format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor)
+}
+
+impl Client {
+    /// Makes a call; `read` reads the payload of its response.
+    ///
+    /// # Errors
+    /// When there is no success.
+    pub(crate) async fn call<T, W, R>(&self, cx: &OpContext, request: Request<W>, read: R) -> Result<Called<T>, CallError>
+    where
+        W: FnOnce(&mut Writer, Version) + Send,
+        R: FnOnce(&Fields<'_>, Version) -> Result<T, Malformed>,
+    {
+        let operation = request.operation;
+        let attempt = CallSink::from(cx).begin(operation.as_str());
+        let attempt = if operation.changes() { attempt.changing() } else { attempt };
+        let result = match self.switch.pass(self.send(cx, request, read)).await {
+            Ok(result) => result,
+            Err(severed) => Err(severed.into()),
+        };
+        let request_id = result.as_ref().ok().and_then(|called| called.request_id.as_deref());
+        attempt.finish(request_id, CallResult::of(&result, CallError::result));
+        result
+    }
+
+    async fn send<T, W, R>(&self, cx: &OpContext, request: Request<W>, read: R) -> Result<Called<T>, CallError>
+    where
+        W: FnOnce(&mut Writer, Version) + Send,
+        R: FnOnce(&Fields<'_>, Version) -> Result<T, Malformed>,
+    {
+        let place = self
+            .pool
+            .place()
+            .await
+            .ok_or_else(|| CallError::Unbuilt("the pool is closed".to_owned()))?;
+        let correlation = self.correlates.then(|| correlation(cx));
+        let ids = RequestIds {
+            version: Version::V2_0.numbers(),
+            operation: request.operation,
+            item: item_id(),
+            correlation: correlation.as_deref(),
+        };
+        let (ready, ids, bytes) = match self.exchange(&place, ids, request).await {
+            Ok(exchanged) => exchanged,
+            Err(error) => return Err(Self::ended(place, error)),
+        };
+        let version = ready.version;
+        let response = match message::parse(&bytes, &ids) {
+            Ok(response) => response,
+            Err(part) => {
+                tracing::warn!(
+                    provider = "kmip",
+                    part,
+                    "a response of the key manager is malformed, or of another request; the connection is closed"
+                );
+                return Err(Self::ended(place, CallError::MalformedResponse(part)));
+            }
+        };
+        let Response {
+            correlation,
+            is_named,
+            outcome,
+        } = response;
+        match is_named {
+            true => place.give_back(ready),
+            false => place.end(),
+        }
+        match outcome {
+            Outcome::Done(payload) => Ok(Called {
+                value: read(&payload, version).map_err(CallError::MalformedResponse)?,
+                version,
+                request_id: correlation.map(str::to_owned),
+            }),
+            Outcome::Refused(refused) => Err(CallError::Refused(Refusal::Result(refused))),
+        }
+    }
+
+    /// Sends a request, and reads what comes back. Returns the ids with the version that the connection speaks.
+    async fn exchange<'i, W>(&self, place: &Place<'_, Ready>, ids: RequestIds<'i>, request: Request<W>) -> Result<Exchanged<'i>, CallError>
+    where
+        W: FnOnce(&mut Writer, Version) + Send,
+    {
+        let begin = Instant::now();
+        let idle = self.idle(place, request.operation).await;
+        // The dialer has the budget as its own limit: a connection that does not open is told as such.
+        let (mut connection, spoken) = match idle {
+            Some(Ready { connection, version }) => (connection, Some(version)),
+            None => (self.dial.connect().await?, None),
+        };
+        let operation = request.operation;
+        let exchanged = async move {
+            let version = match spoken {
+                Some(version) => version,
+                None => self.negotiate(&mut connection).await?,
+            };
+            let ids = RequestIds {
+                version: version.numbers(),
+                ..ids
+            };
+            let encoded = message::encode(&ids, request.room, |writer| (request.payload)(writer, version));
+            let bytes = connection.exchange(&encoded).await?;
+            Ok((Ready { connection, version }, ids, bytes))
+        };
+        match operation.changes() {
+            // To make a key may take an HSM seconds, and whether an interrupted call made it, nobody would know.
+            true => exchanged.await,
+            false => timeout_at(begin + self.budget, exchanged).await.unwrap_or(Err(CallError::Timeout)),
+        }
+    }
+
+    /// An idle connection for one call. A call that changes something never uses one: where the server has just closed
+    /// that, nobody would know whether it was carried out.
+    async fn idle(&self, place: &Place<'_, Ready>, operation: Operation) -> Option<Ready> {
+        while !operation.changes()
+            && let Some(mut idle) = place.take()
+        {
+            if idle.connection.is_quiet().await {
+                return Some(idle);
+            }
+        }
+        None
+    }
+
+    /// Finds out which version a new connection speaks.
+    async fn negotiate(&self, connection: &mut Connection) -> Result<Version, CallError> {
+        let attempt = CallSink::from(&self.background).begin(Operation::DiscoverVersions.as_str());
+        let negotiated = connection.negotiate(&self.versions).await;
+        attempt.finish(None, CallResult::of(&negotiated, CallError::result));
+        negotiated
+    }
+
+    /// Ends a call that failed. Its connection is closed.
+    fn ended(place: Place<'_, Ready>, error: CallError) -> CallError {
+        match error {
+            CallError::Unsent(SendError::Timeout) | CallError::Timeout => place.time_out(),
+            _ => place.end(),
+        }
+        error
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections to key managers.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_provider::egress::Egress;
+use claviger_provider::kit::health_monitor::HealthMonitor;
+use claviger_provider::kit::secrets::ConnectionSecrets;
+use claviger_provider::kit::settings::whole;
+use claviger_provider::{
+    Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, Secret, SettingsError,
+    SettingsOrigin,
+};
+
+use crate::client::Client;
+use crate::dial::Dial;
+use crate::errors::fault;
+use crate::health::MonitoredKeyManager;
+use crate::key_manager::KeyManager;
+use crate::pool::Pool;
+use crate::provider::{KmipProvider, capabilities};
+use crate::settings::{Settings, change_network, parse, replace};
+use crate::tags::Version;
+
+/// The most connections of one provider at once.
+const CONNECTIONS: usize = 32;
+
+/// Makes the providers of connections to key managers, under one egress policy.
+pub struct KmipFactory {
+    egress: Egress,
+}
+
+impl KmipFactory {
+    /// Under this policy.
+    pub const fn new(egress: Egress) -> Self {
+        Self { egress }
+    }
+
+    /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
+    ///
+    /// # Errors
+    /// `Misconfigured` when the settings or secrets cannot be used, or this policy no longer permits the address.
+    pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<KmipProvider, Error> {
+        let settings = stored(parts.settings).ok_or_else(|| fault(ErrorKind::Misconfigured, "the stored settings cannot be used"))?;
+        let trace = parts.background_trace();
+        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
+        let endpoint = self.egress.endpoint(&settings.address);
+        let endpoint =
+            endpoint.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
+        let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
+        let budget = settings.budget_ms.time();
+        let dial = Dial::new(self.egress.clone(), endpoint, settings.ca, secrets, budget);
+        dial.check()
+            .map_err(|error| error.into_error("the stored certificate cannot be used"))?;
+        let manager = KeyManager {
+            client: Client {
+                pool: Pool::new(CONNECTIONS),
+                dial,
+                budget,
+                versions: settings.protocol_version.map_or_else(|| Version::ALL.to_vec(), |only| vec![only]),
+                correlates: settings.correlation,
+                switch: parts.switch,
+                background: trace.clone(),
+            },
+            server_iv: settings.server_iv,
+        };
+        let monitored = MonitoredKeyManager {
+            manager,
+            tenant: parts.tenant,
+            trace,
+            canary: settings.canary_key,
+        };
+        Ok(KmipProvider {
+            monitored: Arc::new(monitored),
+            monitor,
+        })
+    }
+}
+
+fn stored(settings: &str) -> Option<Settings> {
+    serde_json::from_str(settings).ok()
+}
+
+#[async_trait]
+impl Factory for KmipFactory {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Kmip
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities()
+    }
+
+    fn parse(&self, settings: &str, _: SettingsOrigin) -> Result<ParsedSettings, Vec<SettingsError>> {
+        parse(settings, &self.egress)
+    }
+
+    fn replace_secrets(&self, _public: &str, given: &str) -> Result<Vec<(String, Secret)>, Vec<SettingsError>> {
+        replace(given)
+    }
+
+    fn network_settings(&self) -> &'static [&'static str] {
+        &["address", "ca"]
+    }
+
+    fn change_network(&self, public: &str, given: &str) -> Result<String, Vec<SettingsError>> {
+        match stored(public) {
+            Some(settings) => change_network(&settings, given, &self.egress),
+            None => Err(whole("a connection whose stored settings can be read")),
+        }
+    }
+
+    /// A Unique Identifier does not name the server, so claims are per address. A tenant could write the settings of
+    /// a server that it controls, so only the operator's settings claim a key for the whole installation.
+    fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
+        match (origin, stored(settings)) {
+            (SettingsOrigin::Operator, Some(Settings { address, .. })) => ClaimSpan::Installation { service: address },
+            (SettingsOrigin::Operator, None) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
+        }
+    }
+
+    async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
+        Ok(Arc::new(self.provider(parts)?))
+    }
+}

@@ -1,0 +1,179 @@
+//! The open connections of one provider: a bounded number, each used by one call at a time.
+//!
+//! A call takes a connection out, and gives it back only after a complete response. A call that ends otherwise, such
+//! as by its deadline, drops the connection, and so closes it: the response that may still arrive meets nobody.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use claviger_provider::ProviderKind;
+use claviger_provider::egress::pool::{Attempt, Connections, POOL_IDLE, PoolHealth};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep};
+
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The connections of one provider.
+pub(crate) struct Pool<C> {
+    places: Semaphore,
+    idle: Arc<Mutex<Idle<C>>>,
+    health: Arc<PoolHealth>,
+}
+
+struct Idle<C> {
+    /// The most recently used one last.
+    connections: Vec<Resting<C>>,
+    /// Whether a task looks at them.
+    swept: bool,
+}
+
+struct Resting<C> {
+    connection: C,
+    generation: u64,
+    since: Instant,
+}
+
+/// A call's place among those that may have a connection.
+pub(crate) struct Place<'a, C> {
+    pool: &'a Pool<C>,
+    attempt: Attempt,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl<C: Send + 'static> Pool<C> {
+    /// With at most this many connections at once.
+    pub(crate) fn new(size: usize) -> Self {
+        let idle = Idle {
+            connections: Vec::new(),
+            swept: false,
+        };
+        Self {
+            places: Semaphore::new(size),
+            idle: Arc::new(Mutex::new(idle)),
+            health: PoolHealth::new(ProviderKind::Kmip),
+        }
+    }
+
+    /// Waits for a place. Callers are served in the order in which they came; a caller that goes away loses its turn.
+    pub(crate) async fn place(&self) -> Option<Place<'_, C>> {
+        // The semaphore is never closed.
+        let permit = self.places.acquire().await.ok()?;
+        Some(Place {
+            pool: self,
+            attempt: self.health.attempt(),
+            _permit: permit,
+        })
+    }
+}
+
+impl<C: Send + 'static> Place<'_, C> {
+    /// Takes an idle connection, if there is one that is to be used.
+    pub(crate) fn take(&self) -> Option<C> {
+        let Connections::Pooled(generation) = self.attempt.connections() else {
+            return None;
+        };
+        let mut idle = self.pool.idle.lock();
+        // Those of an earlier generation were given up.
+        idle.connections
+            .retain(|resting| resting.generation == generation && resting.since.elapsed() < POOL_IDLE);
+        idle.connections.pop().map(|resting| resting.connection)
+    }
+
+    /// Ends the call with a response: the connection serves others.
+    pub(crate) fn give_back(self, connection: C) {
+        if let Connections::Pooled(generation) = self.attempt.connections() {
+            let mut idle = self.pool.idle.lock();
+            let since = Instant::now();
+            idle.connections.push(Resting {
+                connection,
+                generation,
+                since,
+            });
+            if !idle.swept {
+                idle.swept = true;
+                tokio::spawn(sweep(Arc::downgrade(&self.pool.idle)));
+            }
+        }
+        self.attempt.end();
+    }
+
+    /// Ends the call without a connection that others can use.
+    pub(crate) fn end(self) {
+        self.attempt.end();
+    }
+
+    /// Ends the call whose response did not arrive in time.
+    pub(crate) fn time_out(self) {
+        self.attempt.time_out();
+    }
+}
+
+/// Closes connections that were idle for [`POOL_IDLE`]: their buffers may hold data keys. Ends when there are none,
+/// or no pool any more.
+async fn sweep<C>(pool: Weak<Mutex<Idle<C>>>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(idle) = pool.upgrade() else { return };
+        let mut idle = idle.lock();
+        idle.connections.retain(|resting| resting.since.elapsed() < POOL_IDLE);
+        if idle.connections.is_empty() {
+            idle.swept = false;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use claviger_provider::egress::pool::POOL_IDLE;
+    use tokio::time::{advance, timeout};
+
+    use super::Pool;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_used_by_one_call_at_a_time() {
+        let pool = Pool::new(2);
+        let (first, second) = (pool.place().await.unwrap(), pool.place().await.unwrap());
+        assert!(first.take().is_none() && second.take().is_none());
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, pool.place()).await.is_err(), "there are two places");
+        first.give_back(1);
+        let third = pool.place().await.unwrap();
+        assert_eq!((third.take(), third.take()), (Some(1), None));
+        second.end();
+        // A call that is dropped takes its connection with it.
+        drop(third);
+        assert_eq!(pool.place().await.unwrap().take(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_without_a_call() {
+        let (pool, connection) = (Pool::new(1), Arc::new(()));
+        pool.place().await.unwrap().give_back(Arc::clone(&connection));
+        advance(POOL_IDLE - Duration::from_secs(6)).await;
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&connection), 2);
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert_eq!(Arc::strong_count(&connection), 1);
+        // And those of a pool that is gone, at once.
+        pool.place().await.unwrap().give_back(Arc::clone(&connection));
+        drop(pool);
+        assert_eq!(Arc::strong_count(&connection), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_timeout_the_open_connections_are_given_up() {
+        let pool = Pool::new(3);
+        let (first, second) = (pool.place().await.unwrap(), pool.place().await.unwrap());
+        first.give_back(1);
+        second.time_out();
+        assert_eq!(pool.place().await.unwrap().take(), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Keys that are made and adopted, on a server that is not quite right.
+
+use claviger_provider::KeySpec;
+use claviger_provider::{ErrorKind, Exposure, GcmParts, Provider, Secret};
+use claviger_testkit::connection::new_key;
+use serde_json::json;
+
+use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY};
+use crate::server::{Fault, Server, context, cx, kek};
+
+const SENSITIVE: u32 = 0x42_0120;
+const EXTRACTABLE: u32 = 0x42_0122;
+
+#[tokio::test]
+async fn a_key_that_opens_no_canary_is_not_used() {
+    for (operation, fault, kind) in [
+        // The server encrypts with another initialization vector than it says, or returns a wrong tag.
+        (ENCRYPT, Fault::OwnIv { told: false }, ErrorKind::UpstreamUnavailable),
+        (ENCRYPT, Fault::Flip, ErrorKind::UpstreamUnavailable),
+        (DECRYPT, Fault::Flip, ErrorKind::UpstreamProtocol),
+        (DECRYPT, Fault::Refuse(0x0C), ErrorKind::ExternalDenied),
+        (ENCRYPT, Fault::Refuse(0x0C), ErrorKind::ExternalDenied),
+    ] {
+        let server = Server::start().await;
+        let provider = server.connect(&json!({}));
+        for adopt in [None, Some(KEY)] {
+            server.plan(operation, fault.clone(), 1);
+            let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, adopt)).await.unwrap_err();
+            assert_eq!(error.kind, kind, "{fault:?} {adopt:?}: {error}");
+            provider.create_key(&cx(), &new_key(KeySpec::Aes256, adopt)).await.unwrap();
+        }
+        // And the check says so.
+        server.plan(operation, fault.clone(), 1);
+        let probe = provider.probe(&cx(), &[kek()]).await.unwrap();
+        let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
+        assert_ne!(canary.finding, claviger_provider::Finding::Granted, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_vector_that_the_server_overwrites_is_the_one_that_is_kept() {
+    let server = Server::start().await;
+    let (provider, cx, context, dek) = (server.connect(&json!({})), cx(), context(), Secret::random(32));
+    server.plan(ENCRYPT, Fault::OwnIv { told: true }, 1);
+    let wrapped = provider.wrap_key(&cx, &kek(), &dek, &context).await.unwrap();
+    assert_eq!(GcmParts::parse(&wrapped.ciphertext).unwrap().iv, [9; 12]);
+    assert_eq!(provider.unwrap_key(&cx, &wrapped, &context).await.unwrap(), dek);
+}
+
+#[tokio::test]
+async fn a_key_is_confined_as_far_as_the_server_knows_how() {
+    for (refusals, confined) in [(0, &[SENSITIVE, EXTRACTABLE][..]), (1, &[SENSITIVE]), (2, &[])] {
+        for refusal in [Fault::Refuse(0x07), Fault::Refuse(0x1F), Fault::RefuseMessage(4)] {
+            let server = Server::start().await;
+            server.plan(CREATE, refusal, refusals);
+            let made = server
+                .connect(&json!({}))
+                .create_key(&cx(), &new_key(KeySpec::Aes256, None))
+                .await
+                .unwrap();
+            let created = server.created().unwrap();
+            let found: Vec<u32> = created.into_iter().filter(|tag| [SENSITIVE, EXTRACTABLE].contains(tag)).collect();
+            assert_eq!(found, confined);
+            assert_eq!(made.versions[0].exposure, None::<Exposure>, "this server does not say");
+        }
+    }
+    // Another refusal, or no response, is not tried again.
+    for (fault, kind) in [
+        (Fault::Refuse(0x0C), ErrorKind::ExternalDenied),
+        (Fault::Refuse(0x100), ErrorKind::UpstreamUnavailable),
+        (Fault::Close, ErrorKind::UpstreamUnavailable),
+    ] {
+        let (server, cx) = (Server::start().await, cx());
+        server.plan(CREATE, fault.clone(), 1);
+        let error = server
+            .connect(&json!({}))
+            .create_key(&cx, &new_key(KeySpec::Aes256, None))
+            .await
+            .unwrap_err();
+        assert_eq!((error.kind, server.connections_of(CREATE).len()), (kind, 1), "{fault:?}");
+        let denied = matches!(fault, Fault::Refuse(0x0C));
+        assert_eq!(cx.trace().is_unclear(), !denied, "{fault:?}: whether the key was made");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_apart_from_a_fault_of_the_key() {
+    let server = Server::start().await;
+    let (provider, cx, context, dek) = (server.connect(&json!({})), cx(), context(), Secret::random(32));
+    let wrapped = provider.wrap_key(&cx, &kek(), &dek, &context).await.unwrap();
+    for (reason, kind) in [
+        (0x01, ErrorKind::KeyNotFound),
+        (0x03, ErrorKind::ProviderDenied),
+        (0x05, ErrorKind::Unsupported),
+        (0x0C, ErrorKind::ExternalDenied),
+        (0x1A, ErrorKind::ExternalDenied),
+        (0x29, ErrorKind::KeyState),
+        (0x2A, ErrorKind::UpstreamUnavailable),
+        (0x36, ErrorKind::KeyState),
+        (0x39, ErrorKind::ExternalDenied),
+        (0x3A, ErrorKind::RateLimited),
+        (0x43, ErrorKind::KeyState),
+        // One that the specification does not have.
+        (0x7FFF, ErrorKind::InvalidInput),
+        // The key works, so it is the ciphertext.
+        (0x0A, ErrorKind::CiphertextRejected),
+        (0x100, ErrorKind::CiphertextRejected),
+    ] {
+        server.plan(DECRYPT, Fault::Refuse(reason), 1);
+        let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{reason:#x}: {error}");
+        assert!(error.upstream_code.is_some());
+    }
+    // The key does not work either, so nobody knows: the server is out of order.
+    for reason in [0x0A, 0x100] {
+        server.plan(DECRYPT, Fault::Refuse(reason), 2);
+        let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamUnavailable, "{reason:#x}: {error}");
+    }
+    // A denial that the key's attributes do not explain stays one, also where they cannot be read.
+    server.plan(DECRYPT, Fault::Refuse(0x0C), 1);
+    server.plan(ATTRIBUTES, Fault::Refuse(0x0C), 1);
+    let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ExternalDenied);
+}

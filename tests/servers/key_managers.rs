@@ -1,0 +1,158 @@
+//! Key managers that speak KMIP, which these cases start and end: over HTTP against the real binary.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use claviger_test_support::Tune;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::world::{CONNECTION, World, folder_of, variable};
+
+const PYKMIP: &[&str] = &["CLAVIGER_TEST_PYKMIP_FOLDER", "CLAVIGER_TEST_PYKMIP_PYTHON"];
+const KMIP_GO: &[&str] = &["CLAVIGER_TEST_KMIP_GO_FOLDER", "CLAVIGER_TEST_KMIP_GO_BINARY"];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("key_managers::a_data_key_outlives_a_restart", PYKMIP, || Box::pin(restarted())),
+        Case::new("key_managers::a_server_of_old_versions_is_told", KMIP_GO, || {
+            Box::pin(old_versions())
+        }),
+    ]
+}
+
+/// A running server. It ends with this value.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    /// PyKMIP with the keys of a folder, on this port.
+    fn pykmip(folder: &Path, port: u16) -> Self {
+        let certificates = PathBuf::from(variable("CLAVIGER_TEST_PYKMIP_FOLDER"));
+        let file = |name: &str| certificates.join(name).display().to_string();
+        let within = |name: &str| folder.join(name).display().to_string();
+        let configuration = format!(
+            "[server]\nhostname=127.0.0.1\nport={port}\ncertificate_path={}\nkey_path={}\nca_path={}\nauth_suite=TLS1.2\npolicy_path={}\n\
+             enable_tls_client_auth=True\ndatabase_path={}\nlogging_level=WARNING\n",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem"),
+            within("policies"),
+            within("keys.db"),
+        );
+        std::fs::create_dir_all(folder.join("policies")).unwrap();
+        std::fs::write(folder.join("server.conf"), configuration).unwrap();
+        let python = variable("CLAVIGER_TEST_PYKMIP_PYTHON");
+        let program = folder_of("CLAVIGER_TEST_PYKMIP_PYTHON").join("pykmip-server");
+        let mut command = Command::new(python);
+        command.args(["-W", "ignore"]).arg(program).args(["-f", &within("server.conf")]);
+        command.args(["-l", &within("server.log")]).env("HOME", folder);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server = Self {
+            process,
+            address: format!("127.0.0.1:{port}"),
+        };
+        while TcpStream::connect(&server.address).is_err() {
+            assert!(server.process.try_wait().unwrap().is_none(), "the server ended early");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    /// The server on kmip-go, which speaks these versions alone.
+    fn kmip_go(versions: &str) -> Self {
+        let certificates = PathBuf::from(variable("CLAVIGER_TEST_KMIP_GO_FOLDER"));
+        let mut command = Command::new(variable("CLAVIGER_TEST_KMIP_GO_BINARY"));
+        for (option, name) in [("-certificate", "server.pem"), ("-key", "server.key"), ("-ca", "ca.pem")] {
+            command.arg(option).arg(certificates.join(name));
+        }
+        command.args(["-versions", versions]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self {
+            process,
+            address: address.trim().to_owned(),
+        }
+    }
+
+    /// The settings of a connection, with the certificates in the folder that a variable names.
+    fn settings(&self, folder: &str) -> Value {
+        let folder = PathBuf::from(variable(folder));
+        let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let cert = json!({"certificate": file("client.pem"), "key": file("client.key")});
+        // A slow machine must not end a call.
+        json!({"address": self.address, "ca": file("ca.pem"), "auth": {"cert": cert}, "budget_ms": 10_000})
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGKILL would leave a process of PyKMIP's behind.
+        let _sent = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let _ended = self.process.wait();
+    }
+}
+
+async fn world() -> World {
+    World::new(Tune::default().set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")).await
+}
+
+async fn restarted() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let server = Server::pykmip(folder.path(), port);
+    let world = world().await;
+    world.connect("kmip", &server.settings("CLAVIGER_TEST_PYKMIP_FOLDER")).await;
+    let key = world.key("orders", json!({})).await;
+    assert_eq!((&key["custody"], &key["material"]), (&json!("external"), &json!("external")));
+    let context = json!({"table": "orders"});
+    let made = world
+        .client
+        .post("/v1/keys/orders/data-keys", &json!({"context": context}))
+        .await
+        .expect_status(200);
+    let body = json!({"wrapped": made["wrapped"], "context": context});
+    drop(server);
+    world
+        .client
+        .post("/v1/unwrap", &body)
+        .await
+        .expect_problem(503, "provider_unavailable");
+    let world = world.restarted();
+    let _server = Server::pykmip(folder.path(), port);
+    let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
+    assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
+    let other = json!({"wrapped": made["wrapped"], "context": {"table": "invoices"}});
+    world
+        .client
+        .post("/v1/unwrap", &other)
+        .await
+        .expect_problem(422, "ciphertext_rejected");
+}
+
+async fn old_versions() {
+    for versions in ["1.0", "1.0,1.2"] {
+        let server = Server::kmip_go(versions);
+        let world = world().await;
+        world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
+        let path = format!("/v1/connections/{CONNECTION}/check");
+        let report = world.client.post_empty(&path).await.expect_status(200);
+        assert_eq!(
+            (&report["reachable"], &report["code"]),
+            (&json!(false), &json!("connection_misconfigured")),
+            "{report}"
+        );
+        assert!(report["what_to_do"].as_str().unwrap().contains("KMIP 1.4 or 2.0"), "{report}");
+        let body = json!({"name": "orders", "connection": CONNECTION});
+        let refused = world.client.post("/v1/keys", &body).await;
+        let problem = refused.expect_problem(424, "connection_misconfigured");
+        assert!(problem["what_to_do"].as_str().unwrap().contains("KMIP 1.4 or 2.0"), "{problem}");
+    }
+}
