@@ -334,8 +334,9 @@ fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, Ope
 /// The last record or change that the store knows of, if the log has another one at its place, or none, and does not
 /// report this part as lost.
 fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> Result<Option<Position>, OpenError> {
-    // Of a removed record the store's changes show whether the store is older.
-    let is_explained = |at: u64| at < file.start() || state.losses.iter().any(|loss| loss.lost.contains(at));
+    // Of a removed record the store's changes show whether the store is older. A crash may have left its file.
+    let begin = state.begun.map_or(0, |begun| begun.to).max(file.start());
+    let is_explained = |at: u64| at < begin || state.losses.iter().any(|loss| loss.lost.contains(at));
     if let Some(last) = options.last_record.filter(|last| !is_explained(last.position.0)) {
         let at = last.position;
         if at.0 >= tip.end || !last.is_in(file).map_err(OpenError::io("read"))? {
