@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::fields::{Kind, Lost};
+use super::fields::Kind;
 use super::file::RealDisk;
 use super::frame::{Frames, Step};
 use super::origin::{Origin, Position};
@@ -11,7 +11,7 @@ use super::record::{Placed, Record};
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, OpenError, parse, read_record};
 use super::segments::Segments;
-use super::state::EffectivePositions;
+use super::state::{EffectivePositions, Loss};
 
 /// A change of state that took effect, or may have.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,16 +37,22 @@ pub struct ChangeHistory {
     pub(super) last_effective: Option<Position>,
     pub(super) effective: EffectivePositions,
     /// The lost parts of the file.
-    pub(super) losses: Vec<Lost>,
+    pub(super) losses: Vec<Loss>,
     /// The last change before the first byte that took effect. A start, or what removed the files, has
     /// found all of them in the store.
     pub(super) removed: Option<Position>,
 }
 
 impl ChangeHistory {
-    /// The position of the last change that took effect, or may have.
+    /// The position of the last change whose position the store should have.
     pub fn last_effective(&self) -> Option<Position> {
-        self.last_effective
+        self.last_effective.max(self.changed_in_losses(u64::MAX))
+    }
+
+    /// The last known position that the store should have in lost parts that begin before this place.
+    pub(super) fn changed_in_losses(&self, before: u64) -> Option<Position> {
+        let losses = self.losses.iter().filter(|loss| loss.lost.from.get() < before);
+        losses.filter_map(|loss| loss.changed).max()
     }
 
     /// The position of the last change whose record is removed, if there is one that a store with `last` as
@@ -55,21 +61,22 @@ impl ChangeHistory {
         self.removed.filter(|removed| last < Some(*removed))
     }
 
-    /// The position of the last change, if its record is lost and a store with `last` as the largest position that it
-    /// ever had lacks it.
+    /// The position of the last change in a lost part, if a store with `last` as the largest position that it ever had
+    /// lacks it.
     pub fn lacks_lost(&self, last: Option<Position>) -> Option<Position> {
-        let at = self.last_effective.filter(|at| last < Some(*at))?;
-        self.lost(at).map(|_| at)
+        // Sidecars of earlier builds have no positions of lost parts.
+        let lost = self.last_effective.filter(|at| self.lost(*at).is_some());
+        lost.max(self.changed_in_losses(u64::MAX)).filter(|at| last < Some(*at))
     }
 
     /// Whether a lost part may have the outcome of an intent at that position.
     pub fn may_lack_outcome(&self, intent: Position) -> bool {
-        self.losses.iter().any(|lost| lost.from.get() > intent.0)
+        self.losses.iter().any(|loss| loss.lost.from.get() > intent.0)
     }
 
     /// The lost part that had this position.
-    fn lost(&self, at: Position) -> Option<&Lost> {
-        self.losses.iter().find(|lost| lost.contains(at.0))
+    fn lost(&self, at: Position) -> Option<&Loss> {
+        self.losses.iter().find(|loss| loss.lost.contains(at.0))
     }
 
     /// Returns the changes that the store lacks, in the order of their positions, without open
@@ -99,7 +106,7 @@ impl ChangeHistory {
         let compared = compared.max((self.start > 0).then_some(Position(self.start)));
         let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
         let mut from = match compared {
-            Some(compared) => self.lost(compared).map_or(compared.0, |lost| lost.to.get()),
+            Some(compared) => self.lost(compared).map_or(compared.0, |loss| loss.lost.to.get()),
             None => self.start,
         };
         if let Some(known) = self.effective.after(compared) {

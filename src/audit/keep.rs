@@ -242,10 +242,11 @@ impl Keeper {
         let sha256 = digest(&file, from, to).map_err(KeepError::io("read"))?;
         let files = survey.starts.iter().filter(|start| (from..to).contains(*start));
         let files = files.filter_map(|start| file.closed_file(*start)).collect();
+        let changed = survey.begun.and_then(Begun::changed);
         Ok(Some(Part {
             removed: Removed {
                 archived: self.keep.archive.is_some(),
-                changed: survey.begun.and_then(Begun::changed).map(number),
+                changed: changed.max(survey.history.changed_in_losses(to)).map(number),
                 first: Number::saturating(content.numbers.first),
                 from: Number::saturating(from),
                 more: false,

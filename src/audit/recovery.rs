@@ -137,6 +137,7 @@ pub(super) fn open_on(
             None => resumed,
         }
     };
+    state.has_stored(options.stored);
     for line in lines {
         state.lose(line);
     }
@@ -183,7 +184,7 @@ pub(super) fn open_on(
         end: tip.end,
         last_effective: state.last_effective,
         effective: state.effective.clone(),
-        losses: state.losses.iter().map(|loss| loss.lost).collect(),
+        losses: state.losses.clone(),
         removed: state.begun.and_then(Begun::changed),
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
