@@ -345,3 +345,22 @@ async fn a_change_in_a_lost_part_is_missed_where_the_store_had_its_position() {
         log.close().await;
     }
 }
+
+#[tokio::test]
+async fn after_another_copy_of_the_log_each_number_may_be_given() {
+    let (bench, places) = closed().await;
+    let options = Options {
+        // Another record is there.
+        last_record: Some(LastRecord {
+            position: places[99],
+            crc: 0,
+        }),
+        ..accepting(None)
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    // All that the other copy had may have been its.
+    let next = unwrap_once(&log, tenant(2)).await.unwrap().sequence;
+    assert!(next >= (places[99].0 + (128 << 20)) / 128, "{next}");
+    log.close().await;
+    assert_reopens(&bench).await;
+}
