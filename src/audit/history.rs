@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::fields::{Kind, Lost};
+use super::fields::Kind;
 use super::file::RealDisk;
 use super::frame::{Frames, Step};
 use super::origin::{Origin, Position};
@@ -11,7 +11,7 @@ use super::record::{Placed, Record};
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, OpenError, parse, read_record};
 use super::segments::Segments;
-use super::state::EffectivePositions;
+use super::state::{EffectivePositions, Loss};
 
 /// A change of state that took effect, or may have.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,12 @@ pub struct EffectiveChange {
     pub intent: Record,
     /// The outcome: `success`, or `interrupted` if the result is unknown.
     pub outcome: Record,
+}
+
+impl EffectiveChange {
+    fn is_revocation(&self) -> bool {
+        self.intent.change().is_some_and(|change| change.revocation().is_some())
+    }
 }
 
 /// The changes in a log up to the moment when it was opened.
@@ -37,16 +43,24 @@ pub struct ChangeHistory {
     pub(super) last_effective: Option<Position>,
     pub(super) effective: EffectivePositions,
     /// The lost parts of the file.
-    pub(super) losses: Vec<Lost>,
+    pub(super) losses: Vec<Loss>,
     /// The last change before the first byte that took effect. A start, or what removed the files, has
     /// found all of them in the store.
     pub(super) removed: Option<Position>,
+    /// Whether the store's positions are those of another copy of the log, and show nothing of this one's revocations.
+    pub(super) is_forked: bool,
 }
 
 impl ChangeHistory {
-    /// The position of the last change that took effect, or may have.
+    /// The position of the last change whose position the store should have.
     pub fn last_effective(&self) -> Option<Position> {
-        self.last_effective
+        self.last_effective.max(self.changed_in_losses(u64::MAX))
+    }
+
+    /// The last known position that the store should have in lost parts that begin before this place.
+    pub(super) fn changed_in_losses(&self, before: u64) -> Option<Position> {
+        let losses = self.losses.iter().filter(|loss| loss.lost.from.get() < before);
+        losses.filter_map(|loss| loss.changed).max()
     }
 
     /// The position of the last change whose record is removed, if there is one that a store with `last` as
@@ -55,27 +69,29 @@ impl ChangeHistory {
         self.removed.filter(|removed| last < Some(*removed))
     }
 
-    /// The position of the last change, if its record is lost and a store with `last` as the largest position that it
-    /// ever had lacks it.
+    /// The position of the last change in a lost part, if a store with `last` as the largest position that it ever had
+    /// lacks it.
     pub fn lacks_lost(&self, last: Option<Position>) -> Option<Position> {
-        let at = self.last_effective.filter(|at| last < Some(*at))?;
-        self.lost(at).map(|_| at)
+        // Sidecars of earlier builds have no positions of lost parts.
+        let lost = self.last_effective.filter(|at| self.lost(*at).is_some());
+        lost.max(self.changed_in_losses(u64::MAX)).filter(|at| last < Some(*at))
     }
 
     /// Whether a lost part may have the outcome of an intent at that position.
     pub fn may_lack_outcome(&self, intent: Position) -> bool {
-        self.losses.iter().any(|lost| lost.from.get() > intent.0)
+        self.losses.iter().any(|loss| loss.lost.from.get() > intent.0)
     }
 
     /// The lost part that had this position.
-    fn lost(&self, at: Position) -> Option<&Lost> {
-        self.losses.iter().find(|lost| lost.contains(at.0))
+    fn lost(&self, at: Position) -> Option<&Loss> {
+        self.losses.iter().find(|loss| loss.lost.contains(at.0))
     }
 
     /// Returns the changes that the store lacks, in the order of their positions, without open
     /// intents. `applied` are the positions that the store has, in rising order: an earlier start has
     /// compared all changes up to the first one. Changes whose records are removed are not looked for.
-    /// `last` is the largest position that it ever had.
+    /// `last` is the largest position that it ever had. Where another copy of the log went on, every revocation is
+    /// returned: one that the store has is applied again, or was lifted since.
     /// Reads the log from the first missing change on.
     ///
     /// # Errors
@@ -99,10 +115,12 @@ impl ChangeHistory {
         let compared = compared.max((self.start > 0).then_some(Position(self.start)));
         let is_missing = |at: Position| Some(at) > compared && applied.binary_search(&at).is_err();
         let mut from = match compared {
-            Some(compared) => self.lost(compared).map_or(compared.0, |lost| lost.to.get()),
+            Some(compared) => self.lost(compared).map_or(compared.0, |loss| loss.lost.to.get()),
             None => self.start,
         };
-        if let Some(known) = self.effective.after(compared) {
+        if self.is_forked {
+            from = self.start;
+        } else if let Some(known) = self.effective.after(compared) {
             match known.filter(|at| is_missing(*at)).min() {
                 Some(first) => from = from.max(first.0),
                 None => return Ok(Vec::new()),
@@ -123,7 +141,7 @@ impl ChangeHistory {
             }
         }
         let mut missing = changes.effective;
-        missing.retain(|change| is_missing(change.position));
+        missing.retain(|change| is_missing(change.position) || self.is_forked && change.is_revocation());
         missing.sort_by_key(|change| change.position);
         Ok(missing)
     }

@@ -53,6 +53,9 @@ struct Snapshot {
     /// The lost parts of the file, each with whether it was reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     losses: Vec<(Lost, bool)>,
+    /// Where lost parts begin, and the last position in each that the store has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost_changes: Vec<(u64, u64)>,
     node: Node,
     /// The state covers all records before this offset, which were durable.
     offset: u64,
@@ -61,6 +64,9 @@ struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removing: Option<(u64, u64, u64)>,
     tenants: Vec<(TenantId, u64)>,
+    /// Those of `effective` that the store may never get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    uncertain: Vec<u64>,
 }
 
 /// The content of a valid sidecar.
@@ -214,6 +220,11 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
         last_effective: state.last_effective.map(|position| position.0),
         last_time: state.last_time,
         losses: state.losses.iter().map(|loss| (loss.lost, loss.reported)).collect(),
+        lost_changes: state
+            .losses
+            .iter()
+            .filter_map(|loss| Some((loss.lost.from.get(), loss.changed?.0)))
+            .collect(),
         node: origin.node.clone(),
         offset: tip.end,
         open: state
@@ -223,6 +234,7 @@ pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standin
             .collect(),
         removing: state.removing.map(parts),
         tenants: state.numbers.next.iter().map(|(tenant, next)| (*tenant, *next)).collect(),
+        uncertain: state.effective.uncertain.iter().map(|position| position.0).collect(),
     };
     // Serializing ids, numbers and names cannot fail. If it did, the empty rest would be read
     // as unusable, never as a state.
@@ -259,6 +271,16 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
     if snapshot.installation != origin.installation || snapshot.node != origin.node {
         return None;
     }
+    let changed = |lost: Lost| {
+        let found = snapshot.lost_changes.iter().find(|(from, _)| *from == lost.from.get());
+        found.map(|(_, changed)| Position(*changed))
+    };
+    let losses = snapshot.losses.iter().map(|(lost, reported)| Loss {
+        lost: *lost,
+        changed: changed(*lost),
+        reported: *reported,
+    });
+    let losses = losses.collect();
     let (since, positions) = snapshot.effective.unwrap_or((snapshot.offset, Vec::new()));
     Some(Known {
         state: State {
@@ -275,13 +297,11 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
             effective: EffectivePositions {
                 since: Position(since),
                 positions: positions.into_iter().map(Position).collect(),
+                uncertain: snapshot.uncertain.into_iter().map(Position).collect(),
             },
+            stored: None,
             last_time: snapshot.last_time,
-            losses: snapshot
-                .losses
-                .into_iter()
-                .map(|(lost, reported)| Loss { lost, reported })
-                .collect(),
+            losses,
             begun: snapshot.begun.map(begun),
             removing: snapshot.removing.map(begun),
         },
@@ -301,7 +321,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 mod tests {
     use super::super::file::RealDisk;
-    use super::super::role::Role;
+    use super::super::role::{Effect, Role};
     use super::*;
 
     fn state() -> State {
@@ -315,12 +335,12 @@ mod tests {
             2,
             Role::Closes {
                 intent: 0,
-                effective: true,
+                effect: Effect::Certain,
             },
             Position(300),
             time,
         );
-        state.add(TenantId::INSTALLATION, 0, Role::Plain, Position(400), time);
+        state.add(TenantId::INSTALLATION, 0, Role::Effective, Position(400), time);
         state
     }
 
@@ -336,7 +356,9 @@ mod tests {
         let (folder, origin, mut state) = (tempfile::tempdir().unwrap(), origin(), state());
         let index = Index::of(folder.path(), Arc::new(RealDisk));
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));
-        state.lose(Lost::new(900, 1000));
+        state.lose(Lost::new(50, 150));
+        assert_eq!(state.losses[0].changed, Some(Position(100)));
+        assert_eq!(state.effective.uncertain, [Position(400)]);
         state.numbers.first = 7;
         let tip = Tip {
             end: 512,

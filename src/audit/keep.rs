@@ -27,7 +27,7 @@ use super::log::Log;
 use super::origin::{Origin, Position};
 use super::record::Record;
 use super::removed::Removed;
-use super::removed_part::Content;
+use super::removed_part::{Content, lost_beginning};
 use super::role::RecordSummary;
 use super::scalar::{Digest, Number, Timestamp};
 use super::scan::{OpenError, parse};
@@ -203,7 +203,8 @@ impl Keeper {
         }
     }
 
-    /// The oldest part of the log, if it is due and the log itself needs it no more. `None` also while a
+    /// The oldest part of the log, if it is due and the log itself needs it no more. If records of the last removal are
+    /// lost, a part without files and content, whose removal says again where the log begins. `None` also while a
     /// backup is made. Removes what an earlier removal left. Reads the part.
     ///
     /// # Errors
@@ -211,7 +212,7 @@ impl Keeper {
     /// nothing is due.
     pub fn next_part(&self, survey: &Survey) -> Result<Option<Part>, KeepError> {
         let archive = self.keep.check_archive();
-        let [from, first_end, ..] = survey.starts[..] else {
+        let Some(from) = survey.starts.first().copied() else {
             return Ok(archive.map(|()| None)?);
         };
         metrics::gauge!("claviger_audit_log_bytes").set(survey.end.saturating_sub(from) as f64);
@@ -228,6 +229,21 @@ impl Keeper {
         self.remove_leftovers(from)?;
         let opened = Segments::open_beside(&self.folder, &self.origin, self.disk.clone());
         let file = opened.map_err(KeepError::io("opened"))?;
+        if let Some((begun, numbers)) = lost_beginning(&file, survey)? {
+            let sha256 = digest(&file, begun.to, begun.to).map_err(KeepError::io("read"))?;
+            return Ok(Some(Part {
+                removed: Removed {
+                    changed: begun.changed().map(number),
+                    ..Removed::between(begun.to, begun.to, numbers, sha256)
+                },
+                window: None,
+                files: Vec::new(),
+                _lock: lock,
+            }));
+        }
+        let Some(first_end) = survey.starts.get(1).copied() else {
+            return Ok(None);
+        };
         if !self.is_due(&file, survey, first_end)? {
             return Ok(None);
         }
@@ -242,21 +258,12 @@ impl Keeper {
         let sha256 = digest(&file, from, to).map_err(KeepError::io("read"))?;
         let files = survey.starts.iter().filter(|start| (from..to).contains(*start));
         let files = files.filter_map(|start| file.closed_file(*start)).collect();
+        let changed = survey.begun.and_then(Begun::changed);
         Ok(Some(Part {
             removed: Removed {
                 archived: self.keep.archive.is_some(),
-                changed: survey.begun.and_then(Begun::changed).map(number),
-                first: Number::saturating(content.numbers.first),
-                from: Number::saturating(from),
-                more: false,
-                next: content
-                    .numbers
-                    .next
-                    .into_iter()
-                    .map(|(tenant, next)| (tenant, Number::saturating(next)))
-                    .collect(),
-                sha256,
-                to: Number::saturating(to),
+                changed: changed.max(survey.history.changed_in_losses(to)).map(number),
+                ..Removed::between(from, to, content.numbers, sha256)
             },
             window: content.window,
             files,
@@ -291,12 +298,19 @@ impl Keeper {
         if !log.forget(to).await {
             return Ok(());
         }
-        tracing::info!(
-            from,
-            to,
-            archived = self.keep.archive.is_some(),
-            "the oldest files of the audit log are removed"
-        );
+        if from < to {
+            tracing::info!(
+                from,
+                to,
+                archived = self.keep.archive.is_some(),
+                "the oldest files of the audit log are removed"
+            );
+        } else {
+            tracing::warn!(
+                to,
+                "the record of a removal was lost, and is written again: the audit log begins at this position"
+            );
+        }
         metrics::counter!("claviger_audit_removed_bytes_total").increment(to - from);
         let disk = self.disk.clone();
         let remove = move || files.iter().try_for_each(|(path, _)| remove_durably(&*disk, path));

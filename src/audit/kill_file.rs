@@ -146,6 +146,9 @@ struct Inner {
     slots: Vec<Slot>,
     /// Whether this process wrote the file, so that its blocks are its own.
     own: bool,
+    /// Whether the file has its name. One that was missing gets it when the start ends, or with its first revocation: the
+    /// start may be killed, and then the next one must find it missing, too.
+    named: bool,
     /// Whether a rename of the file may not be durable yet.
     renamed: bool,
     /// Whether something else changed the file, until it is written anew.
@@ -177,10 +180,13 @@ impl KillFile {
                 file: written(&held, &header, &slots)?,
                 slots,
                 own: true,
-                renamed: true,
+                named: false,
+                renamed: false,
                 lost: false,
             };
-            inner.sync_name(&held)?;
+            if !was_missing {
+                inner.sync_name(&held)?;
+            }
             return Ok(Self::new(held, path, header, was_missing, inner));
         }
         let file = private().read(true).write(true).open(&path)?;
@@ -195,6 +201,7 @@ impl KillFile {
             file,
             slots: bytes[SLOT..].chunks_exact(SLOT).map(decode).collect(),
             own: false,
+            named: true,
             renamed: false,
             lost: false,
         };
@@ -235,9 +242,10 @@ impl KillFile {
     }
 
     fn write_anew(&self, inner: &mut Inner) -> io::Result<()> {
-        inner.file = written(&self.folder, &self.header, &inner.slots)?;
-        inner.own = true;
-        inner.renamed = true;
+        let file = written(&self.folder, &self.header, &inner.slots)?;
+        self.folder.rename(Path::new(NEW_NAME), Path::new(NAME))?;
+        inner.file = file;
+        (inner.own, inner.named, inner.renamed) = (true, true, true);
         inner.sync_name(&self.folder)?;
         for slot in &mut inner.slots {
             if let Slot::Failed(entry) = *slot {
@@ -247,12 +255,20 @@ impl KillFile {
         Ok(())
     }
 
-    /// Ends a start that is refused: where the file was missing, the next start must find that, too.
+    /// Ends a start that is refused: where the file was missing, the next start finds that, too.
     pub fn start_refused(&self) {
-        if self.was_missing
-            && let Err(error) = self.folder.remove(Path::new(NAME))
+        if !self.inner.lock().named
+            && let Err(error) = self.folder.remove(Path::new(NEW_NAME))
         {
-            tracing::warn!(%error, "the kill file was missing, and the next start may not notice it");
+            tracing::warn!(%error, "a kill file that is not used is left in the data folder");
+        }
+    }
+
+    /// Ends a start that is not refused: gives a file that was missing its name. What fails is tried again by the next
+    /// [`KillFile::look`].
+    pub fn start_accepted(&self) {
+        if let Err(error) = self.inner.lock().sync_name(&self.folder) {
+            tracing::warn!(%error, "the new kill file has no name yet");
         }
     }
 
@@ -346,8 +362,13 @@ impl KillFile {
 }
 
 impl Inner {
-    /// Makes a rename of the file durable, so that a crash does not bring an older file back.
+    /// Gives the file its name if it has none yet, and makes that durable, so that a crash does not bring an older file
+    /// back.
     fn sync_name(&mut self, folder: &HeldFolder) -> io::Result<()> {
+        if !self.named {
+            folder.rename(Path::new(NEW_NAME), Path::new(NAME))?;
+            (self.named, self.renamed) = (true, true);
+        }
         if self.renamed {
             folder.sync()?;
             self.renamed = false;
@@ -369,7 +390,7 @@ impl Inner {
     }
 }
 
-/// Writes a whole new file and puts it in the place of the old one. The caller syncs the folder.
+/// Writes a whole new file beside the old one. The caller puts it in its place.
 fn written(folder: &HeldFolder, header: &[u8; SLOT], slots: &[Slot]) -> io::Result<File> {
     // Write zeros rather than leave a hole, so that the blocks are allocated.
     let mut bytes = Vec::with_capacity(SLOT * (SLOTS + 1));
@@ -387,7 +408,6 @@ fn written(folder: &HeldFolder, header: &[u8; SLOT], slots: &[Slot]) -> io::Resu
         file.set_len(0)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
-        folder.rename(beside, Path::new(NAME))?;
         Ok(file)
     };
     written().inspect_err(|_| {

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use claviger_provider::TenantId;
 
 use super::fields::Lost;
+use super::origin::Position;
 use super::state::State;
 
 /// No frame is shorter, in bytes: each has the ids of installation and tenant, the names of its members, and a time.
@@ -48,6 +49,12 @@ impl LostNumbers {
         if to > self.known_until {
             self.records += (to - from.max(self.known_until) + UNSEEN) / LEAST_FRAME;
         }
+    }
+
+    /// Adds what another copy of the log had, up to a position in it: nothing tells where it went on in place of this one.
+    pub(super) fn lose_branch(&mut self, until: Option<Position>) {
+        self.parts += 1;
+        self.records += (until.map_or(0, |until| until.0) + UNSEEN) / LEAST_FRAME;
     }
 
     /// Whether records of the tenant may have been lost since its last one, so that its number may jump.
@@ -97,6 +104,16 @@ mod tests {
         lost.add_to(&mut state);
         let gap = 10 + UNSEEN / LEAST_FRAME;
         assert_eq!([silent, later, unknown].map(|tenant| state.next(tenant)), [5 + gap, 7, gap]);
+    }
+
+    #[test]
+    fn another_copy_may_have_given_numbers_from_its_beginning_on() {
+        let mut state = State::default();
+        let mut lost = LostNumbers::known_until(5000);
+        let long = 10 * UNSEEN;
+        lost.lose_branch(Some(Position(long)));
+        lost.add_to(&mut state);
+        assert_eq!(state.numbers.first, (long + UNSEEN) / LEAST_FRAME);
     }
 
     #[test]

@@ -128,7 +128,12 @@ pub(super) fn open_on(
         Found::Known(known) if known.tip.end <= file.size_end() => known.tip.end,
         Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
     };
-    let Resumed { mut state, tip, was_clean } = if options.accept_lost_log {
+    let Resumed {
+        mut state,
+        tip,
+        was_clean,
+        is_forked,
+    } = if options.accept_lost_log {
         resume_lost(&file, origin, found, &options)?
     } else {
         let resumed = resume(&file, origin, found)?;
@@ -137,6 +142,7 @@ pub(super) fn open_on(
             None => resumed,
         }
     };
+    state.has_stored(options.stored.filter(|_| !is_forked));
     for line in lines {
         state.lose(line);
     }
@@ -183,8 +189,9 @@ pub(super) fn open_on(
         end: tip.end,
         last_effective: state.last_effective,
         effective: state.effective.clone(),
-        losses: state.losses.iter().map(|loss| loss.lost).collect(),
+        losses: state.losses.clone(),
         removed: state.begun.and_then(Begun::changed),
+        is_forked,
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
@@ -254,6 +261,8 @@ struct Resumed {
     tip: Tip,
     /// Whether the log is new, or was closed with every record written.
     was_clean: bool,
+    /// Whether another copy of the log went on in its place: the store's positions are those of another log.
+    is_forked: bool,
 }
 
 /// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
@@ -328,14 +337,20 @@ fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, Ope
     }
     let is_new = is_new && state.last_time.is_none();
     let was_clean = is_new || closed_at == Some(tip.end);
-    Ok(Resumed { state, tip, was_clean })
+    Ok(Resumed {
+        state,
+        tip,
+        was_clean,
+        is_forked: false,
+    })
 }
 
 /// The last record or change that the store knows of, if the log has another one at its place, or none, and does not
 /// report this part as lost.
 fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> Result<Option<Position>, OpenError> {
-    // Of a removed record the store's changes show whether the store is older.
-    let is_explained = |at: u64| at < file.start() || state.losses.iter().any(|loss| loss.lost.contains(at));
+    // Of a removed record the store's changes show whether the store is older. A crash may have left its file.
+    let begin = state.begun.map_or(0, |begun| begun.to).max(file.start());
+    let is_explained = |at: u64| at < begin || state.losses.iter().any(|loss| loss.lost.contains(at));
     if let Some(last) = options.last_record.filter(|last| !is_explained(last.position.0)) {
         let at = last.position;
         if at.0 >= tip.end || !last.is_in(file).map_err(OpenError::io("read"))? {
@@ -343,7 +358,10 @@ fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> R
         }
     }
     let is_change = |at: Position| at.0 < tip.end && read_record(file, at).is_ok_and(|record| record.change().is_some());
-    Ok(options.stored.filter(|at| !is_explained(at.0) && !is_change(*at)))
+    // The copy that went on may be shorter than what the store knows of.
+    let compared = options.compared.filter(|_| options.accept_lost_log);
+    let known = options.stored.into_iter().chain(compared);
+    Ok(known.filter(|at| !is_explained(at.0) && !is_change(*at)).max())
 }
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
@@ -375,12 +393,13 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
         mut tip,
         lost: mut numbers,
     } = read_whole(file, origin, known_until)?;
-    if lacks_known(file, &state, tip, options)?.is_some() {
+    let is_forked = lacks_known(file, &state, tip, options)?.is_some();
+    if is_forked {
         // Another copy of the log went on in its place. What the records of this one were, nothing tells.
         let lost = Lost::new(tip.end, tip.end + frame::SKIP_LENGTH);
         mark_lost(file, lost)?;
         state.lose(lost);
-        numbers.lose(lost);
+        numbers.lose_branch(options.last_stored());
         losses.push(lost);
         tip = Tip {
             end: lost.to.get(),
@@ -393,7 +412,12 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
         state.add_lost(known.state, known.tip.end);
     }
     numbers.add_to(&mut state);
-    Ok(Resumed { state, tip, was_clean })
+    Ok(Resumed {
+        state,
+        tip,
+        was_clean,
+        is_forked,
+    })
 }
 
 /// Writes the skip of a lost part.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use claviger_provider::TenantId;
 
+use super::numbers::Numbers;
 use super::scalar::{Digest, Number};
 
 /// The oldest part of the log, whose files are removed after this record is durable. A removal of a
@@ -55,6 +56,21 @@ pub(super) struct Removal {
 }
 
 impl Removed {
+    /// Of what is between these positions, with the numbers at the second one.
+    pub(super) fn between(from: u64, to: u64, numbers: Numbers, sha256: Digest) -> Self {
+        let next = numbers.next.into_iter();
+        Self {
+            archived: false,
+            changed: None,
+            first: Number::saturating(numbers.first),
+            from: Number::saturating(from),
+            more: false,
+            next: next.map(|(tenant, next)| (tenant, Number::saturating(next))).collect(),
+            sha256,
+            to: Number::saturating(to),
+        }
+    }
+
     /// What recovery reads of it.
     pub(super) fn summary(&self) -> Removal {
         Removal {

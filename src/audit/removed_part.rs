@@ -1,6 +1,7 @@
 //! What a part of the log contains that is to be removed, and the numbers with which the rest begins.
 
 use std::collections::HashSet;
+use std::io;
 
 use claviger_provider::TenantId;
 
@@ -12,6 +13,7 @@ use super::origin::Position;
 use super::role::RecordSummary;
 use super::scan::{NO_FRAME, OpenError, parse};
 use super::segments::Segments;
+use super::state::Begun;
 use super::survey::Survey;
 
 /// What the oldest part of the log contains.
@@ -58,6 +60,26 @@ impl Content {
         }
         Ok(Self { numbers, window, end })
     }
+}
+
+/// The last removal and the numbers at the log's beginning, if records of the removal are lost: as the rest of the log
+/// shows them.
+pub(super) fn lost_beginning(file: &Segments, survey: &Survey) -> Result<Option<(Begun, Numbers)>, OpenError> {
+    let Some(begun) = survey.begun else { return Ok(None) };
+    let Position(records) = begun.records;
+    let losses = survey.history.losses.iter().map(|loss| loss.lost);
+    let mut behind = losses.filter(|lost| lost.to.get() > records).peekable();
+    if behind.peek().is_none() {
+        return Ok(None);
+    }
+    if !behind.any(|lost| lost.contains(records)) {
+        match beginning::numbers(file, begun) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found.map(|_| None).map_err(OpenError::io("read")),
+        }
+    }
+    let numbers = after_loss(file, survey, begun.to, Numbers::default(), &HashSet::new())?;
+    Ok(Some((begun, numbers)))
 }
 
 /// The numbers at that position, before which records are lost: those of the other tenants than `known` may have

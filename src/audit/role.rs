@@ -17,15 +17,35 @@ pub(super) enum Role {
     Plain,
     /// It opens an intent.
     Opens,
-    /// It closes the intent with that sequence of the same tenant. `effective` unless the
-    /// record says that nothing was changed.
-    Closes { intent: u64, effective: bool },
+    /// It closes the intent with that sequence of the same tenant.
+    Closes { intent: u64, effect: Effect },
     /// It records a change that had no intent: a revocation while the log was not healthy.
     Effective,
     /// It reports a part of the file that is gone.
     ReportsLoss(Lost),
     /// It announces that the oldest files are removed.
     Removes(Removal),
+}
+
+/// What the outcome of an intent says of its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing was changed.
+    None,
+    /// The result is unknown: the store may never have the intent's position.
+    Possible,
+    /// The change was made: the store has the intent's position.
+    Certain,
+}
+
+impl Effect {
+    const fn of(result: Option<Ending>) -> Self {
+        match result {
+            Some(Ending::Success) => Self::Certain,
+            Some(Ending::Interrupted) => Self::Possible,
+            Some(Ending::Denied | Ending::Failed | Ending::Superseded) | None => Self::None,
+        }
+    }
 }
 
 impl Role {
@@ -38,7 +58,6 @@ impl Role {
         lost: Option<Lost>,
         removed: Option<&Removed>,
     ) -> Self {
-        let effective = took_effect(result);
         if let Some(removed) = removed {
             return Self::Removes(removed.summary());
         }
@@ -47,9 +66,9 @@ impl Role {
             (Kind::Intent, _) => Self::Opens,
             (Kind::Outcome, Some(intent)) => Self::Closes {
                 intent: intent.get(),
-                effective,
+                effect: Effect::of(result),
             },
-            (Kind::Outcome, None) if effective && change.is_some() => Self::Effective,
+            (Kind::Outcome, None) if took_effect(result) && change.is_some() => Self::Effective,
             (Kind::Outcome | Kind::Withheld | Kind::Aggregate, _) => Self::Plain,
         }
     }
@@ -58,10 +77,7 @@ impl Role {
 /// Whether a request with that result had its effect, or may have had: an interrupted one
 /// counts as one that had.
 pub(super) fn took_effect(result: Option<Ending>) -> bool {
-    match result {
-        Some(Ending::Success | Ending::Interrupted) => true,
-        Some(Ending::Denied | Ending::Failed | Ending::Superseded) | None => false,
-    }
+    Effect::of(result) != Effect::None
 }
 
 /// The few members that recovery reads of every record, without building the whole

@@ -9,7 +9,7 @@ use super::fields::Lost;
 use super::numbers::Numbers;
 use super::origin::Position;
 use super::removed::Removal;
-use super::role::Role;
+use super::role::{Effect, Role};
 use super::scalar::Timestamp;
 
 /// The state after all records up to one offset of the file.
@@ -19,11 +19,13 @@ pub(super) struct State {
     pub(super) numbers: Numbers,
     /// Intents without an outcome, by tenant and sequence number, and their offsets.
     pub(super) open: HashMap<(TenantId, u64), Position>,
-    /// The position of the last change that took effect, or may have: that of its intent, or of its
-    /// outcome if it had no intent. Open intents do not count.
+    /// The position of the last change whose position the store has: that of its intent. Changes of unknown result and
+    /// those without an intent do not count: the store may never get their positions.
     pub(super) last_effective: Option<Position>,
-    /// The positions of the changes of which `last_effective` is the last one.
+    /// The positions of all changes that took effect, or may have.
     pub(super) effective: EffectivePositions,
+    /// The largest position that the store had at the start.
+    pub(super) stored: Option<Position>,
     /// The latest time of a record. The clock may step back.
     pub(super) last_time: Option<Timestamp>,
     /// The parts of the file that are gone, in the order in which they were found.
@@ -60,6 +62,8 @@ pub(super) struct EffectivePositions {
     pub(super) since: Position,
     /// In no particular order; at most [`MAX_EFFECTIVE`].
     pub(super) positions: Vec<Position>,
+    /// Those among them that the store may never get.
+    pub(super) uncertain: Vec<Position>,
 }
 
 /// The most positions of changes in memory and in the sidecar. With more, the next start reads the log.
@@ -78,6 +82,19 @@ impl EffectivePositions {
     pub(super) fn forget_until(&mut self, position: Position) {
         self.since = self.since.max(position);
         self.positions.retain(|kept| *kept > self.since);
+        self.uncertain.retain(|kept| *kept > self.since);
+    }
+
+    /// Forgets the positions in a lost part.
+    fn lose(&mut self, lost: Lost) {
+        self.positions.retain(|position| !lost.contains(position.0));
+        self.uncertain.retain(|position| !lost.contains(position.0));
+    }
+
+    /// The last position in that part that the store has.
+    fn last_in(&self, lost: Lost) -> Option<Position> {
+        let inside = self.positions.iter().filter(|position| lost.contains(position.0));
+        inside.filter(|position| !self.uncertain.contains(position)).max().copied()
     }
 
     /// The positions after this one, or after the beginning of the log. `None` if some of them are not known.
@@ -91,6 +108,8 @@ impl EffectivePositions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) lost: Lost,
+    /// A position in it that the store has, as far as is known the last one: a store that had none so far is older.
+    pub(super) changed: Option<Position>,
     /// Whether a durable record reports it.
     pub(super) reported: bool,
 }
@@ -110,13 +129,13 @@ impl State {
             Role::Opens => {
                 self.open.insert((tenant, number), position);
             }
-            Role::Closes { intent, effective } => {
+            Role::Closes { intent, effect } => {
                 let opened = self.open.remove(&(tenant, intent));
-                if effective && let Some(opened) = opened {
-                    self.took_effect(opened);
+                if let Some(opened) = opened {
+                    self.took_effect(opened, effect);
                 }
             }
-            Role::Effective => self.took_effect(position),
+            Role::Effective => self.took_effect(position, Effect::Possible),
             Role::ReportsLoss(lost) => {
                 let mut same = self.losses.iter_mut().filter(|loss| loss.lost == lost);
                 if let Some(loss) = same.next() {
@@ -143,8 +162,12 @@ impl State {
         }
     }
 
-    fn took_effect(&mut self, position: Position) {
-        self.last_effective = self.last_effective.max(Some(position));
+    fn took_effect(&mut self, position: Position, effect: Effect) {
+        match effect {
+            Effect::None => return,
+            Effect::Possible => self.effective.uncertain.push(position),
+            Effect::Certain => self.last_effective = self.last_effective.max(Some(position)),
+        }
         self.effective.add(position);
     }
 
@@ -153,11 +176,39 @@ impl State {
     pub(super) fn lose(&mut self, lost: Lost) -> bool {
         let new = self.losses.iter().all(|loss| loss.lost != lost);
         if new {
-            self.losses.push(Loss { lost, reported: false });
+            let changed = self.changed_in(lost);
+            self.losses.push(Loss {
+                lost,
+                changed,
+                reported: false,
+            });
             self.open.retain(|_, position| !lost.contains(position.0));
-            self.effective.positions.retain(|position| !lost.contains(position.0));
+            self.effective.lose(lost);
         }
         new
+    }
+
+    /// The last position in that part that the store has, as far as is known.
+    fn changed_in(&self, lost: Lost) -> Option<Position> {
+        let inside = self.losses.iter().filter(|loss| lost.contains(loss.lost.from.get()));
+        let last = self.last_effective.filter(|last| lost.contains(last.0));
+        let known = inside.filter_map(|loss| loss.changed).chain(last).max();
+        known.max(self.effective.last_in(lost)).max(self.stored_in(lost))
+    }
+
+    /// As far as the store at the start had positions. Not all of them are known.
+    fn stored_in(&self, lost: Lost) -> Option<Position> {
+        let stored = self.stored.filter(|stored| stored.0 >= lost.from.get());
+        stored.map(|stored| stored.min(Position(lost.to.get() - 1)))
+    }
+
+    /// Notes the largest position that the store has. One that has less from now on is older.
+    pub(super) fn has_stored(&mut self, stored: Option<Position>) {
+        self.stored = stored;
+        let in_each: Vec<_> = self.losses.iter().map(|loss| self.stored_in(loss.lost)).collect();
+        for (loss, stored) in self.losses.iter_mut().zip(in_each) {
+            loss.changed = loss.changed.max(stored);
+        }
     }
 
     /// The losses that no record reports yet.
@@ -167,6 +218,9 @@ impl State {
 
     /// Takes over what an older state of the same log knows of records that are gone.
     pub(super) fn add_lost(&mut self, older: Self, until: u64) {
+        for loss in &mut self.losses {
+            loss.changed = loss.changed.max(older.changed_in(loss.lost));
+        }
         for (tenant, next) in older.numbers.next {
             let now = self.numbers.next.entry(tenant).or_default();
             *now = next.max(*now);
@@ -193,7 +247,7 @@ mod tests {
         assert_eq!(state.last_effective, None);
         let closes = Role::Closes {
             intent: 0,
-            effective: true,
+            effect: Effect::Certain,
         };
         state.add(tenant, 2, closes, Position(300), time);
         assert_eq!(state.last_effective, Some(Position(100)));

@@ -106,15 +106,18 @@ impl Starting {
         }
         progress.begin(Step::Declare);
         match declared::before_serving(&broker, &config.declared).await {
-            Ok(declared) => Ok(Serving::begin(
-                config,
-                listeners,
-                broker,
-                remaining,
-                options.metrics,
-                declared,
-                options.dev,
-            )),
+            Ok(declared) => {
+                broker.start_accepted();
+                Ok(Serving::begin(
+                    config,
+                    listeners,
+                    broker,
+                    remaining,
+                    options.metrics,
+                    declared,
+                    options.dev,
+                ))
+            }
             Err(error) => {
                 broker.start_refused();
                 close(&broker, &remaining.log_position).await;

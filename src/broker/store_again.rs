@@ -42,6 +42,11 @@ impl Broker {
         self.kill_file.start_refused();
     }
 
+    /// Ends a start that is not refused. Blocks on the file system.
+    pub fn start_accepted(&self) {
+        self.kill_file.start_accepted();
+    }
+
     /// Offers the revocations that the store lacks to the store again, and to the kill file those that it
     /// does not take. Call it every second.
     ///

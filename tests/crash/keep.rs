@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, path_text};
 use crate::disagree::{Copy, DATABASE, accepting, accepting_lost_log, refused};
 use crate::load::text;
+use crate::ready::until_ran;
 use crate::run;
 
 /// The most time until the oldest file is gone.
@@ -29,6 +30,10 @@ pub fn trials() -> Vec<Trial> {
         }),
         Trial::test("keep::a_backup_of_a_shortened_log_is_restored", || run(restored())),
         Trial::test("keep::a_store_older_than_the_log_is_refused", || run(older_store())),
+        Trial::test(
+            "keep::the_record_of_a_removal_that_is_lost_is_written_again",
+            || run(lost_removal()),
+        ),
         Trial::test("keep::without_a_lost_part_the_log_is_read_from_what_is_left", || run(lost_part())),
     ]
 }
@@ -350,6 +355,48 @@ async fn older_store() {
     started.tenant("acme").get("/v1/keys/later").await.expect_status(404);
     assert!(started.terminate());
     bench.starts_plainly();
+}
+
+/// Something else cuts away the record of the last removal: without it nothing says where the log begins.
+async fn lost_removal() {
+    let bench = Bench::new();
+    let (started, client) = bench.begin().await;
+    while bench.starts()[0] == 0 {
+        assert!(fill(&client).await);
+        assert!(bench.starts().len() < 8, "the oldest file stays:\n{}", started.output());
+    }
+    until_ran(&started, "audit_keep").await;
+    // More than the gateway has in memory.
+    for _ in 0..20 {
+        client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    }
+    let data = bench.gateway.data();
+    let mark = b"\"removed\":{";
+    let find = |path: &Path| fs::read(path).expect("a file").windows(mark.len()).rposition(|part| part == mark);
+    let files = log_files(&data).into_iter().rev();
+    let (path, at) = files
+        .map(|(_, path)| (find(&path), path))
+        .find_map(|(at, path)| Some((path, at?)))
+        .expect("a removal");
+    let file = fs::File::options().write(true).open(path).expect("the log");
+    file.set_len(at as u64).expect("cut");
+    let count = |is: fn(&Value) -> bool| records(&data).iter().filter(|record| is(record)).count();
+    let until = Instant::now() + LIMIT;
+    while count(|record| record["cause"] == "log_lost") == 0
+        || count(|record| record["removed"].is_object() && record["removed"]["from"] == record["removed"]["to"]) == 0
+    {
+        assert!(Instant::now() < until, "it is not written again:\n{}", started.output());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bench.run(&bench.tune(), &["backup", path_text(&bench.path("backup"))]);
+    let begin = bench.starts()[0];
+    while bench.starts()[0] == begin {
+        assert!(fill(&client).await);
+        assert!(bench.starts().len() < 8, "the oldest file stays:\n{}", started.output());
+    }
+    assert!(started.terminate());
+    fs::remove_file(data.join("audit.index")).expect("the sidecar");
+    assert!(bench.gateway.serve(&Tune::default()).terminate());
 }
 
 /// The number of the next record of a tenant.

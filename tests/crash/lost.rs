@@ -351,8 +351,12 @@ async fn another_branch() {
     let saved = Saved::of(&data);
     let mut before = Vec::new();
     // Its change is behind as many data keys.
-    let branch = async |key: &str, count: usize| {
+    let branch = async |key: &str, count: usize, disables: bool| {
         let started = gateway.serve(&plain());
+        if disables {
+            let disabled = started.tenant("globex").post_empty("/v1/keys/first/disable").await;
+            disabled.expect_status(200);
+        }
         for _ in 0..count {
             data_keys(&started.tenant("acme")).await;
         }
@@ -360,11 +364,13 @@ async fn another_branch() {
         assert!(started.terminate());
         numbered(&data)
     };
-    before.push(branch("one", 5).await);
+    before.push(branch("one", 5, false).await);
+    // Its store then has no older position than that change.
+    starts_plainly(&gateway);
     let newer = Copy::of(&data, &["claviger.db", "claviger.db-wal", "claviger.db-shm", "store.run"]);
     saved.put_back(&data);
     // Longer, so that something is at each place that the store knows.
-    before.push(branch("another", 20).await);
+    before.push(branch("another", 20, true).await);
     newer.restore(&data);
     let said = refused(&gateway, &plain());
     assert!(said.contains(LOST_LOG) && !said.contains(ROLLBACK), "{said}");
@@ -375,6 +381,8 @@ async fn another_branch() {
     let client = started.tenant("acme");
     client.get("/v1/keys/one").await.expect_status(200);
     client.get("/v1/keys/another").await.expect_status(404);
+    let disabled = started.tenant("globex").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(disabled["state"], "disabled", "the log has the revocation");
     let given = data_keys(&client).await;
     let tenant = given.rsplit(['/', '#']).nth(1).expect("a tenant").to_owned();
     assert!(

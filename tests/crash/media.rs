@@ -14,10 +14,12 @@ use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use crate::answers::{PATIENCE, kill_in, world};
 use crate::disagree::{Copy, DATABASE};
 use crate::held::Held;
 use crate::ready::{log_state, state_of, until_ran, until_sound};
 use crate::run;
+use crate::service::Service;
 
 const KILL_FILE: [&str; 1] = ["cuts.kill"];
 
@@ -35,6 +37,9 @@ pub fn trials() -> Vec<Trial> {
             run(limited_files())
         }),
         Trial::test("media::a_missing_kill_file_is_reported", || run(missing())),
+        Trial::test("media::a_missing_kill_file_is_reported_after_a_start_that_was_killed", || {
+            run(missing_twice())
+        }),
         Trial::test("media::a_start_writes_kill_file_and_reserve_anew", || run(anew())),
     ]
 }
@@ -117,6 +122,27 @@ async fn missing() {
     assert!(started.terminate());
     let started = gateway.serve(&Tune::default());
     assert_eq!(state_of(&started, "kill_file").await, "ok");
+    assert!(started.terminate());
+}
+
+/// The start is killed while it asks the provider what became of a rotation.
+async fn missing_twice() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
+    fs::remove_file(gateway.data().join(KILL_FILE[0])).expect("it was there");
+    service.set_hanging(true);
+    let calls = service.calls();
+    let started = gateway.listen(&service.tune());
+    let end = Instant::now() + PATIENCE;
+    while service.calls() == calls {
+        assert!(Instant::now() < end, "it asks nothing:\n{}", started.output());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    started.kill();
+    service.set_hanging(false);
+    let started = gateway.serve(&service.tune());
+    assert!(state_of(&started, "kill_file").await.contains("missing at the start"));
     assert!(started.terminate());
 }
 

@@ -94,7 +94,8 @@ async fn severed_first(medium: Medium) {
 }
 
 /// A log that is longer than a kill file, which can be written then where the log cannot.
-async fn fill_beyond_kill_file(gateway: &Gateway, client: &Client) {
+/// Makes the log longer than the kill file, so that a limit on the length of files can stop the log alone.
+pub async fn fill_beyond_kill_file(gateway: &Gateway, client: &Client) {
     let filler = json!({"name": "filler", "connection": "embedded"});
     client.post("/v1/keys", &filler).await.expect_status(201);
     let items: Vec<Value> = (0..300).map(|_| json!({"key": "filler"})).collect();

@@ -18,6 +18,7 @@ use crate::aside::number;
 use crate::disagree::{Copy, DATABASE, accepting_lost_log, refused};
 use crate::load::text;
 use crate::run;
+use crate::severed::fill_beyond_kill_file;
 
 /// A look a second, and what a busy machine adds.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
@@ -62,6 +63,14 @@ pub fn trials() -> Vec<Trial> {
                     fs::remove_file(log.with_file_name("audit.index")).expect("removed");
                 }))
             },
+        ),
+        Trial::test(
+            "watch::an_older_store_is_refused_although_the_record_of_its_change_was_cut_away",
+            || run(older_store_after_a_cut()),
+        ),
+        Trial::test(
+            "watch::a_store_is_not_refused_for_a_revocation_of_the_kill_file_whose_record_was_cut_away",
+            || run(folded_before_a_cut()),
         ),
         Trial::test("watch::an_older_store_is_not_accepted_with_a_lost_log", || run(older_store())),
     ]
@@ -350,4 +359,60 @@ async fn older_store() {
     copy.restore(&gateway.data());
     let said = refused(&gateway, &accepting_lost_log());
     assert!(said.contains("--accept-rollback"), "{said}");
+}
+
+/// Cuts away what is behind this length of the log, under the running gateway, once that is more than it has in memory.
+async fn cut_behind(gateway: &Gateway, client: &Client, length: u64) {
+    for _ in 0..20 {
+        client.get("/v1/keys").await.expect_status(200);
+    }
+    let file = fs::File::options().write(true).open(log_of(gateway)).expect("the log");
+    file.set_len(length).expect("cut");
+    until("the loss is reported", || !losses(&gateway.data()).is_empty()).await;
+}
+
+/// A disable is lost with its records, and another revocation follows, which alone would be applied to an older store.
+async fn older_store_after_a_cut() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    furnished(&gateway, &client).await;
+    let other = json!({"name": "other", "connection": "embedded"});
+    client.post("/v1/keys", &other).await.expect_status(201);
+    assert!(started.terminate());
+    let copy = Copy::of(&gateway.data(), &DATABASE);
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    let (_, length) = log_end(&gateway.data());
+    client.post_empty("/v1/keys/first/disable").await.expect_status(200);
+    cut_behind(&gateway, &client, length).await;
+    client.post_empty("/v1/keys/other/disable").await.expect_status(200);
+    assert!(started.terminate());
+    starts_again(&gateway);
+    copy.restore(&gateway.data());
+    let said = refused(&gateway, &Tune::default());
+    assert!(said.contains("--accept-rollback"), "{said}");
+}
+
+/// The kill file alone has a revocation, and the start that applies it records it. The store never gets that position.
+async fn folded_before_a_cut() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    furnished(&gateway, &client).await;
+    fill_beyond_kill_file(&gateway, &client).await;
+    started.limit_files(Some(log_end(&gateway.data()).1));
+    let disabled = client.post_empty("/v1/keys/first/disable").await;
+    disabled.expect_problem(503, "effective_not_recorded");
+    started.kill();
+    let (_, length) = log_end(&gateway.data());
+    let started = gateway.serve(&Tune::default());
+    let is_disable = |record: &Value| record["change"]["verb"] == "disable" && record["result"] == "success";
+    assert!(records(&gateway.data()).iter().any(is_disable));
+    cut_behind(&gateway, &started.tenant("acme"), length).await;
+    assert!(!records(&gateway.data()).iter().any(is_disable));
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(first["state"], "disabled");
 }

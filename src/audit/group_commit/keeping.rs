@@ -38,8 +38,9 @@ impl GroupCommit {
                 end,
                 last_effective: state.last_effective,
                 effective: state.effective.clone(),
-                losses: state.losses.iter().map(|loss| loss.lost).collect(),
+                losses: state.losses.clone(),
                 removed: state.begun.and_then(Begun::changed),
+                is_forked: false,
             },
         }
     }

@@ -217,8 +217,19 @@ fn a_missing_file_is_reported_where_there_was_one() {
     let standing = |had_log| KillFile::open(folder.path(), installation, had_log).unwrap().standing();
     KillFile::open(folder.path(), installation, true).unwrap().start_refused();
     assert_eq!(standing(true), KillFileStanding::WasMissing, "the store knows of a log");
-    // The next start finds the new one.
+    // The start before was killed: it did not end.
+    assert_eq!(standing(true), KillFileStanding::WasMissing);
+    assert!(!folder.path().join(NAME).exists());
+    // The next start finds one that a start in good order made.
+    KillFile::open(folder.path(), installation, true).unwrap().start_accepted();
     assert_eq!(standing(true), KillFileStanding::Sound);
+    // Or that took a revocation before the start was killed.
+    fs::remove_file(folder.path().join(NAME)).unwrap();
+    let [entry, ..] = entries();
+    let file = KillFile::open(folder.path(), installation, true).unwrap();
+    file.push(entry).unwrap();
+    file.start_refused();
+    assert_eq!(KillFile::open(folder.path(), installation, true).unwrap().entries(), [entry]);
     KillFile::open(folder.path(), installation, true).unwrap().start_refused();
     assert!(folder.path().join(NAME).exists(), "it was not missing");
 }

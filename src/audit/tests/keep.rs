@@ -24,7 +24,7 @@ fn by_bytes(archive: Option<&Path>) -> Keep {
 }
 
 impl Bench {
-    fn keeper(&self, keep: Keep) -> Keeper {
+    pub(super) fn keeper(&self, keep: Keep) -> Keeper {
         Keeper::on(self.disk.clone(), self.folder.path(), &self.origin, keep, LEAST)
     }
 }
@@ -138,44 +138,58 @@ async fn the_oldest_files_go_and_the_log_goes_on_with_and_without_its_sidecar() 
     assert!(left.starts_with(&records[records.len() - left.iter().filter(|record| records.contains(record)).count()..]));
 }
 
+/// Shortens copies of a log, each of which is killed one step later than the one before, until one survives. `then`
+/// gets each of them, its keeper and the step.
+pub(super) async fn killed_at_each_step(original: &Bench, keep: impl Fn(&Bench) -> Keep, then: impl AsyncFn(&Bench, &Keeper, usize)) {
+    for step in 0.. {
+        let bench = original.crashed();
+        let keeper = bench.keeper(keep(&bench));
+        let Recovered { log, .. } = bench.try_open(small()).unwrap();
+        let begun = bench.disk.get(|disk| disk.steps);
+        bench.disk.set(|disk| disk.killed_at = Some(begun + step));
+        let done = shorten(&log, &keeper).await;
+        let survived = bench.disk.get(|disk| disk.steps <= begun + step);
+        log.close().await;
+        drop(log);
+        bench.disk.set(|disk| disk.killed_at = None);
+        then(&bench, &keeper, step).await;
+        if survived {
+            assert!(step > 10 && done.is_ok(), "{step} steps are too few: {done:?}");
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn killed_at_each_step_no_record_is_missing_and_the_removal_is_finished() {
     let original = filled().await;
+    let archive = |bench: &Bench| bench.folder.path().join("archive");
+    let keep = |bench: &Bench| {
+        fs::create_dir(archive(bench)).unwrap();
+        by_bytes(Some(&archive(bench)))
+    };
     for without_index in [false, true] {
-        for step in 0.. {
-            let (bench, archive) = (original.crashed(), tempfile::tempdir().unwrap());
-            let keeper = bench.keeper(by_bytes(Some(archive.path())));
-            let Recovered { log, .. } = bench.try_open(small()).unwrap();
-            let begun = bench.disk.get(|disk| disk.steps);
-            bench.disk.set(|disk| disk.killed_at = Some(begun + step));
-            let done = shorten(&log, &keeper).await;
-            let survived = bench.disk.get(|disk| disk.steps <= begun + step);
-            log.close().await;
-            drop(log);
-            bench.disk.set(|disk| disk.killed_at = None);
+        killed_at_each_step(&original, keep, async |bench, keeper, step| {
             if without_index {
                 fs::remove_file(bench.index_path()).unwrap();
             }
             let opened = bench.try_open(small());
             let Recovered { log, .. } = opened.unwrap_or_else(|error| panic!("step {step}: {error}"));
             // What is recorded is finished by the start.
-            let recorded = told(&bench).last().map_or(0, |(_, to)| *to);
-            assert_eq!(starts(&bench)[0], recorded, "step {step}");
-            shorten(&log, &keeper).await.unwrap_or_else(|error| panic!("step {step}: {error}"));
+            let recorded = told(bench).last().map_or(0, |(_, to)| *to);
+            assert_eq!(starts(bench)[0], recorded, "step {step}");
+            shorten(&log, keeper).await.unwrap_or_else(|error| panic!("step {step}: {error}"));
             assert_eq!(unwrap_once(&log, tenant(1)).await.unwrap().sequence, 100, "step {step}");
             assert_eq!(unwrap_once(&log, tenant(2)).await.unwrap().sequence, 1, "step {step}");
             log.close().await;
-            let whole = together(archive.path(), &bench);
+            let whole = together(&archive(bench), bench);
             assert_eq!(numbers(&whole), (0..101).collect::<Vec<_>>(), "step {step}");
             assert_eq!(read_copy(whole.folder.path()).unwrap().records(tenant(2)), 2, "step {step}");
-            let unfinished = fs::read_dir(archived(archive.path(), &bench)).unwrap();
+            let unfinished = fs::read_dir(archived(&archive(bench), bench)).unwrap();
             let parts = unfinished.filter(|entry| !entry.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".log"));
             assert_eq!(parts.count(), 0, "step {step}");
-            if survived {
-                assert!(step > 15 && done.is_ok(), "{step} steps are too few: {done:?}");
-                break;
-            }
-        }
+        })
+        .await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::keep::{LEAST, shorten};
+use super::keep::{LEAST, killed_at_each_step, shorten};
 use super::segments::{accepting, path_of, small, starts, unwraps};
 use super::*;
 
@@ -93,27 +93,21 @@ async fn without_the_lost_part_every_number_is_known_from_what_is_left() {
     }
 }
 
+/// A rule by which all goes that may.
+fn all(_: &Bench) -> Keep {
+    Keep {
+        bytes: Some(LEAST),
+        age: None,
+        archive: None,
+    }
+}
+
 #[tokio::test]
 async fn killed_while_the_lost_part_is_removed_no_number_is_given_twice_or_left_open() {
     for at_the_end in [false, true] {
         let (original, lost) = with_loss(at_the_end).await;
         let known = next_numbers(&original, false).await;
-        for step in 0.. {
-            let bench = original.crashed();
-            let all = Keep {
-                bytes: Some(LEAST),
-                age: None,
-                archive: None,
-            };
-            let keeper = Keeper::on(bench.disk.clone(), bench.folder.path(), &bench.origin, all, LEAST);
-            let Recovered { log, .. } = bench.try_open(small()).unwrap();
-            let begun = bench.disk.get(|disk| disk.steps);
-            bench.disk.set(|disk| disk.killed_at = Some(begun + step));
-            let done = shorten(&log, &keeper).await;
-            let survived = bench.disk.get(|disk| disk.steps <= begun + step);
-            log.close().await;
-            drop(log);
-            bench.disk.set(|disk| disk.killed_at = None);
+        killed_at_each_step(&original, all, async |bench, keeper, step| {
             fs::remove_file(bench.index_path()).unwrap();
             let opened = bench.try_open(small());
             let Recovered { log, .. } = opened.unwrap_or_else(|error| panic!("step {step}: {error}"));
@@ -125,15 +119,27 @@ async fn killed_while_the_lost_part_is_removed_no_number_is_given_twice_or_left_
                 given.iter().zip(&known).all(|(given, known)| given >= known),
                 "step {step}: {given:?} {known:?}"
             );
-            shorten(&log, &keeper).await.unwrap_or_else(|error| panic!("step {step}: {error}"));
-            assert!(starts(&bench)[0] >= lost.to.get(), "step {step}: the lost part is still there");
+            shorten(&log, keeper).await.unwrap_or_else(|error| panic!("step {step}: {error}"));
+            assert!(starts(bench)[0] >= lost.to.get(), "step {step}: the lost part is still there");
             log.close().await;
             let next: Vec<_> = given.iter().map(|number| number + 1).collect();
-            assert_eq!(next_numbers(&bench, true).await, next, "step {step}");
-            if survived {
-                assert!(step > 10 && done.is_ok(), "{step} steps are too few: {done:?}");
-                break;
-            }
-        }
+            assert_eq!(next_numbers(bench, true).await, next, "step {step}");
+        })
+        .await;
     }
+}
+
+#[tokio::test]
+async fn killed_while_the_lost_part_is_removed_the_store_may_have_its_last_change_there() {
+    let (original, lost) = with_loss(false).await;
+    killed_at_each_step(&original, all, async |bench, _, step| {
+        let options = Options {
+            stored: Some(Position(lost.from.get() + 1)),
+            ..small()
+        };
+        let opened = bench.try_open(options);
+        let Recovered { log, .. } = opened.unwrap_or_else(|error| panic!("step {step}: {error}"));
+        log.close().await;
+    })
+    .await;
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use claviger_provider::KeyId;
+
 use super::*;
 
 /// Records this many unwraps of tenant 1.
@@ -294,4 +296,71 @@ async fn a_start_that_accepts_a_lost_log_changes_nothing_in_a_whole_one() {
     assert!(was_clean);
     log.close().await;
     assert_eq!(fs::read(bench.log_path()).unwrap(), before);
+}
+
+/// Makes a change of that outcome. Returns the position of its intent.
+async fn change(log: &Log, outcome: Outcome) -> Position {
+    let change = StateChange::new(Verb::Create, Object::Key, &KeyId::from_bytes([1; 16]));
+    let intent = log.intent(log.entry(tenant(1), Action::CreateKey), change, soon()).await.unwrap();
+    let position = intent.position();
+    intent.resolve(outcome, |_| (), (), soon()).await.map(drop).unwrap();
+    position
+}
+
+#[tokio::test]
+async fn a_change_in_a_lost_part_is_missed_where_the_store_had_its_position() {
+    for (outcome, goes_on) in [
+        (Outcome::Success, false),
+        (Outcome::Success, true),
+        (Outcome::Interrupted, false),
+        (Outcome::Interrupted, true),
+        (Outcome::Failed("internal"), false),
+    ] {
+        let bench = Bench::new();
+        let Recovered { log, .. } = bench.open();
+        let position = change(&log, outcome).await;
+        unwraps(&log, 100).await;
+        file(&bench).set_len(position.0).unwrap();
+        unwraps(&log, 1).await;
+        assert_eq!(reported(&bench).len(), 1);
+        if goes_on {
+            change(&log, Outcome::Success).await;
+        }
+        log.close().await;
+        let Recovered { log, history, .. } = bench.open();
+        let missed = (outcome == Outcome::Success).then_some(position);
+        assert_eq!(history.lacks_lost(None), missed, "{outcome:?} {goes_on}");
+        assert_eq!(history.lacks_lost(Some(Position(position.0 - 1))), missed, "{outcome:?} {goes_on}");
+        assert_eq!(history.lacks_lost(Some(position)), None, "{outcome:?} {goes_on}");
+        log.close().await;
+        // Without the sidecar, the store tells what it had.
+        fs::remove_file(bench.index_path()).unwrap();
+        let stored = Options {
+            stored: Some(position),
+            ..Bench::options()
+        };
+        bench.try_open(stored).unwrap().log.close().await;
+        let Recovered { log, history, .. } = bench.open();
+        assert_eq!(history.lacks_lost(None), Some(position), "{outcome:?} {goes_on}");
+        log.close().await;
+    }
+}
+
+#[tokio::test]
+async fn after_another_copy_of_the_log_each_number_may_be_given() {
+    let (bench, places) = closed().await;
+    let options = Options {
+        // Another record is there.
+        last_record: Some(LastRecord {
+            position: places[99],
+            crc: 0,
+        }),
+        ..accepting(None)
+    };
+    let Recovered { log, .. } = bench.try_open(options).unwrap();
+    // All that the other copy had may have been its.
+    let next = unwrap_once(&log, tenant(2)).await.unwrap().sequence;
+    assert!(next >= (places[99].0 + (128 << 20)) / 128, "{next}");
+    log.close().await;
+    assert_reopens(&bench).await;
 }
