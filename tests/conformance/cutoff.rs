@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use claviger_test_support::Answer;
+use claviger_test_support::{Answer, Client};
 use claviger_testkit::Fault;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -62,13 +62,14 @@ impl Cut {
         }
     }
 
-    async fn undo(self, bench: &Bench) {
-        let path = match self {
-            Self::Disable => "/v1/keys/orders/enable".to_owned(),
-            Self::Sever => format!("/v1/connections/{CONNECTION}/restore"),
+    /// Undoes it. `owner` is one of the tenant's own: an operator restores no connection to an external key manager.
+    async fn undo(self, bench: &Bench, owner: &Client) {
+        let undone = match self {
+            Self::Disable => bench.client.post_empty("/v1/keys/orders/enable").await,
+            Self::Sever => owner.post_empty(&format!("/v1/connections/{CONNECTION}/restore")).await,
             Self::Detach => panic!("a detach is not undone in place"),
         };
-        bench.client.post_empty(&path).await.expect_status(200);
+        undone.expect_status(200);
     }
 
     fn refusal(self) -> (u16, &'static str) {
@@ -154,6 +155,7 @@ async fn under_way(bench: Bench, cut: Cut) {
 }
 
 async fn batch(bench: Bench, cut: Cut) {
+    let owner = bench.limited(&["Restore"]).await;
     bench.key("orders").await;
     bench.connection("second").await;
     bench
@@ -201,7 +203,7 @@ async fn batch(bench: Bench, cut: Cut) {
                 assert!(item["error"].is_null(), "{path} {at}: {item}");
             }
         }
-        cut.undo(&bench).await;
+        cut.undo(&bench, &owner).await;
     }
     assert_eq!(waiting, 3);
 }
@@ -212,6 +214,7 @@ const ROUNDS: usize = 200;
 const CALLERS: usize = 6;
 
 async fn under_load(bench: Bench, cut: Cut) {
+    let owner = bench.limited(&["Restore"]).await;
     bench.key("orders").await;
     let made = data_key(&bench.client, "orders").await;
     let wrapped = &made["wrapped"];
@@ -251,7 +254,7 @@ async fn under_load(bench: Bench, cut: Cut) {
             answered.send_replace(true);
         };
         tokio::join!(callers, cuts);
-        cut.undo(&bench).await;
+        cut.undo(&bench, &owner).await;
     }
     in_the_log(&bench, cut);
 }
@@ -305,7 +308,7 @@ async fn not_held_up(bench: Bench, op: &'static str, path: &str, body: Value) {
     let key = bench.client.get("/v1/keys/orders").await.expect_status(200);
     assert_eq!(key["state"], "disabled");
     unwrap(&bench.client, &made["wrapped"]).await.expect_problem(409, "key_disabled");
-    Cut::Disable.undo(&bench).await;
+    Cut::Disable.undo(&bench, &bench.client).await;
     unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
     data_key(&bench.client, "orders").await;
 }
@@ -348,7 +351,7 @@ async fn stands(bench: Bench) {
             ]
         );
         bench.clear().await;
-        Cut::Disable.undo(&bench).await;
+        Cut::Disable.undo(&bench, &bench.client).await;
     }
     // A refusal to do it here as there answers both; the disable here was not undone by it.
     let begun = std::time::Instant::now();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_provider::egress::Egress;
-use claviger_provider::kit::health_monitor::HealthMonitor;
+use claviger_provider::kit::health_monitor::{HealthMonitor, Monitors};
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
@@ -28,12 +28,16 @@ const CONNECTIONS: usize = 32;
 /// Makes the providers of connections to key managers, under one egress policy.
 pub struct KmipFactory {
     egress: Egress,
+    monitors: Monitors,
 }
 
 impl KmipFactory {
     /// Under this policy.
-    pub const fn new(egress: Egress) -> Self {
-        Self { egress }
+    pub fn new(egress: Egress) -> Self {
+        Self {
+            egress,
+            monitors: Monitors::default(),
+        }
     }
 
     /// Creates the provider of a connection from its stored settings and secrets. This sends no request.
@@ -43,7 +47,7 @@ impl KmipFactory {
     pub fn provider(&self, parts: ConnectionParts<'_>) -> Result<KmipProvider, Error> {
         let settings = stored(parts.settings).ok_or_else(|| fault(ErrorKind::Misconfigured, "the stored settings cannot be used"))?;
         let trace = parts.background_trace();
-        let monitor = HealthMonitor::new(parts.health, parts.switch.clone());
+        let monitor = HealthMonitor::new(parts.health, trace.clone(), parts.switch.clone(), self.monitors.clone());
         let endpoint = self.egress.endpoint(&settings.address);
         let endpoint =
             endpoint.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
@@ -54,20 +58,18 @@ impl KmipFactory {
             .map_err(|error| error.into_error("the stored certificate cannot be used"))?;
         let manager = KeyManager {
             client: Client {
-                pool: Pool::new(CONNECTIONS),
+                pool: Pool::new(CONNECTIONS, budget),
                 dial,
                 budget,
                 versions: settings.protocol_version.map_or_else(|| Version::ALL.to_vec(), |only| vec![only]),
                 correlates: settings.correlation,
                 switch: parts.switch,
-                background: trace.clone(),
+                background: trace,
             },
             server_iv: settings.server_iv,
         };
         let monitored = MonitoredKeyManager {
             manager,
-            tenant: parts.tenant,
-            trace,
             canary: settings.canary_key,
         };
         Ok(KmipProvider {

@@ -43,8 +43,8 @@ pub(crate) struct Place<'a, C> {
 }
 
 impl<C: Send + 'static> Pool<C> {
-    /// With at most this many connections at once.
-    pub(crate) fn new(size: usize) -> Self {
+    /// With at most this many connections at once, for calls that have this time.
+    pub(crate) fn new(size: usize, timeout: Duration) -> Self {
         let idle = Idle {
             connections: Vec::new(),
             swept: false,
@@ -52,7 +52,7 @@ impl<C: Send + 'static> Pool<C> {
         Self {
             places: Semaphore::new(size),
             idle: Arc::new(Mutex::new(idle)),
-            health: PoolHealth::new(ProviderKind::Kmip),
+            health: PoolHealth::new(ProviderKind::Kmip, timeout),
         }
     }
 
@@ -137,9 +137,11 @@ mod tests {
 
     use super::Pool;
 
+    const TIME: Duration = Duration::from_secs(3);
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_used_by_one_call_at_a_time() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2, TIME);
         let (first, second) = (pool.place().await.unwrap(), pool.place().await.unwrap());
         assert!(first.take().is_none() && second.take().is_none());
         let moment = Duration::from_millis(1);
@@ -155,7 +157,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_without_a_call() {
-        let (pool, connection) = (Pool::new(1), Arc::new(()));
+        let (pool, connection) = (Pool::new(1, TIME), Arc::new(()));
         pool.place().await.unwrap().give_back(Arc::clone(&connection));
         advance(POOL_IDLE - Duration::from_secs(6)).await;
         tokio::task::yield_now().await;
@@ -170,7 +172,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_timeout_the_open_connections_are_given_up() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3, TIME);
         let (first, second) = (pool.place().await.unwrap(), pool.place().await.unwrap());
         first.give_back(1);
         second.time_out();

@@ -1,6 +1,7 @@
 //! The provider on one key manager, as one client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_provider::kit::health_monitor::HealthMonitor;
@@ -45,10 +46,15 @@ pub struct KmipProvider {
 }
 
 impl KmipProvider {
-    /// The key manager, for a call of somebody's.
     fn manager(&self) -> &KeyManager {
-        self.monitor.note_call(&self.monitored);
         &self.monitored.manager
+    }
+
+    /// Makes a call of somebody's, with which the connection is in use.
+    async fn noted<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let result = call.await;
+        self.monitor.note_call(&self.monitored, result.is_ok());
+        result
     }
 }
 
@@ -69,39 +75,43 @@ impl Provider for KmipProvider {
         capabilities()
     }
 
+    fn budget(&self) -> Option<Duration> {
+        Some(self.manager().client.budget)
+    }
+
     async fn wrap_key(&self, cx: &OpContext, kek: &Kek, dek: &Secret, context: &BoundContext) -> Result<Wrapped, Error> {
         supported(kek.spec, "wrap_key")?;
         check_plaintext(ProviderKind::Kmip, dek, MAX_DATA_KEY)?;
-        self.manager().wrap(cx, &kek.key, dek, context).await
+        self.noted(self.manager().wrap(cx, &kek.key, dek, context)).await
     }
 
     async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        self.manager().unwrap(cx, wrapped, context).await
+        self.noted(self.manager().unwrap(cx, wrapped, context)).await
     }
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         supported(request.spec, "create_key")?;
         match &request.adopt {
-            Some(name) => self.manager().adopt(cx, name).await,
-            None => self.manager().create(cx, request).await,
+            Some(name) => self.noted(self.manager().adopt(cx, name)).await,
+            None => self.noted(self.manager().create(cx, request)).await,
         }
     }
 
     async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         supported(request.spec, "find_made")?;
-        self.manager().look_for(cx, request).await
+        self.noted(self.manager().look_for(cx, request)).await
     }
 
     async fn rotate(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         supported(kek.spec, "rotate")?;
         let id = id(&kek.key)?;
-        self.manager().replace(cx, id).await
+        self.noted(self.manager().replace(cx, id)).await
     }
 
     async fn describe(&self, cx: &OpContext, kek: &Kek) -> Result<KeyDescription, Error> {
         supported(kek.spec, "describe")?;
         let id = id(&kek.key)?;
-        self.manager().described(cx, id).await
+        self.noted(self.manager().described(cx, id)).await
     }
 
     async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {

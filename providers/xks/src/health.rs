@@ -2,7 +2,7 @@
 //! is in use.
 
 use async_trait::async_trait;
-use claviger_provider::kit::health_monitor::HealthCheck;
+use claviger_provider::kit::health_monitor::{HealthCheck, of_canary};
 use claviger_provider::{Error, ErrorKind, Finding, Health, KeyId, OpContext, RightReport};
 
 use crate::api;
@@ -19,33 +19,6 @@ const PARTLY: &str = "The proxy's owner has to look after the key managers behin
 
 /// The logical key of tries with the canary key: no key has it.
 pub(crate) const CANARY_KEY: KeyId = KeyId::from_bytes([0; 16]);
-
-/// What to do about a canary key that is refused, of which nothing follows for other keys.
-const REFUSED: &str = "The key manager refuses the connection's canary_key: its owner has to permit it, or to make or enable the key.";
-
-/// Whether an error of the canary is the key manager's answer about that key, so that it works. A ciphertext of the
-/// gateway's own that it rejects is no such answer.
-const fn is_answer(kind: ErrorKind) -> bool {
-    match kind {
-        ErrorKind::KeyNotFound
-        | ErrorKind::KeyState
-        | ErrorKind::ExternalDenied
-        | ErrorKind::InvalidInput
-        | ErrorKind::TooLarge
-        | ErrorKind::Conflict
-        | ErrorKind::Unsupported
-        | ErrorKind::RateLimited => true,
-        ErrorKind::UpstreamTimeout
-        | ErrorKind::UpstreamUnavailable
-        | ErrorKind::UpstreamProtocol
-        | ErrorKind::CiphertextRejected
-        | ErrorKind::ProviderDenied
-        | ErrorKind::Misconfigured
-        | ErrorKind::CircuitOpen
-        | ErrorKind::Severed
-        | ErrorKind::Internal => false,
-    }
-}
 
 /// The proxy's report on itself and the key managers behind it.
 pub(crate) struct Report {
@@ -128,9 +101,8 @@ impl HealthCheck for MonitoredKeys {
         }
         if let (true, Some(name)) = (deep, &self.canary) {
             let tried = self.keys.canary(cx, Target { name, key: CANARY_KEY }).await;
-            match tried {
-                Err(error) if is_answer(error.kind) => return Ok(Health::Degraded(REFUSED)),
-                tried => tried?,
+            if let degraded @ Health::Degraded(_) = of_canary(tried)? {
+                return Ok(degraded);
             }
         }
         Ok(match report.is_well() {

@@ -46,6 +46,45 @@ pub trait HealthCheck: Send + Sync + 'static {
     async fn check(&self, cx: &OpContext, deep: bool) -> Result<Health, Error>;
 }
 
+/// What to do about a canary key that is refused, of which nothing follows for other keys.
+const REFUSED: &str = "The key manager refuses the connection's canary_key: its owner has to permit it, or to make or enable the key.";
+
+/// Whether an error of the canary is the key manager's answer about that key, so that it works. A ciphertext of the
+/// gateway's own that it rejects is no such answer.
+const fn is_answer(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::KeyNotFound
+        | ErrorKind::KeyState
+        | ErrorKind::ExternalDenied
+        | ErrorKind::InvalidInput
+        | ErrorKind::TooLarge
+        | ErrorKind::Conflict
+        | ErrorKind::Unsupported
+        | ErrorKind::RateLimited => true,
+        ErrorKind::UpstreamTimeout
+        | ErrorKind::UpstreamUnavailable
+        | ErrorKind::UpstreamProtocol
+        | ErrorKind::CiphertextRejected
+        | ErrorKind::ProviderDenied
+        | ErrorKind::Misconfigured
+        | ErrorKind::CircuitOpen
+        | ErrorKind::Severed
+        | ErrorKind::Internal => false,
+    }
+}
+
+/// What a try with a canary key says of a service that responds.
+///
+/// # Errors
+/// The try's, unless it is an answer about that key alone.
+pub fn of_canary(tried: Result<(), Error>) -> Result<Health, Error> {
+    match tried {
+        Ok(()) => Ok(Health::Ok),
+        Err(error) if is_answer(error.kind) => Ok(Health::Degraded(REFUSED)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Bounds how many connections are checked at once, in all and of one tenant. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Monitors(Arc<Mutex<Running>>);
