@@ -86,14 +86,6 @@ impl Broker {
         }
     }
 
-    /// Whether the description of a key shows what a rotation did as soon as the provider has done it.
-    pub(super) async fn shows_rotations_at_once(&self, key: &Arc<KeyEntry>) -> bool {
-        match key.view() {
-            Ok(view) => self.rotation_of(key, &view).await == Some(Rotation::InPlace),
-            Err(_) => false,
-        }
-    }
-
     /// How the provider of a key's primary version rotates it, also through a severed connection. `None`
     /// where the connection cannot be loaded, too.
     async fn rotation_of(&self, key: &Arc<KeyEntry>, view: &KeyView) -> Option<Rotation> {

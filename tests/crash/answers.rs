@@ -29,6 +29,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || {
             run(killed())
         }),
+        Trial::test("answers::a_rotation_that_is_carried_out_after_the_next_start_is_finished", || {
+            run(queued())
+        }),
         Trial::test("answers::a_rotation_that_never_shows_is_given_up", || run(given_up())),
         Trial::test("answers::what_a_clock_noted_that_was_set_back_is_found_out_nevertheless", || {
             run(set_back())
@@ -137,9 +140,9 @@ async fn restarted() {
     }
 }
 
-/// Kills the gateway while the service has the request.
-pub async fn kill_in(service: &Service, started: Started, client: Client, path: &'static str, body: Value) {
-    service.lose(Some(Loss::Silent));
+/// Kills the gateway while the service has the request, whose answer gets lost in this way.
+pub async fn kill_in(service: &Service, loss: Loss, started: Started, client: Client, path: &'static str, body: Value) {
+    service.lose(Some(loss));
     let changes = service.changes();
     let going = tokio::spawn(async move {
         let request = client.request(http::Method::POST, path).body(body.to_string());
@@ -156,16 +159,32 @@ pub async fn kill_in(service: &Service, started: Started, client: Client, path: 
 async fn killed() {
     let service = Service::start().await;
     let (gateway, started, client) = world(&service).await;
-    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
+    kill_in(&service, Loss::Silent, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
     let started = gateway.serve(&service.tune());
-    let log = records(&gateway.data());
-    let rotate = log
-        .iter()
-        .find(|record| record["kind"] == "outcome" && record["change"]["verb"] == "rotate")
-        .expect("an outcome");
-    assert_eq!(rotate["result"], "interrupted", "{rotate}");
+    assert_eq!(rotated(&gateway)["result"], "interrupted");
     service.finish();
     until(&started.tenant("acme"), "on-aws", 2).await;
+}
+
+/// The outcome of the only rotation.
+fn rotated(gateway: &Gateway) -> Value {
+    let mut all = records(&gateway.data()).into_iter();
+    all.find(|record| record["kind"] == "outcome" && record["change"]["verb"] == "rotate")
+        .expect("an outcome")
+}
+
+/// The service carries out a rotation only after the start that follows the kill.
+async fn queued() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    let key = client.get("/v1/keys/on-vault").await.expect_status(200);
+    kill_in(&service, Loss::Queued, started, client, "/v1/keys/on-vault/rotate", json!({})).await;
+    let started = gateway.serve(&service.tune());
+    let outcome = rotated(&gateway);
+    assert_eq!(outcome["result"], "interrupted", "{outcome}");
+    let provider_key = key["provider_key"].as_str().expect("an id");
+    service.rotate(provider_key.trim_start_matches("transit/"));
+    until(&started.tenant("acme"), "on-vault", 2).await;
 }
 
 /// As if the lost rotations had begun so many seconds earlier. The gateway is not running.
