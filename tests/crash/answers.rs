@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use crate::aside::placed;
 use crate::creations::{lose, new_key};
 use crate::media::store;
 use crate::run;
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
         Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
+        Trial::test("answers::what_was_interrupted_is_settled_before_the_next_start", || run(settled())),
         Trial::test("answers::what_was_refused_or_never_sent_failed", || run(refused())),
     ]
 }
@@ -374,4 +376,34 @@ async fn refused() {
     let answer = client.post("/v1/keys", &json!({"name": "none", "connection": "nobody"})).await;
     assert_eq!(answer.body["code"], "provider_unavailable", "{}", answer.text);
     assert_eq!(outcome(&gateway, &answer)["result"], "failed");
+}
+
+/// A start finds none of the interrupted changes missing in the store.
+async fn settled() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = world(&service).await;
+    service.lose(Some(Loss::Closed));
+    for number in 0..3 {
+        let new = new_key(&format!("new-{number}"), "vault");
+        lose(&gateway, &client, "/v1/keys", &new, "provider_unavailable").await;
+    }
+    let enable = json!({"at_provider": true});
+    lose(&gateway, &client, "/v1/keys/on-aws/enable", &enable, "provider_unavailable").await;
+    lose_rotation(&gateway, &client, "on-vault", "provider_unavailable").await;
+    let mut store = store(&gateway.data()).await;
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT position FROM applied")
+        .fetch_all(&mut store)
+        .await
+        .expect("positions");
+    store.close().await.expect("the store is closed");
+    let placed = placed(&gateway.data());
+    let interrupted = placed.iter().filter(|(_, record)| record["result"] == "interrupted");
+    let intents: Vec<_> = interrupted.map(|(_, outcome)| (&outcome["tenant"], &outcome["intent"])).collect();
+    assert_eq!(intents.len(), 5);
+    for (at, intent) in placed
+        .iter()
+        .filter(|(_, record)| intents.contains(&(&record["tenant"], &record["sequence"])))
+    {
+        assert!(applied.contains(&(*at as i64)), "a start has to settle {intent}");
+    }
 }
