@@ -11,8 +11,9 @@ use super::in_force::Closed;
 use super::write_ahead::warn_of_orphan;
 use super::{Broker, Code, Failure, Guarded, RequestContext};
 use crate::access::{Credential, Ended};
-use crate::audit::{Authn, Decision, EmergencyRevocation, Number, Outcome, Receipt, Record, Recorded, Source, Text, Unavailable};
+use crate::audit::{Authn, Decision, EmergencyRevocation, Number, Outcome, Position, Receipt, Record, Recorded, Source, Text, Unavailable};
 use crate::keys::EpochGuard;
+use crate::store::Change;
 
 /// The least time that a record may take, even past the request's deadline: an operation that
 /// missed its deadline is recorded too.
@@ -210,14 +211,19 @@ impl Broker {
                 } else {
                     outcome
                 };
+                // What the store has of a revocation is not known here.
+                let is_settled = at_provider && is_unknown && !cx.is_unnoted() && intent.revocation().is_none();
+                let position = intent.position();
                 let complete = |record: &mut Record| {
                     fill(record, cx, cx.noted());
                     fill_calls(record, cx);
                 };
-                intent
-                    .resolve(outcome, complete, value, deadline)
-                    .await
-                    .map_err(|error| Unrecorded::new(code, &error))
+                let recorded = intent.resolve(outcome, complete, value, deadline).await;
+                let recorded = recorded.map_err(|error| Unrecorded::new(code, &error))?;
+                if is_settled {
+                    self.mark_interrupted(cx, position).await;
+                }
+                Ok(recorded)
             }
             Some(Effect::Unannounced(revocation)) => {
                 let entry = self.outcome_entry(cx, &value);
@@ -230,6 +236,15 @@ impl Broker {
                 let recorded = self.log.record(self.outcome_entry(cx, &value), outcome, value, deadline).await;
                 recorded.map_err(|error| Unrecorded::new(stands, &error))
             }
+        }
+    }
+
+    /// Marks a change whose result only its provider knows, after its outcome was recorded. The store has noted what
+    /// is to be found out. The next start would hold each unmarked one in memory, and a tenant's own provider can
+    /// interrupt as many as it likes.
+    async fn mark_interrupted(&self, cx: &RequestContext, Position(intent): Position) {
+        if let Err(error) = self.store.mark_applied(cx.tenant(), &Change::announced(intent)).await {
+            tracing::warn!(%error, "an interrupted change is left to the next start");
         }
     }
 

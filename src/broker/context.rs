@@ -85,6 +85,8 @@ struct OperationState {
     /// Whether it is a revocation that ends the caller's own credential.
     ended_itself: AtomicBool,
     unfinished: OnceLock<Code>,
+    /// Whether the store could not note what is to be found out at a provider.
+    unnoted: AtomicBool,
     turns: Option<Arc<Turns>>,
 }
 
@@ -129,6 +131,7 @@ impl RequestContext {
             effect: Mutex::new(None),
             ended_itself: AtomicBool::new(false),
             unfinished: OnceLock::new(),
+            unnoted: AtomicBool::new(false),
             turns,
         };
         Self {
@@ -196,6 +199,16 @@ impl RequestContext {
     /// Why a part was not done, if so.
     pub(super) fn unfinished(&self) -> Option<Code> {
         self.operation.unfinished.get().copied()
+    }
+
+    /// Notes that the store lacks what is to be found out at a provider: the next start finds it in the log.
+    pub(super) fn set_unnoted(&self) {
+        self.operation.unnoted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether only the log has what is to be found out at a provider.
+    pub(super) fn is_unnoted(&self) -> bool {
+        self.operation.unnoted.load(Ordering::Relaxed)
     }
 
     /// The request.

@@ -43,7 +43,8 @@ const OTHER_PROVIDER_KEYS: usize = 3;
 impl Broker {
     /// Asks the provider again for the state of a version that is stored as unusable at the provider, or that it
     /// refused to use, and stores what changed; where the primary version has the same provider key, also new
-    /// versions. It asks at most once in [`ASK_EVERY`] for a provider key. Concurrent callers wait for the call
+    /// versions. It asks at most once in [`ASK_EVERY`] for a provider key, counted from when the question was sent,
+    /// also if its caller had no time for the answer. Concurrent callers wait for the call
     /// under way, and share its outcome. Returns whether the provider answered since this was called.
     ///
     /// # Errors
@@ -56,9 +57,12 @@ impl Broker {
             MayAsk::Now => {}
             MayAsk::Asked(answered) => return Ok(answered.is_some_and(|answered| answered >= begin)),
         }
-        let described = self.take_described(&cx.op_context(), key, version, &reach).await;
-        if described.is_err() && cx.is_late() {
-            // The provider had less time than it gets: a request that has more may ask at once.
+        let op = cx.op_context();
+        let made = op.trace().made();
+        let described = self.take_described(&op, key, version, &reach).await;
+        if described.is_err() && cx.is_late() && op.trace().made() == made {
+            // The deadline ended before anything was sent. A question that was sent counts, also where its caller
+            // did not wait for the answer: otherwise callers with short deadlines would ask with each request.
             key.ask_again(reach.row.id, &version.provider_key);
         }
         let moved = described?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{KeyId, TenantId};
+use claviger_provider::{KeyId, ProviderKind, TenantId};
 use futures::StreamExt;
 
 use super::rounds::{AT_ONCE, ROUND_OF_TENANT};
@@ -54,7 +54,8 @@ pub(super) fn rotated_key(intent: &Record) -> Option<KeyId> {
 impl Broker {
     /// Asks the providers what became of rotations, and stores the versions that they made. The keys of one tenant
     /// wait for each other, and no tenant's for another's. Returns each with the outcome: `interrupted` of those that
-    /// are looked for later, for example through a severed connection, or because their provider did not answer in time.
+    /// are looked for later, for example through a severed connection, because their provider did not answer in time, or
+    /// because it shows no new version yet.
     pub(super) async fn look_for_rotations(&self, lost: Vec<LostRotation>) -> Vec<(LostRotation, Outcome)> {
         let until = Instant::now() + LOOKS;
         let mut tenants: HashMap<TenantId, HashMap<KeyId, Vec<LostRotation>>> = HashMap::new();
@@ -100,8 +101,8 @@ impl Broker {
         looked
     }
 
-    /// Takes over the version that a rotation made, if its provider shows one. If the provider has not made it, the
-    /// rotation failed without effect.
+    /// Takes over the version that a rotation made, if its provider shows one. If it shows none, it may still make one:
+    /// the request can be under way to it. Only the embedded provider has nothing under way after a kill.
     ///
     /// # Errors
     /// Why it is not known: then [`Broker::finish_rotations`] finds it out.
@@ -120,8 +121,7 @@ impl Broker {
         };
         match taken {
             Ok(true) => Ok(Outcome::Success),
-            // The provider shows at once what it has done.
-            Ok(false) if self.shows_rotations_at_once(&entry).await => Ok(nothing_made),
+            Ok(false) if entry.view()?.key.primary.provider == ProviderKind::Local => Ok(nothing_made),
             taken => {
                 if rotation.is_unnoted(&taken) {
                     self.watch_rotation(&entry).await;

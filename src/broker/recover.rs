@@ -156,7 +156,13 @@ impl Broker {
         // Last, because it asks providers: with all that is revoked, and with nothing else waiting for them.
         for (rotation, outcome) in self.look_for_rotations(rotations).await {
             match rotation {
-                LostRotation::Open(intent) => self.close(*intent, outcome, &mut done).await?,
+                LostRotation::Open(intent) => {
+                    let failed = matches!(outcome, Outcome::Failed(_));
+                    // It may have had another outcome: then the store has its version already, and a look finds no new one.
+                    let is_unknown = failed && history.may_lack_outcome(intent.position());
+                    let outcome = if is_unknown { Outcome::Interrupted } else { outcome };
+                    self.close(*intent, outcome, &mut done).await?;
+                }
                 // From here on it is compared no more.
                 LostRotation::Interrupted(change) => self.mark(&change).await?,
             }

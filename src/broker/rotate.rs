@@ -49,8 +49,8 @@ impl Broker {
                 let rotated = self.rotate_in_place(&authorized, new, &keep, &mut confirmed).await;
                 // The provider has the new version, or may have it, and the store has not.
                 let is_unknown = |failure: &Failure| cx.provider_may_have_changed() || (confirmed && failure.outcome_unknown);
-                if rotated.as_ref().is_err_and(is_unknown) {
-                    self.watch_rotation(key).await;
+                if rotated.as_ref().is_err_and(is_unknown) && !self.watch_rotation(key).await {
+                    cx.set_unnoted();
                 }
                 rotated
             }
@@ -59,8 +59,9 @@ impl Broker {
     }
 
     /// Has [`Broker::finish_rotations`] find out whether the provider carried out a rotation. Without
-    /// effect where that rotation makes another provider key: a description of this one cannot show it.
-    pub(super) async fn watch_rotation(&self, key: &Arc<KeyEntry>) {
+    /// effect where that rotation makes another provider key: a description of this one cannot show it. Returns
+    /// whether the store has noted what there is to note.
+    pub(super) async fn watch_rotation(&self, key: &Arc<KeyEntry>) -> bool {
         let watched = async {
             let _row = key.change().lock().await;
             let view = key.view()?;
@@ -83,15 +84,9 @@ impl Broker {
         if let Err(failure) = watched.await {
             let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
             tracing::error!(%tenant, key = %id, code, "a rotation was interrupted: the provider may have a version that is not stored here");
+            return false;
         }
-    }
-
-    /// Whether the description of a key shows what a rotation did as soon as the provider has done it.
-    pub(super) async fn shows_rotations_at_once(&self, key: &Arc<KeyEntry>) -> bool {
-        match key.view() {
-            Ok(view) => self.rotation_of(key, &view).await == Some(Rotation::InPlace),
-            Err(_) => false,
-        }
+        true
     }
 
     /// How the provider of a key's primary version rotates it, also through a severed connection. `None`

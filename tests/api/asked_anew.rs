@@ -2,6 +2,7 @@
 //! and nothing is asked for a request that is refused anyway.
 
 use claviger_test_support::Client;
+use claviger_testkit::Fault;
 use serde_json::{Value, json};
 
 use crate::fake_world::{FakeWorld, adopt, connect};
@@ -144,4 +145,23 @@ async fn questions_for_one_provider_key_do_not_use_up_those_for_another() {
     assert_eq!(opened["version"], 1);
     assert_eq!(world.calls(SERVER, "describe").await, asked + 2);
     world.bank.post("/v1/unwrap", &new).await.expect_problem(409, "key_state");
+}
+
+#[tokio::test]
+async fn callers_without_time_for_the_answer_do_not_ask_more_often() {
+    let world = start().await;
+    let blob = with_disabled_key(&world, "orders").await;
+    let hasty = world.bank.clone().with_header("claviger-timeout", "150ms");
+    world.fault(SERVER, "describe", Fault::Hang, 100).await;
+    let asked = world.calls(SERVER, "describe").await;
+    let unwrap = || hasty.post("/v1/keys/orders/unwrap", &blob);
+    unwrap().await.expect_problem(504, "deadline_exceeded");
+    for _ in 0..5 {
+        unwrap().await.expect_problem(409, "key_state");
+        hasty
+            .post("/v1/keys/orders/data-keys", &json!({}))
+            .await
+            .expect_problem(409, "key_state");
+    }
+    assert_eq!(world.calls(SERVER, "describe").await, asked + 1);
 }

@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
+use crate::aside::placed;
 use crate::creations::{lose, new_key};
 use crate::media::store;
 use crate::run;
@@ -29,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_kill_in_a_rotation_that_shows_later_leaves_it_to_be_finished", || {
             run(killed())
         }),
+        Trial::test("answers::a_rotation_that_is_carried_out_after_the_next_start_is_finished", || {
+            run(queued())
+        }),
         Trial::test("answers::a_rotation_that_never_shows_is_given_up", || run(given_up())),
         Trial::test("answers::what_a_clock_noted_that_was_set_back_is_found_out_nevertheless", || {
             run(set_back())
@@ -36,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("answers::a_repeated_creation_finds_what_the_first_one_made", || run(creations())),
         Trial::test("answers::a_repeated_rotation_makes_no_second_version", || run(repeated_rotation())),
         Trial::test("answers::a_repeated_move_finds_what_the_first_one_made", || run(moves())),
+        Trial::test("answers::what_was_interrupted_is_settled_before_the_next_start", || run(settled())),
         Trial::test("answers::what_was_refused_or_never_sent_failed", || run(refused())),
     ]
 }
@@ -137,9 +142,9 @@ async fn restarted() {
     }
 }
 
-/// Kills the gateway while the service has the request.
-pub async fn kill_in(service: &Service, started: Started, client: Client, path: &'static str, body: Value) {
-    service.lose(Some(Loss::Silent));
+/// Kills the gateway while the service has the request, whose answer gets lost in this way.
+pub async fn kill_in(service: &Service, loss: Loss, started: Started, client: Client, path: &'static str, body: Value) {
+    service.lose(Some(loss));
     let changes = service.changes();
     let going = tokio::spawn(async move {
         let request = client.request(http::Method::POST, path).body(body.to_string());
@@ -156,16 +161,32 @@ pub async fn kill_in(service: &Service, started: Started, client: Client, path: 
 async fn killed() {
     let service = Service::start().await;
     let (gateway, started, client) = world(&service).await;
-    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
+    kill_in(&service, Loss::Silent, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
     let started = gateway.serve(&service.tune());
-    let log = records(&gateway.data());
-    let rotate = log
-        .iter()
-        .find(|record| record["kind"] == "outcome" && record["change"]["verb"] == "rotate")
-        .expect("an outcome");
-    assert_eq!(rotate["result"], "interrupted", "{rotate}");
+    assert_eq!(rotated(&gateway)["result"], "interrupted");
     service.finish();
     until(&started.tenant("acme"), "on-aws", 2).await;
+}
+
+/// The outcome of the only rotation.
+fn rotated(gateway: &Gateway) -> Value {
+    let mut all = records(&gateway.data()).into_iter();
+    all.find(|record| record["kind"] == "outcome" && record["change"]["verb"] == "rotate")
+        .expect("an outcome")
+}
+
+/// The service carries out a rotation only after the start that follows the kill.
+async fn queued() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    let key = client.get("/v1/keys/on-vault").await.expect_status(200);
+    kill_in(&service, Loss::Queued, started, client, "/v1/keys/on-vault/rotate", json!({})).await;
+    let started = gateway.serve(&service.tune());
+    let outcome = rotated(&gateway);
+    assert_eq!(outcome["result"], "interrupted", "{outcome}");
+    let provider_key = key["provider_key"].as_str().expect("an id");
+    service.rotate(provider_key.trim_start_matches("transit/"));
+    until(&started.tenant("acme"), "on-vault", 2).await;
 }
 
 /// As if the lost rotations had begun so many seconds earlier. The gateway is not running.
@@ -355,4 +376,34 @@ async fn refused() {
     let answer = client.post("/v1/keys", &json!({"name": "none", "connection": "nobody"})).await;
     assert_eq!(answer.body["code"], "provider_unavailable", "{}", answer.text);
     assert_eq!(outcome(&gateway, &answer)["result"], "failed");
+}
+
+/// A start finds none of the interrupted changes missing in the store.
+async fn settled() {
+    let service = Service::start().await;
+    let (gateway, _started, client) = world(&service).await;
+    service.lose(Some(Loss::Closed));
+    for number in 0..3 {
+        let new = new_key(&format!("new-{number}"), "vault");
+        lose(&gateway, &client, "/v1/keys", &new, "provider_unavailable").await;
+    }
+    let enable = json!({"at_provider": true});
+    lose(&gateway, &client, "/v1/keys/on-aws/enable", &enable, "provider_unavailable").await;
+    lose_rotation(&gateway, &client, "on-vault", "provider_unavailable").await;
+    let mut store = store(&gateway.data()).await;
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT position FROM applied")
+        .fetch_all(&mut store)
+        .await
+        .expect("positions");
+    store.close().await.expect("the store is closed");
+    let placed = placed(&gateway.data());
+    let interrupted = placed.iter().filter(|(_, record)| record["result"] == "interrupted");
+    let intents: Vec<_> = interrupted.map(|(_, outcome)| (&outcome["tenant"], &outcome["intent"])).collect();
+    assert_eq!(intents.len(), 5);
+    for (at, intent) in placed
+        .iter()
+        .filter(|(_, record)| intents.contains(&(&record["tenant"], &record["sequence"])))
+    {
+        assert!(applied.contains(&(*at as i64)), "a start has to settle {intent}");
+    }
 }

@@ -17,6 +17,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("aside::a_damaged_first_line_is_named_and_costs_no_record", || run(damaged_lines())),
         Trial::test("aside::a_stray_file_or_a_folder_is_named_and_set_aside", || run(strays())),
         Trial::test("aside::after_a_kill_no_number_of_a_lost_end_is_given_again", || run(numbers())),
+        Trial::test(
+            "aside::a_rotation_whose_outcome_is_in_a_lost_end_is_not_said_to_have_failed",
+            || run(rotated()),
+        ),
     ]
 }
 
@@ -217,4 +221,49 @@ async fn numbers() {
         fs::remove_file(data.join("audit.index")).expect("removed");
         starts_plainly(&gateway);
     }
+}
+
+/// The records of a log of one file, each with its position.
+pub fn placed(data: &Path) -> Vec<(u64, Value)> {
+    let (file, end) = log_end(data);
+    let bytes = fs::read(file).expect("the log");
+    let mut at = bytes.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
+    let mut placed = Vec::new();
+    while (at as u64) < end {
+        // The top bit marks a commit's first frame.
+        let length = u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) & 0x7fff_ffff;
+        let next = at + 8 + length as usize;
+        placed.push((at as u64, serde_json::from_slice(&bytes[at + 8..next]).expect("a record")));
+        at = next;
+    }
+    placed
+}
+
+async fn rotated() {
+    let gateway = Gateway::new(crate::BINARY);
+    let (started, client) = furnished(&gateway).await;
+    client.post_empty("/v1/keys/first/rotate").await.expect_status(200);
+    // The next start forgets all positions but the last one.
+    let key = json!({"name": "second", "connection": "embedded"});
+    client.post("/v1/keys", &key).await.expect_status(201);
+    started.kill();
+    gateway.serve(&Tune::default()).kill();
+    let data = gateway.data();
+    let is_outcome = |record: &Value| record["kind"] == "outcome" && record["change"]["verb"] == "rotate";
+    let (cut, _) = placed(&data)
+        .into_iter()
+        .find(|(_, record)| is_outcome(record))
+        .expect("an outcome");
+    let file = fs::File::options().write(true).open(log_end(&data).0).expect("the log");
+    file.set_len(cut).expect("cut");
+    // It knows that the rotation has an outcome.
+    fs::remove_file(data.join("audit.index")).expect("removed");
+    refused(&gateway, &Tune::default());
+    let started = gateway.serve(&accepting_lost_log());
+    let outcome = records(&data).into_iter().find(is_outcome).expect("an outcome");
+    assert_eq!(outcome["result"], "interrupted", "{outcome}");
+    let key = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!((&key["primary_version"], &key["rotation"]["state"]), (&json!(2), &json!("idle")));
+    started.kill();
+    starts_plainly(&gateway);
 }

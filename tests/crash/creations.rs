@@ -153,10 +153,18 @@ async fn finished() {
 async fn killed() {
     let service = Service::start().await;
     let (gateway, started, client) = world(&service).await;
-    kill_in(&service, started, client, "/v1/keys", new_key("new", "vault")).await;
+    kill_in(&service, Loss::Silent, started, client, "/v1/keys", new_key("new", "vault")).await;
     let started = gateway.serve(&service.tune());
     let client = started.tenant("acme");
-    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({"connection": "vault"})).await;
+    kill_in(
+        &service,
+        Loss::Silent,
+        started,
+        client,
+        "/v1/keys/on-aws/rotate",
+        json!({"connection": "vault"}),
+    )
+    .await;
     let made = service.keys();
     let started = gateway.serve(&service.tune());
     let client = started.tenant("acme");

@@ -29,6 +29,8 @@ pub enum Loss {
     Refused,
     /// The connection is closed before the service has the request.
     Unarrived,
+    /// The service has the request, and neither carries it out nor answers.
+    Queued,
 }
 
 #[derive(Default)]
@@ -119,6 +121,11 @@ impl Service {
     /// Makes a key of this name, as its owner may.
     pub fn make(&self, name: &str) {
         self.change(name, "", 0);
+    }
+
+    /// Carries out a rotation of a key of this name.
+    pub fn rotate(&self, name: &str) {
+        self.change(name, "", 1);
     }
 
     /// From now on, answers to changes get lost in this way, or none does.
@@ -246,7 +253,7 @@ impl Service {
             let (status, body) = match loss {
                 None => (status, body),
                 Some(Loss::Closed | Loss::Unarrived) => return None,
-                Some(Loss::Silent) => std::future::pending().await,
+                Some(Loss::Silent | Loss::Queued) => std::future::pending().await,
                 Some(Loss::BadGateway) => (502, json!({})),
                 Some(Loss::Refused) => (400, json!({"errors": ["no"], "__type": "ValidationException"})),
             };
@@ -382,7 +389,7 @@ impl Service {
     fn change(&self, name: &str, description: &str, more: usize) -> (bool, u16, Value) {
         let mut state = self.state.lock();
         state.changes += 1;
-        if !matches!(state.loss, Some(Loss::Refused | Loss::Unarrived)) {
+        if !matches!(state.loss, Some(Loss::Refused | Loss::Unarrived | Loss::Queued)) {
             let new = Key {
                 versions: 1,
                 shown: 1,

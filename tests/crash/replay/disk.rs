@@ -189,6 +189,24 @@ impl Disk {
         }
     }
 
+    /// The names that a change gives or takes, as they are before it.
+    pub fn names_before(&self, change: &Change) -> Vec<(Node, String, Option<Node>)> {
+        let Change::Names(names) = change else { return Vec::new() };
+        let before = |folder: &Node, name: &String| self.folders.get(folder)?.get(name).copied();
+        names
+            .iter()
+            .map(|(folder, name, _)| (*folder, name.clone(), before(folder, name)))
+            .collect()
+    }
+
+    /// Whether these names are, or are not, on another disk as they are here after a change.
+    pub fn has_names_of(&self, names: &[(Node, String, Option<Node>)], other: &Self) -> bool {
+        let is_there = |folder: Node, name: &String| Some(other.find(&self.path_of(folder)?.join(name)).is_some());
+        names
+            .iter()
+            .all(|(folder, name, node)| is_there(*folder, name) == Some(node.is_some()))
+    }
+
     /// Notes that a node is a folder.
     pub fn add_folder(&mut self, node: Node) {
         self.folders.entry(node).or_default();

@@ -18,8 +18,8 @@ pub struct Event {
     end: usize,
     /// When a sync had made it durable.
     pub durable: Option<usize>,
-    /// Whether the process ended in it, so that perhaps only a part took effect.
-    is_cut: bool,
+    /// The names before it, if the process ended in it, so that perhaps only a part took effect, or nothing.
+    cut: Option<Vec<(Node, String, Option<Node>)>>,
 }
 
 /// A sync that succeeded.
@@ -142,23 +142,37 @@ impl History {
         self.find_durable();
     }
 
-    /// Shortens the writes in which a process ended to what the folder has of them now.
+    /// Leaves of the changes in which a process ended what the folder has of them now.
     pub fn settle(&mut self, folder: &Disk) {
         let now = &mut self.now;
         self.events.retain_mut(|event| {
-            let Change::Write { file, offset, bytes } = &mut event.change else {
-                return true;
-            };
-            if !std::mem::take(&mut event.is_cut) {
-                return true;
+            let Some(before) = event.cut.take() else { return true };
+            match &mut event.change {
+                Change::Write { file, offset, bytes } => {
+                    let Some(content) = now.copy_of_its_name(*file, folder) else {
+                        return true;
+                    };
+                    let there = content.get(*offset as usize..).unwrap_or_default();
+                    let kept = bytes.iter().zip(there).take_while(|(ours, theirs)| ours == theirs).count();
+                    *bytes = bytes[..kept].into();
+                    kept > 0
+                }
+                Change::Resize { file, length } => {
+                    let content = now.copy_of_its_name(*file, folder);
+                    content.is_none_or(|content| content.len() as u64 == *length)
+                }
+                Change::Grow { file, length } => {
+                    let content = now.copy_of_its_name(*file, folder);
+                    content.is_none_or(|content| content.len() as u64 >= *length)
+                }
+                Change::Names(names) => {
+                    let took_effect = now.has_names_of(names, folder);
+                    if !took_effect {
+                        now.apply(&Change::Names(before));
+                    }
+                    took_effect
+                }
             }
-            let Some(content) = now.copy_of_its_name(*file, folder) else {
-                return true;
-            };
-            let there = content.get(*offset as usize..).unwrap_or_default();
-            let kept = bytes.iter().zip(there).take_while(|(ours, theirs)| ours == theirs).count();
-            *bytes = bytes[..kept].into();
-            kept > 0
         });
     }
 
@@ -390,13 +404,14 @@ impl History {
     }
 
     fn change(&mut self, call: &Call, change: Change) {
+        let cut = call.is_cut.then(|| self.now.names_before(&change));
         self.now.apply(&change);
         self.events.push(Event {
             change,
             begin: call.begin,
             end: call.end,
             durable: None,
-            is_cut: call.is_cut,
+            cut,
         });
     }
 }

@@ -70,9 +70,13 @@ pub fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|trial| if able { trial } else { trial.with_ignored_flag(true) })
         .collect();
-    let cut: [(&str, fn()); 2] = [
+    let cut: [(&str, fn()); 3] = [
         ("replay::a_response_in_which_the_process_ended_is_read", cut::response),
         ("replay::a_write_in_which_the_process_ended_may_be_a_part", cut::write),
+        (
+            "replay::a_name_or_a_length_that_the_process_was_changing_is_as_the_folder_shows",
+            cut::names,
+        ),
     ];
     trials.extend(cut.map(|(name, test)| {
         Trial::test(name, move || {

@@ -151,8 +151,8 @@ pub fn calls(text: &str) -> Vec<Call> {
     calls
 }
 
-/// One call. A write that has no result, since the process ended in it, may have written everything or a part, and
-/// a response may have arrived; of other calls without a result nothing is known.
+/// One call. A write that has no result, since the process ended in it, may have written everything or a part, a
+/// response may have arrived, and names and lengths may have changed; of other calls without a result nothing is known.
 fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
@@ -163,6 +163,9 @@ fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
         "?" if matches!(name, "write" | "pwrite64") => arguments.get(2)?.parse().ok()?,
         // Of a response the result is not used.
         "?" if matches!(name, "sendto" | "sendmsg" | "writev") => 0,
+        "?" if RENAMING.contains(&name) => 0,
+        // A descriptor that no call uses.
+        "?" if creates(name, &arguments) => i64::MAX,
         "?" => return None,
         // fcntl returns flags as `0x1 (flags ...)`.
         number => match number.strip_prefix("0x") {
@@ -179,6 +182,33 @@ fn call(thread: u32, line: &str, begin: usize, end: usize) -> Option<Call> {
         begin,
         end,
     })
+}
+
+/// Calls that change names or lengths and return no number.
+const RENAMING: [&str; 12] = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "ftruncate",
+    "fallocate",
+];
+
+/// Whether a call opens a file and may make or empty it.
+fn creates(name: &str, arguments: &[String]) -> bool {
+    let flags = match name {
+        "creat" => return true,
+        "open" => arguments.get(1),
+        "openat" => arguments.get(2),
+        _ => None,
+    };
+    flags.is_some_and(|flags| flags.contains("O_CREAT") || flags.contains("O_TRUNC"))
 }
 
 /// Splits arguments at the commas that are in no text, list or structure.
