@@ -8,7 +8,9 @@
 //! - Once the secret is accepted, [`TURNS`] logins run at once, and connections that share a refusal try again.
 //! - A check tries a refused secret again at once, but never so often that the service locks the identity.
 //! - Where the service locks identities, a login that was sent and got no response counts as refused: the service may
-//!   have counted it. So the service is first asked whether it responds at all, and the login then has more time.
+//!   have counted it. So the service is first asked whether it responds at all, and the login then has more time. The
+//!   exception is a login that the gateway itself cut off, by a sever for example, whose secret was accepted before:
+//!   a tenant who severs and restores could otherwise keep all others from their logins.
 //! - Each tenant's own connections are apart from those that the operator declares: a tenant may put a proxy of its
 //!   own before the service, which must delay or refuse nobody else's logins. What is accepted through one proxy is
 //!   not accepted through another. What such connections may do with a declared identity: [`declared`].
