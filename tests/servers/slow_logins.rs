@@ -29,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow_logins::a_server_that_takes_no_logins_is_sent_none", DEV, || {
             Box::pin(a_server_that_takes_no_logins_is_sent_none())
         }),
+        Case::new("slow_logins::connections_wait_for_their_turn", DEV, || {
+            Box::pin(connections_wait_for_their_turn())
+        }),
         Case::new("slow_logins::a_tenant_cannot_lock_a_declared_role_without_answers", DEV, || {
             Box::pin(a_tenant_cannot_lock_a_declared_role_without_answers())
         }),
@@ -147,6 +150,27 @@ async fn a_server_that_takes_no_logins_is_sent_none() {
         }
     }
     assert_eq!(proxy.count(Kind::Login), 2);
+}
+
+/// Those that wait longest wait for longer than all attempts of a login take.
+async fn connections_wait_for_their_turn() {
+    const TENANTS: [&str; 14] = [
+        "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11", "t12", "t13", "t14",
+    ];
+    let tune = Tune::default().set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s");
+    let (_role, proxy, _folder, _world, clients) = declared_role(tune, &TENANTS);
+    proxy.set([logins(Act::Delay(Duration::from_millis(2500)))]);
+    let keys: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let client = client.clone().with_header("claviger-timeout", "60s");
+            tokio::spawn(async move { new_key(&client, "orders").await })
+        })
+        .collect();
+    for key in keys {
+        key.await.unwrap().expect_status(201);
+    }
+    assert_eq!(proxy.count(Kind::Login), TENANTS.len());
 }
 
 /// Also before anybody has used the connection that the operator declares.
