@@ -56,6 +56,10 @@ const MAX_REFUSED: usize = 16;
 const MAX_ACCEPTED: usize = 8;
 /// The number of identities from which on those that no connection uses are forgotten.
 const MAX_UNUSED: usize = 1024;
+/// The number of identities from which on those of tenants are forgotten that no connection uses, although the service
+/// may count their refusals: a tenant who makes connections and deletes them would take memory without end. What it can
+/// lock then is its own.
+const MAX_COUNTED: usize = 4 * MAX_UNUSED;
 
 /// When a service locks an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +173,11 @@ impl<R: Refusal> Identities<R> {
         };
         let mut all = self.0.known.lock();
         if all.len() >= MAX_UNUSED {
-            all.retain(|_, identity| Arc::strong_count(identity) > 1 || identity.is_counted());
+            let full = all.len() >= MAX_COUNTED;
+            all.retain(|name, identity| {
+                let is_kept = !full || name.tenant.is_none();
+                Arc::strong_count(identity) > 1 || (is_kept && identity.is_counted())
+            });
         }
         let identity = Arc::clone(all.entry(name.clone()).or_default());
         drop(all);
