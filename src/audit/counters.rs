@@ -1,5 +1,5 @@
-//! Counts of requests that have no record each: failures before authentication, and requests
-//! over a rate limit. With a record each, an unauthenticated client could fill the log.
+//! Counts of requests that have no record each: failures before authentication, and requests over a
+//! rate limit or the quota of the log's bytes. With a record each, those clients could fill the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -32,9 +32,6 @@ const COUNTS: Class = Class {
     refusal: Refusal::Harmless,
 };
 
-/// The error code of the limiter.
-const RATE_LIMITED: &str = "rate_limited";
-
 type Codes = BTreeMap<&'static str, u64>;
 
 #[derive(Debug, Default)]
@@ -42,8 +39,8 @@ struct Sums {
     since: Option<Timestamp>,
     sources: HashMap<Source, Codes>,
     other_sources: Codes,
-    principals: HashMap<(TenantId, PrincipalId), u64>,
-    other_principals: u64,
+    principals: HashMap<(TenantId, PrincipalId), Codes>,
+    other_principals: Codes,
 }
 
 impl Sums {
@@ -57,15 +54,14 @@ impl Sums {
         *codes.entry(code).or_default() += count;
     }
 
-    fn add_principal(&mut self, tenant: TenantId, principal: PrincipalId, count: u64) {
+    fn add_principal(&mut self, of: (TenantId, PrincipalId), code: &'static str, count: u64) {
         let has_room = self.principals.len() < MAX_SEPARATE;
-        match self.principals.get_mut(&(tenant, principal)) {
-            Some(sum) => *sum += count,
-            None if has_room => {
-                self.principals.insert((tenant, principal), count);
-            }
-            None => self.other_principals += count,
-        }
+        let codes = match self.principals.get_mut(&of) {
+            Some(codes) => codes,
+            None if has_room => self.principals.entry(of).or_default(),
+            None => &mut self.other_principals,
+        };
+        *codes.entry(code).or_default() += count;
     }
 
     /// Adds counts that could not be recorded.
@@ -79,10 +75,14 @@ impl Sums {
         for (code, count) in older.other_sources {
             *self.other_sources.entry(code).or_default() += count;
         }
-        for ((tenant, principal), count) in older.principals {
-            self.add_principal(tenant, principal, count);
+        for (of, codes) in older.principals {
+            for (code, count) in codes {
+                self.add_principal(of, code, count);
+            }
         }
-        self.other_principals += older.other_principals;
+        for (code, count) in older.other_principals {
+            *self.other_principals.entry(code).or_default() += count;
+        }
     }
 
     fn records(&self, log: &Log) -> Vec<Record> {
@@ -112,14 +112,13 @@ impl Sums {
         if !self.other_sources.is_empty() {
             records.push(aggregate(TenantId::INSTALLATION, Internal::Authenticate, &self.other_sources));
         }
-        for ((tenant, principal), count) in &self.principals {
-            let mut record = aggregate(*tenant, Internal::Limit, &Codes::from([(RATE_LIMITED, *count)]));
+        for ((tenant, principal), codes) in &self.principals {
+            let mut record = aggregate(*tenant, Internal::Limit, codes);
             record.principal = Some(*principal);
             records.push(record);
         }
-        if self.other_principals > 0 {
-            let codes = Codes::from([(RATE_LIMITED, self.other_principals)]);
-            records.push(aggregate(TenantId::INSTALLATION, Internal::Limit, &codes));
+        if !self.other_principals.is_empty() {
+            records.push(aggregate(TenantId::INSTALLATION, Internal::Limit, &self.other_principals));
         }
         records
     }
@@ -148,12 +147,12 @@ impl Counters {
         Recorded::counted(value)
     }
 
-    /// Counts a principal's request that the limiter refused with `rate_limited`. Returns
-    /// `value` as one that may be answered.
-    pub fn limited<T>(&self, tenant: TenantId, principal: PrincipalId, value: T) -> Recorded<T> {
+    /// Counts a principal's request that was over a limit, by the code. Returns `value` as one that may
+    /// be answered.
+    pub fn limited<T>(&self, tenant: TenantId, principal: PrincipalId, code: &'static str, value: T) -> Recorded<T> {
         let mut sums = self.sums.lock();
         sums.since.get_or_insert_with(Timestamp::now);
-        sums.add_principal(tenant, principal, 1);
+        sums.add_principal((tenant, principal), code, 1);
         Recorded::counted(value)
     }
 

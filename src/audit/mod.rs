@@ -14,7 +14,7 @@
 //! | `keep`, `archive`, `removed`, `removed_part`, `beginning`, `survey` | the oldest files: removing or archiving them, and what proves it |
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `numbers`, `health`, `forecast` | the log's thread |
-//! | `observer`, `last_record` | what is built from committed frames |
+//! | `observer`, `last_record`, `daily_bytes` | what is built from committed frames |
 //! | `recovery`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
@@ -31,6 +31,7 @@ mod class;
 mod completion;
 mod copy;
 mod counters;
+mod daily_bytes;
 mod durability;
 mod durable_file;
 mod encode;
@@ -82,6 +83,7 @@ pub use archive::ArchiveError;
 pub use background::{BackgroundLog, BackgroundOperation, REPEAT_EVERY};
 pub use copy::{LogCopy, copy_log, end_of_log, left_in, log_files, read_copy};
 pub use counters::{Counters, MAX_SEPARATE};
+pub use daily_bytes::{DailyBytes, UnkeptBytes};
 pub use durability::Durability;
 pub use fields::{
     Authn, Cause, ContextHash, Decision, Ending, Kind, Lost, NetworkChange, Outcome, Policy, ProviderCall, Rewrap, RewrapEnd, Source,

@@ -1,26 +1,28 @@
 //! Keeps the place of the log's last record in the store, so that the next start notices a log that was
-//! put back to an older state.
+//! put back to an older state; and in the same transaction, how many bytes of records tenants have today.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::audit::{LastRecord, LastRecordWatch, Position};
-use crate::store::{self, Store, StoreError};
+use crate::audit::{DailyBytes, LastRecord, LastRecordWatch, Position};
+use crate::store::{self, LogBytes, Store, StoreError};
 
 /// The last record of the log, and what the store has of it.
 pub(super) struct LogPosition {
     store: Arc<dyn Store>,
     watch: LastRecordWatch,
+    bytes: DailyBytes,
     kept: Mutex<Option<LastRecord>>,
 }
 
 impl LogPosition {
-    /// For a log whose records `watch` sees.
-    pub(super) fn new(store: Arc<dyn Store>, watch: LastRecordWatch) -> Self {
+    /// For a log whose records `watch` and `bytes` see.
+    pub(super) fn new(store: Arc<dyn Store>, watch: LastRecordWatch, bytes: DailyBytes) -> Self {
         Self {
             store,
             watch,
+            bytes,
             kept: Mutex::new(None),
         }
     }
@@ -31,7 +33,7 @@ impl LogPosition {
     /// # Errors
     /// The store's.
     pub(super) async fn forget(&self) -> Result<(), StoreError> {
-        self.store.keep_last_record(None).await?;
+        self.store.keep_last_record(None, &LogBytes::default()).await?;
         *self.kept.lock() = None;
         Ok(())
     }
@@ -53,11 +55,18 @@ impl LogPosition {
         if !self.store.has_its_files() {
             return Err(StoreError::FilesLost);
         }
+        // In this order: what is counted has a last record, and the stored one is never forgotten for it.
+        let unkept = self.bytes.unkept();
         let last = self.watch.get();
-        if last == *self.kept.lock() {
+        if last == *self.kept.lock() && unkept.tenants.is_empty() {
             return Ok(());
         }
-        self.store.keep_last_record(last.map(to_store)).await?;
+        let bytes = LogBytes {
+            day: unkept.day,
+            tenants: unkept.tenants.clone(),
+        };
+        self.store.keep_last_record(last.map(to_store), &bytes).await?;
+        self.bytes.note_kept(&unkept);
         *self.kept.lock() = last;
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::node::{first_name, known_name};
 use super::options::{Accepted, ConfigSource};
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, CommitMetrics, KillFile, LastRecordWatch, Origin, Position, Recovered};
+use crate::audit::{self, CommitMetrics, DailyBytes, KillFile, LastRecordWatch, Origin, Position, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -79,6 +79,7 @@ pub(super) struct Opened {
     store: Arc<dyn Store>,
     recovered: Recovered,
     last_record: LastRecordWatch,
+    log_bytes: DailyBytes,
     kill_file: KillFile,
     idempotency_key: aws_lc_rs::hmac::Key,
     cursor_key: XaesKey,
@@ -117,7 +118,13 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         ..audit::Options::default()
     };
     let last_record = LastRecordWatch::default();
-    let observers: Vec<Box<dyn audit::CommitObserver>> = vec![Box::new(CommitMetrics::new()), Box::new(last_record.clone())];
+    let log_bytes = DailyBytes::new(config.quotas.log_bytes_per_day, store.log_bytes().await?);
+    let observers: Vec<Box<dyn audit::CommitObserver>> = vec![
+        Box::new(CommitMetrics::new()),
+        // Before the bytes are counted: see `LogPosition::keep`.
+        Box::new(last_record.clone()),
+        Box::new(log_bytes.clone()),
+    ];
     let (kill_file, recovered) = tokio::task::spawn_blocking(move || {
         let had_log = log_options.stored.is_some() || log_options.last_record.is_some();
         let kill_file = KillFile::open(&path, origin.installation, had_log)?;
@@ -136,6 +143,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         store,
         recovered,
         last_record,
+        log_bytes,
         kill_file,
         idempotency_key,
         cursor_key,
@@ -206,6 +214,7 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         store,
         recovered,
         last_record,
+        log_bytes,
         kill_file,
         idempotency_key,
         cursor_key,
@@ -226,13 +235,14 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
         cache: Arc::new(DekCache::new(&limits, arena)),
         cache_defaults: cache_rules(&config.cache),
         quotas: quotas(&config.quotas),
+        log_bytes: log_bytes.clone(),
         idempotency_key,
         cursor_key,
         declarations: Arc::new(FromConfig(source)),
     });
     let remaining = Remaining {
         folder,
-        log_position: Arc::new(LogPosition::new(Arc::clone(&store), last_record)),
+        log_position: Arc::new(LogPosition::new(Arc::clone(&store), last_record, log_bytes)),
         store,
         recovered,
     };

@@ -1,8 +1,8 @@
 //! A tenant's quotas. The store checks them where rows are added, in the same transaction; a use case that calls a
 //! provider first also checks them before, so that nothing is made there in vain.
 
-use super::{Broker, Failure, Keep, RequestContext};
-use crate::access::Credential;
+use super::{Broker, Code, Failure, Keep, RequestContext};
+use crate::access::{Caller, Credential};
 use crate::store::model::{Quotas, Resource};
 use crate::store::rules;
 
@@ -14,6 +14,26 @@ impl Broker {
             Credential::Token(_) => Some(self.quotas),
             Credential::Configuration => None,
         }
+    }
+
+    /// Refuses a request if the records of the caller's tenant have as many bytes today as its quota. Those of operators
+    /// count to the tenant that they act for, and are never refused. To be asked before a request's work; what is under
+    /// way then is recorded.
+    ///
+    /// # Errors
+    /// `quota_exceeded`.
+    pub fn may_be_recorded(&self, caller: &Caller) -> Result<(), Failure> {
+        if caller.is_operator() || !self.log_bytes.is_at_quota(caller.home()) {
+            return Ok(());
+        }
+        let detail = format!(
+            "The tenant has reached its quota of {} bytes of audit records a day. Revocations are still carried out.",
+            self.log_bytes.quota()
+        );
+        Err(Failure::new(Code::QuotaExceeded, detail).advice(
+            "Repeat the request after midnight UTC, and send fewer requests: each one has a record. The operator can raise \
+             `quotas.log_bytes_per_day`.",
+        ))
     }
 
     /// Refuses a request that adds one of each of these, and the response to `keep`, if the tenant is at

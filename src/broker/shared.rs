@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::{Authenticator, Authorizer};
-use crate::audit::{BackgroundLog, KillFile, Log, Unavailable};
+use crate::audit::{BackgroundLog, DailyBytes, KillFile, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::model::Quotas;
@@ -36,6 +36,7 @@ pub struct Broker {
     pub(super) cache: Arc<DekCache<Failure>>,
     pub(super) cache_defaults: Rules,
     pub(super) quotas: Quotas,
+    pub(super) log_bytes: DailyBytes,
     pub(super) authenticator: Authenticator,
     pub(super) authorizer: Arc<dyn Authorizer>,
     pub(super) in_flight: Arc<InFlight>,
@@ -81,6 +82,8 @@ pub struct Parts {
     pub cache_defaults: Rules,
     /// Each tenant's quotas.
     pub quotas: Quotas,
+    /// Each tenant's bytes of records today, with their quota.
+    pub log_bytes: DailyBytes,
     /// Authenticates the bodies of repeated requests.
     pub idempotency_key: aws_lc_rs::hmac::Key,
     /// Seals the cursors of lists.
@@ -103,6 +106,7 @@ impl Broker {
             cache: parts.cache,
             cache_defaults: parts.cache_defaults,
             quotas: parts.quotas,
+            log_bytes: parts.log_bytes,
             in_flight: Arc::default(),
             late_answers: Arc::default(),
             idempotency_key: parts.idempotency_key,

@@ -61,7 +61,42 @@ pub(super) struct Unstored(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     pending: HashMap<(TenantId, EmergencyRevocation), Pending>,
+    /// How many reads are under way that began while the store lacked a revocation.
+    reads: usize,
+    /// What left `pending` during these reads, whose rows may be from before. It applies to newer rows, too: they are
+    /// revoked already, or their revocation was lifted and they say so.
+    left: HashMap<(TenantId, EmergencyRevocation), Pending>,
     round: u64,
+}
+
+/// The revocations that the store may lack for a read of rows that begins after this was made: what is not here, the
+/// rows have.
+pub(super) struct Lacking<'a>(Option<&'a Unstored>);
+
+impl Lacking<'_> {
+    /// Whether the store has all of them, as it nearly always does.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// A revocation of an object of this tenant, which a suspended tenant is itself.
+    pub(super) fn get(&self, tenant: TenantId, revocation: EmergencyRevocation) -> Option<Pending> {
+        let state = self.0?.0.lock();
+        let name = (tenant, revocation);
+        state.pending.get(&name).or_else(|| state.left.get(&name)).copied()
+    }
+}
+
+impl Drop for Lacking<'_> {
+    fn drop(&mut self) {
+        if let Some(unstored) = self.0 {
+            let mut state = unstored.0.lock();
+            state.reads -= 1;
+            if state.reads == 0 {
+                state.left = HashMap::new();
+            }
+        }
+    }
 }
 
 /// Ids of keys are unique in a tenant only; a suspend belongs to the suspended tenant.
@@ -137,14 +172,27 @@ impl Unstored {
         self.0.lock().pending.contains_key(&name(tenant, revocation))
     }
 
-    /// All of them, each under the tenant of its object.
-    pub(super) fn all(&self) -> HashMap<(TenantId, EmergencyRevocation), Pending> {
-        self.0.lock().pending.clone()
+    /// What the store lacks for a read that begins afterwards.
+    pub(super) fn lacking(&self) -> Lacking<'_> {
+        let mut state = self.0.lock();
+        if state.pending.is_empty() {
+            return Lacking(None);
+        }
+        state.reads += 1;
+        Lacking(Some(self))
     }
 
     /// Forgets a revocation. Returns whether it was here.
     pub(super) fn remove(&self, tenant: TenantId, revocation: EmergencyRevocation) -> bool {
-        self.0.lock().pending.remove(&name(tenant, revocation)).is_some()
+        let name = name(tenant, revocation);
+        let mut state = self.0.lock();
+        let Some(pending) = state.pending.remove(&name) else {
+            return false;
+        };
+        if state.reads > 0 {
+            state.left.insert(name, pending);
+        }
+        true
     }
 
     /// How many there are.
@@ -171,5 +219,40 @@ impl Unstored {
         let mut all: Vec<Pending> = state.pending.values().copied().collect();
         all.sort_by_key(|pending| (!pending.media.is_none(), pending.tried));
         (state.round, all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use claviger_provider::{KeyId, TenantId};
+
+    use super::Unstored;
+    use crate::audit::{EmergencyRevocation, JournaledRevocation};
+
+    #[test]
+    fn a_read_finds_what_leaves_while_it_runs_and_nothing_is_kept_after_it() {
+        let (unstored, tenant) = (Unstored::default(), TenantId::random());
+        let revocations = [(); 2].map(|()| EmergencyRevocation::Disable(KeyId::random()));
+        assert!(unstored.lacking().is_empty());
+        for revocation in revocations {
+            let journaled = JournaledRevocation { revocation, lifts: 0 };
+            unstored.note(tenant, journaled, 7, None, true);
+        }
+
+        let early = unstored.lacking();
+        assert!(unstored.remove(tenant, revocations[0]));
+        let late = unstored.lacking();
+        drop(late);
+        assert_eq!(early.get(tenant, revocations[0]).unwrap().at, 7, "its row may be from before");
+        assert_eq!(early.get(tenant, revocations[1]).unwrap().at, 7);
+        drop(early);
+
+        let next = unstored.lacking();
+        assert!(next.get(tenant, revocations[0]).is_none() && !next.is_empty());
+        drop(next);
+        assert!(unstored.remove(tenant, revocations[1]));
+        assert!(unstored.lacking().is_empty());
     }
 }

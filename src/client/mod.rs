@@ -28,8 +28,8 @@ const JUSTIFICATION: HeaderName = HeaderName::from_static("claviger-justificatio
 const TIMEOUT: HeaderName = HeaderName::from_static("claviger-timeout");
 /// Maximum size of a response, in bytes: twice that of a batch.
 const MAX_RESPONSE: usize = 32 << 20;
-/// Timeout of a call without a deadline: twice the default deadline of a batch.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Timeout of a call without a deadline: the longest deadline that a gateway can be set to, and the network's time.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60).saturating_add(TRANSIT);
 /// Time added to the deadline for the network.
 const TRANSIT: Duration = Duration::from_secs(5);
 /// Timeout of connecting.

@@ -255,6 +255,12 @@ impl<P: Protocol> Exchange<P> {
         let admission = self.app.admission_at(&meta);
         let permitted = terms.needs.iter().any(|action| self.app.broker.could_allow(&caller, *action));
         let class = Class::of(terms.revocation, permitted, terms.own_token);
+        // Revocations are never refused for a quota.
+        if class == Class::Ordinary
+            && let Err(failure) = self.app.broker.may_be_recorded(&caller)
+        {
+            return self.not_admitted(&meta, &caller, failure);
+        }
         let account = admission.account(&caller, class);
         let mut held = match Held::take(&account, &meta.peer.bytes, admission::cost(&head)) {
             Ok(held) => held,
@@ -348,11 +354,14 @@ impl<P: Protocol> Exchange<P> {
     /// Answers a caller whose request is not admitted: counted, not recorded one by one.
     #[cold]
     fn not_admitted(&self, meta: &RequestMeta<'_>, caller: &Caller, failure: Failure) -> AuditedResponse {
-        if failure.code != Code::RateLimited {
+        if !matches!(failure.code, Code::RateLimited | Code::QuotaExceeded) {
             return self.refuse(meta, failure);
         }
         let response = self.protocol.failure(&failure, &meta.request_id);
-        let counted = self.app.counters.limited(caller.home(), caller.principal(), response);
+        let counted = self
+            .app
+            .counters
+            .limited(caller.home(), caller.principal(), failure.code.as_str(), response);
         self.refusal(meta, counted)
     }
 

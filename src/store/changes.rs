@@ -10,7 +10,7 @@ use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Resource, SeenVersion, Tenant, Token, WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Asker, Change, CreationMark, LastRecord, Store, StoreError, clock, rules};
+use super::{Asker, Change, CreationMark, LastRecord, LogBytes, Store, StoreError, clock, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied, begins or ends a creation, and keeps the answer.
@@ -145,8 +145,8 @@ impl<B: Backend> Store for B {
         Backend::close(self).await;
     }
 
-    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
-        self.write_last_record(last).await
+    async fn keep_last_record(&self, last: Option<LastRecord>, bytes: &LogBytes) -> Result<(), StoreError> {
+        self.write_last_record(last, bytes).await
     }
 
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError> {

@@ -126,6 +126,15 @@ pub struct LastRecord {
     pub crc: u32,
 }
 
+/// The bytes of tenants' records in a node's log on one day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogBytes {
+    /// In days since 1970-01-01, UTC.
+    pub day: i64,
+    /// The bytes of each tenant.
+    pub tenants: Vec<(TenantId, u64)>,
+}
+
 /// Reads. Each is one query, so its result is a state that the store had at one moment. A row of
 /// another tenant behaves as one that does not exist. Lists are ordered by name.
 #[async_trait]
@@ -146,6 +155,8 @@ pub trait Reads: Send + Sync {
     async fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     /// The last record of this node's log, as last kept.
     async fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
+    /// The bytes of each tenant's records in this node's log, with the day that they are of, as last kept.
+    async fn log_bytes(&self) -> Result<Vec<(i64, TenantId, u64)>, StoreError>;
     /// How often this object's revocation was lifted.
     async fn lifts(&self, tenant: TenantId, object: Liftable) -> Result<u64, StoreError> {
         Ok(match object {
@@ -247,8 +258,9 @@ pub trait Store: Reads + SealedStore {
     /// Finishes what is under way and closes the store. Later calls fail.
     async fn close(&self);
 
-    /// Keeps the last record of this node's log, or that none is known, in an ordinary turn.
-    async fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
+    /// Keeps the last record of this node's log, or that none is known, and how many bytes these tenants' records
+    /// have, in an ordinary turn.
+    async fn keep_last_record(&self, last: Option<LastRecord>, bytes: &LogBytes) -> Result<(), StoreError>;
     /// Marks an intent as applied whose effect is at the provider alone. For a tenant that does not exist, the
     /// installation has the mark: an older store lacks the tenants that were created since.
     async fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;

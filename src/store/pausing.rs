@@ -17,7 +17,7 @@ use super::model::{
     IdempotencyRecord, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot, KeyVersion, Liftable, Page, Principal, Rows, SeenVersion,
     Tenant, Token, TokenSnapshot, Usage, VersionCanary, WrapsReserved,
 };
-use super::{Change, LastRecord, Reads, Store, StoreError};
+use super::{Change, LastRecord, LogBytes, Reads, Store, StoreError};
 
 /// A store whose reads can be made to wait; see the module.
 pub(crate) struct PausingStore {
@@ -117,6 +117,7 @@ forward! {
     fn applied(&self) -> Result<Vec<u64>, StoreError>;
     fn last_applied(&self) -> Result<Option<u64>, StoreError>;
     fn last_record(&self) -> Result<Option<LastRecord>, StoreError>;
+    fn log_bytes(&self) -> Result<Vec<(i64, TenantId, u64)>, StoreError>;
     fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
     fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError>;
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
@@ -155,7 +156,7 @@ forward! {
 forward! {
     Store:
     fn close(&self) -> ();
-    fn keep_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
+    fn keep_last_record(&self, last: Option<LastRecord>, bytes: &LogBytes) -> Result<(), StoreError>;
     fn mark_applied(&self, tenant: TenantId, change: &Change) -> Result<(), StoreError>;
     fn prune_applied(&self, before: u64) -> Result<(), StoreError>;
     fn rewind_applied(&self, last: Option<u64>) -> Result<(), StoreError>;

@@ -8,7 +8,7 @@ use super::model::{
     Claim, Connection, Creation, Holder, IdempotencyKey, IdempotencyRecord, Key, KeyVersion, Principal, Resource, Tenant, Token,
     TokenSnapshot,
 };
-use super::{LastRecord, Reads, StoreError};
+use super::{LastRecord, LogBytes, Reads, StoreError};
 
 /// A database that a store runs on.
 #[async_trait]
@@ -23,8 +23,8 @@ pub trait Backend: Reads + SealedStore {
     /// Deletes tokens that ended before this time (Unix microseconds), which then no longer count. At most so
     /// many that other changes do not wait long; returns how many.
     async fn delete_ended_tokens(&self, before: i64) -> Result<u64, StoreError>;
-    /// Keeps the last record of this node's log, or that none is known.
-    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError>;
+    /// Keeps the last record of this node's log, or that none is known, and how many bytes these tenants' records have.
+    async fn write_last_record(&self, last: Option<LastRecord>, bytes: &LogBytes) -> Result<(), StoreError>;
     /// Deletes this node's applied positions below `before`, except the last one.
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError>;
     /// Finishes what is under way and closes the database. Later calls fail.

@@ -129,6 +129,10 @@ fn describe() {
     describe_counter!("claviger_audit_records_total", "Durable audit records");
     describe_counter!("claviger_audit_bytes_total", Unit::Bytes, "Bytes of durable audit records");
     describe_gauge!(
+        "claviger_audit_tenants_at_quota",
+        "Tenants whose audit records have reached the quota of a day"
+    );
+    describe_gauge!(
         "claviger_audit_disk_lasts_seconds",
         Unit::Seconds,
         "How long the disk takes audit records if the log goes on growing as in the last minutes"

@@ -78,6 +78,24 @@ async fn a_timeout_shortens_and_nonsense_is_refused() {
     }
 }
 
+/// Longer than the default.
+#[tokio::test]
+async fn the_operator_sets_the_deadline() {
+    use tokio::io::AsyncWriteExt;
+    const DEADLINE: Duration = Duration::from_secs(12);
+    let api = Api::tuned(&Tune::default().set("CLAVIGER_SERVER__REQUEST_DEADLINE", "12s")).await;
+    let head = api.head(
+        "POST /v1/keys/orders/wrap",
+        "claviger-timeout: 60s\r\ncontent-type: application/json\r\ncontent-length: 100\r\n",
+    );
+    let begun = Instant::now();
+    let mut stream = tokio::net::TcpStream::connect(api.started.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (status, problem) = crate::support::parts(&crate::support::read_to_close(&mut stream).await);
+    assert_eq!((status, &problem["code"]), (504, &json!("deadline_exceeded")));
+    assert!(begun.elapsed() >= DEADLINE, "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn the_deadline_ends_a_wait_for_a_body() {
     use tokio::io::AsyncWriteExt;

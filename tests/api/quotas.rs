@@ -1,6 +1,6 @@
 //! Each tenant's quotas: what is refused over them, and what never is.
 
-use claviger_test_support::{Answer, Client, Tune, records_of};
+use claviger_test_support::{Answer, Client, Tune, records, records_from, records_of, text_of, token};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -154,4 +154,56 @@ async fn creations_at_the_same_time_do_not_exceed() {
     }
     let listed = api.client.list("/v1/keys").await;
     assert_eq!((made, listed.len()), (5, 5));
+}
+
+/// Each request of a tenant has a record.
+#[tokio::test]
+async fn a_tenant_cannot_fill_the_log() {
+    const REFUSED: u64 = 100;
+    let tune = Tune::default().set("CLAVIGER_QUOTAS__LOG_BYTES_PER_DAY", "1MiB");
+    let Api { gateway, started, client } = Api::tuned(&tune).await;
+    let other = started.with_tenant("other").await;
+    for operator in [&client, &other] {
+        new_key(operator, "orders").await.expect_status(201);
+    }
+    let operations = ["GenerateDataKey", "ReadKey", "Disable"];
+    let issued = token(&client, "filler", &operations, None).await;
+    let own = client.with_token(text_of(&issued));
+    let neighbour = other.with_token(text_of(&token(&other, "honest", &operations, None).await));
+
+    let end = || records_from(&gateway.data(), 0).1;
+    let begin = end();
+    let batch = json!({"items": vec![json!({"key": "orders"}); 1000]});
+    let refused = loop {
+        let answer = own.post("/v1/batch/data-keys", &batch).await;
+        let written = end() - begin;
+        // The quota, and the batch that passed it.
+        assert!(written < 3 << 20, "{written} bytes");
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    over(refused, "log_bytes_per_day");
+    let full = end();
+    for _ in 1..REFUSED {
+        over(own.get("/v1/keys/orders").await, "log_bytes_per_day");
+    }
+    // A sum each second, and not a record each.
+    let grown = end() - full;
+    assert!(grown < REFUSED * 200, "{grown} bytes");
+    neighbour.get("/v1/keys/orders").await.expect_status(200);
+    client.get("/v1/keys/orders").await.expect_status(200);
+    own.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    assert!(started.terminate());
+    let limit = records(&gateway.data()).into_iter().filter(|record| record["operation"] == "Limit");
+    let sums = limit.filter_map(|record| record["counts"]["quota_exceeded"].as_u64());
+    assert_eq!(sums.sum::<u64>(), REFUSED);
+
+    let started = gateway.serve(&tune);
+    let own = started.tenant("acme").with_token(text_of(&issued));
+    over(own.get("/v1/keys/orders").await, "log_bytes_per_day");
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    let own = started.tenant("acme").with_token(text_of(&issued));
+    own.get("/v1/keys/orders").await.expect_status(200);
 }

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_test_support::Tune;
 use claviger_test_support::proxy::{Act, Fault, FaultProxy, Kind, Which};
+use claviger_test_support::{Client, Tune};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::Case;
 use crate::logins::{Role, login, new_key};
@@ -28,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow_logins::a_server_that_takes_no_logins_is_sent_none", DEV, || {
             Box::pin(a_server_that_takes_no_logins_is_sent_none())
         }),
+        Case::new("slow_logins::connections_wait_for_their_turn", DEV, || {
+            Box::pin(connections_wait_for_their_turn())
+        }),
         Case::new("slow_logins::a_tenant_cannot_lock_a_declared_role_without_answers", DEV, || {
             Box::pin(a_tenant_cannot_lock_a_declared_role_without_answers())
         }),
@@ -42,6 +46,18 @@ pub fn cases() -> Vec<Case> {
 
 fn logins(act: Act) -> Fault {
     Fault::on(Which::Of(Kind::Login), act)
+}
+
+/// A role behind a proxy that the configuration declares a connection of, and the tenants' clients. The folder has the
+/// secret id, which each login reads.
+fn declared_role(tune: Tune, tenants: &[&str]) -> (Role, FaultProxy, TempDir, World, Vec<Client>) {
+    let role = Role::new(Server::Dev);
+    let proxy = FaultProxy::before(&role.server.address());
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret-id");
+    std::fs::write(&secret, role.secret_id()).unwrap();
+    let (world, clients) = declared(tune, tenants, &role, &proxy.url(), &secret);
+    (role, proxy, folder, world, clients)
 }
 
 /// Whether the next login comes after the server has forgotten the last ones.
@@ -136,14 +152,30 @@ async fn a_server_that_takes_no_logins_is_sent_none() {
     assert_eq!(proxy.count(Kind::Login), 2);
 }
 
+/// Those that wait longest wait for longer than all attempts of a login take.
+async fn connections_wait_for_their_turn() {
+    const TENANTS: [&str; 14] = [
+        "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9", "t10", "t11", "t12", "t13", "t14",
+    ];
+    let tune = Tune::default().set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s");
+    let (_role, proxy, _folder, _world, clients) = declared_role(tune, &TENANTS);
+    proxy.set([logins(Act::Delay(Duration::from_millis(2500)))]);
+    let keys: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let client = client.clone().with_header("claviger-timeout", "60s");
+            tokio::spawn(async move { new_key(&client, "orders").await })
+        })
+        .collect();
+    for key in keys {
+        key.await.unwrap().expect_status(201);
+    }
+    assert_eq!(proxy.count(Kind::Login), TENANTS.len());
+}
+
 /// Also before anybody has used the connection that the operator declares.
 async fn a_tenant_cannot_lock_a_declared_role_without_answers() {
-    let role = Role::new(Server::Dev);
-    let proxy = FaultProxy::before(&role.server.address());
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret-id");
-    std::fs::write(&secret, role.secret_id()).unwrap();
-    let (world, _) = declared(Tune::default(), &["honest", "hostile"], &role, &proxy.url(), &secret);
+    let (role, proxy, _folder, world, _) = declared_role(Tune::default(), &["honest", "hostile"]);
     let world = world.restarted();
     let hostile = world.started.tenant("hostile");
     proxy.set([logins(Act::Lose)]);
@@ -159,12 +191,7 @@ async fn a_tenant_cannot_lock_a_declared_role_without_answers() {
 }
 
 async fn a_tenant_cannot_lock_a_declared_role_that_nobody_uses() {
-    let role = Role::new(Server::Dev);
-    let proxy = FaultProxy::before(&role.server.address());
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret-id");
-    std::fs::write(&secret, role.secret_id()).unwrap();
-    let (world, _) = declared(Tune::default(), &["honest", "hostile"], &role, &proxy.url(), &secret);
+    let (role, proxy, _folder, world, _) = declared_role(Tune::default(), &["honest", "hostile"]);
     let world = world.restarted();
     let hostile = world.started.tenant("hostile");
     // The same server has other addresses, too.
@@ -182,12 +209,7 @@ async fn a_tenant_cannot_lock_a_declared_role_that_nobody_uses() {
 
 /// A server of the tenant's own, at the address of the operator's: a proxy decides who answers.
 async fn a_tenants_own_server_at_the_same_address_proves_nothing() {
-    let role = Role::new(Server::Dev);
-    let proxy = FaultProxy::before(&role.server.address());
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret-id");
-    std::fs::write(&secret, role.secret_id()).unwrap();
-    let (world, clients) = declared(Tune::default(), &["honest", "hostile"], &role, &proxy.url(), &secret);
+    let (role, proxy, _folder, _world, clients) = declared_role(Tune::default(), &["honest", "hostile"]);
     let (honest, hostile) = (&clients[0], &clients[1]);
     let its_own = FaultProxy::before(&role.server.address());
     let token = json!({"auth": {"client_token": "hvs.its-own", "lease_duration": 3600, "renewable": true}});
@@ -210,5 +232,4 @@ async fn a_tenants_own_server_at_the_same_address_proves_nothing() {
     assert_eq!(proxy.count(Kind::Login), 1);
     assert!(!is_locked(&role));
     new_key(honest, "orders").await.expect_status(201);
-    drop(world);
 }

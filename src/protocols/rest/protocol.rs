@@ -199,10 +199,7 @@ impl Protocol for Rest {
             let query = query(head.uri.query())?;
             Ok(RestHead { params, query })
         });
-        let longest = match route.endpoint.route().time {
-            batch if batch > route::REQUEST => batch,
-            time => time.min(self.request_deadline),
-        };
+        let longest = longest(route.endpoint.route().time, self.request_deadline);
         let time = timeout(&head.headers, longest).unwrap_or_else(|failure| {
             checked = Err(failure);
             longest
@@ -267,6 +264,14 @@ fn unauthenticated() -> Failure {
 }
 
 /// The time that the caller allows, at most the longest.
+/// The deadline of a route, which the operator sets for single operations. A batch never has less time than one of them.
+fn longest(of_route: Duration, configured: Duration) -> Duration {
+    match of_route > route::REQUEST {
+        true => of_route.max(configured),
+        false => configured,
+    }
+}
+
 fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Failure> {
     match single(headers, TIMEOUT).map(|text| text.map(duration::parse)) {
         Ok(None) => Ok(longest),

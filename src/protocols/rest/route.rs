@@ -19,7 +19,7 @@ const ANSWER: usize = 48 << 10;
 const SHORT_ANSWER: usize = 24 << 10;
 /// What making a page or the answer of a batch takes, in bytes.
 const LONG_ANSWER: usize = 1 << 20;
-/// Deadline of a single operation. The configuration can set a shorter one.
+/// Deadline of a single operation, unless the configuration sets another one.
 pub const REQUEST: Duration = Duration::from_secs(10);
 /// Deadline of a batch.
 pub const BATCH_TIME: Duration = Duration::from_secs(30);

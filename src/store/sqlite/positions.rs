@@ -7,7 +7,7 @@ use super::SqliteStore;
 use super::database::PRUNED;
 use super::row::{Columns, bytes, integer};
 use crate::store::transaction::Priority;
-use crate::store::{KnownNode, LastRecord, StoreError};
+use crate::store::{KnownNode, LastRecord, LogBytes, StoreError};
 
 /// Adds a node that is new here, and notes that its data folder has its name.
 pub(super) async fn join(executor: impl SqliteExecutor<'_>, node: &Node) -> Result<(), StoreError> {
@@ -53,7 +53,17 @@ pub(super) async fn last_record(connection: &mut SqliteConnection, node: &Node) 
     .transpose()
 }
 
-pub(super) async fn keep_last_record(store: &SqliteStore, last: Option<LastRecord>) -> Result<(), StoreError> {
+pub(super) async fn log_bytes(store: &SqliteStore) -> Result<Vec<(i64, TenantId, u64)>, StoreError> {
+    query("SELECT day, tenant, bytes FROM log_bytes WHERE node = ?1")
+        .bind(store.node.as_str())
+        .fetch_all(&mut *store.own_reader().await?)
+        .await?
+        .iter()
+        .map(|row| Ok((row.value("day")?, row.id("tenant")?, row.number("bytes")?)))
+        .collect()
+}
+
+pub(super) async fn keep_last_record(store: &SqliteStore, last: Option<LastRecord>, of_day: &LogBytes) -> Result<(), StoreError> {
     let (_turn, mut transaction) = store.begin_writing(TenantId::INSTALLATION, Priority::Ordinary).await?;
     query("UPDATE nodes SET log_position = ?2, log_crc = ?3 WHERE name = ?1")
         .bind(store.node.as_str())
@@ -61,6 +71,18 @@ pub(super) async fn keep_last_record(store: &SqliteStore, last: Option<LastRecor
         .bind(last.map(|last| i64::from(last.crc)))
         .execute(&mut *transaction)
         .await?;
+    for (tenant, written) in &of_day.tenants {
+        query(
+            "INSERT INTO log_bytes (node, tenant, day, bytes) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (node, tenant) DO UPDATE SET day = ?3, bytes = ?4",
+        )
+        .bind(store.node.as_str())
+        .bind(bytes(tenant))
+        .bind(of_day.day)
+        .bind(integer(*written)?)
+        .execute(&mut *transaction)
+        .await?;
+    }
     Ok(transaction.commit().await?)
 }
 

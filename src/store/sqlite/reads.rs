@@ -39,6 +39,10 @@ impl Reads for SqliteStore {
         positions::last_record(&mut *self.own_reader().await?, &self.node).await
     }
 
+    async fn log_bytes(&self) -> Result<Vec<(i64, TenantId, u64)>, StoreError> {
+        positions::log_bytes(self).await
+    }
+
     async fn idempotent(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
         transaction::idempotent(self, key).await
     }

@@ -20,7 +20,7 @@ use crate::store::model::{
 use crate::store::rules;
 use crate::store::sealing::Sealer;
 use crate::store::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use crate::store::{LastRecord, StoreError};
+use crate::store::{LastRecord, LogBytes, StoreError};
 
 /// A transaction of the one writer.
 struct SqliteTransaction {
@@ -68,8 +68,8 @@ impl Backend for SqliteStore {
         tokens::delete_ended(self, before).await
     }
 
-    async fn write_last_record(&self, last: Option<LastRecord>) -> Result<(), StoreError> {
-        positions::keep_last_record(self, last).await
+    async fn write_last_record(&self, last: Option<LastRecord>, bytes: &LogBytes) -> Result<(), StoreError> {
+        positions::keep_last_record(self, last, bytes).await
     }
 
     async fn delete_applied(&self, before: u64) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::{LastRecord, Store};
+use claviger::store::{LastRecord, LogBytes, Store};
 use claviger_provider::TenantId;
 
 use crate::support::{cases, intent, new_tenant, tenant};
@@ -13,6 +13,7 @@ cases! { pair:
     pruning_leaves_the_other_node_s_positions,
     a_rewind_leaves_the_other_node_s_positions,
     a_log_s_last_record_is_the_node_s_own,
+    the_bytes_of_a_log_are_the_node_s_own_and_the_last_day_s,
     what_a_lost_tenant_had_counts_for_the_installation,
     both_see_each_other_s_rows,
 }
@@ -85,11 +86,27 @@ async fn a_log_s_last_record_is_the_node_s_own(one: Arc<dyn Store>, two: Arc<dyn
         crc: u32::MAX,
     };
     assert_eq!(one.last_record().await.unwrap(), None);
-    one.keep_last_record(Some(last)).await.unwrap();
+    one.keep_last_record(Some(last), &LogBytes::default()).await.unwrap();
     assert_eq!(one.last_record().await.unwrap(), Some(last));
     assert_eq!(two.last_record().await.unwrap(), None);
-    one.keep_last_record(None).await.unwrap();
+    one.keep_last_record(None, &LogBytes::default()).await.unwrap();
     assert_eq!(one.last_record().await.unwrap(), None);
+}
+
+async fn the_bytes_of_a_log_are_the_node_s_own_and_the_last_day_s(one: Arc<dyn Store>, two: Arc<dyn Store>) {
+    // Neither is a tenant of the store.
+    let (first, second) = (TenantId::random(), TenantId::random());
+    for (day, tenants) in [
+        (7, vec![(first, 100), (second, 5)]),
+        (7, vec![(first, 300)]),
+        (8, vec![(second, 0)]),
+    ] {
+        one.keep_last_record(None, &LogBytes { day, tenants }).await.unwrap();
+    }
+    let mut kept = one.log_bytes().await.unwrap();
+    kept.sort_unstable_by_key(|(day, ..)| *day);
+    assert_eq!(kept, [(7, first, 300), (8, second, 0)]);
+    assert_eq!(two.log_bytes().await.unwrap(), []);
 }
 
 async fn what_a_lost_tenant_had_counts_for_the_installation(one: Arc<dyn Store>, _: Arc<dyn Store>) {

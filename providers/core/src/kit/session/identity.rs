@@ -8,7 +8,9 @@
 //! - Once the secret is accepted, [`TURNS`] logins run at once, and connections that share a refusal try again.
 //! - A check tries a refused secret again at once, but never so often that the service locks the identity.
 //! - Where the service locks identities, a login that was sent and got no response counts as refused: the service may
-//!   have counted it. So the service is first asked whether it responds at all, and the login then has more time.
+//!   have counted it. So the service is first asked whether it responds at all, and the login then has more time. The
+//!   exception is a login that the gateway itself cut off, by a sever for example, whose secret was accepted before:
+//!   a tenant who severs and restores could otherwise keep all others from their logins.
 //! - Each tenant's own connections are apart from those that the operator declares: a tenant may put a proxy of its
 //!   own before the service, which must delay or refuse nobody else's logins. What is accepted through one proxy is
 //!   not accepted through another. What such connections may do with a declared identity: [`declared`].
@@ -54,6 +56,10 @@ const MAX_REFUSED: usize = 16;
 const MAX_ACCEPTED: usize = 8;
 /// The number of identities from which on those that no connection uses are forgotten.
 const MAX_UNUSED: usize = 1024;
+/// The number of identities from which on those of tenants are forgotten that no connection uses, although the service
+/// may count their refusals: a tenant who makes connections and deletes them would take memory without end. What it can
+/// lock then is its own.
+const MAX_COUNTED: usize = 4 * MAX_UNUSED;
 
 /// When a service locks an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +173,11 @@ impl<R: Refusal> Identities<R> {
         };
         let mut all = self.0.known.lock();
         if all.len() >= MAX_UNUSED {
-            all.retain(|_, identity| Arc::strong_count(identity) > 1 || identity.is_counted());
+            let full = all.len() >= MAX_COUNTED;
+            all.retain(|name, identity| {
+                let is_kept = !full || name.tenant.is_none();
+                Arc::strong_count(identity) > 1 || (is_kept && identity.is_counted())
+            });
         }
         let identity = Arc::clone(all.entry(name.clone()).or_default());
         drop(all);

@@ -347,3 +347,21 @@ async fn identities_that_nobody_uses_are_forgotten() {
     }
     assert!(identities.0.known.lock().len() <= super::MAX_UNUSED);
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_identities_of_tenants_are_forgotten_once_they_are_many() {
+    let service = Service::of("right");
+    let identities = Identities::default();
+    let member = declared(&identities, 1).remove(0);
+    service.login(&member, "wrong").await.unwrap_err();
+    drop(member);
+    let tenant = TenantId::random();
+    // Within the time in which the service counts refusals.
+    for number in 0..=super::MAX_COUNTED {
+        let member = own(&identities, tenant, role(&format!("role-{number}")));
+        service.login(&member, "wrong").await.unwrap_err();
+    }
+    let known = identities.0.known.lock();
+    assert!(known.len() <= super::MAX_COUNTED, "{}", known.len());
+    assert!(known.keys().any(|name| name.tenant.is_none()), "the operator's is kept");
+}

@@ -1,0 +1,224 @@
+//! How many bytes of records each tenant's log got on the current day (UTC), for the quota on them. The store keeps
+//! the numbers, so that a restart does not begin with none.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use claviger_provider::TenantId;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::frame::PREFIX;
+use super::observer::{Commit, CommitObserver};
+use super::scalar::Timestamp;
+
+/// The most numbers that are given to the store at once: its other changes wait meanwhile.
+const KEPT_AT_ONCE: usize = 512;
+
+/// Microseconds of a day.
+const DAY: i64 = 24 * 3600 * 1_000_000;
+
+/// The metric of tenants at the quota.
+const AT_QUOTA: &str = "claviger_audit_tenants_at_quota";
+
+/// Counts the bytes of records, and knows who is at the quota. Clones share the numbers.
+#[derive(Debug, Clone)]
+pub struct DailyBytes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    quota: u64,
+    /// Whether a tenant is at the quota: while none is, a request reads only this.
+    any: AtomicBool,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// In days since 1970-01-01.
+    day: i64,
+    tenants: Vec<Count>,
+    places: HashMap<TenantId, usize>,
+    /// The place of the last record's tenant, whose next record needs no look-up.
+    last: usize,
+}
+
+#[derive(Debug)]
+struct Count {
+    tenant: TenantId,
+    bytes: u64,
+    /// What the store has of it.
+    kept: u64,
+    /// Whether the log of the gateway says that it is at the quota.
+    told: bool,
+}
+
+/// The numbers of one day that the store lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnkeptBytes {
+    /// In days since 1970-01-01.
+    pub day: i64,
+    /// The bytes of each tenant so far.
+    pub tenants: Vec<(TenantId, u64)>,
+}
+
+fn today() -> i64 {
+    Timestamp::now().micros().div_euclid(DAY)
+}
+
+impl Counts {
+    fn count(&mut self, tenant: TenantId) -> &mut Count {
+        if self.tenants.get(self.last).is_none_or(|last| last.tenant != tenant) {
+            self.last = *self.places.entry(tenant).or_insert(self.tenants.len());
+            if self.last == self.tenants.len() {
+                self.tenants.push(Count {
+                    tenant,
+                    bytes: 0,
+                    kept: 0,
+                    told: false,
+                });
+            }
+        }
+        &mut self.tenants[self.last]
+    }
+
+    fn bytes(&self, tenant: TenantId) -> u64 {
+        self.places.get(&tenant).map_or(0, |place| self.tenants[*place].bytes)
+    }
+}
+
+impl DailyBytes {
+    /// Counts for a quota of so many bytes a day. `kept`: the bytes of each tenant that the store has of a day.
+    pub fn new(quota: u64, kept: impl IntoIterator<Item = (i64, TenantId, u64)>) -> Self {
+        let day = today();
+        let mut counts = Counts { day, ..Counts::default() };
+        let mut any = false;
+        for (_, tenant, bytes) in kept.into_iter().filter(|(of, ..)| *of == day) {
+            let count = counts.count(tenant);
+            (count.bytes, count.kept) = (bytes, bytes);
+            any |= bytes >= quota;
+        }
+        Self(Arc::new(Shared {
+            quota,
+            any: AtomicBool::new(any),
+            counts: Mutex::new(counts),
+        }))
+    }
+
+    /// The quota, in bytes a day.
+    pub fn quota(&self) -> u64 {
+        self.0.quota
+    }
+
+    /// Whether the tenant's records of today have as many bytes as the quota.
+    pub fn is_at_quota(&self, tenant: TenantId) -> bool {
+        self.0.any.load(Ordering::Relaxed) && self.of_today().bytes(tenant) >= self.0.quota
+    }
+
+    /// The numbers, which begin anew with each day.
+    fn of_today(&self) -> MutexGuard<'_, Counts> {
+        let mut counts = self.0.counts.lock();
+        let day = today();
+        if counts.day != day {
+            *counts = Counts { day, ..Counts::default() };
+            self.0.any.store(false, Ordering::Relaxed);
+        }
+        counts
+    }
+
+    /// What the store lacks of today's numbers: those that grew most, if they are many. Reports who is at the quota.
+    /// Call it every second.
+    pub fn unkept(&self) -> UnkeptBytes {
+        let mut counts = self.of_today();
+        let mut at_quota = 0_u32;
+        for count in &mut counts.tenants {
+            if count.bytes >= self.0.quota && count.tenant != TenantId::INSTALLATION {
+                at_quota += 1;
+                if !std::mem::replace(&mut count.told, true) {
+                    tracing::warn!(
+                        tenant = %count.tenant,
+                        "a tenant has reached its quota `quotas.log_bytes_per_day`: its requests are refused until the next day (UTC)"
+                    );
+                }
+            }
+        }
+        metrics::gauge!(AT_QUOTA).set(at_quota);
+        let mut grown: Vec<&Count> = counts.tenants.iter().filter(|count| count.bytes > count.kept).collect();
+        grown.sort_unstable_by_key(|count| Reverse(count.bytes - count.kept));
+        grown.truncate(KEPT_AT_ONCE);
+        UnkeptBytes {
+            day: counts.day,
+            tenants: grown.iter().map(|count| (count.tenant, count.bytes)).collect(),
+        }
+    }
+
+    /// The store has these numbers.
+    pub fn note_kept(&self, kept: &UnkeptBytes) {
+        let mut counts = self.of_today();
+        if counts.day == kept.day {
+            for (tenant, bytes) in &kept.tenants {
+                counts.count(*tenant).kept = *bytes;
+            }
+        }
+    }
+}
+
+impl CommitObserver for DailyBytes {
+    fn committed(&mut self, commit: &Commit<'_>) {
+        let mut counts = self.0.counts.lock();
+        for frame in commit.frames() {
+            let count = counts.count(frame.tenant);
+            count.bytes = count.bytes.saturating_add((PREFIX + frame.json.len()) as u64);
+            if count.bytes >= self.0.quota {
+                self.0.any.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(daily: &DailyBytes, tenant: TenantId, bytes: u64) {
+        let mut counts = daily.0.counts.lock();
+        counts.count(tenant).bytes += bytes;
+        daily.0.any.store(true, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_tenant_is_at_its_quota_until_the_day_ends() {
+        let (one, other) = (TenantId::random(), TenantId::random());
+        let today = today();
+        let daily = DailyBytes::new(100, [(today, one, 60), (today - 1, other, 1000)]);
+        assert!(!daily.is_at_quota(one) && !daily.is_at_quota(other));
+        write(&daily, one, 40);
+        assert!(daily.is_at_quota(one) && !daily.is_at_quota(other));
+
+        let unkept = daily.unkept();
+        assert_eq!((unkept.day, &unkept.tenants[..]), (today, &[(one, 100)][..]));
+        daily.note_kept(&unkept);
+        assert_eq!(daily.unkept().tenants, []);
+        assert!(DailyBytes::new(100, [(today, one, 100)]).is_at_quota(one), "after a restart");
+
+        daily.0.counts.lock().day -= 1;
+        assert!(!daily.is_at_quota(one));
+        // What was kept of the day before is not today's.
+        daily.note_kept(&UnkeptBytes { day: today - 1, ..unkept });
+        assert_eq!(daily.unkept().tenants, []);
+    }
+
+    #[test]
+    fn many_numbers_are_kept_in_pieces_and_those_that_grew_most_first() {
+        let daily = DailyBytes::new(u64::MAX, []);
+        let tenants: Vec<TenantId> = (0..=KEPT_AT_ONCE).map(|_| TenantId::random()).collect();
+        for (bytes, tenant) in (1..).zip(&tenants) {
+            write(&daily, *tenant, bytes);
+        }
+        let first = daily.unkept();
+        assert_eq!(first.tenants.len(), KEPT_AT_ONCE);
+        daily.note_kept(&first);
+        assert_eq!(daily.unkept().tenants, [(tenants[0], 1)]);
+    }
+}
