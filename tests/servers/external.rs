@@ -1,6 +1,7 @@
 //! An external key manager behind the fake XKS proxy: its keys and refusals over HTTP against the real binary.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use claviger_fake::{Act, Fault};
@@ -219,21 +220,22 @@ async fn cached_meanwhile() {
     client.post("/v1/connections", &local).await.expect_status(201);
     let body = json!({"name": "ours", "connection": "local"});
     client.post("/v1/keys", &body).await.expect_status(201);
-    let owner = external.owner(&["Rotate", "ReadKey"]).await;
+    let owner = external.owner(&["CreateKey", "Rotate", "ReadKey"]).await;
     external.fake.keys().make("bills");
     external.requests();
     let slow = Fault::once("/bills/metadata", Act::Delay { milliseconds: 4000 });
     external.fake.switches().faults.set(vec![slow]);
     let to = json!({"connection": CONNECTION, "provider_key": "bills"});
-    let (moved, turned_on) = tokio::join!(owner.post("/v1/keys/ours/rotate", &to), async {
-        let switches = external.fake.switches();
-        while !switches
-            .journal
-            .all()
-            .iter()
-            .any(|request| request.path.ends_with("/bills/metadata"))
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    let ended = AtomicBool::new(false);
+    let rotated = async {
+        let answer = owner.post("/v1/keys/ours/rotate", &to).await;
+        ended.store(true, Ordering::Relaxed);
+        answer
+    };
+    let journal = &external.fake.switches().journal;
+    let (moved, turned_on) = tokio::join!(rotated, async {
+        while journal.count("POST", "/bills/metadata") == 0 && !ended.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let caching = json!({"cache": {"enabled": true}});
         client.patch("/v1/keys/ours", "*", &caching).await.status
