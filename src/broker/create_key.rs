@@ -8,6 +8,7 @@ use super::caching::may_cache;
 use super::connections::MANAGED_BY;
 use super::described::{described_anew, number_versions};
 use super::export::{Destination, may_leave};
+use super::identity::Described;
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
@@ -120,13 +121,18 @@ impl Broker {
             .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change, goes_on)
             .await?;
         let described = made(described, request.spec)?;
+        let identities = self
+            .identify_detached(&cx.op_context(), (cx.tenant(), id), &described, &reach)
+            .await?;
         let complete = |key: &Key| {
             cx.note(|fields| fields.key_version = Some(key.primary.number));
             // The response that is stored for a repeated request must show the row as the transaction
             // will leave it.
             Ok(change.keeping(keep.row(Completion::Created, key, Some(key.revision))?))
         };
-        let row = self.store_created(cx.tenant(), id, &wanted, &described, view, complete).await?;
+        let row = self
+            .store_created(cx.tenant(), id, &wanted, (&described, &identities), view, complete)
+            .await?;
         self.keep_first_canary(cx, id).await;
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
@@ -204,7 +210,7 @@ impl Broker {
         tenant: TenantId,
         id: KeyId,
         wanted: &WantedKey,
-        described: &KeyDescription,
+        (described, identities): Described<'_>,
         view: &Connection,
         complete: impl FnOnce(&Key) -> Result<Change, Failure>,
     ) -> Result<Key, Failure> {
@@ -212,7 +218,7 @@ impl Broker {
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(tenant, id).await?;
-        let (mut versions, primary) = number_versions(&old, |_| true, described, view, now)?;
+        let (mut versions, primary) = number_versions(&old, |version| identities.can_be(version), described, view, now)?;
         // They use this connection from now on. So do the versions that `rules::follow` selects.
         versions.extend(described_anew(&old, described, view));
         let primary = versions.iter().find(|version| version.number == primary).cloned();
@@ -337,7 +343,7 @@ impl Broker {
     }
 
     /// The versions that the key of this id has, or had before it was detached; empty if there is none.
-    async fn versions_of(&self, tenant: TenantId, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+    pub(super) async fn versions_of(&self, tenant: TenantId, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
         match self.store.key_versions(tenant, id).await {
             Ok(versions) => Ok(versions),
             Err(StoreError::NotFound) => Ok(Vec::new()),

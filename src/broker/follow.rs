@@ -163,7 +163,7 @@ impl Broker {
     ///
     /// # Errors
     /// The first failure of a question; the others are asked nevertheless. A severed connection is none.
-    async fn ask_each(
+    pub(super) async fn ask_each(
         &self,
         behalf: Behalf<'_>,
         key: &Arc<KeyEntry>,

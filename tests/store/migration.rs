@@ -23,7 +23,7 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 8] = [
+const MIGRATIONS: [(u32, &str); 9] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
     (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
@@ -32,6 +32,7 @@ const MIGRATIONS: [(u32, &str); 8] = [
     (9, include_str!("../../src/store/migrations/0009_declared_rows.sql")),
     (10, include_str!("../../src/store/migrations/0010_exposure.sql")),
     (11, include_str!("../../src/store/migrations/0011_asked_by.sql")),
+    (12, include_str!("../../src/store/migrations/0012_replaced_versions.sql")),
 ];
 
 cases! { alone:
