@@ -266,7 +266,7 @@ impl Broker {
 
     /// The request with the provider's own id of the key to adopt, if the tenant may have had that key before
     /// and the request names it otherwise, as by an alias or a short name: the store finds the key's old id only
-    /// by the provider's own one. Reads at the provider, and changes nothing there.
+    /// by the provider's own one. Reads at the provider where a call is needed, and changes nothing there.
     ///
     /// # Errors
     /// What the provider reports.
@@ -275,6 +275,10 @@ impl Broker {
         let holder = self.store.provider_key_holder(cx.tenant(), through.row.provider, name).await?;
         if holder.is_some() || !self.has_detached_keys(cx.tenant()).await? {
             return Ok(new);
+        }
+        let factory = self.directory().factories().get(through.row.provider);
+        if let Some(own) = factory.and_then(|factory| factory.own_id(&through.row.settings, name)) {
+            return Ok(NewKey { adopt: Some(own), ..new });
         }
         let id = new.id.unwrap_or_else(KeyId::random);
         let request = KeyRequest {
