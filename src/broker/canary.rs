@@ -9,15 +9,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{Pipeline, Secret};
+use claviger_provider::Secret;
 
 use super::context::Behalf;
-use super::opening::open_one;
+use super::lost_versions::obstacle;
 use super::{Broker, Failure, RequestContext};
-use crate::envelope::{Context, DataKeyLength, Envelope, Pending};
+use crate::envelope::{Context, DataKeyLength, Pending};
 use crate::keys::KeyEntry;
 use crate::store::canary_name;
-use crate::store::model::{Connection, VersionCanary};
+use crate::store::model::{Connection, KeyVersion, VersionCanary};
 
 /// The longest that a request waits for a canary.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,9 @@ impl Broker {
 
     async fn make_canary(&self, behalf: Behalf<'_>, key: &Arc<KeyEntry>, patience: Duration) -> Result<(), Failure> {
         let ready = self.ready_as_stored(key).await?;
+        if let Some(failure) = obstacle(&ready.view) {
+            return Err(failure);
+        }
         let primary = canary_name(key.tenant(), key.id(), ready.view.key.primary.number);
         if !self.takes_canaries(&ready.connection) || self.store.get(&primary).await?.is_some() {
             return Ok(());
@@ -77,8 +80,11 @@ impl Broker {
         };
         let view = key.view()?;
         let version = view.matching_through(ready.connection.id, ready.provider(), &wrapped.key);
-        // A version that came meanwhile gets its row, and then its canary, by whoever finds it.
-        let Some(version) = version else { return Ok(()) };
+        // A version that came meanwhile gets its row, and then its canary, by whoever finds it. An older one than the
+        // primary may be another key's.
+        let Some(version) = version.filter(|version| version.number >= ready.view.key.primary.number) else {
+            return Ok(());
+        };
         let secrets = self.directory().secrets(key.tenant()).await?;
         let envelope = draft.finish(ready.provider(), &wrapped, secrets.seal_key());
         let envelope = envelope.map_err(super::wrapping::unfit)?;
@@ -102,9 +108,18 @@ impl Broker {
             if cx.info().deadline.saturating_duration_since(Instant::now()) < PATIENCE {
                 break;
             }
-            if let Some(entry) = self.directory().key(cx.tenant(), version.key).await? {
-                self.keep_canary(cx, &entry).await;
+            let Some(entry) = self.directory().key(cx.tenant(), version.key).await? else {
+                continue;
+            };
+            if version.version.provider.reuses_names() {
+                // A canary of another key under the same name would prove that key.
+                let which = |other: &KeyVersion| other.connection == version.version.connection;
+                let asked = self.ask_each(Behalf::Request(cx), &entry, which, Instant::now() + PATIENCE).await;
+                if asked.is_err() {
+                    continue;
+                }
             }
+            self.keep_canary(cx, &entry).await;
         }
         Ok(())
     }
@@ -118,19 +133,6 @@ impl Broker {
 
 /// The most versions of a connection whose canaries are tried: what one request has time for.
 pub(super) const MOST: u32 = 10_000;
-
-/// Unwraps a canary through a pipeline.
-///
-/// # Errors
-/// What the provider reports, and `ciphertext_rejected` for another data key than was wrapped.
-pub(super) async fn open_canary(cx: &RequestContext, pipeline: &Pipeline, canary: &Secret) -> Result<(), Failure> {
-    let damaged = || Failure::internal(&"a canary that cannot be read");
-    let text = std::str::from_utf8(canary.expose()).map_err(|_| damaged())?;
-    let envelope = Envelope::parse(text).map_err(|_| damaged())?;
-    let recipient = envelope.recipients().first().ok_or_else(damaged)?;
-    let bound = Context::default().bind(envelope.header());
-    open_one(cx, pipeline, recipient, &envelope, &bound, None).await.map(drop)
-}
 
 /// How a message names a version.
 pub(super) fn named(version: &VersionCanary) -> String {

@@ -3,10 +3,18 @@
 use std::time::SystemTime;
 
 use claviger_provider::kit::probe;
-use claviger_provider::{Error, ErrorKind, Finding, LoginState, LoginStatus, Probe, RightReport};
+use claviger_provider::{ConnectionId, Error, ErrorKind, Finding, LoginState, LoginStatus, Probe, RightReport};
 
 use super::connection_problems::FILE_ADVICE;
+use super::lost_versions::what_permits;
 use super::{Code, Failure};
+use crate::keys::KeyView;
+use crate::store::model::{KeyVersion, ProviderState};
+
+/// What a row says of a key that was replaced.
+const REPLACED: &str = ": another key has, or may have, the name of the right one there";
+/// The most versions of a key that a row names.
+const MAX_NAMED: usize = 10;
 
 /// The result of a check.
 #[derive(Debug, Clone)]
@@ -90,6 +98,60 @@ impl CheckReport {
         let why = failure.cause.filter(|_| reads_causes).unwrap_or_else(|| code.to_owned());
         let how = format!("the credential at hand serves, and its renewal fails: {why}.{serves}");
         self.fail("renew_login", how, failure.advice);
+    }
+
+    /// Adds the versions of a key through this connection that the provider does not permit to be used, as it last
+    /// described them. A canary through a key that has only the name of the right one proves nothing.
+    pub(super) fn note_versions(&mut self, view: &KeyView, through: ConnectionId) {
+        if !view.key.state.unwraps() {
+            return;
+        }
+        let is_off = |version: &&KeyVersion| {
+            let is_off = !version.provider_state.permits() || version.provider_state == ProviderState::Unproven;
+            version.connection_id() == Some(through) && version.state.unwraps() && is_off
+        };
+        let mut by_state: Vec<Vec<&KeyVersion>> = Vec::new();
+        for version in view.versions.iter().filter(is_off) {
+            match by_state.iter_mut().find(|same| same[0].provider_state == version.provider_state) {
+                Some(same) => same.push(version),
+                None => by_state.push(vec![version]),
+            }
+        }
+        for versions in by_state {
+            self.note_state(view, &versions);
+        }
+    }
+
+    fn note_state(&mut self, view: &KeyView, versions: &[&KeyVersion]) {
+        let [first, ..] = versions else { return };
+        let is_replaced = matches!(first.provider_state, ProviderState::Replaced | ProviderState::Unproven);
+        let is_primary = versions.iter().any(|version| version.number == view.key.primary.number);
+        let numbers: Vec<String> = versions.iter().map(|version| version.number.to_string()).take(MAX_NAMED).collect();
+        let others = match versions.len() - numbers.len() {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let (numbers, name, state) = (numbers.join(", "), &view.key.name, first.provider_state.as_str());
+        let how = match versions.len() {
+            1 => format!("version {numbers} of the key `{name}` is `{state}` at the provider"),
+            _ => format!("the versions {numbers}{others} of the key `{name}` are `{state}` at the provider"),
+        };
+        let meaning = if is_replaced { REPLACED } else { "" };
+        if is_replaced && is_primary {
+            let untrue = |right: &&mut RightReport| right.key == Some(view.key.id) && right.finding == Finding::Granted;
+            for right in self.rights.iter_mut().filter(untrue) {
+                right.finding = Finding::Failed;
+                right.how.push_str(REPLACED);
+            }
+        }
+        // An owner may end the use of old versions on purpose.
+        let finding = if is_primary || is_replaced {
+            Finding::Failed
+        } else {
+            Finding::NotTestable
+        };
+        let report = RightReport::new("key_version", finding, format!("{how}{meaning}"));
+        self.rights.push(report.advise(what_permits(first)));
     }
 
     fn fail(&mut self, operation: &'static str, how: String, advice: Option<&'static str>) {

@@ -304,6 +304,12 @@ impl Broker {
                 // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
                 Box::pin(self.look_at_checked(cx, connection.id(), &keys)).await;
             }
+            for key in &keys {
+                let entry = self.directory().key(key.tenant, key.id).await?;
+                if let Some(view) = entry.and_then(|entry| entry.view().ok()) {
+                    report.note_versions(&view, connection.id());
+                }
+            }
             Box::pin(self.keep_missing_canaries(cx, &before, PROBED_KEYS as usize)).await?;
         }
         // Also if it was restored since: what the provider said came through a severed connection.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{KeyDescription, KeyRequest};
+use claviger_provider::{ClaimSpan, KeyDescription, KeyRequest, TenantId};
 use tokio::sync::oneshot;
 
 use super::create_key::{refused_adoption, refused_creation};
@@ -13,8 +13,8 @@ use super::reach::Reach;
 use super::{Broker, Failure, Keep, RequestContext};
 use crate::audit;
 use crate::keys::Reserved;
-use crate::store::Change;
-use crate::store::model::{Key, Wanted};
+use crate::store::model::{Connection, Key, Wanted};
+use crate::store::{Change, StoreError};
 
 /// What to do after a create that ran out of time.
 const REPEAT: &str =
@@ -38,7 +38,8 @@ impl Broker {
         change: audit::StateChange,
         reserved: Option<Arc<Reserved>>,
     ) -> Result<(Change, KeyDescription), Failure> {
-        if request.adopt.is_some() {
+        if let Some(name) = &request.adopt {
+            self.not_claimed_elsewhere(cx.tenant(), &through.row, name).await?;
             let change = self.announce(cx, change).await?;
             let adopted = through.pipeline.create_key(&cx.op_context(), request).await;
             return Ok((change, adopted.map_err(refused_adoption)?));
@@ -61,6 +62,22 @@ impl Broker {
                 self.forget_creation(cx, keep, request).await;
                 Err(failure)
             }
+        }
+    }
+
+    /// Refuses a provider key that another tenant has claimed for the installation, where its id is known without a
+    /// call: an adoption tries the key, which takes one of the other tenant's nonces.
+    async fn not_claimed_elsewhere(&self, tenant: TenantId, through: &Connection, adopt: &str) -> Result<(), Failure> {
+        let ClaimSpan::Installation { service } = &through.claims else {
+            return Ok(());
+        };
+        let factory = self.directory().factories().get(through.provider);
+        let Some(id) = factory.and_then(|factory| factory.own_id(&through.settings, adopt)) else {
+            return Ok(());
+        };
+        match self.store.claimant_of(through.provider, &id, service).await? {
+            Some(claimant) if claimant != tenant => Err(self.refused_claim(through, StoreError::ClaimedElsewhere)),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -8,6 +8,7 @@ use super::caching::may_cache;
 use super::connections::MANAGED_BY;
 use super::described::{described_anew, number_versions};
 use super::export::{Destination, may_leave};
+use super::identity::Described;
 use super::reach::Reach;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
@@ -120,13 +121,18 @@ impl Broker {
             .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change, goes_on)
             .await?;
         let described = made(described, request.spec)?;
+        let identities = self
+            .identify_detached(&cx.op_context(), (cx.tenant(), id), &described, &reach)
+            .await?;
         let complete = |key: &Key| {
             cx.note(|fields| fields.key_version = Some(key.primary.number));
             // The response that is stored for a repeated request must show the row as the transaction
             // will leave it.
             Ok(change.keeping(keep.row(Completion::Created, key, Some(key.revision))?))
         };
-        let row = self.store_created(cx.tenant(), id, &wanted, &described, view, complete).await?;
+        let row = self
+            .store_created(cx.tenant(), id, &wanted, (&described, &identities), view, complete)
+            .await?;
         self.keep_first_canary(cx, id).await;
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
@@ -204,7 +210,7 @@ impl Broker {
         tenant: TenantId,
         id: KeyId,
         wanted: &WantedKey,
-        described: &KeyDescription,
+        (described, identities): Described<'_>,
         view: &Connection,
         complete: impl FnOnce(&Key) -> Result<Change, Failure>,
     ) -> Result<Key, Failure> {
@@ -212,7 +218,7 @@ impl Broker {
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(tenant, id).await?;
-        let (mut versions, primary) = number_versions(&old, |_| true, described, view, now)?;
+        let (mut versions, primary) = number_versions(&old, |version| identities.can_be(version), described, view, now)?;
         // They use this connection from now on. So do the versions that `rules::follow` selects.
         versions.extend(described_anew(&old, described, view));
         let primary = versions.iter().find(|version| version.number == primary).cloned();
@@ -260,7 +266,7 @@ impl Broker {
 
     /// The request with the provider's own id of the key to adopt, if the tenant may have had that key before
     /// and the request names it otherwise, as by an alias or a short name: the store finds the key's old id only
-    /// by the provider's own one. Reads at the provider, and changes nothing there.
+    /// by the provider's own one. Reads at the provider where a call is needed, and changes nothing there.
     ///
     /// # Errors
     /// What the provider reports.
@@ -269,6 +275,10 @@ impl Broker {
         let holder = self.store.provider_key_holder(cx.tenant(), through.row.provider, name).await?;
         if holder.is_some() || !self.has_detached_keys(cx.tenant()).await? {
             return Ok(new);
+        }
+        let factory = self.directory().factories().get(through.row.provider);
+        if let Some(own) = factory.and_then(|factory| factory.own_id(&through.row.settings, name)) {
+            return Ok(NewKey { adopt: Some(own), ..new });
         }
         let id = new.id.unwrap_or_else(KeyId::random);
         let request = KeyRequest {
@@ -337,7 +347,7 @@ impl Broker {
     }
 
     /// The versions that the key of this id has, or had before it was detached; empty if there is none.
-    async fn versions_of(&self, tenant: TenantId, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
+    pub(super) async fn versions_of(&self, tenant: TenantId, id: KeyId) -> Result<Vec<KeyVersion>, Failure> {
         match self.store.key_versions(tenant, id).await {
             Ok(versions) => Ok(versions),
             Err(StoreError::NotFound) => Ok(Vec::new()),

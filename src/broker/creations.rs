@@ -10,6 +10,7 @@ use claviger_provider::{ErrorKind, KeyDescription, KeyId, KeyRequest, TenantId};
 
 use super::create_key::{made, taken_name};
 use super::idempotency::Begun;
+use super::identity::Identities;
 use super::reach::{Reach, permitted};
 use super::rotate::not_rotating;
 use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
@@ -274,7 +275,14 @@ impl Broker {
                 return Err(StoreError::AlreadyExists.into());
             }
             let row = self
-                .store_created(tenant, creation.key, wanted, &described, &through.row, |_| Ok(change))
+                .store_created(
+                    tenant,
+                    creation.key,
+                    wanted,
+                    (&described, &Identities::default()),
+                    &through.row,
+                    |_| Ok(change),
+                )
                 .await?;
             Ok(row.primary.number)
         };

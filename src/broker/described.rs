@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use claviger_provider::{Exposure, KeyDescription, ProviderKeyRef, VersionDescription};
 
 use super::Failure;
+use super::identity::{Identities, Identity, is_of};
 use crate::keys::KeyView;
 use crate::store::model::{Connection, Custody, KeyState, KeyVersion, Material, ProviderState, SeenVersion};
 
@@ -21,18 +22,56 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
     numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
 }
 
+/// What is known of versions of a key that the provider does not find, of those that it changes. The gateway still
+/// asks for them, but for versions that would be gone anyway, or are another key's.
+pub(super) fn not_found(known: &[KeyVersion], asked: &KeyVersion) -> Vec<SeenVersion> {
+    let same_key = |version: &&KeyVersion| version.connection == asked.connection && version.provider_key == asked.provider_key;
+    let changes = |version: &&KeyVersion| match version.provider_state {
+        ProviderState::Enabled
+        | ProviderState::Disabled
+        | ProviderState::PendingImport
+        | ProviderState::Failed
+        | ProviderState::Unproven => true,
+        ProviderState::PendingDeletion
+        | ProviderState::Destroyed
+        | ProviderState::Replaced
+        | ProviderState::Unknown
+        | ProviderState::Unrecognized => false,
+    };
+    let known = known.iter().filter(same_key).filter(changes);
+    known
+        .map(|version| SeenVersion::in_state(version.number, ProviderState::Unknown))
+        .collect()
+}
+
 /// What a description says of known versions, of those that it changes. If a complete description does not contain a
 /// version, its state is `Unknown`: only a call can show whether the version is usable.
-pub(super) fn known_states(known: &[KeyVersion], described: &KeyDescription, through: &Connection) -> Vec<SeenVersion> {
+pub(super) fn known_states(
+    known: &[KeyVersion],
+    described: &KeyDescription,
+    identities: &Identities,
+    through: &Connection,
+) -> Vec<SeenVersion> {
     let whole = described.versions.len() <= MAX_TAKEN;
     let mut unclaimed = Unclaimed::of(described.versions.iter().map(|there| (names(&there.key), there)));
-    let described_key = |version: &&KeyVersion| version.connection_id() == Some(through.id) && version.provider_key == described.id;
     let mut states = Vec::new();
-    for version in known.iter().filter(described_key) {
+    for version in known.iter().filter(|version| is_of(version, described, through)) {
+        let found = identities.of(version);
+        if found == Some(Identity::Replaced) {
+            // What is described is another version's.
+            let seen = SeenVersion::in_state(version.number, ProviderState::Replaced);
+            states.extend(seen.apply(&mut version.clone()).then_some(seen));
+            continue;
+        }
         let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
         let seen = match there.flatten() {
+            Some(there) if found == Some(Identity::Unproven) => match there.state.into() {
+                ProviderState::Enabled => SeenVersion::in_state(version.number, ProviderState::Unproven),
+                state => SeenVersion::in_state(version.number, state),
+            },
             Some(there) => SeenVersion {
                 exposure: there.exposure,
+                created: there.created.filter(|_| found == Some(Identity::Same) || lacks_its_time(version)),
                 ..SeenVersion::in_state(version.number, there.state.into())
             },
             None if whole => SeenVersion::in_state(version.number, ProviderState::Unknown),
@@ -43,6 +82,11 @@ pub(super) fn known_states(known: &[KeyVersion], described: &KeyDescription, thr
         }
     }
     states
+}
+
+/// Whether the time of a version has to be known, and its provider did not say it so far.
+fn lacks_its_time(version: &KeyVersion) -> bool {
+    version.provider.reuses_names() && version.created_at_provider().is_none()
 }
 
 /// A version's names at the provider: its key's id, and its own.

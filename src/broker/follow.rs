@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_provider::{ConnectionId, OpContext, ProviderKind};
@@ -142,23 +143,33 @@ impl Broker {
         Ok(())
     }
 
-    /// Looks at keys of a connection that is checked, as far as there is time. The first failure that is not
-    /// about a key alone ends it: the report has it.
+    /// Looks at keys of a connection that is checked, as far as there is time, a few at once: one whose provider does
+    /// not answer keeps the others from nothing. The first failure that is not about a key alone ends it: the report
+    /// has it.
     pub(super) async fn look_at_checked(&self, cx: &RequestContext, connection: ConnectionId, keys: &[Key]) {
         let end = cx.info().deadline.checked_sub(REST_OF_CHECK).unwrap_or_else(Instant::now);
-        for key in keys {
-            if end.saturating_duration_since(Instant::now()) < PATIENCE {
-                break;
+        let is_over = AtomicBool::new(false);
+        let ids: Vec<_> = keys.iter().map(|key| (key.tenant, key.id)).collect();
+        let looks = ids.into_iter().map(async |(tenant, id)| {
+            if is_over.load(Ordering::Relaxed) || end.saturating_duration_since(Instant::now()) < PATIENCE {
+                return;
             }
-            let Ok(Some(entry)) = self.directory().key(key.tenant, key.id).await else {
-                break;
+            let Ok(Some(entry)) = self.directory().key(tenant, id).await else {
+                return;
             };
             let which = |version: &KeyVersion| version.connection_id() == Some(connection);
-            match Box::pin(self.ask_each(Behalf::Request(cx), &entry, which, end)).await {
-                Err(failure) if !matches!(failure.code, Code::KeyState | Code::NotFound | Code::QuotaExceeded) => break,
-                Ok(()) | Err(_) => {}
+            if let Err(failure) = Box::pin(self.ask_each(Behalf::Request(cx), &entry, which, end)).await {
+                let of_key = matches!(
+                    failure.code,
+                    Code::KeyState | Code::NotFound | Code::QuotaExceeded | Code::DeadlineExceeded
+                );
+                is_over.fetch_or(!of_key, Ordering::Relaxed);
             }
-        }
+        });
+        futures::stream::iter(looks)
+            .buffer_unordered(AT_ONCE_OF_TENANT)
+            .for_each(async |()| ())
+            .await;
     }
 
     /// Asks about the provider keys of a key that `which` names: first about the one that it wraps with, then about
@@ -167,7 +178,7 @@ impl Broker {
     ///
     /// # Errors
     /// The first failure of a question; the others are asked nevertheless. A severed connection is none.
-    async fn ask_each(
+    pub(super) async fn ask_each(
         &self,
         behalf: Behalf<'_>,
         key: &Arc<KeyEntry>,

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, Exposure, KeyDescription, KeyId, OpContext, TenantId};
+use claviger_provider::{ConnectionId, ErrorKind, KeyId, OpContext, TenantId};
 
-use super::described::{in_place, known_states, number_versions};
+use super::described::{in_place, known_states, not_found, number_versions};
+use super::identity::Described;
 use super::reach::Reach;
+use super::young::is_young;
 use super::{Broker, Code, Failure};
 use crate::audit::{self, Authn, Intent, Internal, Object, Outcome, Verb};
 use crate::keys::{KeyEntry, KeyView};
-use crate::store::model::{Connection, KeyVersion, SeenVersion};
+use crate::store::model::{Connection, KeyVersion, ProviderState, SeenVersion};
 use crate::store::{Change, rules};
 
 /// The least time that a record may take, as in [`super::conclude`].
@@ -49,10 +51,21 @@ impl Stored {
 }
 
 impl News {
-    fn of(view: &KeyView, described: &KeyDescription, through: &Connection, now: i64) -> Result<Self, Failure> {
-        let (versions, primary) = number_versions(&view.versions, in_place(view), described, through, now)?;
+    fn of(view: &KeyView, (described, identities): Described<'_>, through: &Connection, now: i64) -> Result<Self, Failure> {
+        let states = known_states(&view.versions, described, identities, through);
+        if !identities.permit_versions() {
+            return Ok(Self {
+                versions: Vec::new(),
+                states,
+                primary: view.key.primary.number,
+                moves: false,
+            });
+        }
+        let in_place = in_place(view);
+        let can_be = |version: &KeyVersion| in_place(version) && identities.can_be(version);
+        let (versions, primary) = number_versions(&view.versions, can_be, described, through, now)?;
         Ok(Self {
-            states: known_states(&view.versions, described, through),
+            states,
             moves: !versions.is_empty() || primary != view.key.primary.number,
             versions,
             primary,
@@ -106,16 +119,26 @@ impl Broker {
         reach: &Reach,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
-        let described = reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?;
+        let described = match reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await {
+            Err(error) if error.kind == ErrorKind::KeyNotFound && announced.is_none() => {
+                self.take_missing(cx, key, &view.key.primary, reach).await?;
+                return Err(error.into());
+            }
+            described => described?,
+        };
         let through = &reach.row;
-        let news = News::of(view, &described, through, self.now())?;
+        let identities = self
+            .identify(cx, (key.tenant(), key.id()), &view.versions, &described, (through, &reach.pipeline))
+            .await?;
+        let described = (&described, &identities);
+        let news = News::of(view, described, through, self.now())?;
         if !news.moves && (news.states.is_empty() || announced.is_some()) {
             return Ok(false);
         }
         if let Some(change) = announced {
-            return Ok(self.store_news(key, through, &described, change).await?.versions);
+            return Ok(self.store_news(key, through, described, change).await?.versions);
         }
-        let store = async |change: &Change| self.store_news(key, through, &described, change).await;
+        let store = async |change: &Change| self.store_news(key, through, described, change).await;
         Ok(self.learn(key, through, cx.deadline, store).await?.versions)
     }
 
@@ -126,21 +149,51 @@ impl Broker {
     /// What the provider, the log or the store reports.
     pub(super) async fn take_states(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
         let through = &reach.row;
-        let described = reach.pipeline.describe(cx, &version.whole_kek(key.id())).await?;
-        if known_states(&key.view()?.versions, &described, through).is_empty() {
+        let described = match reach.pipeline.describe(cx, &version.whole_kek(key.id())).await {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => {
+                self.take_missing(cx, key, version, reach).await?;
+                return Err(error.into());
+            }
+            described => described?,
+        };
+        let known = key.view()?.versions;
+        let identities = self
+            .identify(cx, (key.tenant(), key.id()), &known, &described, (through, &reach.pipeline))
+            .await?;
+        self.take(cx, key, reach, |versions| known_states(versions, &described, &identities, through))
+            .await
+    }
+
+    /// Stores that the provider does not find the key of a version. Not of a version that it may not know yet.
+    async fn take_missing(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
+        if is_young(version, self.now()) {
+            return Ok(());
+        }
+        self.take(cx, key, reach, |versions| not_found(versions, version)).await
+    }
+
+    /// Stores the states that `changed` returns of the key's versions.
+    async fn take(
+        &self,
+        cx: &OpContext,
+        key: &KeyEntry,
+        reach: &Reach,
+        changed: impl Fn(&[KeyVersion]) -> Vec<SeenVersion>,
+    ) -> Result<(), Failure> {
+        if changed(&key.view()?.versions).is_empty() {
             return Ok(());
         }
         let store = async |change: &Change| {
             let _row = key.change().lock().await;
             let view = key.view()?;
-            let states = known_states(&view.versions, &described, through);
+            let states = changed(&view.versions);
             self.store_states(key, &states, view.versions.to_vec(), change).await?;
             Ok(Stored {
                 versions: false,
                 states: !states.is_empty(),
             })
         };
-        self.learn(key, through, cx.deadline, store).await.map(drop)
+        self.learn(key, &reach.row, cx.deadline, store).await.map(drop)
     }
 
     /// Records an intent, runs `store`, and records the outcome, with the primary version that the key has
@@ -219,13 +272,7 @@ impl Broker {
         })
     }
 
-    async fn store_news(
-        &self,
-        key: &KeyEntry,
-        through: &Connection,
-        described: &KeyDescription,
-        change: &Change,
-    ) -> Result<Stored, Failure> {
+    async fn store_news(&self, key: &KeyEntry, through: &Connection, described: Described<'_>, change: &Change) -> Result<Stored, Failure> {
         let _row = key.change().lock().await;
         let now = self.now();
         let Ok(view) = key.view() else { return Ok(Stored::default()) };
@@ -233,6 +280,14 @@ impl Broker {
         let (tenant, id) = (key.tenant(), key.id());
         let mut versions = view.versions.to_vec();
         if news.moves {
+            // A new version can have the names of one that was replaced. That alone does not apply the change.
+            let replaced = |seen: &SeenVersion| seen.state == ProviderState::Replaced;
+            let replaced: Vec<SeenVersion> = news.states.iter().copied().filter(replaced).collect();
+            if !replaced.is_empty() {
+                self.store
+                    .set_provider_states(tenant, id, &replaced, now, &Change::unannounced())
+                    .await?;
+            }
             let added = self
                 .store
                 .add_key_versions(tenant, id, &news.versions, news.primary, now, change)
@@ -263,17 +318,38 @@ impl Broker {
             .store
             .set_provider_states(key.tenant(), key.id(), states, self.now(), change)
             .await?;
-        let before: Vec<Exposure> = versions.iter().map(|version| version.exposure).collect();
+        let before = versions.clone();
         rules::set_provider_states(&mut versions, states);
-        let (tenant, id) = (key.tenant(), key.id());
-        for (version, before) in versions.iter().zip(before) {
-            if version.exposure != before && is_exposed(version) {
-                let version = version.number;
-                tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
-            }
-        }
+        warn_of(key, &versions, &before);
         key.put(row, Some(versions));
         Ok(())
+    }
+}
+
+/// Logs what became of versions at their provider that an operator should know.
+fn warn_of(key: &KeyEntry, versions: &[KeyVersion], before: &[KeyVersion]) {
+    let (tenant, id) = (key.tenant(), key.id());
+    let pairs = || versions.iter().zip(before);
+    for (version, _) in pairs().filter(|(version, before)| version.exposure != before.exposure && is_exposed(version)) {
+        let version = version.number;
+        tracing::warn!(%tenant, key = %id, version, "the owner of a key lets a version's material leave the provider now: the version has warnings");
+    }
+    // All of them are of one provider key.
+    let became = |state| {
+        let news = move |(version, before): &(&KeyVersion, &KeyVersion)| version.provider_state == state && before.provider_state != state;
+        pairs().rfind(news).map(|(newest, _)| newest)
+    };
+    if let Some(newest) = became(ProviderState::Unproven) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider may have another key under the name of a version's key, and nothing shows which: no version of it is taken");
+    }
+    if let Some(newest) = became(ProviderState::Replaced) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider has another key under the name of a version's key: it is not used, and what the old one wrapped does not open");
+    }
+    if let Some(newest) = became(ProviderState::Unknown) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the provider does not have a version of a key any more, or hides it from the connection's identity");
     }
 }
 

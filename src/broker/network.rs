@@ -12,8 +12,9 @@ use claviger_provider::{Factory, KeyId, Pipeline, SealedName, Secret, SettingsOr
 use futures::TryStreamExt;
 use serde_json::Value;
 
-use super::canary::{MOST, named, open_canary};
+use super::canary::{MOST, named};
 use super::connections::{ConnectionPut, secret_names, unusable, wrong_setting};
+use super::opening::open_canary;
 use super::{Authorized, Broker, Code, Completed, Failure, Guarded, RequestContext, op};
 use crate::audit::{Digest, NetworkChange};
 use crate::keys::{ConnectionEntry, LoadError};
@@ -189,7 +190,11 @@ impl Broker {
         let tried = tried.filter(|(version, _)| version.is_primary || version.version.unwraps());
         let tries = tried.map(|(version, canary)| {
             let pipeline = &pipeline;
-            async move { open_canary(cx, pipeline, canary).await.map_err(|failure| refused(version, failure)) }
+            async move {
+                open_canary(&cx.op_context(), pipeline, canary)
+                    .await
+                    .map_err(|failure| refused(version, failure))
+            }
         });
         futures::stream::iter(tries.map(Ok))
             .try_for_each_concurrent(AT_ONCE, |tried| tried)

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{BoundContext, Error, ErrorKind, Pipeline, ProviderKind};
+use claviger_provider::{BoundContext, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
+use super::lost_versions::{forbidden_at_provider, lost};
 use super::reach::{Reach, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
@@ -63,7 +64,7 @@ impl Broker {
 pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
     envelope.recipients().iter().filter_map(|recipient| {
         let version = view.matching(recipient.provider()?, recipient.key())?;
-        version.unwraps().then_some((recipient, version))
+        version.may_unwrap().then_some((recipient, version))
     })
 }
 
@@ -108,6 +109,21 @@ pub(super) async fn open_one<'e>(
     };
     // A wrong data key or a wrong length gets the same error as every other fault.
     envelope.open(k, bound).map_err(|_| Failure::ciphertext_rejected())
+}
+
+/// Unwraps a canary through a pipeline.
+///
+/// # Errors
+/// What the provider reports, and `ciphertext_rejected` for another data key than was wrapped.
+pub(super) async fn open_canary(cx: &OpContext, pipeline: &Pipeline, canary: &Secret) -> Result<(), Failure> {
+    let damaged = || Failure::internal(&"a canary that cannot be read");
+    let text = std::str::from_utf8(canary.expose()).map_err(|_| damaged())?;
+    let envelope = Envelope::parse(text).map_err(|_| damaged())?;
+    let recipient = envelope.recipients().first().ok_or_else(damaged)?;
+    let bound = Context::default().bind(envelope.header());
+    let (_, wrapped) = recipient.wrapped().ok_or_else(damaged)?;
+    let dek = pipeline.unwrap_key(cx, &wrapped, &bound).await?;
+    envelope.open(dek, &bound).map(drop).map_err(|_| Failure::ciphertext_rejected())
 }
 
 /// A version, with the way to it.
@@ -203,10 +219,25 @@ impl Broker {
                     permitted(&view, KeyState::unwraps)?;
                     let mut versions = view.versions.iter();
                     let now = versions.find(|version| version.number == through.version.number);
-                    if !now.is_some_and(KeyVersion::unwraps) {
+                    if !now.is_some_and(KeyVersion::may_unwrap) {
                         return Err(refused);
                     }
                     open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
+                })
+                .await
+            }
+            // The ciphertext may be right, and the version another one, or gone.
+            Err(rejected) if rejected.rejected_by_provider && through.version.provider.reuses_names() => {
+                Box::pin(async {
+                    let described = self.look_into(cx, through.entry, through.version).await;
+                    let view = through.entry.view()?;
+                    permitted(&view, KeyState::unwraps)?;
+                    // Without a description since, the rejection may not be of the ciphertext.
+                    let rejected = Failure {
+                        rejected_by_provider: described,
+                        ..rejected
+                    };
+                    Err(lost(&view, through.version).map_or(rejected, forbidden_at_provider))
                 })
                 .await
             }
@@ -252,33 +283,5 @@ impl Broker {
             }
         }
         Err(refusals.into_failure())
-    }
-}
-
-/// The failure for a version that its provider does not permit to be used.
-pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
-    let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
-    let (number, state) = (version.number, version.provider_state.as_str());
-    Failure {
-        detail: format!("Version {number} of the key is `{state}` at the provider, which forbids this.").into(),
-        ..Failure::from(error.provider(version.provider).advice(off_at(version.provider)))
-    }
-}
-
-/// What the owner of a key can do about a version that is off at its provider.
-const fn off_at(provider: ProviderKind) -> &'static str {
-    match provider {
-        ProviderKind::Vault => {
-            "The key's owner can permit the version again: it is soft-deleted, or below the key's min_decryption_version or \
-             min_encryption_version. Requests succeed within 10 s after that."
-        }
-        ProviderKind::Kmip => {
-            "The key is not active at the key manager. Its owner can activate one that never was, and requests succeed within 10 s after \
-             that. One that was deactivated, compromised or destroyed stays so."
-        }
-        ProviderKind::Local | ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure | ProviderKind::Xks | ProviderKind::Pkcs11 => {
-            "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
-             10 s after that."
-        }
     }
 }

@@ -9,13 +9,14 @@ use super::at_provider::turn_at_provider;
 use super::described::{in_place, number_versions};
 use super::idempotency::Begun;
 use super::learn::Stored;
+use super::lost_versions::obstacle;
 use super::read::changed;
 use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
 use crate::store::Change;
-use crate::store::model::{Key, Resource};
+use crate::store::model::{Key, KeyVersion, Resource};
 
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.
@@ -111,6 +112,13 @@ impl Broker {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
         // Ignore the stored state at the provider. Asking again would need the lock that is held
         // here, and the provider decides about the rotation anyway.
+        if obstacle(&key.view()?).is_some() {
+            // Another key under the same name is not rotated, unless the right one is there again.
+            self.take_versions(&cx.op_context(), key).await?;
+            if let Some(failure) = obstacle(&key.view()?) {
+                return Err(failure);
+            }
+        }
         let ready = self.ready_as_stored(key).await?;
         if new.differs_from(&ready.view.key.primary) {
             // The caller was authorized for a rotation in place, which needs fewer permissions than
@@ -144,11 +152,21 @@ impl Broker {
             }
         };
         *confirmed = true;
+        let identities = ready.identify(cx, self, &described).await?;
+        if !identities.permit_versions() {
+            self.take_versions(&cx.op_context(), key).await?;
+            let refused = obstacle(&key.view()?);
+            return Err(
+                refused.unwrap_or_else(|| Failure::new(Code::InProgress, "The key changed meanwhile.").advice("Repeat the request."))
+            );
+        }
         let changing = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
         let now = self.now();
-        let (new, primary) = number_versions(&view.versions, in_place(&view), &described, &ready.connection, now)?;
+        let in_place = in_place(&view);
+        let can_be = |version: &KeyVersion| in_place(version) && identities.can_be(version);
+        let (new, primary) = number_versions(&view.versions, can_be, &described, &ready.connection, now)?;
         // The response that is stored for a repeated request must show the row as the transaction
         // will leave it.
         let under_way = new.is_empty() && primary == view.key.primary.number;

@@ -10,14 +10,15 @@ use claviger_provider::{
 
 use super::at_provider::turn_at_provider;
 use super::context::Behalf;
-use super::opening::forbidden_at_provider;
+use super::identity::Identities;
+use super::lost_versions::{forbidden_at_provider, obstacle};
 use super::reach::permitted;
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
 use crate::envelope::{BuildError, Draft, Envelope, Origin, Scope};
 use crate::keys::{ConnectionView, EpochGuard, KeyEntry, KeyView};
-use crate::store::model::{KeyState, KeyVersion};
+use crate::store::model::{KeyState, KeyVersion, ProviderState};
 
 /// A key that is ready to wrap: enabled, the connection of its primary version not severed.
 pub struct ReadyKey {
@@ -110,6 +111,16 @@ impl ReadyKey {
     /// [`Pipeline::rotate`] of the primary version's key.
     pub async fn rotate(&self, cx: &RequestContext) -> Result<KeyDescription, Error> {
         self.pipeline.rotate(&cx.op_context(), &self.primary()).await
+    }
+
+    /// Which of the key's versions a description of it is of.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub(super) async fn identify(&self, cx: &RequestContext, broker: &Broker, described: &KeyDescription) -> Result<Identities, Failure> {
+        let (op, key) = (cx.op_context(), (self.entry.tenant(), self.entry.id()));
+        let through = (&*self.connection, &self.pipeline);
+        broker.identify(&op, key, &self.view.versions, described, through).await
     }
 
     /// What a wrap under a version names: where the provider has a current version of its own, the provider's key
@@ -294,18 +305,22 @@ impl ReadyKey {
         let primary = self.view.key.primary.number;
         match self.number_in(&self.view, &wrapped.key) {
             Some(number) if number == primary => Ok(number),
-            Some(number) => {
+            // An older one: its owner restored a backup, or another key has the name.
+            Some(number) if number > primary || !self.provider().reuses_names() => {
                 self.used_another(broker, number)?;
                 Ok(number)
             }
             // Boxed, since it is rare and would be part of every wrap's future.
-            None => Box::pin(self.learned_version(cx, broker, &wrapped.key)).await,
+            Some(_) | None => Box::pin(self.learned_version(cx, broker, &wrapped.key)).await,
         }
     }
 
+    /// The number of the version that a provider's answer names. Where names are reused, one that the provider did not
+    /// describe any more may be another one since.
     fn number_in(&self, view: &KeyView, used: &ProviderKeyRef) -> Option<u32> {
-        let version = view.matching_through(self.epoch_guard.connection(), self.pipeline.kind(), used);
-        version.map(|version| version.number)
+        let version = view.matching_through(self.epoch_guard.connection(), self.pipeline.kind(), used)?;
+        let is_missing = version.provider.reuses_names() && version.provider_state == ProviderState::Unknown;
+        (!is_missing).then_some(version.number)
     }
 
     /// Notes a wrap that another version than the primary one of [`ReadyKey::view`] made.
@@ -321,12 +336,13 @@ impl ReadyKey {
         Ok(())
     }
 
-    /// As [`ReadyKey::version_of`], of a version that was not known when the wrap began.
+    /// As [`ReadyKey::version_of`], of a version that was not known when the wrap began, or is older than the primary one.
     async fn learned_version(&self, cx: &RequestContext, broker: &Broker, used: &ProviderKeyRef) -> Result<u32, Failure> {
         let number = || self.number_in(&self.entry.view().ok()?, used);
         let one_at_a_time = turn_at_provider(cx, &self.entry).await?;
         // Another request may have stored it meanwhile.
-        if let Some(number) = number() {
+        let primary = self.entry.view()?.key.primary.number;
+        if let Some(number) = number().filter(|number| *number >= primary) {
             self.used_another(broker, number)?;
             return Ok(number);
         }
@@ -342,8 +358,11 @@ impl ReadyKey {
         }
         broker.take_versions(&cx.op_context(), &self.entry).await?;
         drop(one_at_a_time);
-        broker.keep_canary(cx, &self.entry).await;
         // Detached meanwhile: there is no key whose version this could be.
+        if let Some(failure) = obstacle(&self.entry.view()?) {
+            return Err(failure);
+        }
+        broker.keep_canary(cx, &self.entry).await;
         self.entry.view()?;
         let number = number().ok_or_else(|| {
             Error::new(

@@ -21,7 +21,7 @@ const YOUNG_IN_A_VAULT: Duration = Duration::from_secs(6);
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Whether a version was made so short a time ago that its provider may not show it everywhere.
-fn is_young(version: &KeyVersion, now: i64) -> bool {
+pub(super) fn is_young(version: &KeyVersion, now: i64) -> bool {
     let young = match version.provider {
         // Its keys are in the gateway's own store.
         ProviderKind::Local => return false,

@@ -32,7 +32,7 @@ const DETACHED: [Column; 6] = [
     ("CONNECTION", "/reattach/connection"),
     ("PROVIDER KEY", "/reattach/provider_key"),
 ];
-const VERSIONS: [Column; 8] = [
+const VERSIONS: [Column; 9] = [
     ("VERSION", "/number"),
     ("PROVIDER", "/provider"),
     ("CONNECTION", "/connection"),
@@ -41,6 +41,7 @@ const VERSIONS: [Column; 8] = [
     ("CREATED", "/created"),
     ("PROVIDER KEY", "/provider_key"),
     ("PROVIDER VERSION", "/provider_version"),
+    ("WARNINGS", "/warnings"),
 ];
 
 /// Subcommands of `keys`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::{ConnectionId, ProviderKeyRef, ProviderKind};
 
-use crate::store::model::{Key, KeyVersion};
+use crate::store::model::{Key, KeyVersion, ProviderState};
 
 /// A key's row and the rows of its versions, as they were at one moment.
 #[derive(Debug, Clone)]
@@ -38,18 +38,22 @@ impl KeyView {
     /// without a provider version matches on the provider key alone.
     pub fn matching(&self, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
         // Take the newest match, because a provider that names no versions has used its current
-        // one.
-        self.versions.iter().rev().find(|version| {
+        // one. One that was replaced has given its ids up.
+        let is_named = |version: &&KeyVersion| {
             version.provider == provider
                 && version.provider_key == key.id
                 && (version.provider_version.is_empty() || version.provider_version == key.version)
-        })
+        };
+        let mut matching = self.versions.iter().rev().filter(is_named);
+        let newest = matching.next()?;
+        let in_place = |version: &&KeyVersion| version.provider_state != ProviderState::Replaced;
+        Some(std::iter::once(newest).chain(matching).find(in_place).unwrap_or(newest))
     }
 
     /// As [`KeyView::matching`], of the versions that are reached through this connection: what
-    /// its provider names in an answer.
+    /// its provider names in an answer. None that was replaced is.
     pub fn matching_through(&self, connection: ConnectionId, provider: ProviderKind, key: &ProviderKeyRef) -> Option<&KeyVersion> {
         self.matching(provider, key)
-            .filter(|version| version.connection_id() == Some(connection))
+            .filter(|version| version.connection_id() == Some(connection) && version.provider_state != ProviderState::Replaced)
     }
 }

@@ -7,7 +7,8 @@ use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, Te
 
 use super::claiming::{claim, claim_anew};
 use super::model::{
-    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, Resource, SeenVersion, Tenant, Token, WrapsReserved,
+    Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, SeenVersion, Tenant, Token,
+    WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
 use super::{Asker, Change, CreationMark, LastRecord, LogBytes, Store, StoreError, clock, rules};
@@ -449,7 +450,13 @@ impl<B: Backend> Store for B {
         let mut key = transaction.key(tenant, id).await?;
         let mut versions = transaction.versions(tenant, id).await?;
         let changed = rules::set_provider_states(&mut versions, seen);
-        transaction.update_versions(&key, &changed).await?;
+        // One that was replaced gives its names up before another one takes them.
+        let (replaced, others): (Vec<_>, Vec<_>) = changed
+            .iter()
+            .cloned()
+            .partition(|version| version.provider_state == ProviderState::Replaced);
+        transaction.update_versions(&key, &replaced).await?;
+        transaction.update_versions(&key, &others).await?;
         if !changed.is_empty() {
             rules::set_provider_states(std::slice::from_mut(&mut key.primary), seen);
             rules::key_changed(&mut key, at);

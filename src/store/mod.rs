@@ -224,6 +224,8 @@ pub trait Reads: Send + Sync {
         provider: ProviderKind,
         provider_key: &str,
     ) -> Result<Option<(KeyId, bool)>, StoreError>;
+    /// The tenant whose key has claimed this provider key of a service for the installation, if one has.
+    async fn claimant_of(&self, provider: ProviderKind, provider_key: &str, service: &str) -> Result<Option<TenantId>, StoreError>;
     /// A tenant's attached keys. Reads at most [`Page::max_reads`] rows that do not match, so the
     /// page may have fewer rows than match, or none, and a next page.
     async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;

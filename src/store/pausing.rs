@@ -141,6 +141,7 @@ forward! {
     fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
     fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
+    fn claimant_of(&self, provider: ProviderKind, provider_key: &str, service: &str) -> Result<Option<TenantId>, StoreError>;
     fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;
     fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;
     fn detached_keys(&self, tenant: TenantId, filter: &DetachedFilter, page: &Page) -> Result<Rows<DetachedKey>, StoreError>;

@@ -16,8 +16,8 @@ use claviger_provider::{ClaimSpan, ConnectionId, KeyId, ProviderKind, TenantId};
 
 use super::StoreError;
 use super::model::{
-    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, Quotas, Resource, SeenVersion, Tenant, Token,
-    TokenKind, TokenSnapshot, WrapsReserved,
+    Claim, Connection, ConnectionPatch, Holder, Key, KeyPatch, KeyState, KeyVersion, ProviderState, Quotas, Resource, SeenVersion, Tenant,
+    Token, TokenKind, TokenSnapshot, WrapsReserved,
 };
 
 /// The most tokens above a token: the standing one, and the delegated ones between.
@@ -150,7 +150,8 @@ impl<'v> KnownVersions<'v> {
         self.by_number.entry(version.number).or_insert(version);
         let name = (version.provider, &*version.provider_key, &*version.provider_version);
         let connections = self.by_provider.entry(name).or_default();
-        if !connections.contains(&version.connection_id()) {
+        // One that was replaced has given its ids up.
+        if version.provider_state != ProviderState::Replaced && !connections.contains(&version.connection_id()) {
             connections.push(version.connection_id());
         }
     }

@@ -50,8 +50,11 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
     world.fault("cloud", "create_key", Fault::Denied, 1).await;
     let unproven = adopt(&world.evil, "orders", "cloud", "denied").await;
     unproven.clone().expect_problem(424, "provider_denied");
+    // Nothing is sent of it: to try the key takes a wrap of bank's.
+    let sent = world.calls("cloud", "create_key").await;
     let refused = adopt(&world.evil, "orders", "cloud", "orders").await;
     assert_eq!(problem(&refused), problem(&unproven));
+    assert_eq!(world.calls("cloud", "create_key").await, sent);
     world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
 
     // Once bank lets go of it, evil may have it, since both may use it at the provider.

@@ -258,3 +258,16 @@ async fn a_provider_that_names_a_new_version_with_every_wrap_is_slowed_down() {
     let asked = world.calls(SERVER, "describe").await;
     assert!(asked <= wraps + 1, "{asked} questions in {wraps} wraps");
 }
+
+#[tokio::test]
+async fn a_key_whose_description_hangs_keeps_a_check_from_no_other_key() {
+    let (world, _) = start().await;
+    // The keys are looked at in the order of their names.
+    world.made(SERVER, "archive").await;
+    adopt(&world.bank, "archive", "own", "archive").await.expect_status(201);
+    rotated(&world).await;
+    world.fault(SERVER, "describe", Fault::Hang, 1).await;
+    world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
+    let orders = world.bank.get(ORDERS).await.expect_status(200);
+    assert_eq!(orders["primary_version"], 2);
+}

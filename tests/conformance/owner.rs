@@ -214,6 +214,41 @@ impl Owner {
         }
     }
 
+    /// Makes a key of the same type under the name of one, which it deletes.
+    pub async fn make_again(&self, key: &str, spec: &str) {
+        match self {
+            Self::Vault(service) => {
+                let kind = if spec == "aes-256" { "aes256-gcm96" } else { spec };
+                let made = async || service.vault(Method::GET, &path(key), Value::Null).await["data"]["keys"]["1"].clone();
+                let time = |made: Value| {
+                    made.get("creation_time")
+                        .map_or(made.to_string(), |at| at.to_string()[..20].to_owned())
+                };
+                let before = time(made().await);
+                // A key of the same second cannot be told apart.
+                while time(made().await) == before {
+                    self.delete(key).await;
+                    service.vault(Method::POST, &path(key), json!({"type": kind})).await;
+                }
+            }
+            Self::Azure(service) => {
+                self.delete(key).await;
+                let hsm = key.starts_with("https://localhost");
+                let same = match (spec, hsm) {
+                    ("aes-256", _) => json!({"kty": "oct-HSM", "key_size": 256}),
+                    (_, true) => json!({"kty": "RSA-HSM", "key_size": 3072}),
+                    (_, false) => json!({"kty": "RSA", "key_size": 3072}),
+                };
+                service.azure(Method::POST, &format!("{key}/create"), same).await;
+            }
+            Self::Xks(keys) => {
+                keys.remove(key);
+                keys.make(key);
+            }
+            Self::Aws(_) | Self::Google(_) => panic!("no name of this service is given twice"),
+        }
+    }
+
     /// A new key that an alias names; returns the alias.
     pub async fn aliased(&self, name: &str) -> String {
         let (service, alias) = (self.account(), format!("alias/{name}"));

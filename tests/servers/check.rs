@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("check::the_canary_names_no_version_as_a_wrap_names_none", DEV, || {
             Box::pin(current())
         }),
+        Case::new("check::a_key_that_is_off_at_its_provider_fails_it", DEV, || Box::pin(off())),
         Case::new("check::a_wrapping_or_dead_token_is_named", DEV, || Box::pin(no_token())),
         Case::new("check::a_derived_key_is_refused_when_adopted_and_when_checked", DEV, || {
             Box::pin(derived())
@@ -167,6 +168,49 @@ async fn current() {
     assert!(found(&report, "not_testable").is_empty(), "{report}");
     let made = world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
     assert_eq!(made["version"], 2);
+}
+
+async fn off() {
+    let name = unique("theirs");
+    let key = format!("transit/keys/{name}");
+    Server::Dev.bao(&["write", "-f", &key], "");
+    Server::Dev.bao(&["write", "-f", &format!("{key}/rotate")], "");
+    let policy = printed().await;
+    let world = world(json!({"token": Server::Dev.limited(&policy.replace("claviger-*", "*"), &[])})).await;
+    world.key("orders", json!({"provider_key": name})).await;
+    let ends_well = || {
+        let ran = world.command(&["connections", "check", CONNECTION]).output().unwrap();
+        ran.status.success()
+    };
+    let of_versions = |report: &Value| -> Vec<(String, String)> {
+        let rows = report["rights"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|row| row["operation"] == "key_version");
+        let shown = |value: &Value| value.as_str().unwrap().to_owned();
+        rows.map(|row| (shown(&row["finding"]), shown(&row["how"]))).collect()
+    };
+    let row = |finding: &str, how: &str| vec![(finding.to_owned(), format!("{how} at the provider"))];
+    assert!(ends_well());
+    // An owner may end the use of an old version on purpose.
+    Server::Dev.bao(&["write", &format!("{key}/config"), "min_decryption_version=2"], "");
+    let report = checked(&world).await;
+    assert_eq!(
+        of_versions(&report),
+        row("not_testable", "version 1 of the key `orders` is `disabled`")
+    );
+    assert!(ends_well(), "{report}");
+    Server::Dev.bao(&["delete", &format!("{key}/soft-delete")], "");
+    let report = checked(&world).await;
+    assert_eq!(
+        of_versions(&report),
+        row("failed", "the versions 1, 2 of the key `orders` are `disabled`")
+    );
+    assert!(!ends_well(), "{report}");
+    // Whoever disabled a key here knows it.
+    world.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    assert!(of_versions(&checked(&world).await).is_empty());
 }
 
 async fn no_token() {

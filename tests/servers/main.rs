@@ -20,6 +20,7 @@ mod front;
 mod key_managers;
 mod leaving;
 mod logins;
+mod lost;
 mod matrix;
 mod moves;
 mod namespaces;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         key_managers::cases(),
         leaving::cases(),
         logins::cases(),
+        lost::cases(),
         matrix::cases(),
         moves::cases(),
         namespaces::cases(),

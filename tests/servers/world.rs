@@ -83,6 +83,11 @@ impl World {
 
     /// What a command of ours writes.
     pub fn claviger(&self, arguments: &[&str]) -> String {
+        good(self.command(arguments), "")
+    }
+
+    /// A command of ours.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
@@ -90,7 +95,7 @@ impl World {
             .env("CLAVIGER_TOKEN_FILE", self.gateway.token_file())
             .env("CLAVIGER_TENANT", TENANT)
             .args(arguments);
-        good(command, "")
+        command
     }
 }
 

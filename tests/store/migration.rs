@@ -33,6 +33,7 @@ const MIGRATIONS: [(u32, &str); 9] = [
     (10, include_str!("../../src/store/migrations/0010_exposure.sql")),
     (11, include_str!("../../src/store/migrations/0011_asked_by.sql")),
     (12, include_str!("../../src/store/migrations/0012_log_bytes.sql")),
+    (13, include_str!("../../src/store/migrations/0013_replaced_versions.sql")),
 ];
 
 cases! { alone:

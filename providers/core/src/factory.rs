@@ -159,6 +159,12 @@ pub trait Factory: Send + Sync + 'static {
         ClaimSpan::Tenant
     }
 
+    /// The provider's own id of a key to adopt, as [`crate::KeyDescription::id`] will have it, where a connection's
+    /// public settings show it without a call. `None` where a call is needed, or no key has that name.
+    fn own_id(&self, _settings: &str, _adopt: &str) -> Option<String> {
+        None
+    }
+
     /// The error of an adoption that does not prove that the tenant owns the key. It must be the
     /// same error that this provider's proof of ownership returns. `settings` are the connection's
     /// public settings.

@@ -193,6 +193,15 @@ impl ProviderKind {
         }
     }
 
+    /// Whether a key that its owner deletes and makes again under the same name has the provider key id and the version
+    /// ids of the old one. Then only the creation of a version shows which of them it is of.
+    pub const fn reuses_names(self) -> bool {
+        match self {
+            Self::Vault => true,
+            Self::Local | Self::Aws | Self::Gcp | Self::Azure | Self::Xks | Self::Kmip | Self::Pkcs11 => false,
+        }
+    }
+
     /// Whether an external key manager outside any cloud holds the key material. Data keys of such
     /// keys are cached only if the key's owner turns the cache on, and requests for them never
     /// share a provider call.

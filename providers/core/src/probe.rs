@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::ids::KeyId;
 
 /// The result of a check.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct RightReport {
     pub how: String,
     /// What to grant or revoke at the provider, if anything.
     pub advice: Option<String>,
+    /// The key that was tried, of a canary.
+    pub key: Option<KeyId>,
 }
 
 /// Whether a right is granted.

@@ -126,6 +126,11 @@ impl Factory for VaultFactory {
         }
     }
 
+    fn own_id(&self, settings: &str, adopt: &str) -> Option<String> {
+        let (_, engine) = stored(settings)?;
+        Some(engine.id(&engine.adopted(adopt)?))
+    }
+
     fn declare(&self, connection: ConnectionId, settings: Option<&str>) {
         let login = settings.and_then(|settings| login(&stored(settings)?.0));
         let locked = login.and_then(|(login, lockout)| lockout.map(|_| login));

@@ -63,7 +63,7 @@ impl Transit {
 
     /// Adopts a key that exists in the engine.
     pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
-        let name = KeyName::parse(name).or_else(|| self.engine.key(name)).ok_or_else(|| {
+        let name = self.engine.adopted(name).ok_or_else(|| {
             fault(ErrorKind::InvalidInput, "adopt a key")
                 .advice("provider_key is the Transit key's name alone, or namespace/mount/name of this connection's own engine.")
         })?;

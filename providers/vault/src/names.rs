@@ -79,6 +79,11 @@ impl Engine {
         KeyName::parse(id.strip_prefix(&self.prefix())?)
     }
 
+    /// The key to adopt, by its name or its id.
+    pub(crate) fn adopted(&self, text: &str) -> Option<KeyName> {
+        KeyName::parse(text).or_else(|| self.key(text))
+    }
+
     fn prefix(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{}/{}/", namespace.as_str(), self.mount.as_str()),

@@ -88,6 +88,7 @@ pub(crate) fn reports(rights: &[Right], capabilities: &BTreeMap<String, Vec<Stri
         finding,
         how: format!("{HOW}: {} on {}", right.capability, right.path),
         advice,
+        key: None,
     };
     if rights.iter().any(|right| has(&right.path, "root")) {
         let mut reports: Vec<RightReport> = rights
@@ -100,6 +101,7 @@ pub(crate) fn reports(rights: &[Right], capabilities: &BTreeMap<String, Vec<Stri
             finding: Finding::Excessive,
             how: HOW.to_owned(),
             advice: Some("The token is a root token: give the connection a token with the printed policy only.".to_owned()),
+            key: None,
         });
         return reports;
     }
@@ -131,6 +133,7 @@ pub(crate) fn not_testable(rights: &[Right]) -> Vec<RightReport> {
             finding: Finding::NotTestable,
             how: format!("{HOW} was refused: {} on {}", right.capability, right.path),
             advice: Some("Grant \"update\" on \"sys/capabilities-self\", as in the printed policy.".to_owned()),
+            key: None,
         })
         .collect()
 }

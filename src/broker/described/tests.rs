@@ -67,10 +67,10 @@ fn states_are_told_and_a_missing_version_is_unknown() {
     let (through, known) = known(&[1, 2, 3]);
     let id = known[0].provider_key.clone();
     let same = described(1..=3, &id, 2, AtProvider::Enabled);
-    assert_eq!(known_states(&known, &same, &through), []);
+    assert_eq!(known_states(&known, &same, &Identities::default(), &through), []);
     let without_first = described(2..=3, &id, 1, AtProvider::Destroyed);
     assert_eq!(
-        known_states(&known, &without_first, &through),
+        known_states(&known, &without_first, &Identities::default(), &through),
         [
             SeenVersion::in_state(1, ProviderState::Unknown),
             seen(2, ProviderState::Destroyed),
@@ -79,13 +79,18 @@ fn states_are_told_and_a_missing_version_is_unknown() {
     );
     // A description that is cut, another provider key's and another connection's say nothing of it.
     let long = described(2..=3000, &id, 2998, AtProvider::Enabled);
-    assert_eq!(known_states(&known, &long, &through), []);
+    assert_eq!(known_states(&known, &long, &Identities::default(), &through), []);
     assert_eq!(
-        known_states(&known, &described(9..=9, "other", 0, AtProvider::Disabled), &through),
+        known_states(
+            &known,
+            &described(9..=9, "other", 0, AtProvider::Disabled),
+            &Identities::default(),
+            &through
+        ),
         []
     );
     let apart = connection(TenantId::random(), "apart");
-    assert_eq!(known_states(&known, &without_first, &apart), []);
+    assert_eq!(known_states(&known, &without_first, &Identities::default(), &apart), []);
 }
 
 #[test]
@@ -101,13 +106,13 @@ fn how_material_can_leave_is_told_and_unknown_changes_nothing() {
         exposing.versions.iter_mut().for_each(|version| version.exposure = exposure);
         exposing
     };
-    let told = known_states(&known, &exposing(Some(exposed)), &through);
+    let told = known_states(&known, &exposing(Some(exposed)), &Identities::default(), &through);
     assert_eq!(told.iter().map(|seen| seen.exposure).collect::<Vec<_>>(), [Some(exposed); 2]);
-    assert_eq!(known_states(&known, &exposing(None), &through), []);
+    assert_eq!(known_states(&known, &exposing(None), &Identities::default(), &through), []);
     for version in &mut known {
         version.exposure = exposed;
     }
-    assert_eq!(known_states(&known, &exposing(None), &through), []);
+    assert_eq!(known_states(&known, &exposing(None), &Identities::default(), &through), []);
     // A new version of a key of which the provider does not say it is as exposed as the others.
     for (said, expected) in [(None, exposed), (Some(Exposure::NONE), Exposure::NONE)] {
         let (new, _) = number_versions(&known, |_| true, &exposing(said), &through, 0).unwrap();
@@ -126,7 +131,7 @@ fn a_version_is_not_exposed_because_another_one_is() {
     };
     let mut first_exposed = described(1..=3, &id, 2, AtProvider::Enabled);
     first_exposed.versions[0].exposure = Some(exposed);
-    let told = known_states(&known, &first_exposed, &through);
+    let told = known_states(&known, &first_exposed, &Identities::default(), &through);
     assert_eq!(
         told,
         [SeenVersion {

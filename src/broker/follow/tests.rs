@@ -106,7 +106,8 @@ async fn a_provider_that_fails_is_not_asked_more_often() {
         assert_eq!(scene.asked_after(due).await, 1);
     }
     // What is not there is not known to be destroyed.
-    assert_eq!(scene.versions(), [(1, ProviderState::Enabled)]);
+    assert_eq!(scene.versions(), [(1, ProviderState::Unknown)]);
+    assert_eq!(records(scene.folder.path()).len(), 2, "an intent and an outcome");
 }
 
 #[tokio::test]

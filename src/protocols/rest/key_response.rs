@@ -1,9 +1,10 @@
 //! Keys and their versions in responses.
 
-use claviger_provider::{Exposure, KeySpec};
+use claviger_provider::KeySpec;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::key_warnings::{KeyWarning, warnings};
 use super::list::{List, Listed};
 use super::response::etag;
 use super::types::{CacheRules, Timestamp};
@@ -124,7 +125,8 @@ impl From<model::ProviderState> for ProviderState {
             model::ProviderState::PendingDeletion => Self::PendingDeletion,
             model::ProviderState::Destroyed => Self::Destroyed,
             model::ProviderState::Failed => Self::Failed,
-            model::ProviderState::Unknown => Self::Unknown,
+            // Of such a version the provider describes nothing; its warnings say why.
+            model::ProviderState::Replaced | model::ProviderState::Unproven | model::ProviderState::Unknown => Self::Unknown,
             model::ProviderState::Unrecognized => Self::Unrecognized,
         }
     }
@@ -262,27 +264,6 @@ pub struct Key {
     /// What weakens the primary version's provider key, as its provider last described it. Absent if nothing does.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<KeyWarning>,
-}
-
-/// What weakens a key at its provider. To end it, move the key to another provider key.
-///
-/// - `exportable`: whoever has the right to export keys at the provider gets the key material
-/// - `plaintext_backup`: whoever has the right to back up keys at the provider gets the key material
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[allow(
-    missing_docs,
-    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
-)]
-pub enum KeyWarning {
-    Exportable,
-    PlaintextBackup,
-}
-
-fn warnings(exposure: Exposure) -> Vec<KeyWarning> {
-    let exportable = exposure.exportable.then_some(KeyWarning::Exportable);
-    let plaintext_backup = exposure.plaintext_backup.then_some(KeyWarning::PlaintextBackup);
-    exportable.into_iter().chain(plaintext_backup).collect()
 }
 
 /// What became of a change of the key's state at the providers of its versions.
@@ -443,7 +424,7 @@ pub fn response(key: &model::Key) -> Key {
         detached_at: None,
         reattach: None,
         at_provider: None,
-        warnings: warnings(primary.exposure),
+        warnings: warnings(primary),
     }
 }
 
@@ -488,7 +469,7 @@ pub fn version_response(version: &model::KeyVersion) -> KeyVersion {
         material: version.material.into(),
         expires: version.expires.map(Timestamp),
         created: Timestamp(version.created),
-        warnings: warnings(version.exposure),
+        warnings: warnings(version),
     }
 }
 

@@ -22,6 +22,7 @@ mod host;
 mod inspect;
 mod json;
 mod key_response;
+mod key_warnings;
 mod keys;
 mod list;
 mod offline_decrypt;

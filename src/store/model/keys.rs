@@ -147,7 +147,7 @@ pub struct KeyVersion {
     pub compromised_since: Option<i64>,
     /// How the material can leave the provider, as the provider last described it.
     pub exposure: Exposure,
-    /// The time of creation.
+    /// The time of creation: the provider's, which is a whole second, or the gateway's, which hardly ever is.
     pub created: i64,
 }
 
@@ -160,6 +160,8 @@ pub struct SeenVersion {
     pub state: ProviderState,
     /// How its material can leave; `None` if the provider does not say.
     pub exposure: Option<Exposure>,
+    /// When it was created there, in Unix seconds; `None` to keep what is stored.
+    pub created: Option<i64>,
 }
 
 impl SeenVersion {
@@ -169,15 +171,17 @@ impl SeenVersion {
             number,
             state,
             exposure: None,
+            created: None,
         }
     }
 
     /// Puts what is said into the version's row. Returns whether that changed it.
     pub fn apply(&self, version: &mut KeyVersion) -> bool {
         let exposure = self.exposure.unwrap_or(version.exposure);
-        let changes = version.provider_state != self.state || version.exposure != exposure;
-        (version.provider_state, version.exposure) = (self.state, exposure);
-        changes
+        let created = self.created.map_or(version.created, |seconds| seconds.saturating_mul(1_000_000));
+        let before = (version.provider_state, version.exposure, version.created);
+        (version.provider_state, version.exposure, version.created) = (self.state, exposure, created);
+        before != (self.state, exposure, created)
     }
 }
 
@@ -185,6 +189,20 @@ impl KeyVersion {
     /// Whether both of its states permit to unwrap.
     pub const fn unwraps(&self) -> bool {
         self.state.unwraps() && self.provider_state.permits()
+    }
+
+    /// Whether its provider may unwrap something with it. Under a key that was replaced, that is what the other key
+    /// wrapped before the gateway noticed it.
+    pub const fn may_unwrap(&self) -> bool {
+        self.state.unwraps() && (self.provider_state.permits() || matches!(self.provider_state, ProviderState::Replaced))
+    }
+
+    /// When the version was created, in Unix seconds, if its provider said so when it was stored.
+    pub const fn created_at_provider(&self) -> Option<i64> {
+        match self.created % 1_000_000 {
+            0 => Some(self.created / 1_000_000),
+            _ => None,
+        }
     }
 
     /// Whether the version has this provider, provider key and provider version.

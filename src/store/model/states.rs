@@ -86,6 +86,10 @@ words! {
         Destroyed = "destroyed",
         /// The provider could not create it.
         Failed = "failed",
+        /// The provider has another key under the names of the version's: its canary does not open.
+        Replaced = "replaced",
+        /// The provider may have another key under the names of the version's: nothing shows which. It may be usable.
+        Unproven = "unproven",
         /// The provider did not describe it. It may be usable: only a call can tell.
         Unknown = "unknown",
     }
@@ -94,7 +98,7 @@ words! {
 impl ProviderState {
     /// Whether calls to the provider are worth trying.
     pub const fn permits(self) -> bool {
-        matches!(self, Self::Enabled | Self::Unknown)
+        matches!(self, Self::Enabled | Self::Unknown | Self::Unproven)
     }
 }
 

@@ -58,6 +58,23 @@ pub(super) async fn delete(connection: &mut SqliteConnection, key: &Key) -> Resu
     Ok(())
 }
 
+/// The tenant whose key has claimed a provider key of a service for the installation.
+pub(super) async fn claimant_of(
+    store: &SqliteStore,
+    provider: ProviderKind,
+    provider_key: &str,
+    service: &str,
+) -> Result<Option<TenantId>, StoreError> {
+    let row = query("SELECT tenant FROM claims WHERE provider = ?1 AND provider_key = ?2 AND span = ?3 AND service = ?4")
+        .bind(row::provider(provider))
+        .bind(provider_key)
+        .bind(bytes(&TenantId::INSTALLATION))
+        .bind(service)
+        .fetch_optional(&mut *store.reader(TenantId::INSTALLATION).await?)
+        .await?;
+    row.map(|row| row.id("tenant")).transpose()
+}
+
 /// The key of a tenant that is based on a provider key, and whether it is detached: the attached one
 /// has the claim within the tenant; of several detached ones, any.
 pub(super) async fn holder(

@@ -141,6 +141,10 @@ impl Reads for SqliteStore {
         keys::snapshot(self, tenant, key).await
     }
 
+    async fn claimant_of(&self, provider: ProviderKind, provider_key: &str, service: &str) -> Result<Option<TenantId>, StoreError> {
+        claims::claimant_of(self, provider, provider_key, service).await
+    }
+
     async fn provider_key_holder(
         &self,
         tenant: TenantId,

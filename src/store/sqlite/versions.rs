@@ -94,7 +94,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, key: &Key, version
 pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
     for piece in versions.chunks(PIECE) {
         let mut statement = QueryBuilder::<Sqlite>::new(
-            "WITH given (number, connection, state, provider_state, expires, compromised_since, exportable, plaintext_backup) AS (",
+            "WITH given (number, connection, state, provider_state, expires, compromised_since, exportable, plaintext_backup, created) AS (",
         );
         statement.push_values(piece, |mut row, version| {
             row.push_bind(version.number)
@@ -104,12 +104,13 @@ pub(super) async fn update(connection: &mut SqliteConnection, key: &Key, version
                 .push_bind(version.expires)
                 .push_bind(version.compromised_since)
                 .push_bind(version.exposure.exportable)
-                .push_bind(version.exposure.plaintext_backup);
+                .push_bind(version.exposure.plaintext_backup)
+                .push_bind(version.created);
         });
         statement.push(
             ") UPDATE key_versions AS v SET connection = given.connection, state = given.state, provider_state = given.provider_state, \
              expires = given.expires, compromised_since = given.compromised_since, exportable = given.exportable, \
-             plaintext_backup = given.plaintext_backup FROM given WHERE v.tenant = ",
+             plaintext_backup = given.plaintext_backup, created = given.created FROM given WHERE v.tenant = ",
         );
         statement.push_bind(bytes(&key.tenant).to_vec()).push(" AND v.key = ");
         statement.push_bind(bytes(&key.id).to_vec()).push(" AND v.number = given.number");

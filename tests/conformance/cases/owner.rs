@@ -22,6 +22,11 @@ pub const CASES: &[Case] = &[
         Needs::Owner(Act::Delete),
         |bench| Box::pin(a_key_of_another_type_is_not_taken_for_the_old_one(bench)),
     ),
+    (
+        "a_key_made_again_is_not_taken_for_the_old_one",
+        Needs::Owner(Act::Delete),
+        |bench| Box::pin(a_key_made_again_is_not_taken_for_the_old_one(bench)),
+    ),
     ("a_moved_alias_moves_no_key", Needs::Owner(Act::MoveAlias), |bench| {
         Box::pin(a_moved_alias_moves_no_key(bench))
     }),
@@ -110,6 +115,30 @@ async fn a_key_of_another_type_is_not_taken_for_the_old_one(bench: Bench) {
             .iter()
             .any(|kind| detail.contains(kind));
         assert!(named && problem["what_to_do"].is_string(), "{problem}");
+    }
+}
+
+async fn a_key_made_again_is_not_taken_for_the_old_one(bench: Bench) {
+    let owner = Owner::of(bench.entry);
+    let key = bench.key("orders").await;
+    let made = data_key(&bench.client, "orders").await;
+    owner.make_again(provider_key(&key), bench.entry.spec).await;
+    // The wrapped key is right; its key is lost.
+    let lost = unwrap(&bench.client, &made["wrapped"]).await;
+    let lost = match owner {
+        // Its API tells neither versions of a key nor their times.
+        Owner::Xks(_) => lost.expect_problem(422, "ciphertext_rejected"),
+        Owner::Vault(_) | Owner::Aws(_) | Owner::Azure(_) | Owner::Google(_) => lost.expect_problem(409, "key_state"),
+    };
+    assert!(lost["what_to_do"].is_string(), "{lost}");
+    // A data key opens, or is refused.
+    let answer = bench.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+    if answer.status == 200 {
+        let new = answer.expect_status(200);
+        let opened = unwrap(&bench.client, &new["wrapped"]).await.expect_status(200);
+        assert_eq!(opened["plaintext"], new["plaintext"]);
+    } else {
+        answer.expect_problem(409, "key_state");
     }
 }
 

@@ -13,10 +13,44 @@ cases! { contract:
     a_thousand_versions_are_written_and_changed,
     wraps_are_reserved_up_to_the_limit_and_never_given_back,
     wraps_reserved_at_once_count_each,
+    a_version_that_was_replaced_gives_its_names_up_until_it_is_back,
 }
 
 /// The most wraps of one version.
 const LIMIT: u64 = 1 << 32;
+
+async fn a_version_that_was_replaced_gives_its_names_up_until_it_is_back(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_key(&*store, &new_connection(&*store, ours, "main").await, "k").await;
+    let named = |number| version(&made, number, &made.primary.provider_key, "b");
+    let seen = |number, state, created| SeenVersion {
+        created,
+        ..SeenVersion::in_state(number, state)
+    };
+    let states = async |states: &[SeenVersion]| {
+        store.set_provider_states(ours, made.id, states, 9, &NONE).await.unwrap();
+        let versions = store.key_versions(ours, made.id).await.unwrap();
+        versions
+            .iter()
+            .map(|one| (one.provider_state, one.created))
+            .skip(1)
+            .collect::<Vec<_>>()
+    };
+    store.add_key_versions(ours, made.id, &[named(2)], 2, 9, &NONE).await.unwrap();
+    let another = store.add_key_versions(ours, made.id, &[named(3)], 3, 9, &NONE).await;
+    refused!(another, StoreError::AlreadyExists);
+    let second = store.key_versions(ours, made.id).await.unwrap().remove(1).created;
+    let (replaced, enabled) = (ProviderState::Replaced, ProviderState::Enabled);
+    assert_eq!(states(&[seen(2, replaced, None)]).await, [(replaced, second)]);
+    let added = store.add_key_versions(ours, made.id, &[named(3)], 3, 9, &NONE).await.unwrap();
+    assert_eq!(added.primary.number, 3);
+    let third = store.key_versions(ours, made.id).await.unwrap().remove(2).created;
+    // The older one is back, created at another time, and the newer one is not.
+    let back = states(&[seen(2, enabled, Some(7)), seen(3, replaced, None)]).await;
+    assert_eq!(back, [(enabled, 7_000_000), (replaced, third)]);
+    let primary = store.key(ours, made.id).await.unwrap().primary;
+    assert_eq!(primary.provider_state, replaced);
+}
 
 const fn granted(granted: u64, total: u64) -> WrapsReserved {
     WrapsReserved { granted, total }

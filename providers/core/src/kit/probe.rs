@@ -148,6 +148,7 @@ impl RightReport {
             finding,
             how: how.into(),
             advice: None,
+            key: None,
         }
     }
 
@@ -187,9 +188,13 @@ impl RightReport {
     /// The report on a canary through a key.
     pub fn canary(kek: &Kek, result: Result<(), Arc<Error>>) -> Self {
         let how = format!("random bytes wrapped and unwrapped with {}", kek.key.id);
-        match result {
+        let report = match result {
             Ok(()) => Self::new("canary", Finding::Granted, how),
             Err(error) => Self::failed("canary", &how, &error),
+        };
+        Self {
+            key: Some(kek.id),
+            ..report
         }
     }
 }

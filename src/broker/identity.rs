@@ -1,0 +1,222 @@
+//! Whether the key that a provider describes is still the one of the stored versions. Where a provider reuses names, a
+//! key that its owner deleted and made again has the names and numbers of the old one.
+//!
+//! A creation time that differs from the stored one raises the question for a version, no more: the same material can
+//! have been imported again. The version's canary answers it. If the canary opens, it is the same version; if the
+//! provider rejects it, the version is replaced, until its canary opens again. Without an answer the question stays.
+
+use std::collections::HashMap;
+
+use claviger_provider::{KeyDescription, KeyId, OpContext, Pipeline, ProviderKeyRef, TenantId, VersionDescription};
+
+use super::lost_versions::forbidden_at_provider;
+use super::opening::open_canary;
+use super::reach::Reach;
+use super::{Broker, Code, Failure};
+use crate::store::canary_name;
+use crate::store::model::{Connection, KeyVersion, ProviderState};
+
+/// The most canaries that one description of a key is tried with. Of the others the question stays.
+const MOST: usize = 16;
+
+/// What became of a version in question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Its canary opened.
+    Same,
+    /// Another key has its names.
+    Replaced,
+    /// Nothing shows it.
+    Unproven,
+}
+
+/// What a provider responds to a canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CanaryResponse {
+    Opens,
+    Rejected,
+    /// Nothing of either kind.
+    Silent,
+    /// None was made.
+    NoCanary,
+}
+
+/// The versions of a description that were in question, by number.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    found: HashMap<u32, Identity>,
+    /// Whether one of the known versions is proven to be the described key's.
+    is_same_key: bool,
+}
+
+impl Identities {
+    /// What became of a version; `None` if it was not in question.
+    pub(super) fn of(&self, version: &KeyVersion) -> Option<Identity> {
+        self.found.get(&version.number).copied()
+    }
+
+    /// Whether a version that the description names may be a known one.
+    pub(super) fn can_be(&self, version: &KeyVersion) -> bool {
+        self.of(version) != Some(Identity::Replaced)
+    }
+
+    /// Whether versions of the described key may be taken: it is the known one, and no question is open.
+    pub(super) fn permit_versions(&self) -> bool {
+        let any = |identity| self.found.values().any(|found| *found == identity);
+        !any(Identity::Unproven) && (self.is_same_key || !any(Identity::Replaced))
+    }
+
+    /// The failure of an adoption by which a detached key with these versions would come back on another key. `adds` says
+    /// whether it has new versions.
+    pub(super) fn refused_return(&self, known: &[KeyVersion], adds: bool) -> Option<Failure> {
+        let in_state = |identity, state| {
+            let version = known.iter().rev().find(|version| self.of(version) == Some(identity))?;
+            let version = KeyVersion {
+                provider_state: state,
+                ..version.clone()
+            };
+            Some(forbidden_at_provider(&version))
+        };
+        if self.permit_versions() {
+            return None;
+        }
+        let replaced = || in_state(Identity::Replaced, ProviderState::Replaced).filter(|_| !self.is_same_key);
+        replaced().or_else(|| in_state(Identity::Unproven, ProviderState::Unproven).filter(|_| adds))
+    }
+}
+
+/// A description, and which of the known versions it is of.
+pub(super) type Described<'a> = (&'a KeyDescription, &'a Identities);
+
+/// Whether a version is of the key that is described through a connection.
+pub(super) fn is_of(version: &KeyVersion, described: &KeyDescription, through: &Connection) -> bool {
+    version.connection_id() == Some(through.id) && version.provider_key == described.id
+}
+
+impl Broker {
+    /// Finds out which of the known versions a description is of, with their canaries where their creation differs. The
+    /// question of versions above the newest one described comes up only where nothing shows the same key.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub(super) async fn identify(
+        &self,
+        cx: &OpContext,
+        (tenant, key): (TenantId, KeyId),
+        known: &[KeyVersion],
+        described: &KeyDescription,
+        (through, pipeline): (&Connection, &Pipeline),
+    ) -> Result<Identities, Failure> {
+        let mut identities = Identities::default();
+        if !through.provider.reuses_names() {
+            return Ok(identities);
+        }
+        let there: HashMap<&str, &VersionDescription> = described.versions.iter().map(|there| (&*there.key.version, there)).collect();
+        let (mut in_question, mut missing) = (Vec::new(), Vec::new());
+        for version in known.iter().rev().filter(|version| is_of(version, described, through)) {
+            let was_replaced = version.provider_state == ProviderState::Replaced;
+            let times = there
+                .get(&*version.provider_version)
+                .map(|there| (version.created_at_provider(), there.created));
+            match times {
+                None if was_replaced => in_question.push(version),
+                None => missing.push(version),
+                Some((Some(then), Some(now))) if then == now && !was_replaced => identities.is_same_key = true,
+                Some((Some(_), Some(_))) => in_question.push(version),
+                Some(_) if was_replaced => in_question.push(version),
+                Some(_) => {}
+            }
+        }
+        // A replaced version stays so without an answer, so the others come first.
+        in_question.sort_by_key(|version| version.provider_state == ProviderState::Replaced);
+        let (mut left, mut without) = (MOST, Vec::new());
+        for version in in_question {
+            let answer = match left.checked_sub(1) {
+                Some(rest) => {
+                    left = rest;
+                    self.try_canary(cx, (tenant, key), version, pipeline).await?
+                }
+                None => CanaryResponse::Silent,
+            };
+            let was_replaced = version.provider_state == ProviderState::Replaced;
+            let found = match answer {
+                CanaryResponse::Opens => Identity::Same,
+                CanaryResponse::Silent | CanaryResponse::NoCanary if !was_replaced => Identity::Unproven,
+                CanaryResponse::Rejected | CanaryResponse::Silent | CanaryResponse::NoCanary => Identity::Replaced,
+            };
+            if found == Identity::Unproven && answer == CanaryResponse::NoCanary {
+                without.push(version.number);
+            }
+            identities.is_same_key |= found == Identity::Same;
+            identities.found.insert(version.number, found);
+        }
+        // Nothing can be asked about these, and their key is the same.
+        for number in without.into_iter().filter(|_| identities.is_same_key) {
+            identities.found.insert(number, Identity::Same);
+        }
+        for version in missing.into_iter().take(left).filter(|_| !identities.is_same_key) {
+            if self.try_canary(cx, (tenant, key), version, pipeline).await? == CanaryResponse::Rejected {
+                identities.found.insert(version.number, Identity::Replaced);
+            }
+        }
+        // Of two versions of the same names, only one can be there.
+        let is_same = |version: &&KeyVersion| identities.found.get(&version.number) == Some(&Identity::Same);
+        let same: Vec<&KeyVersion> = known.iter().filter(is_same).collect();
+        for version in known {
+            let names = (version.provider, &*version.provider_key, &*version.provider_version);
+            if same
+                .iter()
+                .any(|same| same.number != version.number && same.is(names.0, names.1, names.2))
+            {
+                identities.found.insert(version.number, Identity::Replaced);
+            }
+        }
+        Ok(identities)
+    }
+
+    /// As [`Broker::identify`], of the versions that a detached key had which comes back through a connection.
+    ///
+    /// # Errors
+    /// `key_state` if it would come back on another key; what the store fails with.
+    pub(super) async fn identify_detached(
+        &self,
+        cx: &OpContext,
+        (tenant, key): (TenantId, KeyId),
+        described: &KeyDescription,
+        through: &Reach,
+    ) -> Result<Identities, Failure> {
+        let mut old = self.versions_of(tenant, key).await?;
+        for version in &mut old {
+            version.connection = Some((&*through.row).into());
+        }
+        let way = (&*through.row, &through.pipeline);
+        let identities = self.identify(cx, (tenant, key), &old, described, way).await?;
+        let is_known = |there: &ProviderKeyRef| {
+            old.iter()
+                .any(|version| version.is(through.row.provider, &there.id, &there.version))
+        };
+        let adds = described.versions.iter().any(|there| !is_known(&there.key));
+        match identities.refused_return(&old, adds) {
+            Some(refused) => Err(refused),
+            None => Ok(identities),
+        }
+    }
+
+    /// Has the provider open the canary of a version.
+    async fn try_canary(
+        &self,
+        cx: &OpContext,
+        (tenant, key): (TenantId, KeyId),
+        version: &KeyVersion,
+        pipeline: &Pipeline,
+    ) -> Result<CanaryResponse, Failure> {
+        let Some(canary) = self.store.get(&canary_name(tenant, key, version.number)).await? else {
+            return Ok(CanaryResponse::NoCanary);
+        };
+        Ok(match open_canary(cx, pipeline, &canary).await {
+            Ok(()) => CanaryResponse::Opens,
+            Err(failure) if failure.code == Code::CiphertextRejected => CanaryResponse::Rejected,
+            Err(_) => CanaryResponse::Silent,
+        })
+    }
+}

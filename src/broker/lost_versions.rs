@@ -1,0 +1,95 @@
+//! Versions that their provider does not permit to be used, has no more, or has another key in place of.
+
+use claviger_provider::{Error, ErrorKind, ProviderKind};
+
+use super::Failure;
+use crate::keys::KeyView;
+use crate::store::model::{KeyVersion, ProviderState};
+
+/// Why no version of a key's provider key is taken: it is another one by now, or that is not known.
+pub(super) fn obstacle(view: &KeyView) -> Option<Failure> {
+    let primary = &view.key.primary;
+    let same_key = |version: &&KeyVersion| version.connection == primary.connection && version.provider_key == primary.provider_key;
+    let unproven = |version: &&KeyVersion| version.provider_state == ProviderState::Unproven;
+    let newest_unproven = || view.versions.iter().rev().filter(same_key).find(unproven);
+    let replaced = Some(primary).filter(|primary| primary.provider_state == ProviderState::Replaced);
+    replaced.or_else(newest_unproven).map(forbidden_at_provider)
+}
+
+/// A version that a provider rejected a ciphertext of, or another one of its names, if the key's rows explain that.
+pub(super) fn lost<'v>(view: &'v KeyView, named: &KeyVersion) -> Option<&'v KeyVersion> {
+    let same_names = |version: &&KeyVersion| version.is(named.provider, &named.provider_key, &named.provider_version);
+    let mut versions = view.versions.iter().filter(same_names);
+    versions.find(|version| match version.provider_state {
+        ProviderState::Replaced => true,
+        ProviderState::Enabled => false,
+        ProviderState::Disabled
+        | ProviderState::PendingImport
+        | ProviderState::PendingDeletion
+        | ProviderState::Destroyed
+        | ProviderState::Failed
+        | ProviderState::Unproven
+        | ProviderState::Unknown
+        | ProviderState::Unrecognized => version.number == named.number,
+    })
+}
+
+/// The failure for a version that its provider does not permit to be used.
+pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
+    let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
+    let (number, state) = (version.number, version.provider_state.as_str());
+    let detail = match version.provider_state {
+        ProviderState::Replaced => format!("Version {number} of the key was replaced at the provider: another key has its name there now."),
+        ProviderState::Unproven => format!(
+            "Version {number} of the key may be another one at the provider: it was created at another time, and nothing proves that it is \
+             the same."
+        ),
+        ProviderState::Unknown => format!("The provider does not have version {number} of the key any more, or hides it."),
+        ProviderState::Enabled
+        | ProviderState::Disabled
+        | ProviderState::PendingImport
+        | ProviderState::PendingDeletion
+        | ProviderState::Destroyed
+        | ProviderState::Failed
+        | ProviderState::Unrecognized => format!("Version {number} of the key is `{state}` at the provider, which forbids this."),
+    };
+    Failure {
+        detail: detail.into(),
+        ..Failure::from(error.provider(version.provider).advice(what_permits(version)))
+    }
+}
+
+/// What the owner of a key can do about a version that its provider does not permit to be used.
+pub(super) const fn what_permits(version: &KeyVersion) -> &'static str {
+    match version.provider_state {
+        ProviderState::Replaced | ProviderState::Unproven | ProviderState::Unknown => {
+            "Another key opens nothing that the old one wrapped. The key's owner can restore the old one from a backup in its place: \
+             requests succeed within 10 s after that. Otherwise move to another key: `claviger keys rotate` with `--provider-key`, or with \
+             `--connection` and another connection."
+        }
+        ProviderState::Enabled
+        | ProviderState::Disabled
+        | ProviderState::PendingImport
+        | ProviderState::PendingDeletion
+        | ProviderState::Destroyed
+        | ProviderState::Failed
+        | ProviderState::Unrecognized => off_at(version.provider),
+    }
+}
+
+const fn off_at(provider: ProviderKind) -> &'static str {
+    match provider {
+        ProviderKind::Vault => {
+            "The key's owner can permit the version again: it is soft-deleted, or below the key's min_decryption_version or \
+             min_encryption_version. Requests succeed within 10 s after that."
+        }
+        ProviderKind::Kmip => {
+            "The key is not active at the key manager. Its owner can activate one that never was, and requests succeed within 10 s after \
+             that. One that was deactivated, compromised or destroyed stays so."
+        }
+        ProviderKind::Local | ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure | ProviderKind::Xks | ProviderKind::Pkcs11 => {
+            "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
+             10 s after that."
+        }
+    }
+}

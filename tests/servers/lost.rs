@@ -1,0 +1,380 @@
+//! Keys that are lost at Transit: deleted for good, or deleted and made again under the same name and type. Every call
+//! with such a key names what exists there.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use claviger_test_support::{Answer, Tune};
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::openbao::{DEV, Server, unique};
+use crate::world::{CONNECTION, World};
+
+/// Settings of a key whose plaintext can be backed up.
+const BACKED_UP: [&str; 2] = ["exportable=true", "allow_plaintext_backup=true"];
+/// How long a condition is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new(
+            "lost::a_key_made_again_is_not_taken_for_the_old_one",
+            DEV,
+            || Box::pin(made_again()),
+        ),
+        Case::new("lost::an_older_version_is_not_taken_for_the_current_one", DEV, || {
+            Box::pin(with_versions())
+        }),
+        Case::new("lost::the_same_material_with_another_time_is_the_same_key", DEV, || {
+            Box::pin(same_material())
+        }),
+        Case::new("lost::a_version_after_an_older_backup_is_a_new_one", DEV, || {
+            Box::pin(older_backup())
+        }),
+        Case::new(
+            "lost::a_question_stays_until_the_canary_answers_it",
+            DEV,
+            || Box::pin(in_question()),
+        ),
+        Case::new("lost::a_check_notices_a_key_made_again", DEV, || Box::pin(checked())),
+        Case::new("lost::a_key_made_again_is_not_rotated", DEV, || Box::pin(rotated())),
+        Case::new("lost::later_versions_of_a_key_made_again_are_not_taken", DEV, || {
+            Box::pin(later_versions())
+        }),
+        Case::new("lost::the_old_key_works_once_it_is_restored", DEV, || Box::pin(restored())),
+        Case::new("lost::a_key_that_was_deleted_for_good_is_unknown", DEV, || Box::pin(deleted())),
+    ]
+}
+
+/// A gateway with the key `orders` on a key of the server.
+struct Scene {
+    world: World,
+    /// The path of the server's key.
+    path: String,
+    name: String,
+}
+
+impl Scene {
+    /// With so many versions, of which the gateway knows each; `more` are settings of the server's key.
+    async fn new(versions: u32, more: &[&str]) -> Self {
+        Self::named(unique("theirs"), versions, more, &Server::Dev.token()).await
+    }
+
+    /// As [`Scene::new`], with a name and the token of the connection.
+    async fn named(name: String, versions: u32, more: &[&str], token: &str) -> Self {
+        let path = format!("transit/keys/{name}");
+        Server::Dev.bao(&[&["write", "-f", &path][..], more].concat(), "");
+        for _ in 1..versions {
+            Server::Dev.bao(&["write", "-f", &format!("{path}/rotate")], "");
+        }
+        let world = World::new(Tune::default()).await;
+        world.connect("vault", &Server::Dev.settings(&json!({"token": token}))).await;
+        world.key("orders", json!({"provider_key": name})).await;
+        Self { world, path, name }
+    }
+
+    async fn data_key(&self) -> Answer {
+        self.world.client.post("/v1/keys/orders/data-keys", &json!({})).await
+    }
+
+    async fn unwrap(&self, made: &Value) -> Answer {
+        self.world.client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await
+    }
+
+    async fn check(&self) -> Value {
+        let path = format!("/v1/connections/{CONNECTION}/check");
+        self.world.client.post_empty(&path).await.expect_status(200)
+    }
+
+    /// State at the provider, and warnings, of each version.
+    async fn shown(&self) -> Vec<(String, Value)> {
+        let versions = self.world.client.list("/v1/keys/orders/versions").await;
+        let shown = |version: &Value| (version["provider_state"].as_str().unwrap().to_owned(), version["warnings"].clone());
+        versions.iter().map(shown).collect()
+    }
+
+    /// Warnings about what became of each version.
+    async fn doubts(&self) -> Vec<Option<String>> {
+        let shown = self.shown().await;
+        let doubt = |warning: &&Value| ["missing", "replaced", "unproven"].iter().any(|word| *warning == word);
+        let of = |warnings: &Value| Some(warnings.as_array()?.iter().find(doubt)?.as_str()?.to_owned());
+        shown.iter().map(|(_, warnings)| of(warnings)).collect()
+    }
+
+    fn backup(&self) -> String {
+        let backup = Server::Dev.bao(&["read", "-field=backup", &format!("transit/backup/{}", self.name)], "");
+        backup.trim().to_owned()
+    }
+
+    /// Puts a backup in the place of the server's key.
+    fn restore(&self, backup: &str) {
+        self.delete();
+        Server::Dev.bao(
+            &["write", &format!("transit/restore/{}", self.name), &format!("backup={backup}")],
+            "",
+        );
+    }
+
+    fn at_server(&self) -> Value {
+        let read = Server::Dev.bao(&["read", "-format=json", &self.path], "");
+        serde_json::from_str::<Value>(&read).unwrap()["data"].clone()
+    }
+
+    fn delete(&self) {
+        Server::Dev.bao(&["write", &format!("{}/config", self.path), "deletion_allowed=true"], "");
+        Server::Dev.bao(&["delete", &self.path], "");
+    }
+
+    /// Deletes the server's key and makes another one under its name, in another second than the old one was made.
+    fn make_again(&self) {
+        let before = self.at_server()["keys"].clone();
+        let begin = Instant::now();
+        loop {
+            self.delete();
+            Server::Dev.bao(&["write", "-f", &self.path], "");
+            if self.at_server()["keys"]["1"] != before["1"] {
+                return;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the server's clock stands still");
+        }
+    }
+}
+
+/// A refusal that says that the key is another one.
+#[track_caller]
+fn is_replaced(answer: Answer) {
+    let problem = answer.expect_problem(409, "key_state");
+    let (detail, advice) = (problem["detail"].as_str().unwrap(), problem["what_to_do"].as_str().unwrap());
+    assert!(detail.contains("was replaced at the provider"), "{problem}");
+    assert!(
+        advice.contains("from a backup") && advice.contains("claviger keys rotate"),
+        "{problem}"
+    );
+}
+
+/// The rows of a check of one operation: finding and how.
+fn rows<'r>(report: &'r Value, operation: &str) -> Vec<(&'r str, &'r str)> {
+    let rights = report["rights"].as_array().unwrap().iter();
+    rights
+        .filter(|right| right["operation"] == operation)
+        .map(|right| (right["finding"].as_str().unwrap(), right["how"].as_str().unwrap()))
+        .collect()
+}
+
+async fn made_again() {
+    let scene = Scene::new(1, &[]).await;
+    let made = scene.data_key().await.expect_status(200);
+    scene.make_again();
+    let theirs = scene.data_key().await.expect_status(200);
+    // The first unwrap says it, although the server calls the ciphertext wrong.
+    is_replaced(scene.unwrap(&made).await);
+    assert_eq!(scene.shown().await, [("unknown".to_owned(), json!(["replaced"]))]);
+    let key = scene.world.client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["warnings"], json!(["replaced"]));
+    assert!(scene.world.started.output().contains("the provider has another key under the name"));
+    is_replaced(scene.unwrap(&made).await);
+    for _ in 0..3 {
+        is_replaced(scene.data_key().await);
+    }
+    // What was wrapped before it was noticed is not lost as well.
+    let opened = scene.unwrap(&theirs).await.expect_status(200);
+    assert_eq!(opened["plaintext"], theirs["plaintext"]);
+    // The key does not come back with it, and the refusal says why.
+    scene.world.client.delete("/v1/keys/orders").await.expect_status(204);
+    let adopt = json!({"name": "orders", "connection": CONNECTION, "provider_key": scene.name});
+    is_replaced(scene.world.client.post("/v1/keys", &adopt).await);
+}
+
+/// A current version that is older than the primary one is never taken at its word.
+async fn with_versions() {
+    let scene = Scene::new(3, &[]).await;
+    let made = scene.data_key().await.expect_status(200);
+    assert_eq!(made["version"], 3);
+    scene.make_again();
+    is_replaced(scene.data_key().await);
+    is_replaced(scene.unwrap(&made).await);
+    // Only the primary version of an adoption has a canary.
+    let shown: Vec<Value> = scene.shown().await.into_iter().map(|(_, warnings)| warnings).collect();
+    assert_eq!(shown, [json!(["unproven"]), json!(["missing"]), json!(["replaced"])]);
+    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    is_replaced(scene.data_key().await);
+    let key = scene.world.client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["primary_version"], 3);
+}
+
+async fn checked() {
+    let scene = Scene::new(1, &[]).await;
+    scene.make_again();
+    let report = scene.check().await;
+    let canary = rows(&report, "canary");
+    assert!(
+        canary.len() == 1 && canary[0].0 == "failed" && canary[0].1.contains("another key"),
+        "{report}"
+    );
+    let versions = rows(&report, "key_version");
+    assert!(versions.len() == 1 && versions[0].0 == "failed", "{report}");
+    assert!(versions[0].1.contains("version 1 of the key `orders` is `replaced`"), "{report}");
+    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+    is_replaced(scene.data_key().await);
+    let ran = scene.world.command(&["connections", "check", CONNECTION]).output().unwrap();
+    assert!(!ran.status.success());
+}
+
+async fn rotated() {
+    let scene = Scene::new(1, &[]).await;
+    scene.make_again();
+    // Nobody has noticed it yet: the server rotates, and nothing of that is used. From then on, nothing is done there.
+    for _ in 0..2 {
+        is_replaced(scene.world.client.post("/v1/keys/orders/rotate", &json!({})).await);
+        assert_eq!(scene.at_server()["latest_version"], 2);
+    }
+    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+    is_replaced(scene.data_key().await);
+}
+
+async fn later_versions() {
+    let scene = Scene::new(1, &[]).await;
+    let made = scene.data_key().await.expect_status(200);
+    scene.make_again();
+    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    // The wrap names a version that the gateway does not know: its description shows whose it is.
+    is_replaced(scene.data_key().await);
+    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+    is_replaced(scene.unwrap(&made).await);
+}
+
+async fn restored() {
+    let scene = Scene::new(2, &BACKED_UP).await;
+    let made = scene.data_key().await.expect_status(200);
+    let backup = scene.backup();
+    scene.make_again();
+    is_replaced(scene.unwrap(&made).await);
+    scene.restore(&backup);
+    let opened = scene.unwrap(&made).await.expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+    // A wrap has the server asked, once in 10 s.
+    let begin = Instant::now();
+    while scene.data_key().await.status != 200 {
+        assert!(begin.elapsed() < PATIENCE, "the restored key does not wrap");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(scene.doubts().await, [None, None]);
+}
+
+/// A backup with other creation times, as an import of the same material has them.
+async fn same_material() {
+    // Only the primary version of an adoption has a canary.
+    let scene = Scene::new(2, &BACKED_UP).await;
+    let made = scene.data_key().await.expect_status(200);
+    let before = scene.at_server()["keys"]["1"].clone();
+    let mut backup: Value = serde_json::from_slice(&STANDARD.decode(scene.backup()).unwrap()).unwrap();
+    for number in ["1", "2"] {
+        let version = &mut backup["policy"]["keys"][number];
+        version["time"] = json!("2020-01-02T03:04:05Z");
+        version["creation_time"] = json!(1_577_934_245);
+    }
+    scene.restore(&STANDARD.encode(backup.to_string()));
+    assert_ne!(scene.at_server()["keys"]["1"], before);
+    for _ in 0..2 {
+        scene.check().await;
+        assert_eq!(scene.doubts().await, [None, None]);
+    }
+    let versions = scene.world.client.list("/v1/keys/orders/versions").await;
+    assert_eq!(versions[0]["created"], "2020-01-02T03:04:05.000000Z");
+    let opened = scene.unwrap(&made).await.expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+    let rotated = scene
+        .world
+        .client
+        .post("/v1/keys/orders/rotate", &json!({}))
+        .await
+        .expect_status(200);
+    assert_eq!(rotated["primary_version"], 3);
+}
+
+async fn older_backup() {
+    let scene = Scene::new(2, &BACKED_UP).await;
+    let second = scene.data_key().await.expect_status(200);
+    let backup = scene.backup();
+    let rotate = async || {
+        scene
+            .world
+            .client
+            .post("/v1/keys/orders/rotate", &json!({}))
+            .await
+            .expect_status(200)
+    };
+    assert_eq!(rotate().await["primary_version"], 3);
+    let third = scene.data_key().await.expect_status(200);
+    scene.restore(&backup);
+    assert_eq!(scene.data_key().await.expect_status(200)["version"], 2);
+    // The server has no version 3 now: the ciphertext is right.
+    scene.unwrap(&third).await.expect_problem(409, "key_state");
+    assert_eq!(scene.doubts().await, [None, None, Some("missing".to_owned())]);
+    // Another version 3 than the gateway's, which is in another second.
+    let begin = Instant::now();
+    let lost = third["wrapped"].clone();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    let fourth = scene.data_key().await.expect_status(200);
+    assert_eq!(fourth["version"], 4, "after {:?}", begin.elapsed());
+    let key = scene.world.client.get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["primary_version"], 4);
+    assert_eq!(scene.doubts().await, [None, None, Some("replaced".to_owned()), None]);
+    is_replaced(scene.unwrap(&json!({"wrapped": lost})).await);
+    for made in [&second, &fourth] {
+        let opened = scene.unwrap(made).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+}
+
+/// The connection may read the key, and not decrypt with it.
+async fn in_question() {
+    let name = unique("theirs");
+    let policy = |decrypt: &str| {
+        format!(
+            "path \"transit/keys/{name}\" {{ capabilities = [\"read\"] }}\npath \"transit/encrypt/{name}\" {{ capabilities = [\"update\"] }}\n\
+             path \"transit/decrypt/{name}\" {{ capabilities = [\"{decrypt}\"] }}\n\
+             path \"sys/capabilities-self\" {{ capabilities = [\"update\"] }}\npath \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}\n"
+        )
+    };
+    let of_policy = unique("question");
+    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("update"));
+    let create = ["token", "create", "-orphan", "-no-default-policy", "-field=token"];
+    let token = Server::Dev.bao(&[&create[..], &[&format!("-policy={of_policy}")]].concat(), "");
+    let scene = Scene::named(name.clone(), 1, &[], token.trim()).await;
+    scene.make_again();
+    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("deny"));
+    for _ in 0..2 {
+        scene.check().await;
+        assert_eq!(scene.doubts().await, [Some("unproven".to_owned())]);
+    }
+    // No version is taken meanwhile.
+    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    let refused = scene.data_key().await.expect_problem(409, "key_state");
+    assert!(refused["detail"].as_str().unwrap().contains("nothing proves"), "{refused}");
+    assert_eq!(scene.doubts().await.len(), 1);
+    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("update"));
+    scene.check().await;
+    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+}
+
+async fn deleted() {
+    let scene = Scene::new(2, &[]).await;
+    scene.data_key().await.expect_status(200);
+    scene.delete();
+    // While the key is young, its server may not know it yet.
+    let begin = Instant::now();
+    while scene.shown().await != vec![("unknown".to_owned(), json!(["missing"])); 2] {
+        scene.data_key().await.expect_problem(409, "key_state");
+        scene.check().await;
+        assert!(begin.elapsed() < PATIENCE, "nobody notices it");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let logged = scene.world.started.output();
+    assert_eq!(logged.matches("does not have a version of a key any more").count(), 1);
+    let report = scene.check().await;
+    assert!(rows(&report, "canary").iter().all(|(finding, _)| *finding == "failed"), "{report}");
+}
