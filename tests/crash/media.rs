@@ -19,7 +19,7 @@ use crate::disagree::{Copy, DATABASE};
 use crate::held::Held;
 use crate::ready::{log_state, state_of, until_ran, until_sound};
 use crate::run;
-use crate::service::Service;
+use crate::service::{Loss, Service};
 
 const KILL_FILE: [&str; 1] = ["cuts.kill"];
 
@@ -129,7 +129,7 @@ async fn missing() {
 async fn missing_twice() {
     let service = Service::start().await;
     let (gateway, started, client) = world(&service).await;
-    kill_in(&service, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
+    kill_in(&service, Loss::Silent, started, client, "/v1/keys/on-aws/rotate", json!({})).await;
     fs::remove_file(gateway.data().join(KILL_FILE[0])).expect("it was there");
     service.set_hanging(true);
     let calls = service.calls();

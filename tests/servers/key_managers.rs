@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use claviger_test_support::Tune;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -53,7 +54,8 @@ impl Server {
         let mut command = Command::new(python);
         command.args(["-W", "ignore"]).arg(program).args(["-f", &within("server.conf")]);
         command.args(["-l", &within("server.log")]).env("HOME", folder);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let process = command.spawn().unwrap();
         let mut server = Self {
             process,
             address: format!("127.0.0.1:{port}"),
@@ -73,7 +75,7 @@ impl Server {
             command.arg(option).arg(certificates.join(name));
         }
         command.args(["-versions", versions]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().unwrap();
+        let mut process = command.process_group(0).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
         Self {
@@ -94,8 +96,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGKILL would leave a process of PyKMIP's behind.
-        let _sent = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        // PyKMIP has processes of its own, and ends in order only once its clients have gone.
+        let _sent = kill_process_group(Pid::from_child(&self.process), Signal::KILL);
         let _ended = self.process.wait();
     }
 }

@@ -23,7 +23,7 @@ use crate::support::{cases, first, node};
 pub const CHILD: &str = "CLAVIGER_TEST_STORE_MIGRATION";
 
 /// The migrations that the folder lacks, by number.
-const MIGRATIONS: [(u32, &str); 9] = [
+const MIGRATIONS: [(u32, &str); 10] = [
     (4, include_str!("../../src/store/migrations/0004_custody_claims_ancestry.sql")),
     (5, include_str!("../../src/store/migrations/0005_usage.sql")),
     (6, include_str!("../../src/store/migrations/0006_wraps_reserved.sql")),
