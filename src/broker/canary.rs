@@ -115,7 +115,7 @@ impl Broker {
                 // A canary of another key under the same name would prove that key.
                 let which = |other: &KeyVersion| other.connection == version.version.connection;
                 let asked = self.ask_each(Behalf::Request(cx), &entry, which, Instant::now() + PATIENCE).await;
-                if asked.is_err() {
+                if !matches!(asked, Ok(true)) {
                     continue;
                 }
             }

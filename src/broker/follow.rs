@@ -134,9 +134,9 @@ impl Broker {
         let end = Instant::now() + PATIENCE_OF_KEY;
         // Nobody but the gateway changes keys of the embedded provider.
         let which = |version: &KeyVersion| version.provider != ProviderKind::Local;
-        self.ask_each(Behalf::Gateway(LOOK), key, which, end).await?;
+        let asked = self.ask_each(Behalf::Gateway(LOOK), key, which, end).await?;
         let now = key.view()?;
-        if now.key.state.wraps() && now.key.primary.provider_state.permits() {
+        if asked && now.key.state.wraps() && now.key.primary.provider_state.permits() {
             let left = end.saturating_duration_since(Instant::now());
             self.keep_canary_in_background(LOOK, key, left).await;
         }
@@ -174,7 +174,8 @@ impl Broker {
 
     /// Asks about the provider keys of a key that `which` names: first about the one that it wraps with, then about
     /// the newest others, until `end`. Each question has a turn of its own, so that none of them keeps others from the
-    /// key for longer than it takes. Not while the key is disabled.
+    /// key for longer than it takes. Not while the key is disabled. Returns whether all of them were answered: without
+    /// that, nothing shows that the provider keys are the known ones.
     ///
     /// # Errors
     /// The first failure of a question; the others are asked nevertheless. A severed connection is none.
@@ -184,26 +185,27 @@ impl Broker {
         key: &Arc<KeyEntry>,
         which: impl Fn(&KeyVersion) -> bool,
         end: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let view = key.view()?;
         let asked = view.provider_keys().into_iter();
         let (primary, others): (Vec<_>, Vec<_>) = asked
             .filter(|version| version.connection.is_some() && which(version))
             .partition(|version| is_of_primary(&view, version));
         let mut questions: VecDeque<&KeyVersion> = primary.into_iter().chain(others.into_iter().take(OTHER_PROVIDER_KEYS)).collect();
-        let mut result = Ok(());
+        let mut result = Ok(true);
         while let Some(version) = questions.pop_front() {
-            if !key.view()?.key.state.unwraps() {
-                break;
-            }
+            let is_usable = key.view()?.key.state.unwraps();
             // A change that is under way asks by itself.
-            let Ok(_one_at_a_time) = key.at_provider().try_lock() else { break };
+            let Some(_one_at_a_time) = key.at_provider().try_lock().ok().filter(|_| is_usable) else {
+                return result.map(|_| false);
+            };
             // The questions that are left share what is left of the time.
             let left = u32::try_from(questions.len() + 1).unwrap_or(u32::MAX);
             let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()) / left);
             match Box::pin(self.ask_one(behalf, key, version, patience)).await {
-                Err(failure) if failure.code != Code::ConnectionSevered => result = result.and(Err(failure)),
-                Ok(()) | Err(_) => {}
+                Ok(()) => {}
+                Err(failure) if failure.code == Code::ConnectionSevered => result = result.map(|_| false),
+                Err(failure) => result = result.and(Err(failure)),
             }
         }
         result

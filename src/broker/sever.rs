@@ -66,20 +66,17 @@ impl Broker {
             .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
             .await?;
         // Before the turn of changes: a sever must not wait for a provider.
-        let tried = self.try_severed(cx, connection).await?;
+        let mut tried = self.try_severed(cx, connection, revocations).await?;
         let _one_at_a_time = connection.change().lock().await;
         // A sever that came after this request began wins.
         if connection.revocations().seen() != revocations {
-            return Err(Failure::new(
-                Code::ConnectionSevered,
-                "The connection was severed while it was being restored.",
-            ));
+            return Err(severed_again());
         }
         let before = Connection::clone(&connection.view());
         let mut after = before.clone();
         rules::set_severed(&mut after, false, self.now());
-        let pipeline = match tried {
-            Some(ref tried) if tried.revision == before.revision => tried.pipeline.clone(),
+        let pipeline = match &tried {
+            Some(tried) if tried.revision == before.revision => tried.pipeline.clone(),
             Some(_) => {
                 return Err(Failure::new(
                     Code::PreconditionFailed,
@@ -103,16 +100,25 @@ impl Broker {
             .set_connection_severed(connection.tenant(), connection.id(), false, after.updated, &change)
             .await?;
         connection.put_restored(row.clone(), pipeline);
+        if let Some(tried) = tried.take() {
+            tried.trial.taken_over();
+        }
         self.revocation_lifted(connection.tenant(), EmergencyRevocation::Sever(connection.id()))
             .await;
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
     /// Tries a severed connection through a pipeline of its own, which alone sends. `None` for one that is not severed.
+    /// `revocations` are those before the restore.
     ///
     /// # Errors
     /// As [`Broker::restore`].
-    async fn try_severed<'c>(&self, cx: &RequestContext, connection: &'c ConnectionEntry) -> Result<Option<Tried<'c>>, Failure> {
+    async fn try_severed<'c>(
+        &self,
+        cx: &RequestContext,
+        connection: &'c ConnectionEntry,
+        revocations: u64,
+    ) -> Result<Option<Tried<'c>>, Failure> {
         let row = connection.view();
         if !row.severed {
             return Ok(None);
@@ -122,18 +128,42 @@ impl Broker {
         let trial = connection.begin_trial(switch.clone()).ok_or_else(|| {
             Failure::new(Code::InProgress, "Another request restores the connection.").advice("Wait for it, and look at the connection.")
         })?;
-        let mut restored = Connection::clone(&row);
+        // From here on a sever closes the switch. One that came before is counted.
+        let is_severed_again = || connection.revocations().seen() != revocations;
+        if is_severed_again() {
+            return Err(severed_again());
+        }
+        let tried = self.try_through(cx, connection, &row, switch).await;
+        // What the provider said came through a connection that must not be used.
+        let tried = if is_severed_again() { Err(severed_again()) } else { tried };
+        match tried {
+            Ok(pipeline) => Ok(Some(Tried {
+                pipeline,
+                revision: row.revision,
+                trial,
+            })),
+            Err(failure) => {
+                trial.stop(PATIENCE).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn try_through(
+        &self,
+        cx: &RequestContext,
+        connection: &ConnectionEntry,
+        row: &Connection,
+        switch: SeverSwitch,
+    ) -> Result<Pipeline, Failure> {
+        let mut restored = row.clone();
         rules::set_severed(&mut restored, false, self.now());
         let pipeline = self.directory().connect_anew(&restored, &[], switch).await?;
         let keys = self.keys_to_probe(connection).await?;
         // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.
-        let report = Box::pin(self.probe(cx, &row, &pipeline, &keys)).await?;
+        let report = Box::pin(self.probe(cx, row, &pipeline, &keys)).await?;
         match report.problem {
-            None => Ok(Some(Tried {
-                pipeline,
-                revision: row.revision,
-                _trial: trial,
-            })),
+            None => Ok(pipeline),
             Some(code) => {
                 let detail = format!("The connection stays severed, because it cannot be used: {}", report.detail);
                 Err(Failure::new(code, detail).advice(report.advice.unwrap_or(RESTORE_AGAIN)))
@@ -142,12 +172,16 @@ impl Broker {
     }
 }
 
+fn severed_again() -> Failure {
+    Failure::new(Code::ConnectionSevered, "The connection was severed while it was being restored.")
+}
+
 /// A severed connection that can be used.
 struct Tried<'c> {
     pipeline: Pipeline,
     /// Of the row that was tried.
     revision: u64,
-    _trial: Trial<'c>,
+    trial: Trial<'c>,
 }
 
 const RESTORE_AGAIN: &str = "Correct what the message says, and restore the connection again.";

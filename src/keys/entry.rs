@@ -50,12 +50,34 @@ pub struct ConnectionEntry {
     loads: Arc<Loads<ConnectionId>>,
 }
 
-/// A restore that tries a severed connection, until this is dropped.
-pub struct Trial<'c>(&'c ConnectionEntry);
+/// A restore that tries a severed connection. Dropped, it stops what the trial still sends.
+pub struct Trial<'c> {
+    connection: &'c ConnectionEntry,
+    switch: Option<SeverSwitch>,
+}
+
+impl Trial<'_> {
+    /// Ends the trial: the connection has its pipeline now.
+    pub fn taken_over(mut self) {
+        self.switch = None;
+    }
+
+    /// Ends the trial, and waits until nothing of it is under way any more, at most for `at_most`.
+    pub async fn stop(self, at_most: Duration) {
+        let switch = self.switch.clone();
+        drop(self);
+        if let Some(switch) = switch {
+            let _stopped = tokio::time::timeout(at_most, switch.stopped()).await;
+        }
+    }
+}
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        *self.0.trial.lock() = None;
+        *self.connection.trial.lock() = None;
+        if let Some(switch) = &self.switch {
+            switch.sever();
+        }
     }
 }
 
@@ -190,8 +212,11 @@ impl ConnectionEntry {
         if trial.is_some() {
             return None;
         }
-        *trial = Some(switch);
-        Some(Trial(self))
+        *trial = Some(switch.clone());
+        Some(Trial {
+            connection: self,
+            switch: Some(switch),
+        })
     }
 
     /// Waits until no call through a severed connection is under way any more, at most for `at_most`.
