@@ -76,12 +76,17 @@ impl Bench {
     /// Every record of the archive and of the data folder: no number of a tenant is missing or there twice.
     fn all_records(&self) -> Vec<Value> {
         let whole = tempfile::tempdir().expect("a folder");
-        let old = fs::read_dir(self.files())
-            .expect("the archive")
-            .map(|entry| entry.expect("an entry").path());
-        for path in old.chain(log_files(&self.gateway.data()).into_iter().map(|(_, path)| path)) {
+        let copy = |path: PathBuf| fs::copy(&path, whole.path().join(path.file_name().expect("a name")));
+        for (_, path) in log_files(&self.gateway.data()) {
+            // One that is removed meanwhile is in the archive.
+            if let Err(error) = copy(path) {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            }
+        }
+        let old = fs::read_dir(self.files()).expect("the archive");
+        for path in old.map(|entry| entry.expect("an entry").path()) {
             if path.extension().is_some_and(|extension| extension == "log") {
-                fs::copy(&path, whole.path().join(path.file_name().expect("a name"))).expect("copied");
+                copy(path).expect("copied");
             }
         }
         let all = records(whole.path());

@@ -29,6 +29,8 @@ pub async fn under_load(tune: Tune, rounds: u64) {
         } else {
             started.tenant("acme")
         };
+        // The start's own record is durable before that of any response.
+        client.get("/v1/keys").await.expect_status(200);
         let new = record.read_on(&gateway.data());
         assert_eq!(record.unclean, round, "one restarted record for each kill");
         record.assert_nothing_open();
@@ -36,6 +38,9 @@ pub async fn under_load(tune: Tune, rounds: u64) {
         verify::recorded(&shared, &new);
         verify::holds(&shared, &started, &client).await;
         let last = round == rounds;
+        if round % 500 == 0 && round > 0 {
+            println!("kill: {round} of {rounds}");
+        }
         let blobs = sample(&shared, &mut choices, last);
         verify::opens(&client, &blobs).await;
         if last {
