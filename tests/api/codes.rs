@@ -385,7 +385,7 @@ async fn connection_misconfigured(_: &Api) -> Answer {
 }
 
 async fn unsupported(api: &Api) -> Answer {
-    let body = json!({"name": "x", "provider": "kmip", "settings": {}});
+    let body = json!({"name": "x", "provider": "pkcs11", "settings": {}});
     api.client.post("/v1/connections", &body).await
 }
 

@@ -174,7 +174,7 @@ async fn settings_and_families_that_cannot_be_are_refused_with_their_place() {
         .await
         .expect_problem(400, "invalid_request");
     api.client
-        .post("/v1/connections", &new("kmip", json!({})))
+        .post("/v1/connections", &new("pkcs11", json!({})))
         .await
         .expect_problem(501, "unsupported");
     api.client

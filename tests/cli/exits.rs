@@ -29,7 +29,7 @@ fn each_code_has_its_cause() {
     assert_eq!(cli.piped(&["unwrap"], b"clv1.AAAA").code, 6);
     // 1: whatever has no code of its own.
     assert!(
-        cli.bad(&["connections", "create", "x", "--provider", "kmip"], 1)
+        cli.bad(&["connections", "create", "x", "--provider", "pkcs11"], 1)
             .contains("unsupported")
     );
     // 7: nobody there.

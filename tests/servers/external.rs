@@ -396,8 +396,7 @@ async fn severed() {
     let operators = external.world.client.post_empty(&restore).await;
     operators.expect_problem(403, "permission_denied");
     // A proxy that does not work stays severed, and only the restore has called it.
-    let health = |act| vec![Fault::always("/health", act)];
-    external.fake.switches().faults.set(health(Act::Unavailable));
+    external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
     let problem = owner.post_empty(&restore).await.expect_problem(503, "provider_unavailable");
     assert!(problem["detail"].as_str().unwrap().contains("stays severed"), "{problem}");
     external.fake.switches().journal.clear();
@@ -405,7 +404,8 @@ async fn severed() {
     assert!(external.fake.switches().journal.all().is_empty());
 
     // A sever during a restore ends its calls, and stands.
-    external.fake.switches().faults.set(health(Act::Delay { milliseconds: 5_000 }));
+    let slow = Fault::always("/health", Act::Delay { milliseconds: 5_000 });
+    external.fake.switches().faults.set(vec![slow]);
     let (restored, calls) = tokio::join!(owner.post_empty(&restore), async {
         let journal = &external.fake.switches().journal;
         while journal.all().is_empty() {
