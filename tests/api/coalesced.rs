@@ -103,21 +103,3 @@ async fn the_short_deadline_of_the_request_that_makes_a_shared_call_is_not_the_o
     let two = Two::unwrap(world, &hasty).await;
     two.shows().await.expect_problem(503, "provider_unavailable");
 }
-
-/// A refused call asks what became of the key, at most every 10 seconds. A request that had no time for the answer has
-/// not asked for the others.
-#[tokio::test]
-async fn a_look_that_a_short_deadline_ended_is_made_by_the_next_request() {
-    let world = FakeWorld::start().await;
-    connect(&world.bank, "first", "here", false).await;
-    world.made("here", "orders").await;
-    adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
-    let made = world.bank.post(DATA_KEYS, &json!({})).await.expect_status(200);
-    let blob = json!({"wrapped": made["wrapped"]});
-    world.fault("here", "unwrap_key", Fault::KeyDisabled, 2).await;
-    world.fault("here", "describe", Fault::Hang, 1).await;
-    let hasty = world.bank.clone().with_header("claviger-timeout", "1s");
-    hasty.post(UNWRAP, &blob).await.expect_problem(409, "key_state");
-    let opened = world.bank.post(UNWRAP, &blob).await.expect_status(200);
-    assert_eq!(opened["plaintext"], made["plaintext"]);
-}
