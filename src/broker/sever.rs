@@ -47,8 +47,8 @@ impl Broker {
         Guarded::free(completed(Completion::Done, row))
     }
 
-    /// Undoes a sever. The connection is made anew, so that the next call also gets a new credential, and is tried
-    /// first, as a check does it: one that cannot be used stays severed.
+    /// Undoes a sever. The connection is made anew, so that the next call also gets a new credential. One to an external
+    /// key manager is tried first, as a check does it, and stays severed if it cannot be used.
     ///
     /// # Errors
     /// `permission_denied` for an operator, where the keys are in external custody; `not_found` when it was deleted
@@ -84,7 +84,15 @@ impl Broker {
                 )
                 .advice("Restore it again."));
             }
-            None => self.directory().connect_anew(&after, &[], connection.switch()).await?,
+            None => {
+                // A closed switch never opens again.
+                let switch = if before.severed {
+                    SeverSwitch::default()
+                } else {
+                    connection.switch()
+                };
+                self.directory().connect_anew(&after, &[], switch).await?
+            }
         };
         // Count the lift in memory before the commit, as `Broker::enable` does and for the reason
         // given there.
@@ -108,7 +116,8 @@ impl Broker {
         Ok(Guarded::free(completed(Completion::Done, row)))
     }
 
-    /// Tries a severed connection through a pipeline of its own, which alone sends. `None` for one that is not severed.
+    /// Tries a severed connection to an external key manager through a pipeline of its own, which alone sends. `None` for
+    /// every other one.
     /// `revocations` are those before the restore.
     ///
     /// # Errors
@@ -120,7 +129,7 @@ impl Broker {
         revocations: u64,
     ) -> Result<Option<Tried<'c>>, Failure> {
         let row = connection.view();
-        if !row.severed {
+        if !row.severed || !Custody::of(row.provider).is_external() {
             return Ok(None);
         }
         // A closed switch never opens again.
