@@ -24,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("lost::records_that_another_copy_of_the_log_replaced_are_recorded_as_lost", || {
             run(another_branch())
         }),
+        Trial::test("lost::the_revocations_of_a_shorter_copy_of_the_log_are_applied", || {
+            run(shorter_branch())
+        }),
     ]
 }
 
@@ -392,4 +395,42 @@ async fn another_branch() {
     assert!(records(&data).iter().any(|record| record["cause"] == "log_lost"));
     assert!(started.terminate());
     starts_plainly(&gateway);
+}
+
+/// As [`another_branch`], but all that the store knows is behind the end of the log, which looks like one that lost its end.
+async fn shorter_branch() {
+    let (gateway, started) = furnished().await;
+    assert!(started.terminate());
+    let data = gateway.data();
+    let saved = Saved::of(&data);
+    let started = gateway.serve(&plain());
+    let disabled = started.tenant("globex").post_empty("/v1/keys/first/disable").await;
+    disabled.expect_status(200);
+    assert!(started.terminate());
+    let shorter = Copy::of(&data, &["audit-00000000000000000000.log"]);
+    saved.put_back(&data);
+    let started = gateway.serve(&plain());
+    for _ in 0..20 {
+        data_keys(&started.tenant("acme")).await;
+    }
+    make_key(&started.tenant("acme"), "later").await;
+    assert!(started.terminate());
+    // Its store then has no older position than that change.
+    starts_plainly(&gateway);
+    shorter.restore(&data);
+    let newer = Saved::of(&data);
+    for with_index in [true, false] {
+        newer.put_back(&data);
+        if !with_index {
+            fs::remove_file(data.join("audit.index")).expect("removed");
+        }
+        let said = refused(&gateway, &plain());
+        assert!(said.contains(LOST_LOG) && !said.contains(ROLLBACK), "{said}");
+        let started = gateway.serve(&Flags::of(false, true).tune());
+        started.tenant("acme").get("/v1/keys/later").await.expect_status(200);
+        let disabled = started.tenant("globex").get("/v1/keys/first").await.expect_status(200);
+        assert_eq!(disabled["state"], "disabled", "the log has the revocation (index: {with_index})");
+        assert!(started.terminate());
+        starts_plainly(&gateway);
+    }
 }
