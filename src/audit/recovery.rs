@@ -416,7 +416,14 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
-        state.add_lost(known.state, known.tip.end);
+        if is_forked {
+            // Its changes and intents may be those of the other copy.
+            state.add_numbers(&known.state);
+        } else {
+            // If it is of another copy, none of these intents had its outcome in the lost part.
+            let until = if may_be_forked { 0 } else { known.tip.end };
+            state.add_lost(&known.state, until);
+        }
     }
     numbers.add_to(&mut state);
     Ok(Resumed {
