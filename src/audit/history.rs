@@ -47,8 +47,9 @@ pub struct ChangeHistory {
     /// The last change before the first byte that took effect. A start, or what removed the files, has
     /// found all of them in the store.
     pub(super) removed: Option<Position>,
-    /// Whether the store's positions are those of another copy of the log, and show nothing of this one's revocations.
-    pub(super) is_forked: bool,
+    /// Whether the store's positions are those of another copy of the log, or may be: then they show nothing of this
+    /// one's revocations.
+    pub(super) may_be_forked: bool,
 }
 
 impl ChangeHistory {
@@ -90,8 +91,8 @@ impl ChangeHistory {
     /// Returns the changes that the store lacks, in the order of their positions, without open
     /// intents. `applied` are the positions that the store has, in rising order: an earlier start has
     /// compared all changes up to the first one. Changes whose records are removed are not looked for.
-    /// `last` is the largest position that it ever had. Where another copy of the log went on, every revocation is
-    /// returned: one that the store has is applied again, or was lifted since.
+    /// `last` is the largest position that it ever had. Where another copy of the log went on, or may have, every
+    /// revocation is returned: one that the store has is applied again, or was lifted since.
     /// Reads the log from the first missing change on.
     ///
     /// # Errors
@@ -118,7 +119,7 @@ impl ChangeHistory {
             Some(compared) => self.lost(compared).map_or(compared.0, |loss| loss.lost.to.get()),
             None => self.start,
         };
-        if self.is_forked {
+        if self.may_be_forked {
             from = self.start;
         } else if let Some(known) = self.effective.after(compared) {
             match known.filter(|at| is_missing(*at)).min() {
@@ -141,7 +142,7 @@ impl ChangeHistory {
             }
         }
         let mut missing = changes.effective;
-        missing.retain(|change| is_missing(change.position) || self.is_forked && change.is_revocation());
+        missing.retain(|change| is_missing(change.position) || self.may_be_forked && change.is_revocation());
         missing.sort_by_key(|change| change.position);
         Ok(missing)
     }

@@ -133,6 +133,7 @@ pub(super) fn open_on(
         tip,
         was_clean,
         is_forked,
+        may_be_forked,
     } = if options.accept_lost_log {
         resume_lost(&file, origin, found, &options)?
     } else {
@@ -191,7 +192,7 @@ pub(super) fn open_on(
         effective: state.effective.clone(),
         losses: state.losses.clone(),
         removed: state.begun.and_then(Begun::changed),
-        is_forked,
+        may_be_forked,
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
@@ -263,6 +264,8 @@ struct Resumed {
     was_clean: bool,
     /// Whether another copy of the log went on in its place: the store's positions are those of another log.
     is_forked: bool,
+    /// Whether that is so, or nothing shows that it is not.
+    may_be_forked: bool,
 }
 
 /// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
@@ -342,6 +345,7 @@ fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, Ope
         tip,
         was_clean,
         is_forked: false,
+        may_be_forked: false,
     })
 }
 
@@ -406,10 +410,20 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
             commit: Some(lost.from.get()),
         };
     }
+    // A shorter copy that went on looks like a log that lost its end, from before the last change that was compared.
+    let is_lost = |at: Position| state.losses.iter().any(|loss| loss.lost.contains(at.0));
+    let may_be_forked = is_forked || options.compared.is_some_and(is_lost);
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
-        state.add_lost(known.state, known.tip.end);
+        if is_forked {
+            // Its changes and intents may be those of the other copy.
+            state.add_numbers(&known.state);
+        } else {
+            // If it is of another copy, none of these intents had its outcome in the lost part.
+            let until = if may_be_forked { 0 } else { known.tip.end };
+            state.add_lost(&known.state, until);
+        }
     }
     numbers.add_to(&mut state);
     Ok(Resumed {
@@ -417,6 +431,7 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
         tip,
         was_clean,
         is_forked,
+        may_be_forked,
     })
 }
 

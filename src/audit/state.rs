@@ -217,20 +217,26 @@ impl State {
     }
 
     /// Takes over what an older state of the same log knows of records that are gone.
-    pub(super) fn add_lost(&mut self, older: Self, until: u64) {
+    pub(super) fn add_lost(&mut self, older: &Self, until: u64) {
         for loss in &mut self.losses {
             loss.changed = loss.changed.max(older.changed_in(loss.lost));
         }
-        for (tenant, next) in older.numbers.next {
-            let now = self.numbers.next.entry(tenant).or_default();
-            *now = next.max(*now);
-        }
-        self.numbers.first = self.numbers.first.max(older.numbers.first);
         // An intent before `until` that was not open any more had its outcome in a lost part.
         self.open
             .retain(|intent, position| position.0 >= until || older.open.contains_key(intent));
         self.last_effective = self.last_effective.max(older.last_effective);
-        self.last_time = self.last_time.max(older.last_time);
+        self.add_numbers(older);
+    }
+
+    /// Takes over the numbers and the time of a state of this log, or of another copy of it, so that no number is given
+    /// twice.
+    pub(super) fn add_numbers(&mut self, other: &Self) {
+        for (tenant, next) in &other.numbers.next {
+            let now = self.numbers.next.entry(*tenant).or_default();
+            *now = (*next).max(*now);
+        }
+        self.numbers.first = self.numbers.first.max(other.numbers.first);
+        self.last_time = self.last_time.max(other.last_time);
     }
 }
 

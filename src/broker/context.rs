@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, Purpose, TenantId, TracedCalls};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::admit::Subject;
 use super::turns::{Turn, Turns};
@@ -85,8 +86,8 @@ struct OperationState {
     /// Whether it is a revocation that ends the caller's own credential.
     ended_itself: AtomicBool,
     unfinished: OnceLock<Code>,
-    /// Whether the store could not note what is to be found out at a provider.
-    unnoted: AtomicBool,
+    /// Whether the store has noted what is to be found out at a provider.
+    noted_at_provider: AtomicBool,
     turns: Option<Arc<Turns>>,
 }
 
@@ -95,8 +96,8 @@ struct OperationState {
 pub enum Effect {
     /// Announced in the log.
     Announced(Box<Intent>),
-    /// A revocation that took effect although the log could not take its intent.
-    Unannounced(JournaledRevocation),
+    /// A revocation that took effect although the log could not take its intent; and who waits for the store to have it.
+    Unannounced(JournaledRevocation, Option<oneshot::Sender<()>>),
 }
 
 /// On whose behalf a provider is called.
@@ -131,7 +132,7 @@ impl RequestContext {
             effect: Mutex::new(None),
             ended_itself: AtomicBool::new(false),
             unfinished: OnceLock::new(),
-            unnoted: AtomicBool::new(false),
+            noted_at_provider: AtomicBool::new(false),
             turns,
         };
         Self {
@@ -168,6 +169,16 @@ impl RequestContext {
         *self.operation.effect.lock() = Some(effect);
     }
 
+    /// Notes that the store has the revocation that the operation makes.
+    pub(super) fn note_stored(&self) {
+        if let Some(Effect::Unannounced(_, waiting)) = &mut *self.operation.effect.lock()
+            && let Some(waiting) = waiting.take()
+        {
+            // Nobody waits if the log took no intent.
+            let _ = waiting.send(());
+        }
+    }
+
     /// Whether the operation has announced a change, or made one.
     pub(super) fn has_effect(&self) -> bool {
         self.operation.effect.lock().is_some()
@@ -201,14 +212,15 @@ impl RequestContext {
         self.operation.unfinished.get().copied()
     }
 
-    /// Notes that the store lacks what is to be found out at a provider: the next start finds it in the log.
-    pub(super) fn set_unnoted(&self) {
-        self.operation.unnoted.store(true, Ordering::Relaxed);
+    /// Notes that the store has what is to be found out at a provider after an interrupted change, or that there is
+    /// nothing. Without it, the next start finds the change in the log.
+    pub(super) fn set_noted(&self) {
+        self.operation.noted_at_provider.store(true, Ordering::Relaxed);
     }
 
-    /// Whether only the log has what is to be found out at a provider.
-    pub(super) fn is_unnoted(&self) -> bool {
-        self.operation.unnoted.load(Ordering::Relaxed)
+    /// Whether nothing but the store is needed to find out what became of a change at a provider.
+    pub(super) fn is_noted(&self) -> bool {
+        self.operation.noted_at_provider.load(Ordering::Relaxed)
     }
 
     /// The request.

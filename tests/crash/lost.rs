@@ -22,7 +22,13 @@ pub fn trials() -> Vec<Trial> {
         }),
         Trial::test("lost::each_error_names_the_flag_that_helps_after_a_kill", || run(all_cases(false))),
         Trial::test("lost::records_that_another_copy_of_the_log_replaced_are_recorded_as_lost", || {
-            run(another_branch())
+            run(another_branch(false))
+        }),
+        Trial::test("lost::another_copy_of_the_log_starts_beside_the_sidecar_of_the_store", || {
+            run(another_branch(true))
+        }),
+        Trial::test("lost::the_revocations_of_a_shorter_copy_of_the_log_are_applied", || {
+            run(shorter_branch())
         }),
     ]
 }
@@ -343,41 +349,48 @@ fn reports_the_loss(folder: &Folder, case: Case, data: &Path) {
     }
 }
 
-/// A copy of the folder went on, and its log is beside the store of the other one.
-async fn another_branch() {
+/// A copy of the folder went on, and its log is beside the store of the other one; or beside its sidecar, too, which has
+/// a later change.
+async fn another_branch(with_index: bool) {
     let (gateway, started) = furnished().await;
     assert!(started.terminate());
     let data = gateway.data();
     let saved = Saved::of(&data);
     let mut before = Vec::new();
-    // Its change is behind as many data keys.
-    let branch = async |key: &str, count: usize, disables: bool| {
+    // Its change is between as many data keys.
+    let branch = async |key: &str, [behind, ahead]: [usize; 2], disables: bool| {
         let started = gateway.serve(&plain());
         if disables {
             let disabled = started.tenant("globex").post_empty("/v1/keys/first/disable").await;
             disabled.expect_status(200);
         }
-        for _ in 0..count {
+        for _ in 0..behind {
             data_keys(&started.tenant("acme")).await;
         }
         make_key(&started.tenant("acme"), key).await;
+        for _ in 0..ahead {
+            data_keys(&started.tenant("acme")).await;
+        }
         assert!(started.terminate());
         numbered(&data)
     };
-    before.push(branch("one", 5, false).await);
+    before.push(branch("one", [if with_index { 10 } else { 5 }, 0], false).await);
     // Its store then has no older position than that change.
     starts_plainly(&gateway);
-    let newer = Copy::of(&data, &["claviger.db", "claviger.db-wal", "claviger.db-shm", "store.run"]);
+    let of_store = ["claviger.db", "claviger.db-wal", "claviger.db-shm", "store.run", "audit.index"];
+    let newer = Copy::of(&data, &of_store[..of_store.len() - usize::from(!with_index)]);
     saved.put_back(&data);
     // Longer, so that something is at each place that the store knows.
-    before.push(branch("another", 20, true).await);
+    before.push(branch("another", if with_index { [0, 30] } else { [20, 0] }, true).await);
     newer.restore(&data);
     let said = refused(&gateway, &plain());
     assert!(said.contains(LOST_LOG) && !said.contains(ROLLBACK), "{said}");
-    // The store lacks the changes of the other branch.
-    let said = refused(&gateway, &Flags::of(false, true).tune());
-    assert!(said.contains(ROLLBACK) && !said.contains(LOST_LOG), "{said}");
-    let started = gateway.serve(&Flags::BOTH.tune());
+    if !with_index {
+        // The store lacks a change of the other branch that is behind all of its own.
+        let said = refused(&gateway, &Flags::of(false, true).tune());
+        assert!(said.contains(ROLLBACK) && !said.contains(LOST_LOG), "{said}");
+    }
+    let started = gateway.serve(&Flags::of(!with_index, true).tune());
     let client = started.tenant("acme");
     client.get("/v1/keys/one").await.expect_status(200);
     client.get("/v1/keys/another").await.expect_status(404);
@@ -392,4 +405,42 @@ async fn another_branch() {
     assert!(records(&data).iter().any(|record| record["cause"] == "log_lost"));
     assert!(started.terminate());
     starts_plainly(&gateway);
+}
+
+/// As [`another_branch`], but all that the store knows is behind the end of the log, which looks like one that lost its end.
+async fn shorter_branch() {
+    let (gateway, started) = furnished().await;
+    assert!(started.terminate());
+    let data = gateway.data();
+    let saved = Saved::of(&data);
+    let started = gateway.serve(&plain());
+    let disabled = started.tenant("globex").post_empty("/v1/keys/first/disable").await;
+    disabled.expect_status(200);
+    assert!(started.terminate());
+    let shorter = Copy::of(&data, &["audit-00000000000000000000.log"]);
+    saved.put_back(&data);
+    let started = gateway.serve(&plain());
+    for _ in 0..20 {
+        data_keys(&started.tenant("acme")).await;
+    }
+    make_key(&started.tenant("acme"), "later").await;
+    assert!(started.terminate());
+    // Its store then has no older position than that change.
+    starts_plainly(&gateway);
+    shorter.restore(&data);
+    let newer = Saved::of(&data);
+    for with_index in [true, false] {
+        newer.put_back(&data);
+        if !with_index {
+            fs::remove_file(data.join("audit.index")).expect("removed");
+        }
+        let said = refused(&gateway, &plain());
+        assert!(said.contains(LOST_LOG) && !said.contains(ROLLBACK), "{said}");
+        let started = gateway.serve(&Flags::of(false, true).tune());
+        started.tenant("acme").get("/v1/keys/later").await.expect_status(200);
+        let disabled = started.tenant("globex").get("/v1/keys/first").await.expect_status(200);
+        assert_eq!(disabled["state"], "disabled", "the log has the revocation (index: {with_index})");
+        assert!(started.terminate());
+        starts_plainly(&gateway);
+    }
 }

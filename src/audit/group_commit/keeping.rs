@@ -40,7 +40,7 @@ impl GroupCommit {
                 effective: state.effective.clone(),
                 losses: state.losses.clone(),
                 removed: state.begun.and_then(Begun::changed),
-                is_forked: false,
+                may_be_forked: false,
             },
         }
     }

@@ -347,6 +347,44 @@ async fn a_change_in_a_lost_part_is_missed_where_the_store_had_its_position() {
 }
 
 #[tokio::test]
+async fn the_sidecar_of_another_copy_hides_no_open_intent() {
+    for is_longer in [true, false] {
+        let bench = Bench::new();
+        let Recovered { log, .. } = bench.open();
+        unwraps(&log, 10).await;
+        // The store and the sidecar are of this copy.
+        let other = bench.crashed();
+        let Recovered { log: of_other, .. } = other.open();
+        unwraps(&of_other, 50).await;
+        let stored = change(&of_other, Outcome::Success).await;
+        of_other.close().await;
+        let last = change(&log, Outcome::Success).await;
+        let disable = EmergencyRevocation::Disable(KeyId::from_bytes([1; 16])).at_lifts(0);
+        let open = log
+            .intent(log.entry(tenant(1), Action::Disable), disable.into(), soon())
+            .await
+            .unwrap();
+        unwraps(&log, if is_longer { 100 } else { 1 }).await;
+        let crashed = bench.crashed();
+        fs::copy(other.index_path(), crashed.index_path()).unwrap();
+        let options = Options {
+            compared: Some(stored),
+            ..accepting(Some(stored))
+        };
+        let Recovered {
+            log,
+            open_intents,
+            history,
+            ..
+        } = crashed.try_open(options).unwrap();
+        let positions: Vec<_> = open_intents.iter().map(OpenIntent::position).collect();
+        assert_eq!(positions, [open.position()], "longer: {is_longer}");
+        assert_eq!(history.last_effective(), Some(if is_longer { last } else { stored }));
+        log.close().await;
+    }
+}
+
+#[tokio::test]
 async fn after_another_copy_of_the_log_each_number_may_be_given() {
     let (bench, places) = closed().await;
     let options = Options {
