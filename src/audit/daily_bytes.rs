@@ -130,26 +130,35 @@ impl DailyBytes {
     /// What the store lacks of today's numbers: those that grew most, if they are many. Reports who is at the quota.
     /// Call it every second.
     pub fn unkept(&self) -> UnkeptBytes {
+        let (mut grown, mut reached, mut at_quota) = (Vec::new(), Vec::new(), 0_u32);
         let mut counts = self.of_today();
-        let mut at_quota = 0_u32;
+        let day = counts.day;
         for count in &mut counts.tenants {
+            if count.bytes > count.kept {
+                grown.push((count.bytes - count.kept, count.tenant, count.bytes));
+            }
             if count.bytes >= self.0.quota && count.tenant != TenantId::INSTALLATION {
                 at_quota += 1;
                 if !std::mem::replace(&mut count.told, true) {
-                    tracing::warn!(
-                        tenant = %count.tenant,
-                        "a tenant has reached its quota `quotas.log_bytes_per_day`: its requests are refused until the next day (UTC)"
-                    );
+                    reached.push(count.tenant);
                 }
             }
         }
+        // The log's thread waits for the lock, and every response for that thread. A line of the log waits for whoever
+        // reads standard error.
+        drop(counts);
+        for tenant in reached {
+            tracing::warn!(
+                %tenant,
+                "a tenant has reached its quota `quotas.log_bytes_per_day`: its requests are refused until the next day (UTC)"
+            );
+        }
         metrics::gauge!(AT_QUOTA).set(at_quota);
-        let mut grown: Vec<&Count> = counts.tenants.iter().filter(|count| count.bytes > count.kept).collect();
-        grown.sort_unstable_by_key(|count| Reverse(count.bytes - count.kept));
+        grown.sort_unstable_by_key(|(growth, ..)| Reverse(*growth));
         grown.truncate(KEPT_AT_ONCE);
         UnkeptBytes {
-            day: counts.day,
-            tenants: grown.iter().map(|count| (count.tenant, count.bytes)).collect(),
+            day,
+            tenants: grown.into_iter().map(|(_, tenant, bytes)| (tenant, bytes)).collect(),
         }
     }
 
@@ -207,6 +216,21 @@ mod tests {
         // What was kept of the day before is not today's.
         daily.note_kept(&UnkeptBytes { day: today - 1, ..unkept });
         assert_eq!(daily.unkept().tenants, []);
+    }
+
+    #[test]
+    fn the_counts_are_free_while_a_line_of_the_log_is_written() {
+        let tenant = TenantId::random();
+        let daily = DailyBytes::new(100, [(today(), tenant, 100)]);
+        let free = Arc::new(Mutex::new(Vec::new()));
+        let (counts, seen) = (daily.clone(), Arc::clone(&free));
+        let writer = move || {
+            seen.lock().push(counts.0.counts.try_lock().is_some());
+            std::io::sink()
+        };
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || daily.unkept());
+        assert_eq!(*free.lock(), [true], "one line, and no lock");
     }
 
     #[test]
