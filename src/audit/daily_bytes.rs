@@ -16,6 +16,11 @@ use super::scalar::Timestamp;
 /// The most numbers that are given to the store at once: its other changes wait meanwhile.
 const KEPT_AT_ONCE: usize = 512;
 
+/// The part of a quota that records of requests beyond their credential's permissions may take, and what one of them
+/// counts as there: no less than it has, with a justification that is escaped.
+const DENIED_PART: u64 = 8;
+const DENIED_BYTES: u64 = 1280;
+
 /// Microseconds of a day.
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -50,6 +55,8 @@ struct Count {
     bytes: u64,
     /// What the store has of it.
     kept: u64,
+    /// What requests beyond their credential's permissions may have of it.
+    denied: u64,
     /// Whether the log of the gateway says that it is at the quota.
     told: bool,
 }
@@ -76,6 +83,7 @@ impl Counts {
                     tenant,
                     bytes: 0,
                     kept: 0,
+                    denied: 0,
                     told: false,
                 });
             }
@@ -114,6 +122,17 @@ impl DailyBytes {
     /// Whether the tenant's records of today have as many bytes as the quota.
     pub fn is_at_quota(&self, tenant: TenantId) -> bool {
         self.0.any.load(Ordering::Relaxed) && self.of_today().bytes(tenant) >= self.0.quota
+    }
+
+    /// Counts a request beyond its credential's permissions, before its record. Returns whether the tenant's records of
+    /// those have room for it today: otherwise a token that permits nothing could use up the quota of all others. A
+    /// restart forgets the count.
+    pub fn take_denied(&self, tenant: TenantId) -> bool {
+        let mut counts = self.of_today();
+        let count = counts.count(tenant);
+        let has_room = count.denied + DENIED_BYTES <= self.0.quota / DENIED_PART;
+        count.denied += if has_room { DENIED_BYTES } else { 0 };
+        has_room
     }
 
     /// The numbers, which begin anew with each day.
@@ -216,6 +235,16 @@ mod tests {
         // What was kept of the day before is not today's.
         daily.note_kept(&UnkeptBytes { day: today - 1, ..unkept });
         assert_eq!(daily.unkept().tenants, []);
+    }
+
+    #[test]
+    fn denied_requests_have_an_eighth_of_each_day() {
+        let daily = DailyBytes::new(DENIED_PART * 3 * DENIED_BYTES, []);
+        let (one, other) = (TenantId::random(), TenantId::random());
+        assert_eq!((0..5).filter(|_| daily.take_denied(one)).count(), 3);
+        assert!(daily.take_denied(other) && !daily.is_at_quota(one));
+        daily.0.counts.lock().day -= 1;
+        assert!(daily.take_denied(one));
     }
 
     #[test]

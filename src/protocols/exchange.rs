@@ -257,7 +257,7 @@ impl<P: Protocol> Exchange<P> {
         let class = Class::of(terms.revocation, permitted, terms.own_token);
         // Revocations are never refused for a quota.
         if class == Class::Ordinary
-            && let Err(failure) = self.app.broker.may_be_recorded(&caller)
+            && let Err(failure) = self.app.broker.may_be_recorded(&caller, permitted)
         {
             return self.not_admitted(&meta, &caller, failure);
         }

@@ -207,3 +207,37 @@ async fn a_tenant_cannot_fill_the_log() {
     let own = started.tenant("acme").with_token(text_of(&issued));
     own.get("/v1/keys/orders").await.expect_status(200);
 }
+
+/// Each denial has a record, too.
+#[tokio::test]
+async fn a_token_that_permits_nothing_leaves_its_tenant_most_of_the_quota() {
+    const QUOTA: u64 = 1 << 20;
+    let Api {
+        gateway,
+        started: _started,
+        client,
+    } = Api::tuned(&Tune::default().set("CLAVIGER_QUOTAS__LOG_BYTES_PER_DAY", "1MiB")).await;
+    new_key(&client, "orders").await.expect_status(201);
+    let honest = client.with_token(text_of(&token(&client, "honest", &["ReadKey"], None).await));
+    // With the longest records that it can cause.
+    let denied = client
+        .with_token(text_of(&token(&client, "denied", &["Wrap"], None).await))
+        .with_header("claviger-justification", &"\"".repeat(256))
+        .with_header("x-request-id", &"r".repeat(64));
+    let end = || records_from(&gateway.data(), 0).1;
+    let begin = end();
+    let mut paths = ["/v1/keys/orders", "/v1/whoami", "/v1/keys?page_size=0"].into_iter().cycle();
+    let refused = loop {
+        let answer = denied.get(paths.next().unwrap()).await;
+        if answer.status == 409 {
+            break answer;
+        }
+    };
+    over(refused, "log_bytes_per_day");
+    let written = end() - begin;
+    assert!((QUOTA / 16..QUOTA / 8).contains(&written), "{written} bytes");
+    for path in paths.take(3) {
+        over(denied.get(path).await, "log_bytes_per_day");
+    }
+    honest.get("/v1/keys/orders").await.expect_status(200);
+}
