@@ -41,7 +41,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// In days since 1970-01-01.
+    /// In days since 1970-01-01. It does not step back with the clock, which would let the next midnight clear the
+    /// counts of a day twice.
     day: i64,
     tenants: Vec<Count>,
     places: HashMap<TenantId, usize>,
@@ -97,14 +98,16 @@ impl Counts {
 }
 
 impl DailyBytes {
-    /// Counts for a quota of so many bytes a day. `kept`: the bytes of each tenant that the store has of a day.
+    /// Counts for a quota of so many bytes a day. `kept`: the bytes of each tenant that the store has of a day. Those of
+    /// a later day than today, which the clock was set back from, count as today's.
     pub fn new(quota: u64, kept: impl IntoIterator<Item = (i64, TenantId, u64)>) -> Self {
         let day = today();
         let mut counts = Counts { day, ..Counts::default() };
         let mut any = false;
-        for (_, tenant, bytes) in kept.into_iter().filter(|(of, ..)| *of == day) {
+        for (of, tenant, bytes) in kept.into_iter().filter(|(of, ..)| *of >= day) {
             let count = counts.count(tenant);
-            (count.bytes, count.kept) = (bytes, bytes);
+            // Of a later day the store lacks that they are today's.
+            (count.bytes, count.kept) = (bytes, if of == day { bytes } else { 0 });
             any |= bytes >= quota;
         }
         Self(Arc::new(Shared {
@@ -139,7 +142,7 @@ impl DailyBytes {
     fn of_today(&self) -> MutexGuard<'_, Counts> {
         let mut counts = self.0.counts.lock();
         let day = today();
-        if counts.day != day {
+        if counts.day < day {
             *counts = Counts { day, ..Counts::default() };
             self.0.any.store(false, Ordering::Relaxed);
         }
@@ -235,6 +238,20 @@ mod tests {
         // What was kept of the day before is not today's.
         daily.note_kept(&UnkeptBytes { day: today - 1, ..unkept });
         assert_eq!(daily.unkept().tenants, []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_frees_nobody() {
+        let (tenant, today) = (TenantId::random(), today());
+        let daily = DailyBytes::new(100, [(today + 1, tenant, 100)]);
+        assert!(daily.is_at_quota(tenant), "after a restart");
+        let unkept = daily.unkept();
+        assert_eq!((unkept.day, &unkept.tenants[..]), (today, &[(tenant, 100)][..]));
+        daily.0.counts.lock().day += 1;
+        assert!(daily.is_at_quota(tenant), "while it runs");
+        assert_eq!(daily.unkept().day, today + 1);
+        daily.0.counts.lock().day = today - 1;
+        assert!(!daily.is_at_quota(tenant), "a day later");
     }
 
     #[test]
