@@ -16,6 +16,11 @@ impl Broker {
         }
     }
 
+    /// Whether the records of the caller's tenant have as many bytes today as its quota. `false` for an operator.
+    pub fn is_at_log_quota(&self, caller: &Caller) -> bool {
+        !caller.is_operator() && self.log_bytes.is_at_quota(caller.home())
+    }
+
     /// Refuses a request if the records of the caller's tenant have as many bytes today as its quota, or, if the caller
     /// is not `permitted` to make it on any object, if the records of such requests have their part of it. Those of
     /// operators count to the tenant that they act for, and are never refused. To be asked once for a request, before its
@@ -28,12 +33,12 @@ impl Broker {
             return Ok(());
         }
         let quota = self.log_bytes.quota();
-        let detail = if self.log_bytes.is_at_quota(caller.home()) {
+        let detail = if self.is_at_log_quota(caller) {
             format!("The tenant has reached its quota of {quota} bytes of audit records a day. Revocations are still carried out.")
         } else if !permitted && !self.log_bytes.take_denied(caller.home()) {
             format!(
-                "The credential does not permit the request, and such requests of the tenant have used their eighth of its quota of \
-                 {quota} bytes of audit records a day."
+                "Requests that no permission of their credential covers have used their eighth of the tenant's quota of {quota} bytes of \
+                 audit records a day, and this is one."
             )
         } else {
             return Ok(());

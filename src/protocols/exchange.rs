@@ -358,10 +358,10 @@ impl<P: Protocol> Exchange<P> {
             return self.refuse(meta, failure);
         }
         let response = self.protocol.failure(&failure, &meta.request_id);
-        let counted = self
-            .app
-            .counters
-            .limited(caller.home(), caller.principal(), failure.code.as_str(), response);
+        // One count of a tenant at its quota: those of its principals would be a thousand records a second.
+        let is_over = failure.code == Code::QuotaExceeded || self.app.broker.is_at_log_quota(caller);
+        let principal = (!is_over).then(|| caller.principal());
+        let counted = self.app.counters.limited(caller.home(), principal, failure.code.as_str(), response);
         self.refusal(meta, counted)
     }
 

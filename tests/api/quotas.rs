@@ -196,8 +196,11 @@ async fn a_tenant_cannot_fill_the_log() {
     own.post_empty("/v1/keys/orders/disable").await.expect_status(200);
     assert!(started.terminate());
     let limit = records(&gateway.data()).into_iter().filter(|record| record["operation"] == "Limit");
-    let sums = limit.filter_map(|record| record["counts"]["quota_exceeded"].as_u64());
+    let limit: Vec<Value> = limit.collect();
+    let sums = limit.iter().filter_map(|record| record["counts"]["quota_exceeded"].as_u64());
     assert_eq!(sums.sum::<u64>(), REFUSED);
+    // However many principals it has.
+    assert!(limit.iter().all(|record| record.get("principal").is_none()), "{limit:#?}");
 
     let started = gateway.serve(&tune);
     let own = started.tenant("acme").with_token(text_of(&issued));
