@@ -18,7 +18,7 @@ use super::record::Record;
 use super::recorded::Recorded;
 use super::scalar::{Number, Text, Timestamp};
 
-/// The most sources, and the most principals, that have a count of their own in one second.
+/// The most sources, and the most principals and tenants, that have a count of their own in one second.
 /// All others together have one count more.
 pub const MAX_SEPARATE: usize = 1000;
 
@@ -39,7 +39,8 @@ struct Sums {
     since: Option<Timestamp>,
     sources: HashMap<Source, Codes>,
     other_sources: Codes,
-    principals: HashMap<(TenantId, PrincipalId), Codes>,
+    /// By tenant and principal; without a principal what a tenant has one count of.
+    principals: HashMap<(TenantId, Option<PrincipalId>), Codes>,
     other_principals: Codes,
 }
 
@@ -54,7 +55,7 @@ impl Sums {
         *codes.entry(code).or_default() += count;
     }
 
-    fn add_principal(&mut self, of: (TenantId, PrincipalId), code: &'static str, count: u64) {
+    fn add_principal(&mut self, of: (TenantId, Option<PrincipalId>), code: &'static str, count: u64) {
         let has_room = self.principals.len() < MAX_SEPARATE;
         let codes = match self.principals.get_mut(&of) {
             Some(codes) => codes,
@@ -114,7 +115,7 @@ impl Sums {
         }
         for ((tenant, principal), codes) in &self.principals {
             let mut record = aggregate(*tenant, Internal::Limit, codes);
-            record.principal = Some(*principal);
+            record.principal = *principal;
             records.push(record);
         }
         if !self.other_principals.is_empty() {
@@ -147,9 +148,9 @@ impl Counters {
         Recorded::counted(value)
     }
 
-    /// Counts a principal's request that was over a limit, by the code. Returns `value` as one that may
-    /// be answered.
-    pub fn limited<T>(&self, tenant: TenantId, principal: PrincipalId, code: &'static str, value: T) -> Recorded<T> {
+    /// Counts a request that was over a limit, by the code. `principal`: whose it was, or `None` for one count of the
+    /// tenant. Returns `value` as one that may be answered.
+    pub fn limited<T>(&self, tenant: TenantId, principal: Option<PrincipalId>, code: &'static str, value: T) -> Recorded<T> {
         let mut sums = self.sums.lock();
         sums.since.get_or_insert_with(Timestamp::now);
         sums.add_principal((tenant, principal), code, 1);

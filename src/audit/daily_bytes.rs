@@ -16,6 +16,11 @@ use super::scalar::Timestamp;
 /// The most numbers that are given to the store at once: its other changes wait meanwhile.
 const KEPT_AT_ONCE: usize = 512;
 
+/// The part of a quota that records of requests beyond their credential's permissions may take, and what one of them
+/// counts as there: no less than it has, with a justification that is escaped.
+const DENIED_PART: u64 = 8;
+const DENIED_BYTES: u64 = 1280;
+
 /// Microseconds of a day.
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -36,7 +41,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// In days since 1970-01-01.
+    /// In days since 1970-01-01. It does not step back with the clock, which would let the next midnight clear the
+    /// counts of a day twice.
     day: i64,
     tenants: Vec<Count>,
     places: HashMap<TenantId, usize>,
@@ -50,6 +56,8 @@ struct Count {
     bytes: u64,
     /// What the store has of it.
     kept: u64,
+    /// What requests beyond their credential's permissions may have of it.
+    denied: u64,
     /// Whether the log of the gateway says that it is at the quota.
     told: bool,
 }
@@ -76,6 +84,7 @@ impl Counts {
                     tenant,
                     bytes: 0,
                     kept: 0,
+                    denied: 0,
                     told: false,
                 });
             }
@@ -89,14 +98,16 @@ impl Counts {
 }
 
 impl DailyBytes {
-    /// Counts for a quota of so many bytes a day. `kept`: the bytes of each tenant that the store has of a day.
+    /// Counts for a quota of so many bytes a day. `kept`: the bytes of each tenant that the store has of a day. Those of
+    /// a later day than today, which the clock was set back from, count as today's.
     pub fn new(quota: u64, kept: impl IntoIterator<Item = (i64, TenantId, u64)>) -> Self {
         let day = today();
         let mut counts = Counts { day, ..Counts::default() };
         let mut any = false;
-        for (_, tenant, bytes) in kept.into_iter().filter(|(of, ..)| *of == day) {
+        for (of, tenant, bytes) in kept.into_iter().filter(|(of, ..)| *of >= day) {
             let count = counts.count(tenant);
-            (count.bytes, count.kept) = (bytes, bytes);
+            // Of a later day the store lacks that they are today's.
+            (count.bytes, count.kept) = (bytes, if of == day { bytes } else { 0 });
             any |= bytes >= quota;
         }
         Self(Arc::new(Shared {
@@ -116,11 +127,22 @@ impl DailyBytes {
         self.0.any.load(Ordering::Relaxed) && self.of_today().bytes(tenant) >= self.0.quota
     }
 
+    /// Counts a request beyond its credential's permissions, before its record. Returns whether the tenant's records of
+    /// those have room for it today: otherwise a token that permits nothing could use up the quota of all others. A
+    /// restart forgets the count.
+    pub fn take_denied(&self, tenant: TenantId) -> bool {
+        let mut counts = self.of_today();
+        let count = counts.count(tenant);
+        let has_room = count.denied + DENIED_BYTES <= self.0.quota / DENIED_PART;
+        count.denied += if has_room { DENIED_BYTES } else { 0 };
+        has_room
+    }
+
     /// The numbers, which begin anew with each day.
     fn of_today(&self) -> MutexGuard<'_, Counts> {
         let mut counts = self.0.counts.lock();
         let day = today();
-        if counts.day != day {
+        if counts.day < day {
             *counts = Counts { day, ..Counts::default() };
             self.0.any.store(false, Ordering::Relaxed);
         }
@@ -130,26 +152,35 @@ impl DailyBytes {
     /// What the store lacks of today's numbers: those that grew most, if they are many. Reports who is at the quota.
     /// Call it every second.
     pub fn unkept(&self) -> UnkeptBytes {
+        let (mut grown, mut reached, mut at_quota) = (Vec::new(), Vec::new(), 0_u32);
         let mut counts = self.of_today();
-        let mut at_quota = 0_u32;
+        let day = counts.day;
         for count in &mut counts.tenants {
+            if count.bytes > count.kept {
+                grown.push((count.bytes - count.kept, count.tenant, count.bytes));
+            }
             if count.bytes >= self.0.quota && count.tenant != TenantId::INSTALLATION {
                 at_quota += 1;
                 if !std::mem::replace(&mut count.told, true) {
-                    tracing::warn!(
-                        tenant = %count.tenant,
-                        "a tenant has reached its quota `quotas.log_bytes_per_day`: its requests are refused until the next day (UTC)"
-                    );
+                    reached.push(count.tenant);
                 }
             }
         }
+        // The log's thread waits for the lock, and every response for that thread. A line of the log waits for whoever
+        // reads standard error.
+        drop(counts);
+        for tenant in reached {
+            tracing::warn!(
+                %tenant,
+                "a tenant has reached its quota `quotas.log_bytes_per_day`: its requests are refused until the next day (UTC)"
+            );
+        }
         metrics::gauge!(AT_QUOTA).set(at_quota);
-        let mut grown: Vec<&Count> = counts.tenants.iter().filter(|count| count.bytes > count.kept).collect();
-        grown.sort_unstable_by_key(|count| Reverse(count.bytes - count.kept));
+        grown.sort_unstable_by_key(|(growth, ..)| Reverse(*growth));
         grown.truncate(KEPT_AT_ONCE);
         UnkeptBytes {
-            day: counts.day,
-            tenants: grown.iter().map(|count| (count.tenant, count.bytes)).collect(),
+            day,
+            tenants: grown.into_iter().map(|(_, tenant, bytes)| (tenant, bytes)).collect(),
         }
     }
 
@@ -207,6 +238,45 @@ mod tests {
         // What was kept of the day before is not today's.
         daily.note_kept(&UnkeptBytes { day: today - 1, ..unkept });
         assert_eq!(daily.unkept().tenants, []);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_frees_nobody() {
+        let (tenant, today) = (TenantId::random(), today());
+        let daily = DailyBytes::new(100, [(today + 1, tenant, 100)]);
+        assert!(daily.is_at_quota(tenant), "after a restart");
+        let unkept = daily.unkept();
+        assert_eq!((unkept.day, &unkept.tenants[..]), (today, &[(tenant, 100)][..]));
+        daily.0.counts.lock().day += 1;
+        assert!(daily.is_at_quota(tenant), "while it runs");
+        assert_eq!(daily.unkept().day, today + 1);
+        daily.0.counts.lock().day = today - 1;
+        assert!(!daily.is_at_quota(tenant), "a day later");
+    }
+
+    #[test]
+    fn denied_requests_have_an_eighth_of_each_day() {
+        let daily = DailyBytes::new(DENIED_PART * 3 * DENIED_BYTES, []);
+        let (one, other) = (TenantId::random(), TenantId::random());
+        assert_eq!((0..5).filter(|_| daily.take_denied(one)).count(), 3);
+        assert!(daily.take_denied(other) && !daily.is_at_quota(one));
+        daily.0.counts.lock().day -= 1;
+        assert!(daily.take_denied(one));
+    }
+
+    #[test]
+    fn the_counts_are_free_while_a_line_of_the_log_is_written() {
+        let tenant = TenantId::random();
+        let daily = DailyBytes::new(100, [(today(), tenant, 100)]);
+        let free = Arc::new(Mutex::new(Vec::new()));
+        let (counts, seen) = (daily.clone(), Arc::clone(&free));
+        let writer = move || {
+            seen.lock().push(counts.0.counts.try_lock().is_some());
+            std::io::sink()
+        };
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || daily.unkept());
+        assert_eq!(*free.lock(), [true], "one line, and no lock");
     }
 
     #[test]

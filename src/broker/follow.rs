@@ -45,8 +45,8 @@ impl Broker {
     /// Asks the provider again for the state of a version that is stored as unusable at the provider, or that it
     /// refused to use, and stores what changed; where the primary version has the same provider key, also new
     /// versions. It asks at most once in [`ASK_EVERY`] for a provider key, counted from when the question was sent,
-    /// also if its caller had no time for the answer. Concurrent callers wait for the call
-    /// under way, and share its outcome. Returns whether the provider answered since this was called.
+    /// also if its caller had no time for the answer: then a look follows within a minute or so. Concurrent callers wait
+    /// for the call under way, and share its outcome. Returns whether the provider answered since this was called.
     ///
     /// # Errors
     /// `connection_severed`, `deadline_exceeded`, and what the provider, the log or the store reports.
@@ -61,10 +61,16 @@ impl Broker {
         let op = cx.op_context();
         let made = op.trace().made();
         let described = self.take_described(&op, key, version, &reach).await;
-        if described.is_err() && cx.is_late() && op.trace().made() == made {
-            // The deadline ended before anything was sent. A question that was sent counts, also where its caller
-            // did not wait for the answer: otherwise callers with short deadlines would ask with each request.
-            key.ask_again(reach.row.id, &version.provider_key);
+        if described.is_err() && cx.is_late() {
+            if op.trace().made() == made {
+                // The deadline ended before anything was sent.
+                key.ask_again(reach.row.id, &version.provider_key);
+            } else {
+                // A question that was sent counts, also where its caller did not wait for the answer: otherwise callers
+                // with short deadlines would ask with each request. A look, which waits longer, asks in their place.
+                self.directory().note_use(key, version.provider, Instant::now());
+                self.directory().look_soon(key);
+            }
         }
         let moved = described?;
         key.answered(reach.row.id, &version.provider_key);

@@ -16,20 +16,33 @@ impl Broker {
         }
     }
 
-    /// Refuses a request if the records of the caller's tenant have as many bytes today as its quota. Those of operators
-    /// count to the tenant that they act for, and are never refused. To be asked before a request's work; what is under
-    /// way then is recorded.
+    /// Whether the records of the caller's tenant have as many bytes today as its quota. `false` for an operator.
+    pub fn is_at_log_quota(&self, caller: &Caller) -> bool {
+        !caller.is_operator() && self.log_bytes.is_at_quota(caller.home())
+    }
+
+    /// Refuses a request if the records of the caller's tenant have as many bytes today as its quota, or, if the caller
+    /// is not `permitted` to make it on any object, if the records of such requests have their part of it. Those of
+    /// operators count to the tenant that they act for, and are never refused. To be asked once for a request, before its
+    /// work; what is under way then is recorded.
     ///
     /// # Errors
     /// `quota_exceeded`.
-    pub fn may_be_recorded(&self, caller: &Caller) -> Result<(), Failure> {
-        if caller.is_operator() || !self.log_bytes.is_at_quota(caller.home()) {
+    pub fn may_be_recorded(&self, caller: &Caller, permitted: bool) -> Result<(), Failure> {
+        if caller.is_operator() {
             return Ok(());
         }
-        let detail = format!(
-            "The tenant has reached its quota of {} bytes of audit records a day. Revocations are still carried out.",
-            self.log_bytes.quota()
-        );
+        let quota = self.log_bytes.quota();
+        let detail = if self.is_at_log_quota(caller) {
+            format!("The tenant has reached its quota of {quota} bytes of audit records a day. Revocations are still carried out.")
+        } else if !permitted && !self.log_bytes.take_denied(caller.home()) {
+            format!(
+                "Requests that no permission of their credential covers have used their eighth of the tenant's quota of {quota} bytes of \
+                 audit records a day, and this is one."
+            )
+        } else {
+            return Ok(());
+        };
         Err(Failure::new(Code::QuotaExceeded, detail).advice(
             "Repeat the request after midnight UTC, and send fewer requests: each one has a record. The operator can raise \
              `quotas.log_bytes_per_day`.",

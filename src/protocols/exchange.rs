@@ -257,7 +257,7 @@ impl<P: Protocol> Exchange<P> {
         let class = Class::of(terms.revocation, permitted, terms.own_token);
         // Revocations are never refused for a quota.
         if class == Class::Ordinary
-            && let Err(failure) = self.app.broker.may_be_recorded(&caller)
+            && let Err(failure) = self.app.broker.may_be_recorded(&caller, permitted)
         {
             return self.not_admitted(&meta, &caller, failure);
         }
@@ -293,6 +293,10 @@ impl<P: Protocol> Exchange<P> {
         let (checked, body, place) = match received.await {
             Ok(received) => received,
             Err(failure) if admission::is_refused(&failure) => return self.not_admitted(&meta, cx.caller(), failure),
+            // No quota refuses a revocation, so those that fail before their turn would be recorded without a bound.
+            Err(failure) if class != Class::Ordinary && self.app.broker.may_be_recorded(cx.caller(), permitted).is_err() => {
+                return self.counted(&meta, cx.caller(), &failure);
+            }
             Err(failure) => return self.conclude(&cx, request_id, Err(failure)).await.holding(held),
         };
         let received = Received {
@@ -312,18 +316,17 @@ impl<P: Protocol> Exchange<P> {
             let _accepted = accepted;
             let result = match lane {
                 None => exchange.handle(route, received).await,
-                Some(lane) => {
-                    Box::pin(async {
-                        let done = lane.run(deadline, exchange.handle(route, received)).await;
-                        done.unwrap_or_else(|| Err(admission::refused(Full::Own)))
-                    })
-                    .await
-                }
+                Some(lane) => match Box::pin(lane.run(deadline, exchange.handle(route, received))).await {
+                    Some(done) => done,
+                    // Its turn did not come.
+                    None => return Err(cx),
+                },
             };
-            exchange.conclude(&cx, &id, result).await.holding(held)
+            Ok(exchange.conclude(&cx, &id, result).await.holding(held))
         });
         match work.await {
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => answer,
+            Ok(Err(cx)) => self.not_admitted(&meta, cx.caller(), admission::refused(Full::Own)),
             // Recording itself panicked: there is no record, so there is no outcome to answer.
             Err(Panicked) => self.unrecorded(&Unrecorded::after_panic(), request_id),
         }
@@ -357,11 +360,16 @@ impl<P: Protocol> Exchange<P> {
         if !matches!(failure.code, Code::RateLimited | Code::QuotaExceeded) {
             return self.refuse(meta, failure);
         }
-        let response = self.protocol.failure(&failure, &meta.request_id);
-        let counted = self
-            .app
-            .counters
-            .limited(caller.home(), caller.principal(), failure.code.as_str(), response);
+        self.counted(meta, caller, &failure)
+    }
+
+    /// Answers a caller's failure without a record of its own.
+    fn counted(&self, meta: &RequestMeta<'_>, caller: &Caller, failure: &Failure) -> AuditedResponse {
+        let response = self.protocol.failure(failure, &meta.request_id);
+        // For the quota a tenant has one count: those of its principals would be a thousand records a second.
+        let of_principal = failure.code == Code::RateLimited && !self.app.broker.is_at_log_quota(caller);
+        let principal = of_principal.then(|| caller.principal());
+        let counted = self.app.counters.limited(caller.home(), principal, failure.code.as_str(), response);
         self.refusal(meta, counted)
     }
 

@@ -2,6 +2,7 @@
 
 use claviger_test_support::{Answer, Client, Tune, records, records_from, records_of, text_of, token};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::Api;
 
@@ -188,6 +189,12 @@ async fn a_tenant_cannot_fill_the_log() {
     for _ in 1..REFUSED {
         over(own.get("/v1/keys/orders").await, "log_bytes_per_day");
     }
+    // Nor can those that are never refused, but fail.
+    let unusable = own.clone().with_header("claviger-timeout", "soon");
+    for _ in 0..REFUSED {
+        let failed = unusable.post_empty("/v1/keys/orders/disable").await;
+        failed.expect_problem(400, "invalid_request");
+    }
     // A sum each second, and not a record each.
     let grown = end() - full;
     assert!(grown < REFUSED * 200, "{grown} bytes");
@@ -196,8 +203,11 @@ async fn a_tenant_cannot_fill_the_log() {
     own.post_empty("/v1/keys/orders/disable").await.expect_status(200);
     assert!(started.terminate());
     let limit = records(&gateway.data()).into_iter().filter(|record| record["operation"] == "Limit");
-    let sums = limit.filter_map(|record| record["counts"]["quota_exceeded"].as_u64());
+    let limit: Vec<Value> = limit.collect();
+    let sums = limit.iter().filter_map(|record| record["counts"]["quota_exceeded"].as_u64());
     assert_eq!(sums.sum::<u64>(), REFUSED);
+    // However many principals it has.
+    assert!(limit.iter().all(|record| record.get("principal").is_none()), "{limit:#?}");
 
     let started = gateway.serve(&tune);
     let own = started.tenant("acme").with_token(text_of(&issued));
@@ -206,4 +216,75 @@ async fn a_tenant_cannot_fill_the_log() {
     let started = gateway.serve(&Tune::default());
     let own = started.tenant("acme").with_token(text_of(&issued));
     own.get("/v1/keys/orders").await.expect_status(200);
+}
+
+/// Each denial has a record, too.
+#[tokio::test]
+async fn a_token_that_permits_nothing_leaves_its_tenant_most_of_the_quota() {
+    const QUOTA: u64 = 1 << 20;
+    let Api {
+        gateway,
+        started: _started,
+        client,
+    } = Api::tuned(&Tune::default().set("CLAVIGER_QUOTAS__LOG_BYTES_PER_DAY", "1MiB")).await;
+    new_key(&client, "orders").await.expect_status(201);
+    let honest = client.with_token(text_of(&token(&client, "honest", &["ReadKey"], None).await));
+    // With the longest records that it can cause.
+    let denied = client
+        .with_token(text_of(&token(&client, "denied", &["Wrap"], None).await))
+        .with_header("claviger-justification", &"\"".repeat(256))
+        .with_header("x-request-id", &"r".repeat(64));
+    let end = || records_from(&gateway.data(), 0).1;
+    let begin = end();
+    let mut paths = ["/v1/keys/orders", "/v1/whoami", "/v1/keys?page_size=0"].into_iter().cycle();
+    let refused = loop {
+        let answer = denied.get(paths.next().unwrap()).await;
+        if answer.status == 409 {
+            break answer;
+        }
+    };
+    over(refused, "log_bytes_per_day");
+    let written = end() - begin;
+    assert!((QUOTA / 16..QUOTA / 8).contains(&written), "{written} bytes");
+    for path in paths.take(3) {
+        over(denied.get(path).await, "log_bytes_per_day");
+    }
+    // Nor with what no quota refuses, but fails.
+    let unusable = denied.clone().with_header("claviger-timeout", "soon");
+    for _ in 0..100 {
+        let failed = unusable.delete("/v1/principals/denied/tokens/none").await;
+        failed.expect_problem(400, "invalid_request");
+    }
+    let written = end() - begin;
+    assert!(written < QUOTA / 16 * 3, "{written} bytes");
+    honest.get("/v1/keys/orders").await.expect_status(200);
+}
+
+/// No quota refuses revocations, so a flood of them must not be recorded one by one.
+#[tokio::test]
+async fn revocations_whose_turn_does_not_come_are_counted() {
+    // More than have a turn within their deadline. With one under way for each token, nothing else refuses any.
+    const AT_ONCE: usize = 40;
+    let Api { gateway, started, client } = Api::with_key().await;
+    let mut flood = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let issued = token(&client, "revoker", &["Disable"], None).await;
+        let own = client.with_token(text_of(&issued)).with_header("claviger-timeout", "100ms");
+        flood.spawn(async move {
+            loop {
+                let answer = own.post_empty("/v1/keys/orders/disable").await;
+                if answer.status == 429 {
+                    return answer;
+                }
+            }
+        });
+    }
+    let refused = flood.join_next().await.unwrap().unwrap();
+    refused.expect_problem(429, "rate_limited");
+    flood.shutdown().await;
+    assert!(started.terminate());
+    let all = records(&gateway.data());
+    assert!(all.iter().all(|record| record["code"] != "rate_limited"));
+    let counted = all.iter().filter_map(|record| record["counts"]["rate_limited"].as_u64());
+    assert!(counted.sum::<u64>() > 0);
 }

@@ -71,8 +71,8 @@ async fn refusals_of_the_limiter_are_recorded_with_the_principals_tenant() {
     let Recovered { log, counters, .. } = bench.open();
     let principal = |n: u16| PrincipalId::from_bytes(u128::from(n).to_be_bytes());
     for n in 0..1200 {
-        let _ = counters.limited(tenant(1), principal(n), "rate_limited", ());
-        let _ = counters.limited(tenant(1), principal(n), "rate_limited", ());
+        let _ = counters.limited(tenant(1), Some(principal(n)), "rate_limited", ());
+        let _ = counters.limited(tenant(1), Some(principal(n)), "rate_limited", ());
     }
     counters.flush(&log).await.unwrap();
     let records = bench.records();
@@ -96,7 +96,7 @@ async fn counts_wait_for_the_log_and_are_recorded_once() {
     let Recovered { log, counters, .. } = bench.open();
     bench.disk.set(|disk| disk.failing_syncs = 1);
     let _ = counters.failed(v4(1, 1), "unauthenticated", ());
-    let _ = counters.limited(tenant(1), PrincipalId::from_bytes([2; 16]), "rate_limited", ());
+    let _ = counters.limited(tenant(1), Some(PrincipalId::from_bytes([2; 16])), "rate_limited", ());
     assert_eq!(counters.flush(&log).await.unwrap_err().reason(), Reason::WriteFailed);
     let _ = counters.failed(v4(1, 2), "unauthenticated", ());
     counters.flush(&log).await.unwrap();

@@ -9,9 +9,10 @@ use claviger_test_support::records;
 use claviger_testkit::{Fault, Plan};
 
 use super::{AT_ONCE_OF_TENANT, PATIENCE, ROUND, ROUND_OF_TENANT, ROUND_TIME, lanes};
-use crate::access::GrantsAuthorizer;
-use crate::broker::Broker;
+use crate::access::{Action, Caller, GrantsAuthorizer};
+use crate::audit::Text;
 use crate::broker::fixture::broker;
+use crate::broker::{Broker, RequestContext, RequestInfo};
 use crate::keys::fixture::{PLAIN, World, connection, new_connection, new_key, new_tenant, row};
 use crate::keys::{KeyEntry, LOOK_EVERY};
 use crate::store::model::{Key, ProviderState};
@@ -108,6 +109,35 @@ async fn a_provider_that_fails_is_not_asked_more_often() {
     // What is not there is not known to be destroyed.
     assert_eq!(scene.versions(), [(1, ProviderState::Unknown)]);
     assert_eq!(records(scene.folder.path()).len(), 2, "an intent and an outcome");
+}
+
+#[tokio::test]
+async fn a_question_whose_caller_did_not_wait_is_asked_again_by_the_next_look() {
+    let scene = Scene::new().await;
+    let id = &scene.key.primary.provider_key;
+    assert!(scene.world.server.change_version(id, 1, false));
+    let due = scene.begin + LOOK_EVERY;
+    assert_eq!(scene.asked_after(due).await, 1);
+    assert_eq!(scene.versions(), [(1, ProviderState::Disabled)]);
+
+    assert!(scene.world.server.change_version(id, 1, true));
+    let faults = scene.world.server.faults();
+    faults.plan(planned("describe", Fault::Hang, NonZeroU32::new(1)));
+    let started = Instant::now();
+    let info = RequestInfo {
+        request_id: Text::new("hasty"),
+        client_request_id: None,
+        justification: None,
+        started,
+        deadline: started + Duration::from_millis(100),
+    };
+    let hasty = RequestContext::new(Caller::configuration(scene.world.tenant), Action::Unwrap, info);
+    let asked = Box::pin(scene.broker.ask_anew(&hasty, &scene.entry, &scene.key.primary)).await;
+    assert!(asked.is_err());
+    assert_eq!(scene.versions(), [(1, ProviderState::Disabled)]);
+
+    assert_eq!(scene.asked_after(due + Duration::from_secs(61)).await, 3);
+    assert_eq!(scene.versions(), [(1, ProviderState::Enabled)]);
 }
 
 #[tokio::test]
