@@ -64,11 +64,16 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
             assert_eq!(made.versions[0].exposure, None::<Exposure>, "this server does not say");
         }
     }
-    // Another refusal, or no response, is not tried again.
+    // Another refusal, no response, or none of KMIP's, is not tried again.
     for (fault, kind) in [
         (Fault::Refuse(0x0C), ErrorKind::ExternalDenied),
         (Fault::Refuse(0x100), ErrorKind::UpstreamUnavailable),
         (Fault::Close, ErrorKind::UpstreamUnavailable),
+        (
+            Fault::Raw(b"HTTP/1.1 502 Bad Gateway\r\n\r\n".to_vec()),
+            ErrorKind::UpstreamProtocol,
+        ),
+        (Fault::Raw(vec![0; 64]), ErrorKind::UpstreamProtocol),
     ] {
         let (server, cx) = (Server::start().await, cx());
         server.plan(CREATE, fault.clone(), 1);
