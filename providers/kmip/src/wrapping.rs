@@ -79,9 +79,16 @@ impl KeyManager {
             Ok(_) => return Err(CallError::MalformedResponse("data").into_error(operation)),
             Err(error) => error,
         };
-        if may_be_the_ciphertext(&error) && self.canary(cx, &wrapped.key).await.is_ok() {
-            // The key works, so it is the ciphertext, or its context.
-            return Err(error.into_rejection(operation));
+        if may_be_the_ciphertext(&error) {
+            let is_the_ciphertext = match self.canary(cx, &wrapped.key).await {
+                // The key works, so it is the ciphertext, or its context.
+                Ok(()) => true,
+                // A deactivated key wraps no canary, and still decrypts: the server's word has to do.
+                Err(failed) => failed.kind == ErrorKind::KeyState && reason(&error) == Some(codes::CRYPTOGRAPHIC_FAILURE),
+            };
+            if is_the_ciphertext {
+                return Err(error.into_rejection(operation));
+            }
         }
         Err(self.refused(cx, error, id, operation).await)
     }
