@@ -5,7 +5,7 @@ use claviger_provider::{ErrorKind, Exposure, GcmParts, Provider, Secret};
 use claviger_testkit::connection::new_key;
 use serde_json::json;
 
-use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY};
+use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY, LOCATE};
 use crate::server::{Fault, Server, context, cx, kek};
 
 const SENSITIVE: u32 = 0x42_0120;
@@ -34,6 +34,31 @@ async fn a_key_that_opens_no_canary_is_not_used() {
         let probe = provider.probe(&cx(), &[kek()]).await.unwrap();
         let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
         assert_ne!(canary.finding, claviger_provider::Finding::Granted, "{fault:?}");
+    }
+}
+
+/// A key of another owner's may have the name that is the Unique Identifier of a key that is denied.
+#[tokio::test]
+async fn only_what_does_not_exist_as_an_id_is_looked_for_as_a_name() {
+    for (reason, kind, looked) in [
+        (0x01, ErrorKind::KeyNotFound, 1),
+        (0x37, ErrorKind::KeyNotFound, 1),
+        (0x07, ErrorKind::InvalidInput, 0),
+        (0x0C, ErrorKind::ExternalDenied, 0),
+        (0x39, ErrorKind::ExternalDenied, 0),
+        (0x100, ErrorKind::UpstreamUnavailable, 0),
+    ] {
+        let server = Server::start().await;
+        server.plan(ATTRIBUTES, Fault::Refuse(reason), 1);
+        let adopted = server
+            .connect(&json!({}))
+            .create_key(&cx(), &new_key(KeySpec::Aes256, Some(KEY)))
+            .await;
+        assert_eq!(
+            (adopted.unwrap_err().kind, server.connections_of(LOCATE).len()),
+            (kind, looked),
+            "{reason:#x}"
+        );
     }
 }
 

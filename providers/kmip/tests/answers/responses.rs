@@ -12,7 +12,7 @@ pub const ATTRIBUTES: u32 = 0x0B;
 pub const ENCRYPT: u32 = 0x1F;
 pub const DECRYPT: u32 = 0x20;
 const RE_KEY: u32 = 4;
-const LOCATE: u32 = 8;
+pub const LOCATE: u32 = 8;
 const ACTIVATE: u32 = 0x12;
 
 pub const HEADER: u32 = 0x42_0077;
