@@ -128,9 +128,13 @@ impl Client {
             is_named,
             outcome,
         } = response;
-        match is_named {
+        // What a change opened beside the idle connections would take the place of one of them.
+        match is_named && !ids.operation.changes() {
             true => place.give_back(ready),
-            false => place.end(),
+            false => {
+                drop(ready);
+                place.end();
+            }
         }
         match outcome {
             Outcome::Done(payload) => Ok(Called {
@@ -152,7 +156,10 @@ impl Client {
         // The dialer has the budget as its own limit: a connection that does not open is told as such.
         let (mut connection, spoken) = match idle {
             Some(Ready { connection, version }) => (connection, Some(version)),
-            None => (self.dial.connect().await?, None),
+            None => {
+                place.make_room();
+                (self.dial.connect().await?, None)
+            }
         };
         let operation = request.operation;
         let exchanged = async move {

@@ -1,7 +1,8 @@
 //! The open connections of one provider: a bounded number, each used by one call at a time.
 //!
 //! A call takes a connection out, and gives it back only after a complete response. A call that ends otherwise, such
-//! as by its deadline, drops the connection, and so closes it: the response that may still arrive meets nobody.
+//! as by its deadline, drops the connection, and so closes it: the response that may still arrive meets nobody. Idle
+//! connections and those of calls are never more than there are places.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -81,6 +82,14 @@ impl<C: Send + 'static> Place<'_, C> {
         idle.connections.pop().map(|resting| resting.connection)
     }
 
+    /// Closes idle connections, the least recently used first, until the call can open one.
+    pub(crate) fn make_room(&self) {
+        let mut idle = self.pool.idle.lock();
+        // Each of the other places taken may have a connection.
+        let surplus = idle.connections.len().saturating_sub(self.pool.places.available_permits());
+        idle.connections.drain(..surplus);
+    }
+
     /// Ends the call with a response: the connection serves others.
     pub(crate) fn give_back(self, connection: C) {
         if let Connections::Pooled(generation) = self.attempt.connections() {
@@ -153,6 +162,22 @@ mod tests {
         // A call that is dropped takes its connection with it.
         drop(third);
         assert_eq!(pool.place().await.unwrap().take(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
+        let (pool, old, new) = (Pool::new(3, TIME), Arc::new(()), Arc::new(()));
+        let (first, second) = (pool.place().await.unwrap(), pool.place().await.unwrap());
+        first.give_back(Arc::clone(&old));
+        second.give_back(Arc::clone(&new));
+        let open = || (Arc::strong_count(&old) - 1, Arc::strong_count(&new) - 1);
+        let third = pool.place().await.unwrap();
+        third.make_room();
+        assert_eq!(open(), (1, 1));
+        let fourth = pool.place().await.unwrap();
+        fourth.make_room();
+        assert_eq!(open(), (0, 1));
+        assert!(fourth.take().is_some());
     }
 
     #[tokio::test(start_paused = true)]
