@@ -17,6 +17,7 @@ use crate::dial::Dial;
 use crate::errors::fault;
 use crate::health::MonitoredKeyManager;
 use crate::key_manager::KeyManager;
+use crate::passed::PassedCanaries;
 use crate::pool::Pool;
 use crate::provider::{KmipProvider, capabilities};
 use crate::settings::{Settings, change_network, parse, replace};
@@ -67,6 +68,7 @@ impl KmipFactory {
                 background: trace,
             },
             server_iv: settings.server_iv,
+            passed: PassedCanaries::default(),
         };
         let monitored = MonitoredKeyManager {
             manager,

@@ -80,7 +80,7 @@ impl KeyManager {
             Err(error) => error,
         };
         if may_be_the_ciphertext(&error) {
-            let is_the_ciphertext = match self.canary(cx, &wrapped.key).await {
+            let is_the_ciphertext = match self.works(cx, &wrapped.key).await {
                 // The key works, so it is the ciphertext, or its context.
                 Ok(()) => true,
                 // A deactivated key wraps no canary, and still decrypts: the server's word has to do.
@@ -91,6 +91,16 @@ impl KeyManager {
             }
         }
         Err(self.refused(cx, error, id, operation).await)
+    }
+
+    /// Checks that a key works. A canary is a wrap that is not counted: what passed a moment ago is not tried again, so that
+    /// callers with wrong wrapped keys do not use up the key's initialization vectors.
+    async fn works(&self, cx: &OpContext, key: &ProviderKeyRef) -> Result<(), Error> {
+        if !self.passed.has(&key.id) {
+            self.canary(cx, key).await?;
+            self.passed.note(&key.id);
+        }
+        Ok(())
     }
 
     /// What a refused call with a key means. A server may deny a call for the key's state.

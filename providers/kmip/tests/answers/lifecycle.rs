@@ -1,5 +1,7 @@
 //! Keys that are made and adopted, on a server that is not quite right.
 
+use std::time::Instant;
+
 use claviger_provider::KeySpec;
 use claviger_provider::{ErrorKind, Exposure, GcmParts, Provider, Secret};
 use claviger_testkit::connection::new_key;
@@ -114,6 +116,23 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
 }
 
 #[tokio::test]
+async fn wrong_wrapped_keys_cost_one_wrap_in_ten_seconds() {
+    let server = Server::start().await;
+    let (provider, cx, context, dek) = (server.connect(&json!({})), cx(), context(), Secret::random(32));
+    let wrapped = provider.wrap_key(&cx, &kek(), &dek, &context).await.unwrap();
+    let begin = Instant::now();
+    for _ in 0..8 {
+        server.plan(DECRYPT, Fault::Refuse(0x100), 1);
+        let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::CiphertextRejected, "{error}");
+    }
+    // The data key's wrap, and a canary's in each ten seconds: a slow machine may need more than that.
+    let most = 2 + begin.elapsed().as_secs() / 10;
+    let wraps = server.connections_of(ENCRYPT).len();
+    assert!(u64::try_from(wraps).unwrap() <= most, "{wraps}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_apart_from_a_fault_of_the_key() {
     let server = Server::start().await;
     let (provider, cx, context, dek) = (server.connect(&json!({})), cx(), context(), Secret::random(32));
@@ -143,6 +162,8 @@ async fn a_refusal_is_told_apart_from_a_fault_of_the_key() {
     }
     // The key does not work either, so nobody knows: the server is out of order.
     for reason in [0x0A, 0x100] {
+        // One that knows of no canary that passed.
+        let provider = server.connect(&json!({}));
         server.plan(DECRYPT, Fault::Refuse(reason), 2);
         let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamUnavailable, "{reason:#x}: {error}");
