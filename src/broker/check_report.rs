@@ -107,7 +107,12 @@ impl CheckReport {
             return;
         }
         let is_off = |version: &&KeyVersion| {
-            let is_off = !version.provider_state.permits() || version.provider_state == ProviderState::Unproven;
+            // An older version has to unwrap alone.
+            let serves = match version.number == view.key.primary.number {
+                true => version.provider_state.wraps(),
+                false => version.provider_state.unwraps(),
+            };
+            let is_off = !serves || version.provider_state == ProviderState::Unproven;
             version.connection_id() == Some(through) && version.state.unwraps() && is_off
         };
         let mut by_state: Vec<Vec<&KeyVersion>> = Vec::new();

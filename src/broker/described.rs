@@ -28,6 +28,7 @@ pub(super) fn not_found(known: &[KeyVersion], asked: &KeyVersion) -> Vec<SeenVer
     let same_key = |version: &&KeyVersion| version.connection == asked.connection && version.provider_key == asked.provider_key;
     let changes = |version: &&KeyVersion| match version.provider_state {
         ProviderState::Enabled
+        | ProviderState::DecryptOnly
         | ProviderState::Disabled
         | ProviderState::PendingImport
         | ProviderState::Failed
@@ -66,7 +67,7 @@ pub(super) fn known_states(
         let there = (version.provider == through.provider).then(|| unclaimed.take((&version.provider_key, &version.provider_version)));
         let seen = match there.flatten() {
             Some(there) if found == Some(Identity::Unproven) => match there.state.into() {
-                ProviderState::Enabled => SeenVersion::in_state(version.number, ProviderState::Unproven),
+                ProviderState::Enabled | ProviderState::DecryptOnly => SeenVersion::in_state(version.number, ProviderState::Unproven),
                 state => SeenVersion::in_state(version.number, state),
             },
             Some(there) => SeenVersion {

@@ -142,7 +142,7 @@ impl Broker {
         let which = |version: &KeyVersion| version.provider != ProviderKind::Local;
         let asked = self.ask_each(Behalf::Gateway(LOOK), key, which, end).await?;
         let now = key.view()?;
-        if asked && now.key.state.wraps() && now.key.primary.provider_state.permits() {
+        if asked && now.key.state.wraps() && now.key.primary.provider_state.wraps() {
             let left = end.saturating_duration_since(Instant::now());
             self.keep_canary_in_background(LOOK, key, left).await;
         }

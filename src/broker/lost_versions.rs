@@ -22,7 +22,7 @@ pub(super) fn lost<'v>(view: &'v KeyView, named: &KeyVersion) -> Option<&'v KeyV
     let mut versions = view.versions.iter().filter(same_names);
     versions.find(|version| match version.provider_state {
         ProviderState::Replaced => true,
-        ProviderState::Enabled => false,
+        ProviderState::Enabled | ProviderState::DecryptOnly => false,
         ProviderState::Disabled
         | ProviderState::PendingImport
         | ProviderState::PendingDeletion
@@ -46,6 +46,7 @@ pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
         ),
         ProviderState::Unknown => format!("The provider does not have version {number} of the key any more, or hides it."),
         ProviderState::Enabled
+        | ProviderState::DecryptOnly
         | ProviderState::Disabled
         | ProviderState::PendingImport
         | ProviderState::PendingDeletion
@@ -68,6 +69,7 @@ pub(super) const fn what_permits(version: &KeyVersion) -> &'static str {
              `--connection` and another connection."
         }
         ProviderState::Enabled
+        | ProviderState::DecryptOnly
         | ProviderState::Disabled
         | ProviderState::PendingImport
         | ProviderState::PendingDeletion

@@ -72,7 +72,7 @@ pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iter
 fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
     let named = |recipient: &Recipient| view.matching(recipient.provider()?, recipient.key());
     let mut matching = envelope.recipients().iter().filter_map(named);
-    matching.find(|version| version.state.unwraps() && !version.provider_state.permits())
+    matching.find(|version| version.state.unwraps() && !version.provider_state.unwraps())
 }
 
 /// Opens one recipient's wrapping at the provider of its version. `young` has the version that may be too young for

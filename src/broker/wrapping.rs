@@ -42,11 +42,11 @@ impl Broker {
     pub(super) async fn ready(&self, cx: &RequestContext, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         let view = entry.view()?;
         permitted(&view, KeyState::wraps)?;
-        if !view.key.primary.provider_state.permits() {
+        if !view.key.primary.provider_state.wraps() {
             // Boxed, since it is rare and would be part of every wrap's future.
             Box::pin(self.ask_anew(cx, entry, &view.key.primary)).await?;
             let now = entry.view()?;
-            if !now.key.primary.provider_state.permits() {
+            if !now.key.primary.provider_state.wraps() {
                 return Err(forbidden_at_provider(&now.key.primary));
             }
         }
@@ -219,7 +219,7 @@ impl ReadyKey {
         // A key that was moved meanwhile is reached in another way.
         let is_here = primary.connection == before.connection && primary.spec == before.spec;
         let is_new = described || primary.number != before.number;
-        if !(is_here && is_new && primary.provider_state.permits()) {
+        if !(is_here && is_new && primary.provider_state.wraps()) {
             return Err(refused);
         }
         let kek = self.wrapping_kek(primary)?;

@@ -12,16 +12,25 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::world::{CONNECTION, World, folder_of, variable};
+use crate::world::{CONNECTION, World, folder_of, good, variable};
 
 const PYKMIP: &[&str] = &["CLAVIGER_TEST_PYKMIP_FOLDER", "CLAVIGER_TEST_PYKMIP_PYTHON"];
 const KMIP_GO: &[&str] = &["CLAVIGER_TEST_KMIP_GO_FOLDER", "CLAVIGER_TEST_KMIP_GO_BINARY"];
+// PyKMIP's client acts for the owner of a key.
+const WITH_OWNER: &[&str] = &[
+    "CLAVIGER_TEST_KMIP_GO_FOLDER",
+    "CLAVIGER_TEST_KMIP_GO_BINARY",
+    "CLAVIGER_TEST_PYKMIP_PYTHON",
+];
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("key_managers::a_data_key_outlives_a_restart", PYKMIP, || Box::pin(restarted())),
         Case::new("key_managers::a_server_of_old_versions_is_told", KMIP_GO, || {
             Box::pin(old_versions())
+        }),
+        Case::new("key_managers::a_deactivated_key_opens_what_it_wrapped", WITH_OWNER, || {
+            Box::pin(deactivated())
         }),
     ]
 }
@@ -84,6 +93,26 @@ impl Server {
         }
     }
 
+    /// Has the owner of a key of kmip-go's deactivate it.
+    fn deactivate(&self, id: &str) {
+        let folder = PathBuf::from(variable("CLAVIGER_TEST_KMIP_GO_FOLDER"));
+        let file = |name: &str| folder.join(name).display().to_string();
+        let (host, port) = self.address.rsplit_once(':').unwrap();
+        let program = format!(
+            "from kmip import enums\n\
+             from kmip.pie.client import ProxyKmipClient\n\
+             with ProxyKmipClient(hostname={host:?}, port={port}, cert={:?}, key={:?}, ca={:?}, ssl_version='PROTOCOL_TLSv1_2', \
+             kmip_version=enums.KMIPVersion.KMIP_1_4) as c:\n    \
+             c.revoke(enums.RevocationReasonCode.CESSATION_OF_OPERATION, uid={id:?})\n",
+            file("client.pem"),
+            file("client.key"),
+            file("ca.pem"),
+        );
+        let mut python = Command::new(variable("CLAVIGER_TEST_PYKMIP_PYTHON"));
+        python.args(["-W", "ignore", "-c", &program]);
+        good(python, "");
+    }
+
     /// The settings of a connection, with the certificates in the folder that a variable names.
     fn settings(&self, folder: &str) -> Value {
         let folder = PathBuf::from(variable(folder));
@@ -137,6 +166,28 @@ async fn restarted() {
         .post("/v1/unwrap", &other)
         .await
         .expect_problem(422, "ciphertext_rejected");
+}
+
+async fn deactivated() {
+    let server = Server::kmip_go("1.4");
+    let world = world().await;
+    world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
+    world.key("orders", json!({})).await;
+    let versions = async || world.client.list("/v1/keys/orders/versions").await;
+    let wrap = async || world.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+    let made = wrap().await.expect_status(200);
+    server.deactivate(versions().await[0]["provider_key"].as_str().unwrap());
+    // The refusal has the gateway describe the key, and its second look is at what that stored.
+    for _ in 0..2 {
+        wrap().await.expect_problem(409, "key_state");
+        assert_eq!(versions().await[0]["provider_state"], "decrypt_only");
+        let body = json!({"wrapped": made["wrapped"]});
+        let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+    // A check says it of the primary version.
+    let report = world.client.post_empty("/v1/connections/kms/check").await.expect_status(200);
+    assert!(report.to_string().contains("is `decrypt_only` at the provider"), "{report}");
 }
 
 async fn old_versions() {

@@ -95,7 +95,7 @@ impl Key {
             KeyState::PendingImport => {
                 refused("The KMS key has no key material yet; its owner can import it (`aws kms import-key-material`).")
             }
-            KeyState::Failed | KeyState::Unknown => refused(
+            KeyState::DecryptOnly | KeyState::Failed | KeyState::Unknown => refused(
                 "AWS reports a state of the KMS key that this release does not know; its owner can see it (`aws kms describe-key`).",
             ),
         }

@@ -129,6 +129,8 @@ pub struct KeyRequest {
 pub enum KeyState {
     /// Usable.
     Enabled,
+    /// It unwraps, and wraps nothing more.
+    DecryptOnly,
     /// Disabled; it can be enabled again.
     Disabled,
     /// The key's material is not imported yet.

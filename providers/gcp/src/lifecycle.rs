@@ -221,6 +221,8 @@ fn usable(key: &KeyDescription) -> Result<(), Error> {
         KeyState::Failed => refused(
             "Google could not make the key's primary version; its owner can create a new one (`gcloud kms keys versions create --primary`).",
         ),
-        KeyState::Unknown => refused("Google reports a state of the key's primary version that this release does not know."),
+        KeyState::DecryptOnly | KeyState::Unknown => {
+            refused("Google reports a state of the key's primary version that this release does not know.")
+        }
     }
 }

@@ -54,15 +54,16 @@ fn new_id(payload: &Fields<'_>) -> Result<String, Malformed> {
     is_sound(id).then(|| id.to_owned()).ok_or("unique identifier")
 }
 
-/// The parameters of AES-GCM, with an initialization vector of this length; without one the server makes it.
-fn gcm(writer: &mut Writer, iv: Option<&[u8]>) {
+/// The parameters of AES-GCM, with an initialization vector of this many bytes. `is_random` has the server make it.
+fn gcm(writer: &mut Writer, is_random: bool, iv: usize) {
     writer.structure(tags::CRYPTOGRAPHIC_PARAMETERS, |writer| {
         writer.enumeration(tags::BLOCK_CIPHER_MODE, tags::GCM);
         writer.enumeration(tags::CRYPTOGRAPHIC_ALGORITHM, tags::AES);
-        match iv {
-            Some(iv) => writer.integer(tags::IV_LENGTH, length(iv.len())),
-            None => writer.boolean(tags::RANDOM_IV, true),
+        if is_random {
+            writer.boolean(tags::RANDOM_IV, true);
         }
+        // The one is in bits, the other in bytes (KMIP 1.4, section 3.6).
+        writer.integer(tags::IV_LENGTH, length(iv * 8));
         writer.integer(tags::TAG_LENGTH, length(TAG));
     });
 }
@@ -87,7 +88,7 @@ impl Client {
             room: data.len() + aad.len(),
             payload: |writer: &mut Writer, _: Version| {
                 writer.text(tags::UNIQUE_IDENTIFIER, id);
-                gcm(writer, iv.as_ref().map(<[u8; IV]>::as_slice));
+                gcm(writer, iv.is_none(), IV);
                 writer.bytes(tags::DATA, data.expose());
                 if let Some(iv) = &iv {
                     writer.bytes(tags::IV_COUNTER_NONCE, iv);
@@ -123,7 +124,7 @@ impl Client {
             room: data.len() + aad.len(),
             payload: |writer: &mut Writer, _: Version| {
                 writer.text(tags::UNIQUE_IDENTIFIER, id);
-                gcm(writer, Some(iv));
+                gcm(writer, false, iv.len());
                 writer.bytes(tags::DATA, data);
                 writer.bytes(tags::IV_COUNTER_NONCE, iv);
                 writer.bytes(tags::AUTHENTICATED_ENCRYPTION_ADDITIONAL_DATA, aad);

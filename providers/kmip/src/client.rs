@@ -29,7 +29,7 @@ pub(crate) struct Ready {
 pub(crate) struct Client {
     pub(crate) pool: Pool<Ready>,
     pub(crate) dial: Dial,
-    /// The longest time of a call that changes nothing, connecting and TLS included.
+    /// The longest time of a call that changes nothing, the wait for a place, connecting and TLS included.
     pub(crate) budget: Duration,
     /// The versions that it may speak, in the order of preference.
     pub(crate) versions: Vec<Version>,
@@ -68,6 +68,14 @@ fn correlation(cx: &OpContext) -> String {
     format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor)
 }
 
+/// What a future returns, unless it takes longer than until `end`.
+async fn within<T>(end: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => timeout_at(end, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
 impl Client {
     /// Makes a call; `read` reads the payload of its response.
     ///
@@ -95,11 +103,11 @@ impl Client {
         W: FnOnce(&mut Writer, Version) + Send,
         R: FnOnce(&Fields<'_>, Version) -> Result<T, Malformed>,
     {
-        let place = self
-            .pool
-            .place()
-            .await
-            .ok_or_else(|| CallError::Unbuilt("the pool is closed".to_owned()))?;
+        let changes = request.operation.changes();
+        // A change has none: to make a key may take an HSM seconds, and whether an interrupted call made it, nobody would know.
+        let end = (!changes).then(|| Instant::now() + self.budget);
+        let place = within(end, self.pool.place(changes)).await.ok_or(CallError::Timeout)?;
+        let place = place.ok_or_else(|| CallError::Unbuilt("the pool is closed".to_owned()))?;
         let correlation = self.correlates.then(|| correlation(cx));
         let ids = RequestIds {
             version: Version::V2_0.numbers(),
@@ -107,7 +115,7 @@ impl Client {
             item: item_id(),
             correlation: correlation.as_deref(),
         };
-        let (ready, ids, bytes) = match self.exchange(&place, ids, request).await {
+        let (ready, ids, bytes) = match self.exchange(&place, ids, request, end).await {
             Ok(exchanged) => exchanged,
             Err(error) => return Err(Self::ended(place, error)),
         };
@@ -128,9 +136,13 @@ impl Client {
             is_named,
             outcome,
         } = response;
-        match is_named {
+        // What a change opened beside the idle connections would take the place of one of them.
+        match is_named && !ids.operation.changes() {
             true => place.give_back(ready),
-            false => place.end(),
+            false => {
+                drop(ready);
+                place.end();
+            }
         }
         match outcome {
             Outcome::Done(payload) => Ok(Called {
@@ -142,19 +154,28 @@ impl Client {
         }
     }
 
-    /// Sends a request, and reads what comes back. Returns the ids with the version that the connection speaks.
-    async fn exchange<'i, W>(&self, place: &Place<'_, Ready>, ids: RequestIds<'i>, request: Request<W>) -> Result<Exchanged<'i>, CallError>
+    /// Sends a request, and reads what comes back before `end`. Returns the ids with the version that the connection
+    /// speaks.
+    async fn exchange<'i, W>(
+        &self,
+        place: &Place<'_, Ready>,
+        ids: RequestIds<'i>,
+        request: Request<W>,
+        end: Option<Instant>,
+    ) -> Result<Exchanged<'i>, CallError>
     where
         W: FnOnce(&mut Writer, Version) + Send,
     {
-        let begin = Instant::now();
         let idle = self.idle(place, request.operation).await;
-        // The dialer has the budget as its own limit: a connection that does not open is told as such.
         let (mut connection, spoken) = match idle {
             Some(Ready { connection, version }) => (connection, Some(version)),
-            None => (self.dial.connect().await?, None),
+            None => {
+                place.make_room();
+                // The dialer's own limit is the same for a change, too. A connection that does not open is told as such.
+                let unopened = || Err(SendError::Unreachable("no connection in time".to_owned()).into());
+                (within(end, self.dial.connect()).await.unwrap_or_else(unopened)?, None)
+            }
         };
-        let operation = request.operation;
         let exchanged = async move {
             let version = match spoken {
                 Some(version) => version,
@@ -168,11 +189,7 @@ impl Client {
             let bytes = connection.exchange(&encoded).await?;
             Ok((Ready { connection, version }, ids, bytes))
         };
-        match operation.changes() {
-            // To make a key may take an HSM seconds, and whether an interrupted call made it, nobody would know.
-            true => exchanged.await,
-            false => timeout_at(begin + self.budget, exchanged).await.unwrap_or(Err(CallError::Timeout)),
-        }
+        within(end, exchanged).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// An idle connection for one call. A call that changes something never uses one: where the server has just closed

@@ -42,9 +42,10 @@ impl Connection {
         self.stream.flush().await.map_err(broken)?;
         let mut header = [0; HEADER];
         self.stream.read_exact(&mut header).await.map_err(broken)?;
-        let (tag, length) = ttlv::total_length(header).ok_or(CallError::Refused(Refusal::NotKmip))?;
+        // Whatever sent it, the request may have been carried out.
+        let (tag, length) = ttlv::total_length(header).ok_or(CallError::MalformedResponse("message header"))?;
         if tag != tags::RESPONSE_MESSAGE {
-            return Err(CallError::Refused(Refusal::NotKmip));
+            return Err(CallError::MalformedResponse("message header"));
         }
         if length > MAX_RESPONSE {
             return Err(CallError::Unsent(SendError::TooLong));
@@ -87,7 +88,11 @@ impl Connection {
         let request = message::encode(&ids, 0, |writer: &mut Writer| {
             offered.iter().for_each(|version| message::version(writer, version.numbers()));
         });
-        let bytes = self.exchange(&request).await?;
+        let bytes = self.exchange(&request).await.map_err(|error| match error {
+            // Nothing but this question was sent on the connection.
+            CallError::MalformedResponse(_) => CallError::Refused(Refusal::NotKmip),
+            other => other,
+        })?;
         let Response { outcome, .. } = message::parse(&bytes, &ids).map_err(CallError::MalformedResponse)?;
         match outcome {
             Outcome::Done(payload) => {

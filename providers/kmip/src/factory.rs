@@ -17,6 +17,7 @@ use crate::dial::Dial;
 use crate::errors::fault;
 use crate::health::MonitoredKeyManager;
 use crate::key_manager::KeyManager;
+use crate::passed::PassedCanaries;
 use crate::pool::Pool;
 use crate::provider::{KmipProvider, capabilities};
 use crate::settings::{Settings, change_network, parse, replace};
@@ -67,6 +68,7 @@ impl KmipFactory {
                 background: trace,
             },
             server_iv: settings.server_iv,
+            passed: PassedCanaries::default(),
         };
         let monitored = MonitoredKeyManager {
             manager,
@@ -123,5 +125,43 @@ impl Factory for KmipFactory {
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+
+    use std::time::Duration;
+
+    use claviger_provider::egress::{Egress, EgressPolicy};
+    use claviger_provider::{ErrorKind, Factory, OpContext, SettingsOrigin, TenantId};
+    use claviger_testkit::connection::parts;
+    use serde_json::json;
+    use tokio::time::{Instant, timeout};
+
+    use super::{CONNECTIONS, KmipFactory};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_place_is_part_of_the_budget() {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let pair = rcgen::generate_simple_self_signed(["client.test".to_owned()]).unwrap();
+        let cert = json!({"certificate": pair.cert.pem(), "key": pair.signing_key.serialize_pem()});
+        let factory = KmipFactory::new(Egress::new(EgressPolicy::default()));
+        let settings = json!({"address": "kms.example:5696", "auth": {"cert": cert}});
+        let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
+        let provider = factory.provider(parts(&parsed.public, parsed.secrets)).unwrap();
+        let client = &provider.monitored.manager.client;
+        let mut places = Vec::new();
+        for _ in 0..CONNECTIONS {
+            places.push(client.pool.place(false).await.unwrap());
+        }
+        let (begin, minute) = (Instant::now(), Duration::from_secs(60));
+        let cx = OpContext::for_system("test", TenantId::random(), minute);
+        let waited = timeout(minute, client.about(&cx)).await.unwrap();
+        // The clock of a test has whole milliseconds.
+        let late = begin.elapsed() - client.budget;
+        assert_eq!(waited.err().unwrap().kind(), ErrorKind::UpstreamTimeout);
+        assert!(late <= Duration::from_millis(1), "{late:?}");
     }
 }

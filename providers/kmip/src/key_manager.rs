@@ -5,12 +5,14 @@ use claviger_provider::{Error, ErrorKind, ProviderKeyRef};
 use crate::client::Client;
 use crate::errors::fault;
 use crate::names::is_sound;
+use crate::passed::PassedCanaries;
 
 /// The key manager, as one client sees it. The operations are in `wrapping`, `lifecycle`, `probe` and `health`.
 pub(crate) struct KeyManager {
     pub(crate) client: Client,
     /// Whether the server makes the initialization vectors.
     pub(crate) server_iv: bool,
+    pub(crate) passed: PassedCanaries,
 }
 
 /// The Unique Identifier of a key. No server has a key whose identifier has another form.

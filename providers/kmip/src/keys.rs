@@ -76,8 +76,10 @@ impl Key {
             // Nobody but its owner activates a key that was adopted.
             Some(PRE_ACTIVE) => KeyState::Disabled,
             Some(ACTIVE) => KeyState::Enabled,
-            // Deactivated, compromised.
-            Some(3 | 4) => KeyState::Disabled,
+            // Deactivated. The specification lets it decrypt; a server that does not refuses the call.
+            Some(3) => KeyState::DecryptOnly,
+            // Compromised.
+            Some(4) => KeyState::Disabled,
             Some(5 | 6) => KeyState::Destroyed,
             Some(_) | None => KeyState::Unknown,
         }
@@ -161,7 +163,7 @@ mod tests {
         }
         for (state, described) in [
             (Some(1), KeyState::Disabled),
-            (Some(3), KeyState::Disabled),
+            (Some(3), KeyState::DecryptOnly),
             (Some(4), KeyState::Disabled),
             (Some(5), KeyState::Destroyed),
             (Some(6), KeyState::Destroyed),

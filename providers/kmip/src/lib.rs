@@ -16,6 +16,7 @@ mod keys;
 mod lifecycle;
 mod message;
 mod names;
+mod passed;
 mod pool;
 mod probe;
 mod provider;

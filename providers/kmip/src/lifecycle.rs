@@ -56,7 +56,8 @@ impl KeyManager {
         }
     }
 
-    /// Adopts a key by its Unique Identifier, or by its name. The gateway never activates one that it did not make.
+    /// Adopts a key by its Unique Identifier; where the server has none of that identifier, by its name. After any other
+    /// refusal, a key of that name is not the one that was meant. The gateway never activates one that it did not make.
     pub(crate) async fn adopt(&self, cx: &OpContext, wanted: &str) -> Result<KeyDescription, Error> {
         let operation = "adopt a key";
         if !is_sound(wanted) {
@@ -65,13 +66,7 @@ impl KeyManager {
         }
         let key = match self.read(cx, wanted).await {
             Ok(key) => key,
-            // A server may deny what does not exist, or refuse the form of an identifier that is a name.
-            Err(error)
-                if matches!(
-                    error.kind,
-                    ErrorKind::KeyNotFound | ErrorKind::ExternalDenied | ErrorKind::InvalidInput | ErrorKind::UpstreamUnavailable
-                ) && error.upstream_code.is_some() =>
-            {
+            Err(error) if error.kind == ErrorKind::KeyNotFound => {
                 let Some(id) = self.named(cx, wanted).await? else {
                     return Err(error.advice("The key manager has no key with this Unique Identifier or name that the connection may see."));
                 };

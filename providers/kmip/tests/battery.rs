@@ -30,6 +30,7 @@ fn variants() -> Vec<(&'static str, Kind, Value)> {
         ("pykmip-1.4", Kind::PyKmip, json!({"protocol_version": "1.4"})),
         ("pykmip-server-iv", Kind::PyKmip, json!({"server_iv": true})),
         ("kmip-go-1.4", Kind::KmipGo, json!({})),
+        ("kmip-go-server-iv", Kind::KmipGo, json!({"server_iv": true})),
         (
             "kmip-go-correlation",
             Kind::KmipGo,

@@ -152,9 +152,12 @@ impl FakeProvider {
         }
         match key.state {
             KeyState::Enabled => Ok((key.versions.clone(), key.origin.clone())),
-            KeyState::Disabled | KeyState::PendingImport | KeyState::PendingDeletion | KeyState::Failed | KeyState::Unknown => {
-                Err(self.error(ErrorKind::KeyState, "the key is not enabled"))
-            }
+            KeyState::DecryptOnly
+            | KeyState::Disabled
+            | KeyState::PendingImport
+            | KeyState::PendingDeletion
+            | KeyState::Failed
+            | KeyState::Unknown => Err(self.error(ErrorKind::KeyState, "the key is not enabled")),
             KeyState::Destroyed => Err(self.error(ErrorKind::KeyNotFound, "the key is gone")),
         }
     }

@@ -94,6 +94,7 @@ async fn described(external: &ExternalKeys, cx: &OpContext, name: &KeyName) -> R
         KeyState::Disabled => Err(fault(ErrorKind::KeyState, "describe a key")
             .advice("The external key is disabled: its owner can enable it in the key manager.")),
         KeyState::Enabled
+        | KeyState::DecryptOnly
         | KeyState::PendingImport
         | KeyState::PendingDeletion
         | KeyState::Destroyed

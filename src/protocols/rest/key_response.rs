@@ -92,6 +92,7 @@ impl From<model::KeyState> for KeyState {
 /// this is `enabled` or `unknown`, and its own state permits it.
 ///
 /// - `enabled`: usable
+/// - `decrypt_only`: it unwraps, and wraps nothing more
 /// - `disabled`: disabled; it can be enabled again
 /// - `pending_import`: its material is not imported yet
 /// - `pending_deletion`: its deletion is scheduled
@@ -107,6 +108,7 @@ impl From<model::KeyState> for KeyState {
 )]
 pub enum ProviderState {
     Enabled,
+    DecryptOnly,
     Disabled,
     PendingImport,
     PendingDeletion,
@@ -120,6 +122,7 @@ impl From<model::ProviderState> for ProviderState {
     fn from(state: model::ProviderState) -> Self {
         match state {
             model::ProviderState::Enabled => Self::Enabled,
+            model::ProviderState::DecryptOnly => Self::DecryptOnly,
             model::ProviderState::Disabled => Self::Disabled,
             model::ProviderState::PendingImport => Self::PendingImport,
             model::ProviderState::PendingDeletion => Self::PendingDeletion,

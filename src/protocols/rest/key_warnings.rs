@@ -36,6 +36,7 @@ pub(super) fn warnings(version: &model::KeyVersion) -> Vec<KeyWarning> {
         model::ProviderState::Replaced => Some(KeyWarning::Replaced),
         model::ProviderState::Unproven => Some(KeyWarning::Unproven),
         model::ProviderState::Enabled
+        | model::ProviderState::DecryptOnly
         | model::ProviderState::Disabled
         | model::ProviderState::PendingImport
         | model::ProviderState::PendingDeletion

@@ -188,13 +188,13 @@ impl SeenVersion {
 impl KeyVersion {
     /// Whether both of its states permit to unwrap.
     pub const fn unwraps(&self) -> bool {
-        self.state.unwraps() && self.provider_state.permits()
+        self.state.unwraps() && self.provider_state.unwraps()
     }
 
     /// Whether its provider may unwrap something with it. Under a key that was replaced, that is what the other key
     /// wrapped before the gateway noticed it.
     pub const fn may_unwrap(&self) -> bool {
-        self.state.unwraps() && (self.provider_state.permits() || matches!(self.provider_state, ProviderState::Replaced))
+        self.state.unwraps() && (self.provider_state.unwraps() || matches!(self.provider_state, ProviderState::Replaced))
     }
 
     /// When the version was created, in Unix seconds, if its provider said so when it was stored.

@@ -76,6 +76,8 @@ words! {
     ProviderState {
         /// Usable.
         Enabled = "enabled",
+        /// It unwraps, and wraps nothing more.
+        DecryptOnly = "decrypt_only",
         /// Disabled; it can be enabled again.
         Disabled = "disabled",
         /// Its material is not imported yet.
@@ -96,8 +98,13 @@ words! {
 }
 
 impl ProviderState {
-    /// Whether calls to the provider are worth trying.
-    pub const fn permits(self) -> bool {
+    /// Whether an unwrap by the provider is worth trying.
+    pub const fn unwraps(self) -> bool {
+        self.wraps() || matches!(self, Self::DecryptOnly)
+    }
+
+    /// Whether a wrap by the provider is worth trying.
+    pub const fn wraps(self) -> bool {
         matches!(self, Self::Enabled | Self::Unknown | Self::Unproven)
     }
 }
@@ -106,6 +113,7 @@ impl From<AtProvider> for ProviderState {
     fn from(state: AtProvider) -> Self {
         match state {
             AtProvider::Enabled => Self::Enabled,
+            AtProvider::DecryptOnly => Self::DecryptOnly,
             AtProvider::Disabled => Self::Disabled,
             AtProvider::PendingImport => Self::PendingImport,
             AtProvider::PendingDeletion => Self::PendingDeletion,

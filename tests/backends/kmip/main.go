@@ -234,8 +234,9 @@ func (s *store) cipher(ctx context.Context, id string, use kmip.CryptographicUsa
 	if !processes || found.usage&use == 0 {
 		return nil, refuse(kmip.ResultReasonPermissionDenied, "the key's state or usage mask forbids it")
 	}
-	if parameters == nil || parameters.BlockCipherMode != kmip.BlockCipherModeGCM || parameters.TagLength != 16 {
-		return nil, refuse(kmip.ResultReasonInvalidField, "GCM with a tag of 16 bytes")
+	// The specification has the one length in bytes, and the other in bits.
+	if parameters == nil || parameters.BlockCipherMode != kmip.BlockCipherModeGCM || parameters.TagLength != 16 || parameters.IVLength != int32(iv*8) {
+		return nil, refuse(kmip.ResultReasonInvalidField, "GCM with a tag of 16 bytes, and the vector's length in bits")
 	}
 	block, err := aes.NewCipher(found.material)
 	if err != nil {
@@ -248,7 +249,11 @@ func (s *store) encrypt(ctx context.Context, request *payloads.EncryptRequestPay
 	response := &payloads.EncryptResponsePayload{UniqueIdentifier: request.UniqueIdentifier}
 	iv := request.IVCounterNonce
 	if len(iv) == 0 {
-		iv = random(16)
+		parameters := request.CryptographicParameters
+		if parameters == nil || parameters.RandomIV == nil || !*parameters.RandomIV || parameters.IVLength < 8 || parameters.IVLength > 128 {
+			return nil, refuse(kmip.ResultReasonInvalidField, "a random vector, with its length")
+		}
+		iv = random(int(parameters.IVLength / 8))
 		response.IVCounterNonce = iv
 	}
 	aead, err := s.cipher(ctx, request.UniqueIdentifier, kmip.CryptographicUsageEncrypt, request.CryptographicParameters, len(iv))

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry};
+use crate::{Call, Capabilities, Error, ErrorKind, Kek, Op, OpContext, Output, ProviderKind, Retry, Rotation};
 
 /// The timeout of an attempt: the time until the deadline, at most `attempt`. The time for which it waits for
 /// the connection's login does not count: that is shared, and may take longer than one call. A check has
 /// all the time until the deadline, because it makes many calls, each with a limit of its own. The creation of
-/// a key, and the search for what one has made, have `creation`: a creation is not repeated, so one that is
-/// ended early is lost. An adoption creates nothing, and has the time of any attempt.
+/// a key, a rotation that creates one, and the search for what a creation has made, have `creation`: a creation is not
+/// repeated, so one that is ended early is lost. An adoption creates nothing, and has the time of any attempt.
 pub(super) struct AttemptTimeout {
     inner: Arc<dyn Call>,
     attempt: Duration,
@@ -21,6 +21,12 @@ pub(super) struct AttemptTimeout {
 impl AttemptTimeout {
     pub(super) fn new(inner: Arc<dyn Call>, attempt: Duration, creation: Duration) -> Self {
         Self { inner, attempt, creation }
+    }
+
+    /// Whether a rotation of a key makes another one.
+    fn rotates_by_creation(&self, kek: &Kek) -> bool {
+        let capabilities = self.inner.capabilities();
+        capabilities.of(kek.spec).is_some_and(|can| can.rotation == Some(Rotation::NewKey))
     }
 }
 
@@ -39,6 +45,7 @@ impl Call for AttemptTimeout {
             Op::Probe { .. } => cx.remaining(),
             Op::CreateKey { request } if request.adopt.is_some() => self.attempt.min(cx.remaining()),
             Op::CreateKey { .. } | Op::FindMade { .. } => self.creation.min(cx.remaining()),
+            Op::Rotate { kek } if self.rotates_by_creation(kek) => self.creation.min(cx.remaining()),
             _ => self.attempt.min(cx.remaining()),
         };
         let timeout = || {
@@ -72,7 +79,7 @@ mod tests {
 
     const CREATION: Duration = Duration::from_secs(30);
     use crate::layers::scripted::{OwnedOp, Scripted, Step, all_ops, cx, kek};
-    use crate::{Call, Capabilities, Error, ErrorKind, KeyId, KeyRequest, KeySpec, Op, OpContext, Output, ProviderKind};
+    use crate::{Call, Capabilities, Error, ErrorKind, KeyId, KeyRequest, KeySpec, Op, OpContext, Output, ProviderKind, Rotation};
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_ends_at_its_limit_or_at_the_deadline() {
@@ -142,6 +149,37 @@ mod tests {
                 let error = layer.call(&cx(Duration::from_secs(deadline)), op).await.unwrap_err();
                 assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, expected));
             }
+        }
+    }
+
+    /// A provider that rotates keys in this way, and never answers.
+    struct Rotates(Rotation);
+
+    #[async_trait]
+    impl Call for Rotates {
+        fn kind(&self) -> ProviderKind {
+            ProviderKind::Kmip
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            let mut capabilities = Scripted::new([]).capabilities();
+            capabilities.keys.iter_mut().for_each(|keys| keys.rotation = Some(self.0));
+            capabilities
+        }
+
+        async fn call(&self, _: &OpContext, _: Op<'_>) -> Result<Output, Error> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rotation_that_makes_a_key_has_the_time_of_a_creation() {
+        for (rotation, expected) in [(Rotation::InPlace, 3), (Rotation::InPlaceUnnamed, 3), (Rotation::NewKey, 30)] {
+            let layer = AttemptTimeout::new(Arc::new(Rotates(rotation)), Duration::from_secs(3), CREATION);
+            let start = Instant::now();
+            let op = Op::Rotate { kek: &kek() };
+            let error = layer.call(&cx(Duration::from_secs(60)), op).await.unwrap_err();
+            assert_eq!((error.kind, start.elapsed().as_secs()), (ErrorKind::UpstreamTimeout, expected));
         }
     }
 

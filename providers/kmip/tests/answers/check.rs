@@ -65,7 +65,7 @@ async fn a_key_that_may_not_decrypt_any_more_is_told() {
 async fn lengths_that_overflow_are_told() {
     let message = |length: u32, rest: &[u8]| [&[0x42, 0, 0x7B, 1][..], &length.to_be_bytes(), rest].concat();
     let header = |length: u32| [&[0x42, 0, 0x7A, 1][..], &length.to_be_bytes(), &[0; 8]].concat();
-    for (bytes, kind) in [
+    for (bytes, at_first) in [
         (message(0x7FFF_FFF8, &[]), ErrorKind::UpstreamProtocol),
         (message(0xFFFF_FFF8, &[]), ErrorKind::UpstreamProtocol),
         (message(16, &header(0xFFFF_FFF8)), ErrorKind::UpstreamProtocol),
@@ -73,7 +73,7 @@ async fn lengths_that_overflow_are_told() {
         // No length of a structure.
         (message(0xFFFF_FFFF, &[]), ErrorKind::Misconfigured),
     ] {
-        for operation in [DISCOVER, QUERY] {
+        for (operation, kind) in [(DISCOVER, at_first), (QUERY, ErrorKind::UpstreamProtocol)] {
             let server = Server::start().await;
             server.plan(operation, Fault::Raw(bytes.clone()), 1);
             let problem = server.connect(&json!({})).probe(&cx(), &[]).await.unwrap().problem.unwrap();

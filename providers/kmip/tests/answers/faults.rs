@@ -10,7 +10,7 @@ use claviger_testkit::connection::new_key;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::responses::{CREATE, DECRYPT};
+use crate::responses::{ATTRIBUTES, CREATE, DECRYPT};
 use crate::server::{Certificates, Fault, Files, Server, context, cx, kek, localhost_v6, with_ciphertext};
 
 fn config() -> PipelineConfig {
@@ -138,7 +138,7 @@ async fn a_server_with_ipv6_alone_is_reached() {
 }
 
 #[tokio::test]
-async fn a_change_never_uses_a_connection_that_was_idle() {
+async fn a_change_has_a_connection_for_itself() {
     let server = Server::start().await;
     let (pipeline, ..) = bench(&server, &config()).await;
     pipeline.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
@@ -147,6 +147,7 @@ async fn a_change_never_uses_a_connection_that_was_idle() {
         !server.connections_of(DECRYPT).is_empty() && made.len() == 1 && made[0] > 1,
         "{made:?}"
     );
+    assert!(!server.connections_of(ATTRIBUTES).contains(&made[0]));
 }
 
 #[tokio::test]

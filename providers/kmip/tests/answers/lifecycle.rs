@@ -1,11 +1,13 @@
 //! Keys that are made and adopted, on a server that is not quite right.
 
+use std::time::Instant;
+
 use claviger_provider::KeySpec;
 use claviger_provider::{ErrorKind, Exposure, GcmParts, Provider, Secret};
 use claviger_testkit::connection::new_key;
 use serde_json::json;
 
-use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY};
+use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY, LOCATE};
 use crate::server::{Fault, Server, context, cx, kek};
 
 const SENSITIVE: u32 = 0x42_0120;
@@ -37,6 +39,31 @@ async fn a_key_that_opens_no_canary_is_not_used() {
     }
 }
 
+/// A key of another owner's may have the name that is the Unique Identifier of a key that is denied.
+#[tokio::test]
+async fn only_what_does_not_exist_as_an_id_is_looked_for_as_a_name() {
+    for (reason, kind, looked) in [
+        (0x01, ErrorKind::KeyNotFound, 1),
+        (0x37, ErrorKind::KeyNotFound, 1),
+        (0x07, ErrorKind::InvalidInput, 0),
+        (0x0C, ErrorKind::ExternalDenied, 0),
+        (0x39, ErrorKind::ExternalDenied, 0),
+        (0x100, ErrorKind::UpstreamUnavailable, 0),
+    ] {
+        let server = Server::start().await;
+        server.plan(ATTRIBUTES, Fault::Refuse(reason), 1);
+        let adopted = server
+            .connect(&json!({}))
+            .create_key(&cx(), &new_key(KeySpec::Aes256, Some(KEY)))
+            .await;
+        assert_eq!(
+            (adopted.unwrap_err().kind, server.connections_of(LOCATE).len()),
+            (kind, looked),
+            "{reason:#x}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_vector_that_the_server_overwrites_is_the_one_that_is_kept() {
     let server = Server::start().await;
@@ -64,11 +91,16 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
             assert_eq!(made.versions[0].exposure, None::<Exposure>, "this server does not say");
         }
     }
-    // Another refusal, or no response, is not tried again.
+    // Another refusal, no response, or none of KMIP's, is not tried again.
     for (fault, kind) in [
         (Fault::Refuse(0x0C), ErrorKind::ExternalDenied),
         (Fault::Refuse(0x100), ErrorKind::UpstreamUnavailable),
         (Fault::Close, ErrorKind::UpstreamUnavailable),
+        (
+            Fault::Raw(b"HTTP/1.1 502 Bad Gateway\r\n\r\n".to_vec()),
+            ErrorKind::UpstreamProtocol,
+        ),
+        (Fault::Raw(vec![0; 64]), ErrorKind::UpstreamProtocol),
     ] {
         let (server, cx) = (Server::start().await, cx());
         server.plan(CREATE, fault.clone(), 1);
@@ -81,6 +113,23 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
         let denied = matches!(fault, Fault::Refuse(0x0C));
         assert_eq!(cx.trace().is_unclear(), !denied, "{fault:?}: whether the key was made");
     }
+}
+
+#[tokio::test]
+async fn wrong_wrapped_keys_cost_one_wrap_in_ten_seconds() {
+    let server = Server::start().await;
+    let (provider, cx, context, dek) = (server.connect(&json!({})), cx(), context(), Secret::random(32));
+    let wrapped = provider.wrap_key(&cx, &kek(), &dek, &context).await.unwrap();
+    let begin = Instant::now();
+    for _ in 0..8 {
+        server.plan(DECRYPT, Fault::Refuse(0x100), 1);
+        let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::CiphertextRejected, "{error}");
+    }
+    // The data key's wrap, and a canary's in each ten seconds: a slow machine may need more than that.
+    let most = 2 + begin.elapsed().as_secs() / 10;
+    let wraps = server.connections_of(ENCRYPT).len();
+    assert!(u64::try_from(wraps).unwrap() <= most, "{wraps}");
 }
 
 #[tokio::test]
@@ -113,6 +162,8 @@ async fn a_refusal_is_told_apart_from_a_fault_of_the_key() {
     }
     // The key does not work either, so nobody knows: the server is out of order.
     for reason in [0x0A, 0x100] {
+        // One that knows of no canary that passed.
+        let provider = server.connect(&json!({}));
         server.plan(DECRYPT, Fault::Refuse(reason), 2);
         let error = provider.unwrap_key(&cx, &wrapped, &context).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamUnavailable, "{reason:#x}: {error}");

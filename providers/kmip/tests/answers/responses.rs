@@ -12,7 +12,7 @@ pub const ATTRIBUTES: u32 = 0x0B;
 pub const ENCRYPT: u32 = 0x1F;
 pub const DECRYPT: u32 = 0x20;
 const RE_KEY: u32 = 4;
-const LOCATE: u32 = 8;
+pub const LOCATE: u32 = 8;
 const ACTIVATE: u32 = 0x12;
 
 pub const HEADER: u32 = 0x42_0077;
@@ -25,6 +25,8 @@ const DATA: u32 = 0x42_00C2;
 const IV: u32 = 0x42_003D;
 const AAD: u32 = 0x42_00FE;
 const TAG: u32 = 0x42_00FF;
+const IV_LENGTH: u32 = 0x42_00CD;
+const TAG_LENGTH: u32 = 0x42_00CE;
 const PROTOCOL_VERSION: u32 = 0x42_0069;
 
 /// The key of the server, and another one that it never gives out.
@@ -208,7 +210,16 @@ fn cipher() -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap())
 }
 
+/// Checks the lengths in the parameters: that of the vector is in bits, that of the tag in bytes.
+fn check_lengths(payload: &Item<'_>) {
+    let parameters = member(payload, 0x42_002B).unwrap();
+    let length = |tag| member(parameters, tag).unwrap().value.integer().unwrap();
+    let iv = i32::try_from(bytes(payload, IV).unwrap().len() * 8).unwrap();
+    assert_eq!((length(IV_LENGTH), length(TAG_LENGTH)), (iv, 16));
+}
+
 fn encrypt(payload: &Item<'_>, fault: Option<&Fault>) -> Sealed {
+    check_lengths(payload);
     let given = bytes(payload, IV).unwrap();
     let own = matches!(fault, Some(Fault::OwnIv { .. }));
     let iv: [u8; 12] = if own { [9; 12] } else { given.try_into().unwrap() };
@@ -227,6 +238,7 @@ fn encrypt(payload: &Item<'_>, fault: Option<&Fault>) -> Sealed {
 }
 
 fn decrypt(payload: &Item<'_>, fault: Option<&Fault>) -> Option<Sealed> {
+    check_lengths(payload);
     let iv: [u8; 12] = bytes(payload, IV).unwrap().try_into().ok()?;
     let mut data = [bytes(payload, DATA).unwrap(), bytes(payload, TAG).unwrap()].concat();
     let aad = Aad::from(bytes(payload, AAD).unwrap());

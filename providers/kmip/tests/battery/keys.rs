@@ -13,7 +13,9 @@ pub async fn the_initialization_vector_is_the_one_that_the_server_used(server: &
     let wrapped = provider.wrap_key(&cx, &kek, &dek, &context).await.unwrap();
     assert_eq!((wrapped.algorithm, &wrapped.key), (Algorithm::CborGcm, &kek.key));
     let parts = GcmParts::parse(&wrapped.ciphertext).unwrap();
-    let expected = if settings["server_iv"] == json!(true) { 16 } else { 12 };
+    // PyKMIP makes vectors of 16 bytes, whatever it is asked for.
+    let is_long = server.kind == Kind::PyKmip && settings["server_iv"] == json!(true);
+    let expected = if is_long { 16 } else { 12 };
     assert_eq!((parts.iv.len(), parts.ciphertext.len(), parts.metadata.len()), (expected, 32, 0));
     let again = provider.wrap_key(&cx, &kek, &dek, &context).await.unwrap();
     assert_ne!(GcmParts::parse(&again.ciphertext).unwrap().iv, parts.iv);

@@ -1,6 +1,6 @@
 //! What a key's owner does at the key manager, without the gateway.
 
-use claviger_provider::{ErrorKind, KeyState, Provider, Secret};
+use claviger_provider::{BoundContext, ErrorKind, KeyState, Provider, Secret};
 use serde_json::Value;
 
 use crate::server::{Kind, Server, context, cx, new_key, primary};
@@ -18,9 +18,17 @@ pub async fn a_deactivated_key_wraps_nothing(server: &Server, settings: &Value) 
     match server.kind {
         Kind::PyKmip => assert_eq!(opened.unwrap_err().kind, ErrorKind::KeyState),
         // The specification lets a deactivated key decrypt.
-        Kind::KmipGo => assert_eq!(opened.unwrap(), dek),
+        Kind::KmipGo => {
+            assert_eq!(opened.unwrap(), dek);
+            let other = BoundContext::new(
+                [("table".to_owned(), "bills".to_owned())].into(),
+                b"\xa1\x65table\x65bills".to_vec(),
+            );
+            let rejected = provider.unwrap_key(&cx, &wrapped, &other).await.unwrap_err();
+            assert_eq!(rejected.kind, ErrorKind::CiphertextRejected);
+        }
     }
-    assert_eq!(provider.describe(&cx, &kek).await.unwrap().state, KeyState::Disabled);
+    assert_eq!(provider.describe(&cx, &kek).await.unwrap().state, KeyState::DecryptOnly);
     let again = provider.create_key(&cx, &new_key(Some(&kek.key.id))).await.unwrap_err();
     assert_eq!(again.kind, ErrorKind::KeyState);
     assert_eq!(provider.rotate(&cx, &kek).await.unwrap_err().kind, ErrorKind::KeyState);
