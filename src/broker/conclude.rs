@@ -225,7 +225,7 @@ impl Broker {
                 }
                 Ok(recorded)
             }
-            Some(Effect::Unannounced(revocation)) => {
+            Some(Effect::Unannounced(revocation, _)) => {
                 let entry = self.outcome_entry(cx, &value);
                 let recorded = self.log.record_revocation(entry, revocation, outcome, value, deadline).await;
                 recorded

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger_provider::{CallTrace, ConnectionId, DekId, OpContext, Purpose, TenantId, TracedCalls};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::admit::Subject;
 use super::turns::{Turn, Turns};
@@ -95,8 +96,8 @@ struct OperationState {
 pub enum Effect {
     /// Announced in the log.
     Announced(Box<Intent>),
-    /// A revocation that took effect although the log could not take its intent.
-    Unannounced(JournaledRevocation),
+    /// A revocation that took effect although the log could not take its intent; and who waits for the store to have it.
+    Unannounced(JournaledRevocation, Option<oneshot::Sender<()>>),
 }
 
 /// On whose behalf a provider is called.
@@ -166,6 +167,16 @@ impl RequestContext {
 
     pub(super) fn set_effect(&self, effect: Effect) {
         *self.operation.effect.lock() = Some(effect);
+    }
+
+    /// Notes that the store has the revocation that the operation makes.
+    pub(super) fn note_stored(&self) {
+        if let Some(Effect::Unannounced(_, waiting)) = &mut *self.operation.effect.lock()
+            && let Some(waiting) = waiting.take()
+        {
+            // Nobody waits if the log took no intent.
+            let _ = waiting.send(());
+        }
     }
 
     /// Whether the operation has announced a change, or made one.

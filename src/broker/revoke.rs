@@ -108,6 +108,7 @@ impl Broker {
         cx.note_end(&revoked);
         self.apply_revocation(&revoked);
         if stored {
+            cx.note_stored();
             // An earlier request may have found that the store could not take it.
             self.stored(cx.tenant(), revocation.revocation);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_provider::{KeyId, TenantId};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::context::Effect;
@@ -79,25 +80,40 @@ impl Broker {
                 .for_revocation());
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
+        let (waiting, stored) = oneshot::channel();
         if announced.is_err() {
-            self.follow_late_intent(cx.tenant(), revocation.revocation, announcing);
+            self.follow_late_intent(cx.tenant(), revocation.revocation, announcing, stored);
         }
         self.keep_in_kill_file(cx, revocation).await;
-        cx.set_effect(Effect::Unannounced(revocation));
+        cx.set_effect(Effect::Unannounced(revocation, Some(waiting)));
         Ok(store::Change::unannounced().for_revocation())
     }
 
     /// Closes an intent that becomes durable after its revocation went on without it. If it stayed
-    /// open, the next start would handle it again. It is not marked as applied, because the store may
-    /// lack the revocation: the next start compares both.
-    fn follow_late_intent(&self, tenant: TenantId, revocation: EmergencyRevocation, announcing: JoinHandle<Result<Intent, Unavailable>>) {
-        let unstored = Arc::clone(&self.unstored);
+    /// open, the next start would handle it again. It is marked as applied once the store has the revocation (`stored`):
+    /// if this part of the log gets lost, the store would count as an older one without the mark.
+    fn follow_late_intent(
+        &self,
+        tenant: TenantId,
+        revocation: EmergencyRevocation,
+        announcing: JoinHandle<Result<Intent, Unavailable>>,
+        stored: oneshot::Receiver<()>,
+    ) {
+        let (unstored, store) = (Arc::clone(&self.unstored), Arc::clone(&self.store));
         tokio::spawn(async move {
             let Ok(Ok(intent)) = announcing.await else { return };
-            unstored.note_recorded(tenant, revocation, Some(intent.position().0));
+            let position = intent.position().0;
+            unstored.note_recorded(tenant, revocation, Some(position));
             let resolved = intent.resolve(Outcome::Success, |_| (), (), Instant::now() + LATE_INTENT).await;
             if resolved.is_err() {
                 tracing::error!("a late intent stays open until the next start");
+                return;
+            }
+            if stored.await.is_err() {
+                // The store gets the position with the revocation, which may have become unstored only now.
+                unstored.note_recorded(tenant, revocation, Some(position));
+            } else if let Err(error) = store.mark_applied(tenant, &store::Change::announced(position)).await {
+                tracing::warn!(%error, "a late intent is left to the next start");
             }
         });
     }

@@ -1,18 +1,22 @@
-//! Syncs that fail or are missing, by `strace`: the store's log of a change, and the folder of a new
-//! installation. Without `strace` and root, who alone can trace the gateway, they are ignored.
+//! Syncs that fail, are slow or are missing, by `strace`: the store's log of a change, the audit log, and the folder of
+//! a new installation. Without `strace` and root, who alone can trace the gateway, they are ignored.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, records, records_of};
+use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, log_end, records, records_of};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
+use crate::aside::placed;
+use crate::media::store;
 use crate::ready::until_ran;
 use crate::run;
+use crate::watch::{cut_behind, until};
 
 pub fn trials() -> Vec<Trial> {
     let able = geteuid().is_root() && Command::new("strace").arg("-V").output().is_ok();
@@ -35,6 +39,10 @@ pub fn trials() -> Vec<Trial> {
             "unsynced::a_rotation_that_the_store_could_not_even_note_is_found_by_the_next_start",
             || run(rotated(true)),
         ),
+        Trial::test(
+            "unsynced::the_store_has_a_revocation_whose_intent_came_late_and_was_cut_away",
+            || run(late()),
+        ),
         Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
             run(async { new_folder() })
         }),
@@ -45,16 +53,20 @@ pub fn trials() -> Vec<Trial> {
 /// The system calls that sync.
 const SYNCS: &str = "fsync,fdatasync";
 
-/// Fails calls of a process on one file.
+/// Fails calls of a process on one file, or delays them.
 struct Failing(Child);
 
 impl Failing {
     /// `when` as in `strace(1)`: `1` for the first of these calls of each thread, `1+` for all.
     fn begin(started: &Started, file: &Path, calls: &str, when: &str) -> Self {
+        Self::inject(started, file, calls, &format!("error=EIO:when={when}"))
+    }
+
+    fn inject(started: &Started, file: &Path, calls: &str, fault: &str) -> Self {
         let mut strace = Command::new("strace")
             .args(["-f", "-p", &started.pid().to_string(), "-e", &format!("trace={calls}"), "-P"])
             .arg(file)
-            .args(["-e", &format!("inject={calls}:error=EIO:when={when}")])
+            .args(["-e", &format!("inject={calls}:{fault}")])
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace runs");
@@ -169,6 +181,43 @@ async fn unrecorded() {
     let started = gateway.serve(&Tune::default());
     assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
     assert_eq!(result(&gateway, "disable"), "success");
+}
+
+/// The revocation goes on without its intent, and the store lacks nothing when that is lost.
+async fn late() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let body = json!({"name": "on", "connection": "embedded"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let (log, length) = log_end(&gateway.data());
+    // Twice as long as a revocation waits.
+    let slow = Failing::inject(&started, &log.canonicalize().expect("the log"), SYNCS, "delay_enter=1000000");
+    let answer = client.post_empty("/v1/keys/on/disable").await;
+    assert!(matches!(answer.status, 200 | 503), "{}", answer.text);
+    let outcomes = || {
+        let all = records(&gateway.data()).into_iter();
+        let disables = all.filter(|record| record["kind"] == "outcome" && record["operation"] == "Disable");
+        disables.map(|record| record["intent"].is_u64()).collect::<Vec<_>>()
+    };
+    until("both have an outcome", || outcomes().len() == 2).await;
+    slow.end();
+    assert!(outcomes().contains(&false), "it waited for its intent");
+    let is_intent = |record: &Value| record["kind"] == "intent" && record["operation"] == "Disable";
+    let mut all = placed(&gateway.data()).into_iter();
+    let (position, _) = all.find(|(_, record)| is_intent(record)).expect("the intent");
+    let mut store = store(&gateway.data()).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    let last = "SELECT max(position) FROM applied";
+    while sqlx::query_scalar::<_, i64>(last).fetch_one(&mut store).await.expect("a position") != position as i64 {
+        assert!(Instant::now() < end, "the store never gets its position");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.close().await.expect("the store is closed");
+    cut_behind(&gateway, &client, length).await;
+    assert!(started.terminate());
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
 }
 
 /// The embedded provider's material is the rotate's first commit, its version the second. The third overwrites that

@@ -142,7 +142,7 @@ fn log_of(gateway: &Gateway) -> PathBuf {
 }
 
 /// Polls until the condition is true. Returns how long it took.
-async fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
+pub async fn until(what: &str, condition: impl Fn() -> bool) -> Duration {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}: never");
@@ -362,7 +362,7 @@ async fn older_store() {
 }
 
 /// Cuts away what is behind this length of the log, under the running gateway, once that is more than it has in memory.
-async fn cut_behind(gateway: &Gateway, client: &Client, length: u64) {
+pub async fn cut_behind(gateway: &Gateway, client: &Client, length: u64) {
     for _ in 0..20 {
         client.get("/v1/keys").await.expect_status(200);
     }
