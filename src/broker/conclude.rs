@@ -212,7 +212,7 @@ impl Broker {
                     outcome
                 };
                 // What the store has of a revocation is not known here.
-                let is_settled = at_provider && is_unknown && !cx.is_unnoted() && intent.revocation().is_none();
+                let is_settled = at_provider && is_unknown && cx.is_noted() && intent.revocation().is_none();
                 let position = intent.position();
                 let complete = |record: &mut Record| {
                     fill(record, cx, cx.noted());

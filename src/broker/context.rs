@@ -86,8 +86,8 @@ struct OperationState {
     /// Whether it is a revocation that ends the caller's own credential.
     ended_itself: AtomicBool,
     unfinished: OnceLock<Code>,
-    /// Whether the store could not note what is to be found out at a provider.
-    unnoted: AtomicBool,
+    /// Whether the store has noted what is to be found out at a provider.
+    noted_at_provider: AtomicBool,
     turns: Option<Arc<Turns>>,
 }
 
@@ -132,7 +132,7 @@ impl RequestContext {
             effect: Mutex::new(None),
             ended_itself: AtomicBool::new(false),
             unfinished: OnceLock::new(),
-            unnoted: AtomicBool::new(false),
+            noted_at_provider: AtomicBool::new(false),
             turns,
         };
         Self {
@@ -212,14 +212,15 @@ impl RequestContext {
         self.operation.unfinished.get().copied()
     }
 
-    /// Notes that the store lacks what is to be found out at a provider: the next start finds it in the log.
-    pub(super) fn set_unnoted(&self) {
-        self.operation.unnoted.store(true, Ordering::Relaxed);
+    /// Notes that the store has what is to be found out at a provider after an interrupted change, or that there is
+    /// nothing. Without it, the next start finds the change in the log.
+    pub(super) fn set_noted(&self) {
+        self.operation.noted_at_provider.store(true, Ordering::Relaxed);
     }
 
-    /// Whether only the log has what is to be found out at a provider.
-    pub(super) fn is_unnoted(&self) -> bool {
-        self.operation.unnoted.load(Ordering::Relaxed)
+    /// Whether nothing but the store is needed to find out what became of a change at a provider.
+    pub(super) fn is_noted(&self) -> bool {
+        self.operation.noted_at_provider.load(Ordering::Relaxed)
     }
 
     /// The request.

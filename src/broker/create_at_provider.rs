@@ -41,6 +41,8 @@ impl Broker {
         if let Some(name) = &request.adopt {
             self.not_claimed_elsewhere(cx.tenant(), &through.row, name).await?;
             let change = self.announce(cx, change).await?;
+            // It makes nothing that could be left there.
+            cx.set_noted();
             let adopted = through.pipeline.create_key(&cx.op_context(), request).await;
             return Ok((change, adopted.map_err(refused_adoption)?));
         }

@@ -77,7 +77,9 @@ impl Broker {
             .keeping(keep.begins(Begun::MakeAs(request.made_as)))
             .within(self.quotas_of(cx))
             .beginning(creation);
-        Ok(self.store.mark_applied(cx.tenant(), &change).await?)
+        self.store.mark_applied(cx.tenant(), &change).await?;
+        cx.set_noted();
+        Ok(())
     }
 
     /// Forgets what [`Broker::begin_creation`] noted, where the provider certainly created nothing: what exists

@@ -51,6 +51,8 @@ impl Broker {
         let announce = async || {
             let update = audit::StateChange::new(Verb::Update, Object::Key, &key.id()).at_provider();
             change = Some(self.announce(cx, update).await?);
+            // A repeated request does it again.
+            cx.set_noted();
             Ok(())
         };
         let (at_provider, failed) = match turn_at_provider(cx, key).await {

@@ -42,6 +42,8 @@ impl Broker {
             let (switches, (told, undone)) = self.switches(key).await?;
             let change = if switches.is_empty() { change } else { change.at_provider() };
             let change = self.announce(cx, change).await?;
+            // A repeated request does it again.
+            cx.set_noted();
             self.enable_all(cx, key, &switches).await?;
             (Some(turn), Some(told), undone, change)
         } else {

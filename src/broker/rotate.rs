@@ -50,8 +50,8 @@ impl Broker {
                 let rotated = self.rotate_in_place(&authorized, new, &keep, &mut confirmed).await;
                 // The provider has the new version, or may have it, and the store has not.
                 let is_unknown = |failure: &Failure| cx.provider_may_have_changed() || (confirmed && failure.outcome_unknown);
-                if rotated.as_ref().is_err_and(is_unknown) && !self.watch_rotation(key).await {
-                    cx.set_unnoted();
+                if rotated.as_ref().is_err_and(is_unknown) && self.watch_rotation(key).await {
+                    cx.set_noted();
                 }
                 rotated
             }

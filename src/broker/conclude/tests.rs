@@ -1,4 +1,4 @@
-//! A credential that ends between two steps of an answer.
+//! A credential that ends between two steps of an answer, and a change that a provider left unclear.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 use std::pin::pin;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{PrincipalId, TokenId};
+use claviger_provider::{KeyId, PrincipalId, TokenId};
 use claviger_test_support::records;
 
 use crate::access::{Action, Caller, Grants, GrantsAuthorizer, NewToken};
-use crate::audit::Text;
+use crate::audit::{Object, StateChange, Text, Verb};
 use crate::broker::fixture::broker;
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo};
 use crate::keys::fixture::{PLAIN, World};
-use crate::store::Store;
 use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
+use crate::store::{Reads, Store};
 
 const NOW: i64 = 1;
 
@@ -204,4 +204,25 @@ async fn a_credential_in_force_gets_its_answer() {
     assert_eq!(concluded.ok().unwrap().into_value(), Ok(SECRET));
     assert_eq!(scene.recorded().len(), 1);
     drop(scene.world);
+}
+
+/// As after a handler that panicked before it had the store note the rotation.
+#[tokio::test]
+async fn an_interrupted_change_is_left_to_the_next_start_unless_the_store_has_noted_it() {
+    let scene = Scene::new().await;
+    for is_noted in [false, true] {
+        let cx = scene.request().await;
+        let rotate = StateChange::new(Verb::Rotate, Object::Key, &KeyId::random()).at_provider();
+        let change = scene.broker.announce(&cx, rotate).await.unwrap();
+        cx.op_context().trace().set_unclear();
+        if is_noted {
+            cx.set_noted();
+        }
+        let panicked: Result<Guarded<&str>, _> = Err(Failure::internal(&"a handler panicked"));
+        let concluded = scene.broker.conclude(&cx, panicked, &|value, _| render(value)).await;
+        assert_eq!(concluded.ok().unwrap().into_value(), Err(Code::Internal));
+        assert_eq!(scene.recorded().last().unwrap().1, "interrupted");
+        let position = change.intent.unwrap();
+        assert_eq!(scene.world.store.is_applied(position).await.unwrap(), is_noted);
+    }
 }
