@@ -10,6 +10,7 @@ use claviger_test_support::{Client, Gateway, Started, Tune, last_log_file, log_e
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::aside::placed;
 use crate::media::store;
