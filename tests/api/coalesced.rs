@@ -9,7 +9,7 @@ use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::fake_world::FakeWorld;
 use crate::support::PATIENCE;
 
 const DATA_KEYS: &str = "/v1/keys/orders/data-keys";
