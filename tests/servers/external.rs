@@ -397,7 +397,7 @@ async fn severed() {
     operators.expect_problem(403, "permission_denied");
     // A proxy that does not work stays severed, and only the restore has called it.
     external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
-    let problem = owner.post_empty(&restore).await.expect_problem(503, "provider_unavailable");
+    let problem = owner.post_empty(&restore).await.expect_problem(504, "deadline_exceeded");
     assert!(problem["detail"].as_str().unwrap().contains("stays severed"), "{problem}");
     external.fake.switches().journal.clear();
     external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
