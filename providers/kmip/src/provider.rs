@@ -52,9 +52,7 @@ impl KmipProvider {
 
     /// Makes a call of somebody's, with which the connection is in use.
     async fn noted<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let result = call.await;
-        self.monitor.note_call(&self.monitored, result.is_ok());
-        result
+        self.monitor.noted(&self.monitored, call).await
     }
 }
 

@@ -181,8 +181,18 @@ impl HealthMonitor {
         }))
     }
 
+    /// Makes a call of somebody's, with which the connection is in use, and notes its end.
+    ///
+    /// # Errors
+    /// The call's.
+    pub async fn noted<S: HealthCheck, T>(&self, service: &Arc<S>, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let result = call.await;
+        self.note_call(service, result.is_ok());
+        result
+    }
+
     /// Notes a call that has ended. One that succeeded begins the checks, if there is a place for them.
-    pub fn note_call<S: HealthCheck>(&self, service: &Arc<S>, succeeded: bool) {
+    fn note_call<S: HealthCheck>(&self, service: &Arc<S>, succeeded: bool) {
         let now = Instant::now();
         let mut state = self.0.state.lock();
         state.last_call = now;
