@@ -135,7 +135,7 @@ pub(super) fn open_on(
         is_forked,
         may_be_forked,
     } = if options.accept_lost_log {
-        resume_lost(&file, origin, found, &options)?
+        resume_lost(&mut file, origin, found, &options)?
     } else {
         let resumed = resume(&file, origin, found)?;
         match lacks_known(&file, &resumed.state, resumed.tip, &options)? {
@@ -161,9 +161,6 @@ pub(super) fn open_on(
     // What the last process wrote can be read here, but may not be on the disk yet.
     let from = if was_clean { tip.end } else { synced };
     resync::rewrite(&file, from, tip.end).map_err(OpenError::io("synced"))?;
-    if options.accept_lost_log {
-        file.extend_to(tip.end).map_err(OpenError::io("given its length"))?;
-    }
     // From here on the records of a removal are durable.
     remove_leftovers(&mut file, &*disk, &state);
     let open_intents = open_intents(&file, &state)?;
@@ -370,7 +367,7 @@ fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> R
 
 /// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
 /// also for an end that the sidecar, or the store by its last position, shows to have existed.
-fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options) -> Result<Resumed, OpenError> {
+fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, options: &Options) -> Result<Resumed, OpenError> {
     let known = match found {
         Found::Known(known) => Some(known),
         Found::Unusable | Found::Missing => None,
@@ -435,9 +432,11 @@ fn resume_lost(file: &Segments, origin: &Origin, found: Found, options: &Options
     })
 }
 
-/// Writes the skip of a lost part.
-fn mark_lost(file: &Segments, lost: Lost) -> Result<(), OpenError> {
+/// Writes the skip of a lost part, in a file that already has the part's length: after a crash in between, one that is
+/// too short would count as cut once more.
+fn mark_lost(file: &mut Segments, lost: Lost) -> Result<(), OpenError> {
     tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
+    file.extend_to(lost.to.get()).map_err(OpenError::io("given its length"))?;
     file.write_at(lost.from.get(), &frame::skip(lost))
         .map_err(OpenError::io("marked as lost"))
 }

@@ -233,14 +233,7 @@ pub(super) fn replay(
 /// # Errors
 /// The error of reading the file.
 pub(super) fn reaches(file: &dyn LogFile, tip: Tip) -> io::Result<bool> {
-    let mut frames = Frames::from(file, tip.commit.unwrap_or(tip.end));
-    while frames.offset() < tip.end {
-        match frames.step()? {
-            Step::Frame { .. } | Step::Skip(_) | Step::Header => {}
-            Step::End | Step::Damaged { .. } => return Ok(false),
-        }
-    }
-    Ok(frames.offset() == tip.end)
+    Ok(end_of_frames_until(file, tip.commit.unwrap_or(tip.end), tip.end)? == tip.end)
 }
 
 /// Returns where the whole frames from `offset` on end.
@@ -248,13 +241,22 @@ pub(super) fn reaches(file: &dyn LogFile, tip: Tip) -> io::Result<bool> {
 /// # Errors
 /// The error of reading the file.
 pub(super) fn end_of_frames(file: &dyn LogFile, offset: u64) -> io::Result<u64> {
+    end_of_frames_until(file, offset, u64::MAX)
+}
+
+/// Returns where the whole frames from `offset` on end, or the first end of one at `limit` or behind it.
+///
+/// # Errors
+/// The error of reading the file.
+pub(super) fn end_of_frames_until(file: &dyn LogFile, offset: u64, limit: u64) -> io::Result<u64> {
     let mut frames = Frames::from(file, offset);
-    loop {
+    while frames.offset() < limit {
         match frames.step()? {
             Step::Frame { .. } | Step::Skip(_) | Step::Header => {}
-            Step::End | Step::Damaged { .. } => return Ok(frames.offset()),
+            Step::End | Step::Damaged { .. } => break,
         }
     }
+    Ok(frames.offset())
 }
 
 /// Returns the parts of the file before `end` that have no whole frame, and those after it that

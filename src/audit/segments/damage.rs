@@ -1,6 +1,7 @@
 //! Files of the log that something else removed, replaced or cut: finding them, and bringing back
 //! what still exists.
 
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
@@ -11,6 +12,7 @@ use super::super::fields::Lost;
 use super::super::file::{private, read_full};
 use super::super::frame::leading_zeros;
 use super::super::held_folder::is_same;
+use super::super::scan::end_of_frames_until;
 use super::{PADDING, Segment, Segments, Tampering};
 
 /// The temporary name of a file that is brought back.
@@ -18,8 +20,8 @@ const COPY_NAME: &str = "audit.copy";
 
 impl Segments {
     /// The parts that closed files lack, as the beginning of the next file shows, each with the name
-    /// of the file that had them or that ends before them. Reads no more of
-    /// each than its length. What is missing before the first file is not looked for.
+    /// of the file that had them or that ends before them. Reads no more of each than its length, unless
+    /// it was not trimmed and seems to end in zeros. What is missing before the first file is not looked for.
     ///
     /// # Errors
     /// Errors of the file system.
@@ -28,17 +30,24 @@ impl Segments {
         for (segment, end) in self.closed() {
             let length = length_of(&self.path(segment))?.unwrap_or(0);
             let content = end - segment.start;
-            let mut byte = [1];
-            if length > content {
-                // Closed, and not yet trimmed when the process ended: its content reaches its end.
-                read_full(&*self.file_of(segment)?, content - 1, &mut byte)?;
-            }
-            if length < content || byte == [0] {
-                let from = if byte == [0] { 0 } else { length };
-                missing.push((Lost::new(segment.start + from, end), segment.name()));
-            }
+            let from = match length.cmp(&content) {
+                Ordering::Less => length,
+                Ordering::Equal => continue,
+                // Closed, and not yet trimmed when the process ended.
+                Ordering::Greater if self.is_filled(segment, end)? => continue,
+                Ordering::Greater => 0,
+            };
+            missing.push((Lost::new(segment.start + from, end), segment.name()));
         }
         Ok(missing)
+    }
+
+    /// Whether what the file has reaches the position where the next one begins: with its last record, or
+    /// with a lost part that is marked, whose bytes may be zeros.
+    fn is_filled(&self, segment: &Segment, end: u64) -> io::Result<bool> {
+        let mut byte = [0];
+        read_full(&*self.file_of(segment)?, end - segment.start - 1, &mut byte)?;
+        Ok(byte != [0] || end_of_frames_until(self, segment.start, end)? >= end)
     }
 
     /// Where the closed file of an earlier release should end, if it is longer: that release was

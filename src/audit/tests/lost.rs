@@ -273,6 +273,44 @@ async fn a_start_goes_on_with_what_is_left_only_if_the_operator_accepts_it() {
     }
 }
 
+/// A start that accepts the loss of a whole log is killed at each step: the next one lacks no more than what is
+/// recorded as lost.
+#[tokio::test]
+async fn killed_at_each_step_a_start_that_accepts_a_loss_leaves_no_new_one() {
+    for step in 0.. {
+        let (bench, places) = closed().await;
+        fs::remove_file(bench.log_path()).unwrap();
+        fs::remove_file(bench.index_path()).unwrap();
+        // What is lost is longer than a first file, so that the start closes it and begins the next one.
+        let accepting = || Options {
+            segments: super::segments::small().segments,
+            ..accepting(Some(places[99]))
+        };
+        bench.disk.set(|disk| disk.killed_at = Some(disk.steps + step));
+        if let Ok(Recovered { log, .. }) = bench.try_open(accepting()) {
+            log.close().await;
+        }
+        let is_whole = bench.disk.get(|disk| disk.killed_at.is_some_and(|at| disk.steps <= at));
+        bench.disk.set(|disk| disk.killed_at = None);
+        let again = bench.try_open(Options {
+            accept_lost_log: false,
+            ..accepting()
+        });
+        let Recovered { log, .. } = match again {
+            // Not marked as lost yet.
+            Err(OpenError::PutBack { .. }) => bench.try_open(accepting()).unwrap(),
+            again => again.unwrap_or_else(|error| panic!("step {step}: {error}")),
+        };
+        unwraps(&log, 3).await;
+        log.close().await;
+        assert_eq!(reported(&bench).len(), 1, "step {step}: {:?}", reported(&bench));
+        if is_whole {
+            assert!(step > 10, "{step} steps are too few");
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn damage_in_the_middle_is_skipped_and_what_follows_is_kept() {
     let (bench, places) = closed().await;
