@@ -265,6 +265,7 @@ impl GroupCommit {
         if !lost.is_empty() {
             tracing::error!(?lost, "parts of the audit log are lost");
             self.write_index(Standing::Broken);
+            self.shared.add_lost(&lost);
             self.log.file.mark_lost(&lost).map_err(|_| Reason::LogLost)?;
         }
         self.write_index(Standing::InUse);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fields::Cause;
+use super::fields::{Cause, Lost};
 use super::scalar::Timestamp;
 
 /// The health of the log, as `/readyz` shows it.
@@ -149,6 +149,8 @@ pub(super) struct Shared {
     gap: Mutex<Option<Gap>>,
     /// How many seconds the disk lasts; [`UNKNOWN`] if there is no forecast.
     disk_lasts: AtomicU64,
+    /// The end of the last part that was lost since this process began; 0 if none was.
+    lost_until: AtomicU64,
     /// How many deferred records the queue and the group commit have.
     pub(super) deferred: AtomicUsize,
 }
@@ -161,6 +163,7 @@ impl Shared {
             busy_since: AtomicU64::new(0),
             gap: Mutex::new(None),
             disk_lasts: AtomicU64::new(UNKNOWN),
+            lost_until: AtomicU64::new(0),
             deferred: AtomicUsize::new(0),
         }
     }
@@ -220,6 +223,17 @@ impl Shared {
             // The gauge exists from the first forecast on.
             None => {}
         }
+    }
+
+    /// Where what was lost since this process began ends ([`super::Log::lost_until`]).
+    pub(super) fn lost_until(&self) -> u64 {
+        self.lost_until.load(Ordering::Acquire)
+    }
+
+    /// Notes lost parts.
+    pub(super) fn add_lost(&self, lost: &[Lost]) {
+        let until = lost.iter().map(|lost| lost.to.get()).max().unwrap_or(0);
+        self.lost_until.fetch_max(until, Ordering::AcqRel);
     }
 
     /// Counts records as lost.

@@ -242,6 +242,12 @@ impl Log {
         self.inner.shared.disk_lasts()
     }
 
+    /// The position at which the last part ends that something else took from the log while this process runs;
+    /// 0 if there is none. Records before it may be gone.
+    pub fn lost_until(&self) -> u64 {
+        self.inner.shared.lost_until()
+    }
+
     /// How many records are kept in memory although their callers were refused. They are written once
     /// the log can.
     pub fn deferred(&self) -> usize {

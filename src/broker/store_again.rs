@@ -53,6 +53,7 @@ impl Broker {
     /// # Errors
     /// `effective_in_memory_only` while one is durable nowhere; another text while the store lacks one.
     pub async fn store_unstored(&self) -> Result<(), &'static str> {
+        self.unstored.log_lost(self.log.lost_until());
         let (round, all) = self.unstored.next_round();
         if !all.is_empty() {
             self.note_written_records(&all);

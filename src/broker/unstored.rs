@@ -67,6 +67,8 @@ struct State {
     /// revoked already, or their revocation was lifted and they say so.
     left: HashMap<(TenantId, EmergencyRevocation), Pending>,
     round: u64,
+    /// The position before which the log's records may be gone.
+    lost_until: u64,
 }
 
 /// The revocations that the store may lack for a read of rows that begins after this was made: what is not here, the
@@ -147,6 +149,22 @@ impl Unstored {
             pending.media.log = true;
             pending.intent = intent.or(pending.intent);
         });
+    }
+
+    /// The log lost a part that ends at this position: what stood before it may be gone. Without a known position, too.
+    pub(super) fn log_lost(&self, until: u64) {
+        let mut state = self.0.lock();
+        if until <= state.lost_until {
+            return;
+        }
+        state.lost_until = until;
+        for pending in state
+            .pending
+            .values_mut()
+            .filter(|pending| pending.intent.is_none_or(|at| at < until))
+        {
+            pending.media.log = false;
+        }
     }
 
     /// The kill file has none of the revocations any more.
@@ -230,6 +248,29 @@ mod tests {
 
     use super::Unstored;
     use crate::audit::{EmergencyRevocation, JournaledRevocation};
+
+    #[test]
+    fn what_only_a_lost_part_of_the_log_had_is_in_memory_only() {
+        let (unstored, tenant) = (Unstored::default(), TenantId::random());
+        let [early, late, kept, unplaced] = [(); 4].map(|()| EmergencyRevocation::Disable(KeyId::random()));
+        let of = |revocation| JournaledRevocation { revocation, lifts: 0 };
+        unstored.note(tenant, of(early), 7, Some(100), false);
+        unstored.note(tenant, of(late), 7, Some(300), false);
+        unstored.note(tenant, of(kept), 7, Some(100), true);
+        unstored.note(tenant, of(unplaced), 7, None, false);
+        unstored.note_recorded(tenant, unplaced, None);
+        unstored.log_lost(0);
+        assert_eq!(unstored.counts().in_memory_only, 0);
+        unstored.log_lost(200);
+        let in_memory_only = |revocation| unstored.is_in_memory_only(tenant, revocation);
+        assert!(in_memory_only(early) && in_memory_only(unplaced) && !in_memory_only(late) && !in_memory_only(kept));
+
+        // Recorded again, it is not lost once more by the same loss.
+        unstored.note_recorded(tenant, early, Some(400));
+        unstored.note_recorded(tenant, unplaced, None);
+        unstored.log_lost(200);
+        assert_eq!(unstored.counts().in_memory_only, 0);
+    }
 
     #[test]
     fn a_read_finds_what_leaves_while_it_runs_and_nothing_is_kept_after_it() {

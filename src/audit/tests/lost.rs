@@ -116,6 +116,7 @@ async fn a_cut_file_keeps_what_is_left_and_reports_the_rest() {
         };
         assert_eq!(lost.from.get(), places[keep]);
         assert_eq!(lost.to.get(), places[left[keep] as usize]);
+        assert_eq!(log.lost_until(), lost.to.get());
         unwraps(&log, 3).await;
         log.close().await;
         assert_reopens(&bench).await;
@@ -283,7 +284,7 @@ async fn killed_at_each_step_a_start_that_accepts_a_loss_leaves_no_new_one() {
         fs::remove_file(bench.index_path()).unwrap();
         // What is lost is longer than a first file, so that the start closes it and begins the next one.
         let accepting = || Options {
-            segments: super::segments::small().segments,
+            segments: segments::small().segments,
             ..accepting(Some(places[99]))
         };
         bench.disk.set(|disk| disk.killed_at = Some(disk.steps + step));
