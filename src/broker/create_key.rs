@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
 
-use super::caching::may_cache;
 use super::connections::MANAGED_BY;
 use super::described::{described_anew, number_versions};
 use super::export::{Destination, may_leave};
+use super::external_custody::{may_cache, may_change_cache};
 use super::identity::Described;
 use super::reach::Reach;
 use super::read::changed;
@@ -96,7 +96,7 @@ impl Broker {
             Ok(before) => {
                 may_leave(&before.key, &before.key.primary, Destination::SameKey(Custody::of(view.provider)))?;
                 let versions = self.store.key_versions(cx.tenant(), id).await?;
-                may_cache(cx, new.cache, versions.iter().any(|version| version.custody.is_external()))?;
+                may_change_cache(cx, new.cache, versions.iter().any(|version| version.custody.is_external()))?;
                 self.has_room(cx, &[], &keep).await?;
             }
             Err(StoreError::NotFound) => self.has_room(cx, &[Resource::Keys, Resource::Versions], &keep).await?,

@@ -120,7 +120,10 @@ impl StoredOutcome {
 /// `in_progress`.
 struct First {
     key: UnderWay,
+    /// Of the body and the object: a name can be that of another object by the time of a repetition.
     body_hmac: [u8; 32],
+    /// Of the body alone, as releases up to 0.1 stored it.
+    older_hmac: [u8; 32],
     now: i64,
     /// What an earlier attempt of this request began, whose outcome is not known.
     begun: Option<Begun>,
@@ -144,6 +147,13 @@ impl Once {
             first: self.0,
             render: Box::new(render),
         }
+    }
+}
+
+impl First {
+    /// Whether the row is of a request with this body, for this object.
+    fn is_of(&self, row: &IdempotencyRecord) -> bool {
+        row.body_hmac == self.body_hmac || row.body_hmac == self.older_hmac
     }
 }
 
@@ -256,6 +266,19 @@ impl Broker {
         }
     }
 
+    /// What tells requests with one idempotency key apart. No body has a zero byte, so none reads like one with an object.
+    fn idempotency_hmac(&self, body: &[u8], object: Option<[u8; 16]>) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.idempotency_key);
+        context.update(body);
+        if let Some(object) = object {
+            context.update(&[0]);
+            context.update(&object);
+        }
+        let mut hmac = [0; 32];
+        hmac.copy_from_slice(context.sign().as_ref());
+        hmac
+    }
+
     /// Looks up the request's idempotency key. Access is decided before, also for a repetition.
     /// `route` is the operation with its object, `body` the request's body.
     ///
@@ -277,17 +300,17 @@ impl Broker {
             route: route.to_owned(),
             key: key.to_owned(),
         };
-        let mut body_hmac = [0; 32];
-        body_hmac.copy_from_slice(hmac::sign(&self.idempotency_key, body).as_ref());
         let Some(key) = self.in_flight.begin(key) else {
             return Err(Failure::new(
                 Code::InProgress,
                 "Another request with this idempotency key is under way.",
             ));
         };
+        let object = authorized.cx().subject(|subject| subject.object());
         let mut first = First {
             key,
-            body_hmac,
+            body_hmac: self.idempotency_hmac(body, object),
+            older_hmac: self.idempotency_hmac(body, None),
             now: self.now(),
             begun: None,
         };
@@ -296,13 +319,13 @@ impl Broker {
         };
         if row.status == IdempotencyRecord::BEGUN {
             // Another body may correct a request that failed, and makes another object.
-            first.begun = Begun::of_body(&row.body).filter(|_| row.body_hmac == first.body_hmac);
+            first.begun = Begun::of_body(&row.body).filter(|_| first.is_of(&row));
             return Ok(Repeat::First(Once(Some(first))));
         }
-        if row.body_hmac != first.body_hmac {
+        if !first.is_of(&row) {
             return Err(Failure::new(
                 Code::IdempotencyMismatch,
-                "This idempotency key was used for a request with another body.",
+                "This idempotency key was used for a request with another body, or for another object that had this name.",
             )
             .advice("Use a new key for a new request."));
         }
@@ -336,6 +359,7 @@ mod tests {
         First {
             key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
+            older_hmac: [3; 32],
             now: 4,
             begun: None,
         }

@@ -10,7 +10,6 @@ mod apply;
 mod as_revoked;
 mod at_provider;
 mod batch;
-mod caching;
 mod canary;
 mod check_report;
 mod conclude;
@@ -33,6 +32,7 @@ mod detach;
 mod disable;
 mod enable;
 mod export;
+mod external_custody;
 mod failure;
 #[cfg(test)]
 mod fixture;

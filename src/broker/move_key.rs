@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use claviger_provider::{KeyDescription, KeyId, KeyRequest};
 
-use super::caching::may_cache;
 use super::connections::not_declared;
 use super::create_key::{can_be_made, made};
 use super::described::number_versions;
 use super::export::{Destination, may_leave};
+use super::external_custody::may_cache;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;

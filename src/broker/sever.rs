@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use claviger_provider::{Pipeline, SeverSwitch};
 
+use super::external_custody::may_restore;
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, RequestContext, op};
 use crate::audit::{self, EmergencyRevocation, Object, Verb};
@@ -60,7 +61,8 @@ impl Broker {
         keep: Keep<Connection>,
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
-        may_restore(cx, &connection.view())?;
+        let row = connection.view();
+        may_restore(cx, row.managed_by.is_none() && Custody::of(row.provider).is_external())?;
         let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))
@@ -194,19 +196,6 @@ struct Tried<'c> {
 }
 
 const RESTORE_AGAIN: &str = "Correct what the message says, and restore the connection again.";
-
-/// Refuses an operator who restores a connection to keys that are in the custody of the tenant's own key manager: the
-/// switch is the customer's.
-fn may_restore(cx: &RequestContext, row: &Connection) -> Result<(), Failure> {
-    if row.managed_by.is_some() || !cx.caller().is_operator() || !Custody::of(row.provider).is_external() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Code::PermissionDenied,
-        "Only the tenant's own administrator restores a connection to an external key manager, never an operator.",
-    )
-    .advice("Use a credential of the tenant."))
-}
 
 /// A change of a connection that succeeded.
 pub(super) const fn completed(completion: Completion, row: Connection) -> Completed<Connection> {

@@ -1,8 +1,8 @@
 //! Update: labels, cache rules and name of a key.
 
-use super::caching::may_cache;
 use super::connections::not_declared;
 use super::create_key::being_made;
+use super::external_custody::may_change_cache;
 use super::read::changed;
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, op};
 use crate::audit::{self, Object, Verb};
@@ -32,7 +32,7 @@ impl Broker {
             .at("/allow_export", "left out, or a credential of the tenant"));
         }
         let cache = patch.cache.unwrap_or_default();
-        let may_cache = |view: &KeyView| may_cache(cx, cache, view.versions.iter().any(|version| version.custody.is_external()));
+        let may_cache = |view: &KeyView| may_change_cache(cx, cache, view.versions.iter().any(|version| version.custody.is_external()));
         let view = key.view()?;
         let before = &view.key;
         not_declared(before.managed_by.as_ref())?;

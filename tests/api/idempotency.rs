@@ -174,6 +174,27 @@ async fn a_key_is_of_one_tenant_principal_and_route() {
         .expect_status(201);
 }
 
+/// The answer of the first request shows a key that the token of the second one must not see.
+#[tokio::test]
+async fn a_key_is_of_the_object_that_had_the_name() {
+    let api = Api::with_key().await;
+    let rotate = "/v1/keys/orders/rotate";
+    let first = post(&api.client, rotate, "once", &json!({})).await.expect_status(200);
+    api.client
+        .patch("/v1/keys/orders", "*", &json!({"name": "secret"}))
+        .await
+        .expect_status(200);
+    let body = json!({"name": "orders", "connection": "embedded"});
+    let second = api.client.post("/v1/keys", &body).await.expect_status(201);
+    assert_ne!(first["id"], second["id"]);
+    post(&api.client, rotate, "once", &json!({}))
+        .await
+        .expect_problem(409, "idempotency_mismatch");
+    assert_eq!(api.client.get("/v1/keys/orders").await.body["primary_version"], 1);
+    let again = post(&api.client, rotate, "another", &json!({})).await.expect_status(200);
+    assert_eq!(again["id"], second["id"]);
+}
+
 #[tokio::test]
 async fn access_is_decided_again_at_a_repetition() {
     let api = Api::start().await;

@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
 struct External {
     world: World,
     fake: FakeXks,
+    settings: Value,
 }
 
 const KEY: &str = "/v1/keys/orders";
@@ -57,7 +58,7 @@ impl External {
         world.connect("xks", &settings).await;
         let made = world.key("orders", json!({"provider_key": "orders"})).await;
         assert_eq!((&made["custody"], &made["provider_key"]), (&json!("external"), &json!("orders")));
-        Self { world, fake }
+        Self { world, fake, settings }
     }
 
     async fn data_key(&self) -> Value {
@@ -104,6 +105,22 @@ impl External {
         let body = json!({"operations": operations, "expires_in": "1h"});
         let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
         client.with_token(issued["token"].as_str().unwrap())
+    }
+
+    /// A severed key comes back through a second connection, and stays disabled until the owner enables it.
+    async fn is_not_enabled_by_an_operator(&self, owner: &Client) {
+        let client = &self.world.client;
+        let second = json!({"name": "second", "provider": "xks", "settings": self.settings});
+        client.post("/v1/connections", &second).await.expect_status(201);
+        assert_eq!(client.delete(KEY).await.status, 204);
+        let back = json!({"name": "orders", "connection": "second", "provider_key": "orders"});
+        let key = client.post("/v1/keys", &back).await.expect_status(201);
+        assert_eq!(key["state"], "disabled", "{key}");
+        client
+            .post_empty(&format!("{KEY}/enable"))
+            .await
+            .expect_problem(403, "permission_denied");
+        owner.post_empty(&format!("{KEY}/enable")).await.expect_status(200);
     }
 
     async fn check(&self) -> Value {
@@ -193,6 +210,15 @@ async fn cached() {
     let record = records_of(&external.world.gateway.data(), changed.header("x-request-id"));
     assert_eq!(record[0]["justification"], "the key manager is far away");
     changed.expect_status(200);
+    // Nor does an operator keep them longer, also by a detach and an adoption.
+    let longer = json!({"cache": {"max_age": "300s"}});
+    client.patch(KEY, "*", &longer).await.expect_problem(403, "permission_denied");
+    assert_eq!(client.delete(KEY).await.status, 204);
+    let back = json!({"name": "orders", "connection": CONNECTION, "provider_key": "orders"});
+    let mut kept_longer = back.clone();
+    kept_longer["cache"] = longer["cache"].clone();
+    client.post("/v1/keys", &kept_longer).await.expect_problem(403, "permission_denied");
+    client.post("/v1/keys", &back).await.expect_status(201);
     external.requests();
     for cached in [false, true] {
         let opened = external.unwrap(&made["wrapped"]).await.expect_status(200);
@@ -384,7 +410,7 @@ async fn clock() {
 async fn severed() {
     let external = External::new().await;
     let made = external.data_key().await;
-    let owner = external.owner(&["Sever", "Restore", "ReadConnection"]).await;
+    let owner = external.owner(&["Sever", "Restore", "ReadConnection", "Enable"]).await;
     let path = format!("/v1/connections/{CONNECTION}");
     let (sever, restore) = (format!("{path}/sever"), format!("{path}/restore"));
     external.world.client.post_empty(&sever).await.expect_status(200);
@@ -392,9 +418,10 @@ async fn severed() {
     external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
     assert_eq!(external.requests().len(), 0);
 
-    // The switch is the customer's: an operator severs, and restores nothing.
+    // The switch is the customer's: an operator severs, and restores nothing, also not through another connection.
     let operators = external.world.client.post_empty(&restore).await;
     operators.expect_problem(403, "permission_denied");
+    external.is_not_enabled_by_an_operator(&owner).await;
     // A proxy that does not work stays severed, and only the restore has called it.
     external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
     let problem = owner.post_empty(&restore).await.expect_problem(504, "deadline_exceeded");

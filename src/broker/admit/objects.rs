@@ -7,6 +7,7 @@ use claviger_provider::{ConnectionId, KeySpec, ProviderKind, TenantId};
 
 use super::decide;
 use crate::access::{Action, KeySet, PolicyRef, Resource};
+use crate::broker::external_custody::may_restore;
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -44,7 +45,8 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             }
             KeyNamed::Envelope(_) => None,
         };
-        let key = found.as_ref().and_then(|entry| entry.view().ok()).map(|view| view.key);
+        let view = found.as_ref().and_then(|entry| entry.view().ok());
+        let key = view.as_ref().map(|view| view.key.clone());
         cx.subject(|subject| {
             subject.key = key.as_ref().map(|key| key.id);
             subject.connection = key.as_ref().and_then(|key| key.primary.connection_id());
@@ -60,6 +62,8 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
             let restore = (Action::Restore, Resource::Connection(None));
             let advice = "The key was detached while a connection of it was severed. Enabling it needs the permission Restore as well.";
             also_allowed(broker, cx, restore, advice).await?;
+            let is_external = view.is_some_and(|view| view.versions.iter().any(|version| version.custody.is_external()));
+            may_restore(cx, is_external)?;
         }
         match (found, key) {
             (Some(entry), Some(_)) => Ok((entry, policy)),

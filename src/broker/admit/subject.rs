@@ -1,6 +1,6 @@
 //! What the audit record says of an operation's object and of the decision on it.
 
-use claviger_provider::{ConnectionId, KeyId, ProviderKind};
+use claviger_provider::{ConnectionId, Id, KeyId, ProviderKind};
 
 use crate::access::{Action, PolicyRef};
 use crate::audit::{Decision, Number, Policy, Record, Text};
@@ -40,6 +40,13 @@ impl Subject {
     /// Whether an operator may do it in a suspended tenant.
     pub(in crate::broker) const fn while_suspended(&self) -> bool {
         self.while_suspended
+    }
+
+    /// The id of the object that the operation is on, if it is a key or a connection; of a creation, that of what it is made
+    /// through.
+    pub(in crate::broker) fn object(&self) -> Option<[u8; 16]> {
+        let connection = || self.connection.map(|id| *id.bytes());
+        self.key.map(|id| *id.bytes()).or_else(connection)
     }
 
     /// Writes object, decision and policy into a record.
