@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -23,14 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// More than our limit and the pause between two probes of TCP, and less than reqwest's own limit of 30 s.
 const SOON: Duration = Duration::from_secs(25);
 
+/// More than a ping and the time for its answer take, and less than the HTTP client's own limit of 25 s.
+const PINGED: Duration = Duration::from_secs(20);
+
 /// Types of HTTP/2's frames (RFC 9113, section 6).
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 /// The flags ACK, and END_STREAM with END_HEADERS.
 const ACK: u8 = 1;
 const WHOLE: u8 = 5;
+/// Codes of RST_STREAM and GOAWAY (RFC 9113, section 7).
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 /// A header block with status 200 alone: entry 8 of the static table (RFC 7541).
 const STATUS_200: &[u8] = &[0x88];
 
@@ -41,8 +51,8 @@ struct Http2 {
 }
 
 impl Http2 {
-    /// The server, and a client that trusts it.
-    async fn start() -> (Self, Client) {
+    /// The server, and a client that trusts it, whose calls have this time.
+    async fn start(timeout: Duration) -> (Self, Client) {
         let egress = egress(&Script::new(&[&["127.0.0.1"]]));
         let made = rcgen::generate_simple_self_signed(vec!["kms.test".to_owned()]).unwrap();
         let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
@@ -55,6 +65,7 @@ impl Http2 {
         let address = format!("https://kms.test:{}", listener.local_addr().unwrap().port());
         let options = Options {
             authorities: Authorities::from_pem(&made.cert.pem()).unwrap(),
+            timeout,
             ..options()
         };
         let client = egress.client(egress.destination(&address).unwrap(), options).unwrap();
@@ -111,11 +122,75 @@ impl Connection {
     async fn answer(&mut self, stream: u32) {
         self.write(HEADERS, WHOLE, stream, STATUS_200).await;
     }
+
+    async fn refuse(&mut self, how: Refusal, stream: u32) {
+        match how {
+            Refusal::GoAway { last, code } => {
+                let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
+                self.write(GOAWAY, 0, 0, &payload).await;
+            }
+            Refusal::Reset { code } => self.write(RST_STREAM, 0, stream, &code.to_be_bytes()).await,
+            Refusal::Close => {}
+        }
+    }
+}
+
+/// How a server leaves a request without a response, and then closes the connection.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    GoAway {
+        /// The last stream that it says it may have processed. A request is the first of its connection: stream 1.
+        last: u32,
+        code: u32,
+    },
+    Reset {
+        code: u32,
+    },
+    Close,
+}
+
+/// A call that changes something at the provider, as one that makes a key does.
+async fn post(client: &Client) -> Result<u16, SendError> {
+    let call = Request {
+        method: Method::POST,
+        path: &["v1"],
+        query: &[],
+        headers: HeaderMap::new(),
+        json: Some(Zeroizing::new(b"{}".to_vec())),
+    };
+    client.send(call).await.map(|answer| answer.status.as_u16())
+}
+
+/// A call to a server that refuses the first requests so, as many as these, and answers the next one. Returns the
+/// result, and how often the call arrived.
+async fn refused_times(times: usize, how: Refusal) -> (Result<u16, SendError>, usize) {
+    let (server, client) = Http2::start(PATIENCE).await;
+    let arrived = AtomicUsize::new(0);
+    let serve = async {
+        loop {
+            let mut connection = server.accept().await;
+            let stream = connection.request().await;
+            if arrived.fetch_add(1, Ordering::Relaxed) < times {
+                connection.refuse(how, stream).await;
+                // Until the client has read it.
+                connection.0.shutdown().await.unwrap();
+                while connection.read().await.is_some() {}
+            } else {
+                connection.answer(stream).await;
+                while connection.read().await.is_some() {}
+            }
+        }
+    };
+    let result = tokio::select! {
+        result = post(&client) => result,
+        () = serve => unreachable!(),
+    };
+    (result, arrived.into_inner())
 }
 
 #[tokio::test]
 async fn a_connection_of_http2_is_pinged_and_closed_without_an_answer() {
-    let (server, client) = Http2::start().await;
+    let (server, client) = Http2::start(PATIENCE).await;
     let serve = async {
         let mut connection = server.accept().await;
         let stream = connection.request().await;
@@ -132,22 +207,61 @@ async fn a_connection_of_http2_is_pinged_and_closed_without_an_answer() {
     assert_eq!(pings.unwrap(), 1);
 }
 
+/// The other side is gone while it owes a response, and its socket stays open: the call ends before its time, and the
+/// next one has a new connection.
 #[tokio::test]
-async fn what_a_server_did_not_process_is_sent_again() {
-    let (server, client) = Http2::start().await;
+async fn a_call_on_a_silent_connection_of_http2_ends_and_the_next_one_is_answered() {
+    let (server, client) = Http2::start(PATIENCE * 2).await;
     let serve = async {
-        let mut leaving = server.accept().await;
-        leaving.request().await;
-        // The last stream that it processed is none, and there is no error.
-        leaving.write(GOAWAY, 0, 0, &[0; 8]).await;
+        let mut silent = server.accept().await;
+        silent.request().await;
         let mut next = server.accept().await;
         let stream = next.request().await;
         next.answer(stream).await;
-        next
+        (silent, next)
     };
-    let (answer, served) = tokio::join!(get(&client), timeout(PATIENCE, serve));
-    assert_eq!(answer.unwrap().status, 200);
+    let call = async {
+        let lost = timeout(PINGED, post(&client)).await.expect("an end by the pings");
+        assert!(matches!(lost, Err(SendError::Timeout)), "{lost:?}");
+        get(&client).await.map(|answer| answer.status)
+    };
+    let (answer, served) = tokio::join!(call, timeout(PATIENCE, serve));
+    assert_eq!(answer.unwrap(), 200);
     drop(served.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_server_did_not_process_is_sent_again() {
+    let last = 0;
+    for how in [Refusal::GoAway { last, code: NO_ERROR }, Refusal::Reset { code: REFUSED_STREAM }] {
+        let (result, arrived) = refused_times(1, how).await;
+        assert_eq!(result.unwrap(), 200, "{how:?}");
+        assert_eq!(arrived, 2, "{how:?}");
+        // A server that processes nothing is not asked for ever.
+        let (result, arrived) = refused_times(usize::MAX, how).await;
+        assert!(matches!(result, Err(SendError::Broken(_))), "{how:?}: {result:?}");
+        assert_eq!(arrived, 3, "{how:?}");
+    }
+}
+
+/// Whether a change took effect then is not known.
+#[tokio::test]
+async fn what_a_server_may_have_processed_is_sent_once() {
+    for how in [
+        Refusal::GoAway { last: 1, code: NO_ERROR },
+        Refusal::GoAway {
+            last: 1,
+            code: INTERNAL_ERROR,
+        },
+        Refusal::Reset { code: NO_ERROR },
+        Refusal::Reset { code: INTERNAL_ERROR },
+        Refusal::Reset { code: CANCEL },
+        Refusal::Close,
+    ] {
+        let (result, arrived) = refused_times(1, how).await;
+        assert!(matches!(result, Err(SendError::Broken(_))), "{how:?}: {result:?}");
+        assert_eq!(arrived, 1, "{how:?}");
+    }
 }
 
 /// The other side takes no bytes, as one does that is gone: TCP gives up what it does not acknowledge, before the limit
