@@ -50,6 +50,8 @@ pub struct ChangeHistory {
     /// Whether the store's positions are those of another copy of the log, or may be: then they show nothing of this
     /// one's revocations.
     pub(super) may_be_forked: bool,
+    /// What [`ChangeHistory::until_compared`] returns.
+    pub(super) until_compared: Option<Position>,
 }
 
 impl ChangeHistory {
@@ -76,6 +78,12 @@ impl ChangeHistory {
         // Sidecars of earlier builds have no positions of lost parts.
         let lost = self.last_effective.filter(|at| self.lost(*at).is_some());
         lost.max(self.changed_in_losses(u64::MAX)).filter(|at| last < Some(*at))
+    }
+
+    /// The position that the store must get once all that [`ChangeHistory::missing_in`] returns is applied. Until then each
+    /// start returns every revocation again.
+    pub const fn until_compared(&self) -> Option<Position> {
+        self.until_compared
     }
 
     /// Whether a lost part may have the outcome of an intent at that position.

@@ -133,7 +133,6 @@ pub(super) fn open_on(
         tip,
         was_clean,
         is_forked,
-        may_be_forked,
     } = if options.accept_lost_log {
         resume_lost(&mut file, origin, found, &options)?
     } else {
@@ -147,6 +146,8 @@ pub(super) fn open_on(
     for line in lines {
         state.lose(line);
     }
+    // Also of a start that did not lose the part itself: the one that did may have been killed before it compared.
+    let until_compared = state.uncompared(options.compared.filter(|_| !is_forked));
     if let Some(compared) = options.compared {
         state.effective.forget_until(compared);
     }
@@ -189,7 +190,8 @@ pub(super) fn open_on(
         effective: state.effective.clone(),
         losses: state.losses.clone(),
         removed: state.begun.and_then(Begun::changed),
-        may_be_forked,
+        may_be_forked: is_forked || until_compared.is_some(),
+        until_compared,
     };
     let first = first_records(origin, options.durability, &state, was_clean, torn);
     let shared = Arc::new(Shared::new());
@@ -261,8 +263,6 @@ struct Resumed {
     was_clean: bool,
     /// Whether another copy of the log went on in its place: the store's positions are those of another log.
     is_forked: bool,
-    /// Whether that is so, or nothing shows that it is not.
-    may_be_forked: bool,
 }
 
 /// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
@@ -342,7 +342,6 @@ fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, Ope
         tip,
         was_clean,
         is_forked: false,
-        may_be_forked: false,
     })
 }
 
@@ -407,9 +406,6 @@ fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, options: &Opt
             commit: Some(lost.from.get()),
         };
     }
-    // A shorter copy that went on looks like a log that lost its end, from before the last change that was compared.
-    let is_lost = |at: Position| state.losses.iter().any(|loss| loss.lost.contains(at.0));
-    let may_be_forked = is_forked || options.compared.is_some_and(is_lost);
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
@@ -417,7 +413,9 @@ fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, options: &Opt
             // Its changes and intents may be those of the other copy.
             state.add_numbers(&known.state);
         } else {
-            // If it is of another copy, none of these intents had its outcome in the lost part.
+            // A shorter copy that went on looks like a log that lost its end, from before the last change that was
+            // compared. If it is one, none of the sidecar's intents had its outcome in the lost part.
+            let may_be_forked = state.uncompared(options.compared).is_some();
             let until = if may_be_forked { 0 } else { known.tip.end };
             state.add_lost(&known.state, until);
         }
@@ -428,7 +426,6 @@ fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, options: &Opt
         tip,
         was_clean,
         is_forked,
-        may_be_forked,
     })
 }
 

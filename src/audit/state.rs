@@ -211,6 +211,15 @@ impl State {
         }
     }
 
+    /// The position that a store gets once it is compared with all before the lost part that has `compared`, the position
+    /// up to which it was compared. `None` if no part has it, or it is that position. No record is there.
+    pub(super) fn uncompared(&self, compared: Option<Position>) -> Option<Position> {
+        let compared = compared?;
+        let losses = self.losses.iter().filter(|loss| loss.lost.contains(compared.0));
+        let last = losses.map(|loss| Position(loss.lost.to.get() - 1)).max();
+        last.filter(|last| compared < *last)
+    }
+
     /// The losses that no record reports yet.
     pub(super) fn unreported(&self) -> impl Iterator<Item = Lost> {
         self.losses.iter().filter(|loss| !loss.reported).map(|loss| loss.lost)

@@ -175,10 +175,15 @@ impl Broker {
         }
         // Keep the positions while outcomes are still to be written: the next start reads from them
         // whether a change took effect.
-        if done.following == 0
-            && let Some(last) = self.store.last_applied().await?
-        {
-            self.store.prune_applied(last).await?;
+        if done.following == 0 {
+            if let Some(Position(compared)) = history.until_compared() {
+                self.store
+                    .mark_applied(TenantId::INSTALLATION, &Change::announced(compared))
+                    .await?;
+            }
+            if let Some(last) = self.store.last_applied().await? {
+                self.store.prune_applied(last).await?;
+            }
         }
         Ok(done)
     }
@@ -266,15 +271,21 @@ impl Broker {
             // positions there.
             self.store.rewind_applied(last.map(|position| position.0)).await?;
         }
+        // The positions of another copy's revocations are not noted: if this start ends in between, the next one would
+        // compare the changes behind the first of them, which are that copy's, too.
+        let compared = applied.first().copied().or(last);
+        let is_noted = |change: &EffectiveChange| Some(change.position) > compared;
         let mut rotations = Vec::new();
         for (fate, change) in missing {
             match fate {
                 Fate::Revocation(revocation) => {
                     let tenant = change.intent.tenant();
-                    match self.replay(tenant, revocation, Some(change.position.0), done).await? {
+                    let position = is_noted(&change).then_some(change.position.0);
+                    match self.replay(tenant, revocation, position, done).await? {
                         Replayed::Applied => {}
                         Replayed::Superseded => match self.record_replayed(tenant, revocation, Outcome::Superseded).await {
-                            Ok(()) => self.mark(&change).await?,
+                            Ok(()) if is_noted(&change) => self.mark(&change).await?,
+                            Ok(()) => {}
                             // The next start looks at it again, so it must not be pruned.
                             Err(error) => {
                                 tracing::warn!(%error, ?revocation, "a superseded revocation is recorded when the log has room");

@@ -429,6 +429,7 @@ async fn shorter_branch() {
     starts_plainly(&gateway);
     shorter.restore(&data);
     let newer = Saved::of(&data);
+    let of_store = Copy::of(&data, &DATABASE);
     for with_index in [true, false] {
         newer.put_back(&data);
         if !with_index {
@@ -441,6 +442,19 @@ async fn shorter_branch() {
         let disabled = started.tenant("globex").get("/v1/keys/first").await.expect_status(200);
         assert_eq!(disabled["state"], "disabled", "the log has the revocation (index: {with_index})");
         assert!(started.terminate());
-        starts_plainly(&gateway);
+        // As after a kill when the loss was recorded, and the store had no revocation yet.
+        of_store.restore(&data);
+        fs::remove_file(data.join("audit.index")).expect("removed");
+        let started = gateway.serve(&plain());
+        let disabled = started.tenant("globex").get("/v1/keys/first").await.expect_status(200);
+        assert_eq!(disabled["state"], "disabled", "no later start applies it");
+        assert!(started.terminate());
+        let started = gateway.serve(&plain());
+        assert!(
+            !started.output().contains("are reconciled"),
+            "it is applied once: {}",
+            started.output()
+        );
+        assert!(started.terminate());
     }
 }

@@ -41,6 +41,7 @@ impl GroupCommit {
                 losses: state.losses.clone(),
                 removed: state.begun.and_then(Begun::changed),
                 may_be_forked: false,
+                until_compared: None,
             },
         }
     }

@@ -423,6 +423,41 @@ async fn the_sidecar_of_another_copy_hides_no_open_intent() {
     }
 }
 
+/// The start that accepts the loss is killed before it applies them to the store.
+#[tokio::test]
+async fn the_revocations_of_a_shorter_copy_are_missing_until_the_store_is_compared_with_them() {
+    let bench = Bench::new();
+    let Recovered { log, .. } = bench.open();
+    // The store is of this copy.
+    let other = bench.crashed();
+    let Recovered { log: of_other, .. } = other.open();
+    unwraps(&of_other, 50).await;
+    let stored = change(&of_other, Outcome::Success).await;
+    let disable = EmergencyRevocation::Disable(KeyId::from_bytes([1; 16])).at_lifts(0);
+    let entry = log.entry(tenant(1), Action::Disable);
+    let intent = log.intent(entry, disable.into(), soon()).await.unwrap();
+    let revocation = intent.position();
+    intent.resolve(Outcome::Success, |_| (), (), soon()).await.map(drop).unwrap();
+    log.close().await;
+    let missing = |bench: &Bench, accept_lost_log: bool, stored: Position| {
+        let options = Options {
+            accept_lost_log,
+            compared: Some(stored),
+            ..accepting(Some(stored))
+        };
+        let Recovered { history, .. } = bench.try_open(options).unwrap();
+        let missing = history.missing_in(&[stored], Some(stored)).unwrap();
+        let positions: Vec<_> = missing.iter().map(|change| change.position).collect();
+        (positions, history.until_compared())
+    };
+    let (positions, until) = missing(&bench, true, stored);
+    assert_eq!(positions, [revocation]);
+    for _ in 0..2 {
+        assert_eq!(missing(&bench.crashed(), false, stored), (vec![revocation], until));
+    }
+    assert_eq!(missing(&bench, false, until.unwrap()), (Vec::new(), None));
+}
+
 #[tokio::test]
 async fn after_another_copy_of_the_log_each_number_may_be_given() {
     let (bench, places) = closed().await;
