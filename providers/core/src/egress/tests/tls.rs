@@ -8,8 +8,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::http::{KEEPALIVE, KEEPALIVE_INTERVAL, USER_TIMEOUT};
 use super::super::{ClientCertificate, Distrust, TlsOptions};
 use super::{Authorities, Options, Script, SendError, client, egress, get, options};
 use crate::ErrorKind;
@@ -241,4 +243,26 @@ async fn a_connection_without_http_trusts_and_shows_the_same() {
         .await
         .unwrap_err();
     assert!(matches!(error, SendError::NotTls) && error.is_unsent(), "{error:?}");
+}
+
+/// As the HTTP client's is: TCP finds out by itself that the other side is gone.
+#[tokio::test]
+async fn a_connection_without_http_is_watched_by_tcp() {
+    let own = Authority::new();
+    let made = own.make(|_| ());
+    let port = server(&made.0, &made.1, None).await.port();
+    let egress = egress(&Script::new(&[&["127.0.0.1"]]));
+    let options = TlsOptions {
+        ca: Some(&own.pem),
+        client_certificate: None,
+        connect_timeout: std::time::Duration::from_secs(5),
+    };
+    let endpoint = egress.endpoint(&format!("kms.test:{port}")).unwrap();
+    let stream = egress.tls(endpoint, options).unwrap().connect().await.unwrap();
+    let socket = SockRef::from(stream.get_ref().0);
+    assert!(socket.keepalive().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+    assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
 }
