@@ -125,7 +125,7 @@ impl Broker {
     }
 
     /// Whether callers could change network settings of the connection.
-    fn takes_canaries(&self, connection: &Connection) -> bool {
+    pub(super) fn takes_canaries(&self, connection: &Connection) -> bool {
         let factory = self.directory().factories().get(connection.provider);
         factory.is_some_and(|factory| factory.network_settings().iter().any(|name| BY_CALLERS.contains(name)))
     }

@@ -121,9 +121,7 @@ impl Broker {
             .create_at_provider(cx, &keep, &reach, &request, Wanted::Key(wanted.clone()), change, goes_on)
             .await?;
         let described = made(described, request.spec)?;
-        let identities = self
-            .identify_detached(&cx.op_context(), (cx.tenant(), id), &described, &reach)
-            .await?;
+        let identities = self.identify_detached(cx, id, &described, &reach).await?;
         let complete = |key: &Key| {
             cx.note(|fields| fields.key_version = Some(key.primary.number));
             // The response that is stored for a repeated request must show the row as the transaction

@@ -12,7 +12,7 @@ use claviger_provider::{KeyDescription, KeyId, OpContext, Pipeline, ProviderKeyR
 use super::lost_versions::forbidden_at_provider;
 use super::opening::open_canary;
 use super::reach::Reach;
-use super::{Broker, Code, Failure};
+use super::{Broker, Code, Failure, RequestContext};
 use crate::store::canary_name;
 use crate::store::model::{Connection, KeyVersion, ProviderState};
 
@@ -177,20 +177,24 @@ impl Broker {
     /// As [`Broker::identify`], of the versions that a detached key had which comes back through a connection.
     ///
     /// # Errors
-    /// `key_state` if it would come back on another key; what the store fails with.
+    /// `key_state` if it would come back on another key, or may; what the store fails with.
     pub(super) async fn identify_detached(
         &self,
-        cx: &OpContext,
-        (tenant, key): (TenantId, KeyId),
+        cx: &RequestContext,
+        key: KeyId,
         described: &KeyDescription,
         through: &Reach,
     ) -> Result<Identities, Failure> {
+        let (tenant, op_context) = (cx.tenant(), cx.op_context());
         let mut old = self.versions_of(tenant, key).await?;
+        let elsewhere = |version: &&KeyVersion| version.connection_id() != Some(through.row.id) && version.provider_key == described.id;
+        let elsewhere: Vec<&KeyVersion> = old.iter().rev().filter(elsewhere).collect();
+        self.prove_server(cx, (tenant, key), &elsewhere, through).await?;
         for version in &mut old {
             version.connection = Some((&*through.row).into());
         }
         let way = (&*through.row, &through.pipeline);
-        let identities = self.identify(cx, (tenant, key), &old, described, way).await?;
+        let identities = self.identify(&op_context, (tenant, key), &old, described, way).await?;
         let is_known = |there: &ProviderKeyRef| {
             old.iter()
                 .any(|version| version.is(through.row.provider, &there.id, &there.version))
@@ -199,6 +203,47 @@ impl Broker {
         match identities.refused_return(&old, adds) {
             Some(refused) => Err(refused),
             None => Ok(identities),
+        }
+    }
+
+    /// Proves that a connection leads to the key of these versions, the newest first, which were reached through another one.
+    /// Whoever makes a connection says where it leads, and a server there can have keys of any name.
+    ///
+    /// # Errors
+    /// `key_state` where no canary opens; what the store fails with.
+    async fn prove_server(
+        &self,
+        cx: &RequestContext,
+        key: (TenantId, KeyId),
+        versions: &[&KeyVersion],
+        through: &Reach,
+    ) -> Result<(), Failure> {
+        if versions.is_empty() || !self.takes_canaries(&through.row) {
+            return Ok(());
+        }
+        for version in versions.iter().take(MOST) {
+            let detail = match self.try_canary(&cx.op_context(), key, version, &through.pipeline).await? {
+                CanaryResponse::Opens => return Ok(()),
+                CanaryResponse::NoCanary => continue,
+                CanaryResponse::Rejected => {
+                    "The tenant detached another key of this name: the one that the connection leads to does not open its canary."
+                }
+                CanaryResponse::Silent => {
+                    "The tenant detached a key of this name, and nothing proves that the connection leads to it: its canary was not opened."
+                }
+            };
+            return Err(Failure::new(Code::KeyState, detail).advice(
+                "Bring the key back through a connection to the server that it was on, where the provider lets this credential unwrap.",
+            ));
+        }
+        // It was detached before any was made, or by a release that made none.
+        match cx.caller().is_operator() {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Code::KeyState,
+                "The tenant detached a key of this name through another connection, and nothing proves that this one leads to it: it has no canary.",
+            )
+            .advice("Bring it back through the connection that it was detached from, or have an operator bring it back.")),
         }
     }
 

@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         case("a_cache_that_is_turned_on_while_a_key_moves_in_is_decided_on", || {
             Box::pin(cached_meanwhile())
         }),
+        case("a_key_comes_back_on_no_other_servers_key", || Box::pin(another_server())),
         case("the_printed_rights_are_those_of_every_key_and_version", || Box::pin(least_rights())),
         case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
@@ -107,8 +108,8 @@ impl External {
         client.with_token(issued["token"].as_str().unwrap())
     }
 
-    /// A severed key comes back through a second connection, and stays disabled until the owner enables it.
-    async fn is_not_enabled_by_an_operator(&self, owner: &Client) {
+    /// A severed key comes back through a second connection, and stays disabled until its owner enables it.
+    async fn comes_back_disabled(&self, owner: &Client) {
         let client = &self.world.client;
         let second = json!({"name": "second", "provider": "xks", "settings": self.settings});
         client.post("/v1/connections", &second).await.expect_status(201);
@@ -272,6 +273,32 @@ async fn cached_meanwhile() {
     assert_ne!((&key["custody"], &key["cache"]["enabled"]), (&json!("external"), &json!(true)));
 }
 
+/// A key that was detached does not come back on the key of the same name of somebody else's proxy.
+async fn another_server() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let thief = external.owner(&["CreateConnection", "CreateKey", "DeleteKey"]).await;
+    let theirs = FakeXks::start(Transport::Tls, "/of/acme").await.unwrap();
+    theirs.keys().make("orders");
+    let mut settings = external.settings.clone();
+    settings["address"] = json!(theirs.url());
+    settings["ca"] = json!(theirs.tls().unwrap().ca_pem());
+    let body = json!({"name": "theirs", "provider": "xks", "settings": settings});
+    thief.post("/v1/connections", &body).await.expect_status(201);
+    assert_eq!(thief.delete(KEY).await.status, 204);
+    let through = |connection: &str| json!({"name": "orders", "connection": connection, "provider_key": "orders"});
+    for client in [&thief, &external.world.client] {
+        let refused = client.post("/v1/keys", &through("theirs")).await.expect_problem(409, "key_state");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("does not open its canary"), "{refused}");
+    }
+    // A connection of another name to the same proxy proves itself.
+    let body = json!({"name": "second", "provider": "xks", "settings": external.settings});
+    thief.post("/v1/connections", &body).await.expect_status(201);
+    thief.post("/v1/keys", &through("second")).await.expect_status(201);
+    external.opens(&made).await;
+}
+
 /// What the owner is told to permit is enough for every call.
 async fn least_rights() {
     let external = External::new().await;
@@ -418,10 +445,9 @@ async fn severed() {
     external.unwrap(&made["wrapped"]).await.expect_problem(409, "connection_severed");
     assert_eq!(external.requests().len(), 0);
 
-    // The switch is the customer's: an operator severs, and restores nothing, also not through another connection.
+    // The switch is the customer's: an operator severs, and restores nothing.
     let operators = external.world.client.post_empty(&restore).await;
     operators.expect_problem(403, "permission_denied");
-    external.is_not_enabled_by_an_operator(&owner).await;
     // A proxy that does not work stays severed, and only the restore has called it.
     external.fake.switches().faults.set(vec![Fault::always("", Act::Unavailable)]);
     let problem = owner.post_empty(&restore).await.expect_problem(504, "deadline_exceeded");
@@ -448,5 +474,10 @@ async fn severed() {
 
     external.fake.switches().faults.set(Vec::new());
     owner.post_empty(&restore).await.expect_status(200);
+    external.opens(&made).await;
+
+    // Nor does an operator restore it by a detour.
+    owner.post_empty(&sever).await.expect_status(200);
+    external.comes_back_disabled(&owner).await;
     external.opens(&made).await;
 }
