@@ -115,7 +115,7 @@ impl Client {
             item: item_id(),
             correlation: correlation.as_deref(),
         };
-        let (ready, ids, bytes) = match self.exchange(&place, ids, request, end).await {
+        let (mut ready, ids, bytes) = match self.exchange(&place, ids, request, end).await {
             Ok(exchanged) => exchanged,
             Err(error) => return Err(Self::ended(place, error)),
         };
@@ -137,7 +137,7 @@ impl Client {
             outcome,
         } = response;
         // What a change opened beside the idle connections would take the place of one of them.
-        match is_named && !ids.operation.changes() {
+        match is_named && !ids.operation.changes() && ready.connection.is_quiet().await {
             true => place.give_back(ready),
             false => {
                 drop(ready);
