@@ -19,6 +19,7 @@ mod cutoff;
 mod entries;
 mod kmip;
 mod owner;
+mod wire;
 mod xks;
 
 use std::panic::AssertUnwindSafe;
