@@ -57,7 +57,8 @@ pub(crate) struct Called<T> {
     pub(crate) request_id: Option<String>,
 }
 
-/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log.
+/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log. The caller's
+/// own words come last, so that they can be taken for nothing else.
 fn correlation(cx: &OpContext) -> String {
     let purpose = cx.purpose().map_or("", |purpose| match purpose {
         Purpose::GenerateDataKey => " operation=GenerateDataKey",
@@ -65,7 +66,12 @@ fn correlation(cx: &OpContext) -> String {
         Purpose::Unwrap => " operation=Unwrap",
         Purpose::Rewrap => " operation=Rewrap",
     });
-    format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor)
+    let mut value = format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor);
+    if let Some(justification) = cx.justification() {
+        value.push_str(" justification=");
+        value.push_str(justification);
+    }
+    value
 }
 
 /// What a future returns, unless it takes longer than until `end`.
