@@ -17,6 +17,7 @@ mod blob;
 mod cases;
 mod cutoff;
 mod entries;
+mod external;
 mod kmip;
 mod owner;
 mod wire;
