@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, Secret, SecretFiles, SettingsOrigin,
-    SeverSwitch, TenantId, Wrapped,
+    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, ProviderKeyRef, Secret, SecretFiles, SettingsOrigin,
+    SeverSwitch, Wrapped,
 };
 use claviger_provider_kmip::ttlv::{HEADER, parse, total_length};
 use claviger_provider_kmip::{KmipFactory, KmipProvider};
 use claviger_testkit::connection::parts;
+pub use claviger_testkit::values::cx;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -307,10 +308,6 @@ pub fn factory() -> KmipFactory {
         allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         allow_plain_http: false,
     }))
-}
-
-pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {
