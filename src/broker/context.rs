@@ -267,6 +267,7 @@ impl RequestContext {
         let trace = Arc::clone(self.operation.noted.lock().fields.provider_calls.get_or_insert_default());
         OpContext::new(info.request_id.as_str().to_owned(), self.tenant(), actor, info.deadline)
             .serving(purpose(self.request.action))
+            .justified_by(info.justification.as_ref().map(|text| text.as_str().to_owned()))
             .with_trace(trace)
     }
 

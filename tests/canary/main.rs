@@ -13,6 +13,7 @@
     reason = "a test stops where an expectation fails, and prints its table"
 )]
 
+mod external;
 mod forms;
 mod kept;
 mod memory;
@@ -57,6 +58,18 @@ fn main() -> ExitCode {
             run(memory::search_after_calls_to_openbao())
         })
         .with_ignored_flag(cannot_read || memory::openbao("ADDRESS").is_none()),
+        Trial::test("memory::nor_after_calls_to_an_xks_proxy_once_its_connections_are_closed", || {
+            run(external::search_after_calls_to_xks())
+        })
+        .with_ignored_flag(cannot_read),
+        Trial::test("memory::nor_after_unwraps_at_pykmip_with_all_connections_open", || {
+            run(external::search_after_unwraps_at_kmip("PYKMIP"))
+        })
+        .with_ignored_flag(cannot_read || external::kmip("PYKMIP", "ADDRESS").is_none()),
+        Trial::test("memory::nor_after_unwraps_at_kmip_go_with_all_connections_open", || {
+            run(external::search_after_unwraps_at_kmip("KMIP_GO"))
+        })
+        .with_ignored_flag(cannot_read || external::kmip("KMIP_GO", "ADDRESS").is_none()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,12 @@ const FURTHER: usize = 500;
 /// Bytes read at once.
 const CHUNK: usize = 4 << 20;
 /// The cache's age here.
-const AGE: Duration = Duration::from_secs(5);
+pub const AGE: Duration = Duration::from_secs(5);
 
 /// Keys wrapped, made and opened at the key server.
-const CALLS: usize = 8;
+pub const CALLS: usize = 8;
 /// Longer than a connection to a key server is kept for a next call.
-const KEPT: Duration = Duration::from_secs(60);
+pub const KEPT: Duration = Duration::from_secs(60);
 
 /// One mapping of the process.
 struct Mapping {
@@ -95,12 +96,14 @@ fn region(mapping: &Mapping) -> String {
     }
 }
 
-struct Region {
+/// What was found in one kind of mapping.
+pub struct Region {
     bytes: u64,
-    found: Found,
+    pub found: Found,
 }
 
-fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
+/// What each kind of mapping holds.
+pub fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
     let memory = memory(started).expect("it was readable before");
     let zeros = vec![0_u8; CHUNK];
     let mut regions = BTreeMap::new();
@@ -138,7 +141,7 @@ fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
 }
 
 /// Hits in the locked arena, and in all other regions together.
-fn hits(regions: &BTreeMap<String, Region>) -> (usize, usize) {
+pub fn hits(regions: &BTreeMap<String, Region>) -> (usize, usize) {
     let in_arena = |name: &str| name == "locked arena";
     let sum = |arena: bool| {
         let of = regions.iter().filter(|(name, _)| in_arena(name) == arena);
@@ -148,7 +151,7 @@ fn hits(regions: &BTreeMap<String, Region>) -> (usize, usize) {
 }
 
 /// Open sockets of the process.
-fn sockets(started: &Started) -> usize {
+pub fn sockets(started: &Started) -> usize {
     let open = fs::read_dir(format!("/proc/{}/fd", started.pid())).expect("its files");
     open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("socket:"))
@@ -156,7 +159,7 @@ fn sockets(started: &Started) -> usize {
 }
 
 /// Waits until the process has no connection any more, its peers being gone.
-async fn connections_closed(started: &Started, before: usize, within: Duration) {
+pub async fn connections_closed(started: &Started, before: usize, within: Duration) {
     let until = Instant::now() + within;
     while sockets(started) > before {
         assert!(Instant::now() < until, "connections stay open");
@@ -191,14 +194,34 @@ async fn half_a_request(started: &Started, canaries: &mut Canaries) -> TcpStream
     stream
 }
 
-/// The bytes of a connection over IPv4 that its other end has not read yet, by the kernel's table.
+/// The port as the kernel's table writes it behind an address.
+fn port(address: SocketAddr) -> String {
+    format!(":{:04X}", address.port())
+}
+
+/// The rows of the kernel's table of connections over IPv4.
+fn connections() -> Vec<Vec<String>> {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+    let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    table.lines().map(columns).collect()
+}
+
+/// How many connections the gateway's listener has.
+pub fn callers(started: &Started) -> usize {
+    let here = port(started.address());
+    // Established, or closed by the other end alone.
+    let open = |state: &str| matches!(state, "01" | "08");
+    let rows = connections().into_iter();
+    rows.filter(|columns| columns.len() > 4 && columns[1].ends_with(&here) && open(&columns[3]))
+        .count()
+}
+
+/// The bytes of a connection that its other end has not read yet.
 fn unread(stream: &TcpStream) -> u64 {
-    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
     let here = port(stream.local_addr().expect("an address"));
     let there = port(stream.peer_addr().expect("an address"));
-    let table = fs::read_to_string("/proc/net/tcp").expect("the table of connections");
-    let mut connections = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let columns = connections
+    let columns = connections()
+        .into_iter()
         .find(|columns| columns.len() > 4 && columns[1].ends_with(&there) && columns[2].ends_with(&here))
         .expect("the connection");
     // `tx_queue:rx_queue` in hexadecimal.
@@ -206,7 +229,8 @@ fn unread(stream: &TcpStream) -> u64 {
     u64::from_str_radix(unread, 16).expect("a number")
 }
 
-fn print(title: &str, regions: &BTreeMap<String, Region>) {
+/// Prints a table.
+pub fn print(title: &str, regions: &BTreeMap<String, Region>) {
     println!("\n{title}\n{:<28} {:>10}  hits", "region", "KiB");
     for (name, region) in regions {
         let hits: Vec<String> = region

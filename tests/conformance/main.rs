@@ -17,8 +17,10 @@ mod blob;
 mod cases;
 mod cutoff;
 mod entries;
+mod external;
 mod kmip;
 mod owner;
+mod wire;
 mod xks;
 
 use std::panic::AssertUnwindSafe;

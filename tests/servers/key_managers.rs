@@ -1,6 +1,6 @@
 //! Key managers that speak KMIP, which these cases start and end: over HTTP against the real binary.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("key_managers::a_server_of_old_versions_is_told", KMIP_GO, || {
             Box::pin(old_versions())
         }),
+        Case::new("key_managers::the_owner_sees_why_a_call_is_made", KMIP_GO, || Box::pin(justified())),
         Case::new("key_managers::a_deactivated_key_opens_what_it_wrapped", WITH_OWNER, || {
             Box::pin(deactivated())
         }),
@@ -76,14 +77,14 @@ impl Server {
         server
     }
 
-    /// The server on kmip-go, which speaks these versions alone.
-    fn kmip_go(versions: &str) -> Self {
+    /// The server on kmip-go, which speaks these versions alone, with its log.
+    fn kmip_go(versions: &str, log: Stdio) -> Self {
         let certificates = PathBuf::from(variable("CLAVIGER_TEST_KMIP_GO_FOLDER"));
         let mut command = Command::new(variable("CLAVIGER_TEST_KMIP_GO_BINARY"));
         for (option, name) in [("-certificate", "server.pem"), ("-key", "server.key"), ("-ca", "ca.pem")] {
             command.arg(option).arg(certificates.join(name));
         }
-        command.args(["-versions", versions]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["-versions", versions]).stdout(Stdio::piped()).stderr(log);
         let mut process = command.process_group(0).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
@@ -168,8 +169,29 @@ async fn restarted() {
         .expect_problem(422, "ciphertext_rejected");
 }
 
+async fn justified() {
+    let mut log = tempfile::NamedTempFile::new().unwrap();
+    let server = Server::kmip_go("1.4", log.reopen().unwrap().into());
+    let world = world().await;
+    let mut settings = server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER");
+    settings["correlation"] = json!(true);
+    settings["protocol_version"] = json!("1.4");
+    world.connect("kmip", &settings).await;
+    world.key("orders", json!({})).await;
+    let client = world.client.clone().with_header("claviger-justification", "ticket 4711");
+    let made = client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    let body = json!({"wrapped": made["wrapped"]});
+    client.post("/v1/unwrap", &body).await.expect_status(200);
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    for operation in ["GenerateDataKey", "Unwrap"] {
+        let seen = format!("operation={operation} justification=ticket 4711\"");
+        assert!(text.contains(&seen), "no {seen} in\n{text}");
+    }
+}
+
 async fn deactivated() {
-    let server = Server::kmip_go("1.4");
+    let server = Server::kmip_go("1.4", Stdio::null());
     let world = world().await;
     world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
     world.key("orders", json!({})).await;
@@ -192,7 +214,7 @@ async fn deactivated() {
 
 async fn old_versions() {
     for versions in ["1.0", "1.0,1.2"] {
-        let server = Server::kmip_go(versions);
+        let server = Server::kmip_go(versions, Stdio::null());
         let world = world().await;
         world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
         let path = format!("/v1/connections/{CONNECTION}/check");

@@ -41,6 +41,7 @@ pub struct OpContext {
     trace: Arc<CallTrace>,
     login: LoginWait,
     purpose: Option<Purpose>,
+    justification: Option<String>,
     quotes: bool,
     reads_causes: bool,
 }
@@ -56,6 +57,7 @@ impl OpContext {
             trace: Arc::default(),
             login: LoginWait::default(),
             purpose: None,
+            justification: None,
             quotes: true,
             reads_causes: false,
         }
@@ -84,6 +86,17 @@ impl OpContext {
     /// The request that the operation serves, if it handles a data key of the caller's.
     pub const fn purpose(&self) -> Option<Purpose> {
         self.purpose
+    }
+
+    /// The same context for a request for which the caller stated this reason: at most 256 printable ASCII characters.
+    #[must_use]
+    pub fn justified_by(self, justification: Option<String>) -> Self {
+        Self { justification, ..self }
+    }
+
+    /// The reason that the caller stated, for a key manager whose protocol has room for it.
+    pub fn justification(&self) -> Option<&str> {
+        self.justification.as_deref()
     }
 
     /// The same context for a check, which tries a login that the provider refused before, once.

@@ -57,7 +57,8 @@ pub(crate) struct Called<T> {
     pub(crate) request_id: Option<String>,
 }
 
-/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log.
+/// The Client Correlation Value of a call: for whom and for what it is made, for the key manager's own log. The caller's
+/// own words come last, so that they can be taken for nothing else.
 fn correlation(cx: &OpContext) -> String {
     let purpose = cx.purpose().map_or("", |purpose| match purpose {
         Purpose::GenerateDataKey => " operation=GenerateDataKey",
@@ -65,7 +66,12 @@ fn correlation(cx: &OpContext) -> String {
         Purpose::Unwrap => " operation=Unwrap",
         Purpose::Rewrap => " operation=Rewrap",
     });
-    format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor)
+    let mut value = format!("request={} tenant={} principal={}{purpose}", cx.request_id, cx.tenant, cx.actor);
+    if let Some(justification) = cx.justification() {
+        value.push_str(" justification=");
+        value.push_str(justification);
+    }
+    value
 }
 
 /// What a future returns, unless it takes longer than until `end`.
@@ -115,7 +121,7 @@ impl Client {
             item: item_id(),
             correlation: correlation.as_deref(),
         };
-        let (ready, ids, bytes) = match self.exchange(&place, ids, request, end).await {
+        let (mut ready, ids, bytes) = match self.exchange(&place, ids, request, end).await {
             Ok(exchanged) => exchanged,
             Err(error) => return Err(Self::ended(place, error)),
         };
@@ -137,7 +143,7 @@ impl Client {
             outcome,
         } = response;
         // What a change opened beside the idle connections would take the place of one of them.
-        match is_named && !ids.operation.changes() {
+        match is_named && !ids.operation.changes() && ready.connection.is_quiet().await {
             true => place.give_back(ready),
             false => {
                 drop(ready);

@@ -28,7 +28,8 @@ impl Connection {
         Self { stream }
     }
 
-    /// Whether the server has neither closed it nor sent anything that nobody asked for.
+    /// Whether the server has neither closed it nor sent anything that nobody asked for. If so, its buffers hold nothing
+    /// of what was read before.
     pub(crate) async fn is_quiet(&mut self) -> bool {
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);

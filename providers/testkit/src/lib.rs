@@ -3,7 +3,7 @@
 //! `claviger dev`.
 //!
 //! - [`battery`]: the test cases that any [`claviger_provider::Provider`] must pass.
-//! - [`connection`]: a connection for an adapter's own tests.
+//! - [`connection`]: a connection for an adapter's own tests, and [`values`]: what its calls take.
 //! - [`FakeProvider`] on a [`FakeServer`]: a provider with real AES that injects
 //!   [`Faults`], also on command of another process ([`control`]).
 //! - [`MemoryStore`]: a sealed store in memory for the embedded provider.
@@ -17,6 +17,7 @@ mod faults;
 mod provider;
 mod server;
 mod store;
+pub mod values;
 
 pub use config::FakeConfig;
 pub use factory::FakeFactory;

@@ -7,6 +7,7 @@
 mod bare;
 mod certs;
 mod drive;
+mod external;
 mod hostile;
 mod keys;
 mod log;
@@ -74,7 +75,7 @@ pub struct Plan {
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
     connections: Vec<usize>,
     /// The parts to run.
-    #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many,hostile")]
+    #[arg(long, value_delimiter = ',', default_value = "cached,miss,batch,many,hostile,external")]
     parts: Vec<Part>,
     /// The attacks of the part `hostile`; all where none is named.
     #[arg(long, value_delimiter = ',')]
@@ -120,6 +121,8 @@ enum Part {
     Many,
     /// Attacks of one tenant: what they cost the others.
     Hostile,
+    /// The sever of a connection to an external key manager, under load.
+    External,
     /// A million keys against one, none of them cached. Runs only where it is named.
     Keys,
     /// The audit log: its commits, both modes of durability, and starts on a long log. Runs only where it

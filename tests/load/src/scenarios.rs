@@ -25,7 +25,7 @@ const BARE: &str = "bare axum";
 const KES: &str = "KES";
 const TRANSIT: &str = "OpenBao Transit";
 
-/// Everything that the plan asks for. Returns whether every bound of the parts `hostile` and `log` holds.
+/// Everything that the plan asks for. Returns whether every bound of the parts `hostile`, `external` and `log` holds.
 pub async fn run(plan: &Plan) -> bool {
     // Servers are told their files by whole paths, wherever they run.
     let disk = plan
@@ -43,10 +43,12 @@ pub async fn run(plan: &Plan) -> bool {
         report::begin(plan.rounds, plan.seconds);
         return crate::log::run(plan, &certs).await;
     }
-    if plan.parts.iter().any(|part| *part != Part::Hostile) {
+    if plan.parts.iter().any(|part| !matches!(part, Part::Hostile | Part::External)) {
         beside_others(plan, &certs, disk.path()).await;
     }
-    !plan.parts.contains(&Part::Hostile) || crate::hostile::run(plan, &certs).await
+    let severed = !plan.parts.contains(&Part::External) || crate::external::run(plan, &certs).await;
+    let withstood = !plan.parts.contains(&Part::Hostile) || crate::hostile::run(plan, &certs).await;
+    severed && withstood
 }
 
 /// The gateway beside what a user would take instead.

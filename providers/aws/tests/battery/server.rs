@@ -1,12 +1,11 @@
 //! The emulators of AWS, and connections to them.
 
-use std::time::Duration;
-
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, ConnectionParts, DekId, Factory, Kek, KeyDescription, KeyId, OpContext, SettingsOrigin, TenantId};
+use claviger_provider::{BoundContext, ConnectionParts, DekId, Factory, SettingsOrigin, TenantId};
 use claviger_provider_aws::{AwsFactory, AwsProvider, Endpoints};
 pub use claviger_testkit::connection::new_key;
 use claviger_testkit::connection::parts;
+pub use claviger_testkit::values::{cx, primary};
 use serde_json::{Value, json};
 
 pub const REGION: &str = "eu-central-1";
@@ -92,19 +91,10 @@ impl Server {
     }
 }
 
-pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
-}
-
 pub fn context() -> BoundContext {
     let pairs = [
         ("claviger:dek".to_owned(), DekId::random().to_string()),
         ("table".to_owned(), "orders".to_owned()),
     ];
     BoundContext::new(pairs.into(), b"\xa1\x65table\x66orders".to_vec())
-}
-
-/// The primary version of a key.
-pub fn primary(key: &KeyDescription) -> Kek {
-    key.kek(KeyId::random()).unwrap()
 }

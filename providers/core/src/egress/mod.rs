@@ -11,6 +11,7 @@
 mod destination;
 mod dial;
 mod http;
+mod overwriting;
 pub mod policy;
 pub mod pool;
 mod send_error;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
 pub use dial::{DialError, Dialer, Lookup, Refused, SystemLookup};
 pub use http::{Client, ClientError, Options, RawRequest, Request, Response};
+pub use overwriting::Overwriting;
 pub use policy::EgressPolicy;
 pub use send_error::{Distrust, SendError};
 pub use settings::authorities_setting;

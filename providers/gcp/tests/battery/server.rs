@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use claviger_fake_google::FakeGoogle;
-use claviger_provider::{BoundContext, Error, Factory, Kek, KeyDescription, KeyId, OpContext, SettingsOrigin};
+use claviger_provider::{Error, Factory, OpContext, SettingsOrigin};
 use claviger_provider_gcp::{Endpoints, GcpFactory, GcpProvider};
 pub use claviger_testkit::connection::new_key;
 use claviger_testkit::connection::{TENANT, parts};
+pub use claviger_testkit::values::{context, primary};
 use serde_json::{Value, json};
 
 pub const RING: &str = "projects/acme-1/locations/europe-west3/keyRings/claviger";
@@ -71,16 +72,4 @@ impl Server {
 
 pub fn cx() -> OpContext {
     OpContext::for_system("test", TENANT, Duration::from_secs(120))
-}
-
-pub fn context() -> BoundContext {
-    BoundContext::new(
-        [("table".to_owned(), "orders".to_owned())].into(),
-        b"\xa1\x65table\x66orders".to_vec(),
-    )
-}
-
-/// The primary version of a key.
-pub fn primary(key: &KeyDescription) -> Kek {
-    key.kek(KeyId::random()).unwrap()
 }

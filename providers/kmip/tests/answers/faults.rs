@@ -11,7 +11,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 use crate::responses::{ATTRIBUTES, CREATE, DECRYPT};
-use crate::server::{Certificates, Fault, Files, Server, context, cx, kek, localhost_v6, with_ciphertext};
+use crate::server::{Certificates, Fault, Files, PAST, Server, context, cx, kek, localhost_v6, with_ciphertext};
 
 fn config() -> PipelineConfig {
     PipelineConfig {
@@ -162,6 +162,33 @@ async fn a_renewed_authority_is_named() {
         error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("`ca`"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_named() {
+    let server = Server::start().await;
+    let wrap = async |settings| {
+        let provider = server.connect(&settings);
+        provider.wrap_key(&cx(), &kek(), &Secret::random(32), &context()).await
+    };
+    let auth = |(certificate, key)| json!({"auth": {"cert": {"certificate": certificate, "key": key}}});
+    let error = wrap(auth(server.certificates.client_until(PAST))).await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("client certificate"),
+        "{error}"
+    );
+    wrap(auth(server.certificates.client())).await.unwrap();
+
+    let mut certificates = Certificates::new();
+    certificates.server_until = PAST;
+    let expired = Server::start_on(([127, 0, 0, 1], 0).into(), Arc::new(certificates)).await;
+    let provider = expired.connect(&json!({}));
+    let error = provider.wrap_key(&cx(), &kek(), &Secret::random(32), &context()).await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("expired"),
+        "{error}"
+    );
+    assert_eq!(expired.opened(), 0, "no request under an expired certificate");
 }
 
 #[tokio::test]

@@ -126,6 +126,9 @@ async fn each_request_says_for_whom_and_for_what_it_is_made() {
     let (cx, dek, context) = (cx().serving(Some(Purpose::Wrap)), Secret::random(32), context());
     provider.wrap_key(&cx, &kek(), &dek, &context).await.unwrap();
     let expected = format!("request=test tenant={} principal=system operation=Wrap", cx.tenant);
+    let justified = cx.justified_by(Some("ticket 4711 operation=Unwrap".to_owned()));
+    provider.wrap_key(&justified, &kek(), &dek, &context).await.unwrap();
+    let with_reason = format!("{expected} justification=ticket 4711 operation=Unwrap");
     // Discover Versions, which belongs to no call, has none.
-    assert_eq!(server.correlations(), [expected]);
+    assert_eq!(server.correlations(), [expected, with_reason]);
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, OpContext, ProviderKeyRef, Secret, SecretFiles, SettingsOrigin,
-    SeverSwitch, TenantId, Wrapped,
+    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, ProviderKeyRef, Secret, SecretFiles, SettingsOrigin,
+    SeverSwitch, Wrapped,
 };
 use claviger_provider_kmip::ttlv::{HEADER, parse, total_length};
 use claviger_provider_kmip::{KmipFactory, KmipProvider};
 use claviger_testkit::connection::parts;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+pub use claviger_testkit::values::cx;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -90,7 +91,13 @@ impl State {
 pub struct Certificates {
     pub ca: String,
     authority: CertifiedIssuer<'static, KeyPair>,
+    /// The year with which the server's ends.
+    pub server_until: i32,
 }
+
+/// A year with which a certificate ends that is valid, and one of an expired certificate.
+pub const LATER: i32 = 2999;
+pub const PAST: i32 = 2021;
 
 impl Certificates {
     pub fn new() -> Self {
@@ -100,26 +107,33 @@ impl Certificates {
         Self {
             ca: authority.pem(),
             authority,
+            server_until: LATER,
         }
     }
 
-    fn make(&self, purpose: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
+    fn make(&self, purpose: ExtendedKeyUsagePurpose, until: i32) -> (rcgen::Certificate, KeyPair) {
         let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), "::1".to_owned()]).unwrap();
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.extended_key_usages = vec![purpose];
+        leaf.not_after = date_time_ymd(until, 12, 31);
         let key = KeyPair::generate().unwrap();
         (leaf.signed_by(&key, &self.authority).unwrap(), key)
     }
 
     /// A client's certificate and key, as PEM.
     pub fn client(&self) -> (String, String) {
-        let (certificate, key) = self.make(ExtendedKeyUsagePurpose::ClientAuth);
+        self.client_until(LATER)
+    }
+
+    /// The same, of a certificate that ends with this year.
+    pub fn client_until(&self, year: i32) -> (String, String) {
+        let (certificate, key) = self.make(ExtendedKeyUsagePurpose::ClientAuth, year);
         (certificate.pem(), key.serialize_pem())
     }
 
     fn server(&self) -> ServerConfig {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let (certificate, key) = self.make(ExtendedKeyUsagePurpose::ServerAuth);
+        let (certificate, key) = self.make(ExtendedKeyUsagePurpose::ServerAuth, self.server_until);
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         ServerConfig::builder()
@@ -294,10 +308,6 @@ pub fn factory() -> KmipFactory {
         allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
         allow_plain_http: false,
     }))
-}
-
-pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
 }
 
 pub fn context() -> BoundContext {

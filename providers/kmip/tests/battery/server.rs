@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, SettingsOrigin};
 use claviger_provider_kmip::{KmipFactory, KmipProvider};
-use claviger_testkit::connection::{self, parts};
+use claviger_testkit::connection::parts;
+pub use claviger_testkit::values::{context, cx, new_aes_key as new_key, primary, unique};
 use serde_json::{Value, json};
 
 /// Which server it is.
@@ -116,28 +116,4 @@ impl Server {
              {activate}\nprint(k)"
         ))
     }
-}
-
-/// A name that no other case uses.
-pub fn unique(what: &str) -> String {
-    format!("{what}-{}", KeyId::random())
-}
-
-pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
-}
-
-pub fn context() -> BoundContext {
-    BoundContext::new(
-        [("table".to_owned(), "orders".to_owned())].into(),
-        b"\xa1\x65table\x66orders".to_vec(),
-    )
-}
-
-pub fn new_key(adopt: Option<&str>) -> KeyRequest {
-    connection::new_key(KeySpec::Aes256, adopt)
-}
-
-pub fn primary(key: &KeyDescription) -> Kek {
-    key.kek(KeyId::random()).unwrap()
 }

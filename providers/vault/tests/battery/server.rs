@@ -1,12 +1,12 @@
 //! The real server, and the calls of its administrator.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{BoundContext, Factory, Kek, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, SettingsOrigin, TenantId};
+use claviger_provider::{Factory, SettingsOrigin};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
-use claviger_testkit::connection::{self, parts};
+use claviger_testkit::connection::parts;
+pub use claviger_testkit::values::{context, cx, new_aes_key as new_key, primary, unique};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -129,28 +129,4 @@ impl Server {
         self.done("POST", &format!("sys/policies/acl/{name}"), json!({"policy": policy}))
             .await;
     }
-}
-
-/// A name that no other case uses.
-pub fn unique(what: &str) -> String {
-    format!("{what}-{}", KeyId::random())
-}
-
-pub fn cx() -> OpContext {
-    OpContext::for_system("test", TenantId::random(), Duration::from_secs(30))
-}
-
-pub fn context() -> BoundContext {
-    BoundContext::new(
-        [("table".to_owned(), "orders".to_owned())].into(),
-        b"\xa1\x65table\x66orders".to_vec(),
-    )
-}
-
-pub fn new_key(adopt: Option<&str>) -> KeyRequest {
-    connection::new_key(KeySpec::Aes256, adopt)
-}
-
-pub fn primary(key: &KeyDescription) -> Kek {
-    key.kek(KeyId::random()).unwrap()
 }

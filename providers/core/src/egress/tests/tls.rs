@@ -159,23 +159,24 @@ async fn a_client_certificate_is_shown_to_a_server_that_asks() {
     let (own, strange) = (Authority::new(), Authority::new());
     let made = own.make(|_| ());
     let address = server(&made.0, &made.1, Some(&own)).await;
-    let shown = |authority: Option<&Authority>| Options {
-        client_certificate: authority.map(|authority| {
-            let (certificate, key) = authority.make(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    // An authority, and the year in which its certificate ends.
+    let shown = |shown: Option<(&Authority, i32)>| Options {
+        client_certificate: shown.map(|(authority, until)| {
+            let (certificate, key) = authority.make(|params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                params.not_after = date_time_ymd(until, 1, 1);
+            });
             ClientCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap()
         }),
         ..under(&own.pem)
     };
-    assert_eq!(call("kms.test", address.port(), shown(Some(&own))).await.unwrap(), 204);
+    assert_eq!(call("kms.test", address.port(), shown(Some((&own, 2999)))).await.unwrap(), 204);
     let over_http2 = server_of(&made.0, &made.1, Some(&own), &[b"h2"]).await;
-    for (other, address) in [
-        (None, address),
-        (Some(&strange), address),
-        (None, over_http2),
-        (Some(&strange), over_http2),
-    ] {
-        let error = call("kms.test", address.port(), shown(other)).await.unwrap_err();
-        assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
+    for address in [address, over_http2] {
+        for other in [None, Some((&strange, 2999)), Some((&own, 2021))] {
+            let error = call("kms.test", address.port(), shown(other)).await.unwrap_err();
+            assert!(matches!(error, SendError::ClientCertificateRejected), "{error:?}");
+        }
     }
 }
 
