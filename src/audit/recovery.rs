@@ -116,7 +116,9 @@ pub(super) fn open_on(
         io::ErrorKind::WouldBlock => OpenError::InUse,
         _ => OpenError::io("opened")(source),
     })?;
+    let found = index.read(origin).map_err(OpenError::io("read"))?;
     if options.accept_lost_log {
+        index.mark_broken(origin, &found).map_err(OpenError::io("marked as incomplete"))?;
         let head = beginning::head(&file, file.start()).map_err(OpenError::io("read"))?;
         file.fill_gaps(head).map_err(OpenError::io("given its length and first line"))?;
     }
@@ -124,7 +126,6 @@ pub(super) fn open_on(
     if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
         return Err(OpenError::damaged(Position(at), FORKED));
     }
-    let found = index.read(origin).map_err(OpenError::io("read"))?;
     let synced = match &found {
         Found::Known(known) if known.tip.end <= file.size_end() => known.tip.end,
         Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
@@ -138,7 +139,7 @@ pub(super) fn open_on(
     } = if options.accept_lost_log {
         resume_lost(&mut file, origin, found, &options)?
     } else {
-        let resumed = resume(&file, origin, found)?;
+        let resumed = resume(&file, origin, found, &options)?;
         match lacks_known(&file, &resumed.state, resumed.tip, &options)? {
             Some(Position(at)) => return Err(OpenError::PutBack { at }),
             None => resumed,

@@ -27,7 +27,7 @@ pub(super) struct Resumed {
 ///
 /// # Errors
 /// [`OpenError`].
-pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, OpenError> {
+pub(super) fn resume(file: &Segments, origin: &Origin, found: Found, options: &Options) -> Result<Resumed, OpenError> {
     if let Some((lost, name)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
         return Err(OpenError::Missing {
             from: lost.from.get(),
@@ -44,7 +44,7 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<R
         }
         Found::Known(known) => {
             // Of a broken one all parts are looked for below.
-            let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
+            let whole = known.is_broken() || reaches(file, known.tip).map_err(OpenError::io("read"))?;
             let whole = whole && known.tip.end <= file.size_end();
             if !whole {
                 return Err(OpenError::Lost {
@@ -63,7 +63,7 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<R
             None
         }
     };
-    if let Some(known) = known.as_ref().filter(|known| known.standing == Standing::Broken) {
+    if let Some(known) = known.as_ref().filter(|known| known.is_broken()) {
         let losses = find_losses(file, file.start(), known.tip.end).map_err(OpenError::io("read"))?;
         if let Some(lost) = losses.first() {
             return Err(OpenError::damaged(Position(lost.from.get()), CUT));
@@ -71,7 +71,13 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<R
     }
     // Where the last run closed the log.
     let mut closed_at = None;
+    let mut broken = None;
     let read = match known {
+        Some(known) if known.is_broken() => {
+            // An earlier start may have marked a lost part that no record reports yet.
+            let known = broken.insert(known);
+            read_whole(file, origin, known.knows_numbers_until(after_stored(options)))
+        }
         Some(known) => {
             closed_at = (known.standing == Standing::Clean).then_some(known.tip.end);
             read_on(file, origin, known.state, known.tip, 0)
@@ -79,6 +85,10 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<R
         None => read_whole(file, origin, 0),
     };
     let ReadLog { mut state, tip, lost } = read.map_err(|error| with_file(file, error))?;
+    let may_be_forked = broken.is_some() && has_lost_compared(&state, options);
+    if let Some(known) = &broken {
+        state.add_lost(&known.state, if may_be_forked { 0 } else { known.tip.end });
+    }
     lost.add_to(&mut state);
     check_head(file, &state)?;
     if file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
@@ -91,7 +101,7 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<R
         tip,
         was_clean,
         is_forked: false,
-        may_be_forked: false,
+        may_be_forked,
     })
 }
 
@@ -127,15 +137,11 @@ pub(super) fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, op
         Found::Known(known) => Some(known),
         Found::Unusable | Found::Missing => None,
     };
-    let after_stored = options.last_stored().map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
+    let after_stored = after_stored(options);
     let expected = known.as_ref().map_or(0, |known| known.tip.end).max(after_stored);
     let mut losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
     losses.iter().try_for_each(|lost| mark_lost(file, *lost))?;
-    // In use, the log went on after its sidecar was written.
-    let known_until = known.as_ref().map_or(0, |known| {
-        let is_last = known.standing != Standing::InUse && known.tip.end >= after_stored;
-        known.tip.end.saturating_sub(u64::from(!is_last))
-    });
+    let known_until = known.as_ref().map_or(0, |known| known.knows_numbers_until(after_stored));
     let end = end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?;
     let is_marked = losses.last().is_some_and(|lost| lost.to.get() == end);
     if !is_marked && end > known_until && file.lacks_next(end).map_err(OpenError::io("read"))? {
@@ -162,9 +168,7 @@ pub(super) fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, op
             commit: Some(lost.from.get()),
         };
     }
-    // A shorter copy that went on looks like a log that lost its end, from before the last change that was compared.
-    let is_lost = |at: Position| state.losses.iter().any(|loss| loss.lost.contains(at.0));
-    let may_be_forked = is_forked || options.compared.is_some_and(is_lost);
+    let may_be_forked = is_forked || has_lost_compared(&state, options);
     let mut was_clean = false;
     if let Some(known) = known {
         was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
@@ -185,6 +189,18 @@ pub(super) fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, op
         is_forked,
         may_be_forked,
     })
+}
+
+/// The least length of a log that has what the store knows of.
+fn after_stored(options: &Options) -> u64 {
+    options.last_stored().map_or(0, |stored| stored.0 + frame::SKIP_LENGTH)
+}
+
+/// Whether the last change that was compared is in a lost part: a shorter copy that went on looks like a log that lost
+/// its end, from before that change.
+fn has_lost_compared(state: &State, options: &Options) -> bool {
+    let is_lost = |at: Position| state.losses.iter().any(|loss| loss.lost.contains(at.0));
+    options.compared.is_some_and(is_lost)
 }
 
 /// Writes the skip of a lost part, in a file that already has the part's length: after a crash in between, one that is

@@ -59,7 +59,7 @@ pub(super) fn path_of(bench: &Bench, start: u64) -> PathBuf {
 }
 
 /// A closed log in at least four files, with 100 records of tenant 1.
-async fn closed() -> (Bench, Vec<u64>) {
+pub(super) async fn closed() -> (Bench, Vec<u64>) {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.try_open(small()).unwrap();
     assert_eq!(unwraps(&log, 100).await, 100);
