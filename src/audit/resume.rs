@@ -35,6 +35,13 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found, options: &O
             file: name,
         });
     }
+    // After the lengths: a file that was cut within its first line is one that was cut.
+    if let Some((start, why)) = file.first_unusable().map_err(OpenError::io("read"))? {
+        return Err(match why {
+            Unusable::Foreign => OpenError::Foreign { file: file.name_of(start) },
+            Unusable::FirstLine | Unusable::NotAFile => not_a_log(file, start, why),
+        });
+    }
     let mut is_new = false;
     let known = match found {
         // Of an older copy of the log.

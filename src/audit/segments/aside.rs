@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{Segment, list_all};
+use super::{Segment, Segments, list_all};
 use crate::audit::fields::Lost;
 use crate::audit::file::{Disk, LogFile, read_full};
 use crate::audit::frame::{self, Frames, Step, leading_zeros};
@@ -44,6 +44,26 @@ pub(in crate::audit) fn first_non_file(folder: &Path) -> io::Result<Option<(Stri
         }
     }
     Ok(None)
+}
+
+impl Segments {
+    /// The position of the first file whose first line is not this log's, and what is wrong with it. Reads no more of
+    /// each file than that line.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn first_unusable(&self) -> io::Result<Option<(u64, Unusable)>> {
+        for segment in self.closed.iter().chain([&self.last]) {
+            let mut line = [0; frame::MAX_HEADER];
+            let read = read_full(&*self.file_of(segment)?, 0, &mut line)?;
+            match frame::parse_header(&line[..read], segment.start) {
+                Some((owner, _)) if owner == self.origin => {}
+                Some(_) => return Ok(Some((segment.start, Unusable::Foreign))),
+                None => return Ok(Some((segment.start, Unusable::FirstLine))),
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Gives files of the folder that cannot be read as the log's another name. One that has records of the log and

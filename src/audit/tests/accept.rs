@@ -88,3 +88,27 @@ async fn what_cannot_be_marked_on_a_full_disk_is_missing_for_the_next_start() {
         assert_eq!(reported(&bench).len(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_middle_file_without_its_first_line_is_named() {
+    let (bench, starts) = closed().await;
+    let path = path_of(&bench, starts[1]);
+    let whole = fs::read(&path).unwrap();
+    let another = frame::header(&bench.origin, starts[2]);
+    for line in [&b"#"[..], &[0; 100], b"a text in its place", another.as_bytes()] {
+        let mut damaged = whole.clone();
+        damaged[..line.len()].copy_from_slice(line);
+        fs::write(&path, &damaged).unwrap();
+        let refused = bench.try_open(small()).map(drop).unwrap_err();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(matches!(&refused, OpenError::NotALog { file, .. } if file == name), "{refused}");
+    }
+    let other = Origin {
+        node: "n2".parse().unwrap(),
+        ..bench.origin.clone()
+    };
+    let line = frame::header(&other, starts[1]);
+    fs::write(&path, [line.as_bytes(), &whole[line.len()..]].concat()).unwrap();
+    let refused = bench.try_open(small()).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+}
