@@ -91,7 +91,7 @@ pub(in crate::audit) fn set_aside(disk: &dyn Disk, folder: &Path, origin: &Origi
         let path = folder.join(segment.name());
         let header = segment.header(origin);
         let has_records = why == Unusable::FirstLine && begins_with_record(&path, header.len() as u64, origin)?;
-        let aside = free_name(folder, &segment.name());
+        let aside = free_name(folder, &segment.name(), "damaged");
         tracing::warn!(file = %path.display(), why = why.as_str(), kept_as = aside, "a file of the audit log is set aside");
         let aside = folder.join(aside);
         if !has_records {
@@ -181,13 +181,13 @@ fn begins_with_record(path: &Path, offset: u64, origin: &Origin) -> io::Result<b
     })
 }
 
-/// A name under which the file is kept, and which nothing has.
-fn free_name(folder: &Path, name: &str) -> String {
-    let mut aside = format!("{name}.damaged");
+/// A name under which the file is kept, with that end, and which nothing has.
+pub(super) fn free_name(folder: &Path, name: &str, end: &str) -> String {
+    let mut free = format!("{name}.{end}");
     let mut number = 1;
-    while fs::symlink_metadata(folder.join(&aside)).is_ok() {
+    while fs::symlink_metadata(folder.join(&free)).is_ok() {
         number += 1;
-        aside = format!("{name}.damaged-{number}");
+        free = format!("{name}.{end}-{number}");
     }
-    aside
+    free
 }
