@@ -13,7 +13,9 @@ use super::index::NAME as INDEX_NAME;
 use super::kill_file::NAME as KILL_FILE_NAME;
 use super::last_record::LastRecord;
 use super::numbers::Numbers;
+use super::options::Options;
 use super::origin::{Origin, Position};
+use super::resume::lacks_known;
 use super::scalar::Timestamp;
 use super::scan::{FORKED, OpenError};
 use super::segments::{self, Segments, Unusable};
@@ -77,7 +79,7 @@ pub fn left_in(folder: &Path) -> io::Result<Option<String>> {
 /// this record on, or from its beginning.
 ///
 /// # Errors
-/// [`OpenError::Io`].
+/// [`OpenError::PutBack`] if the log ends before this record; [`OpenError::Io`].
 pub fn end_of_log(folder: &Path, from: Option<LastRecord>) -> Result<u64, OpenError> {
     let file = open_beside(folder)?.1;
     let start = match from {
@@ -86,18 +88,28 @@ pub fn end_of_log(folder: &Path, from: Option<LastRecord>) -> Result<u64, OpenEr
     };
     let mut frames = Frames::from(&file, start);
     while let Step::Frame { .. } | Step::Skip(_) | Step::Header = frames.step().map_err(OpenError::io("read"))? {}
-    Ok(frames.offset())
+    match from {
+        // Not in a part that is marked as lost, nor in one that was removed.
+        Some(last) if last.position.0 >= frames.offset() => Err(OpenError::PutBack { at: last.position.0 }),
+        Some(_) | None => Ok(frames.offset()),
+    }
 }
 
-/// Copies the log to another folder, up to this position and with these records. Each file is on stable
-/// storage when this returns.
+/// Copies the log to another folder, up to this position, and with the last change and the last record that the store
+/// knows of. Each file is on stable storage when this returns.
 ///
 /// # Errors
-/// [`OpenError::Io`].
-pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Result<LogCopy, OpenError> {
+/// [`OpenError`]; [`OpenError::PutBack`] if the log lacks one of the two, and does not say that it is lost.
+pub fn copy_log(
+    folder: &Path,
+    to: &Path,
+    until: u64,
+    stored: Option<Position>,
+    last_record: Option<LastRecord>,
+) -> Result<LogCopy, OpenError> {
     let file = open_beside(folder)?.1;
     let mut end = until;
-    for position in with {
+    for position in stored.into_iter().chain(last_record.map(|last| last.position)) {
         let mut frames = Frames::from(&file, position.0);
         if let Step::Frame { .. } = frames.step().map_err(OpenError::io("read"))? {
             end = end.max(frames.offset());
@@ -112,7 +124,12 @@ pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Resu
         parent_folder::sync(&to.join(INDEX_NAME))
     });
     copied.map_err(OpenError::io("copied"))?;
-    read_copy(to)
+    let known = Options {
+        stored,
+        last_record,
+        ..Options::default()
+    };
+    read(to, &known)
 }
 
 /// Reads a whole log that is not in use, and checks every record.
@@ -120,6 +137,11 @@ pub fn copy_log(folder: &Path, to: &Path, until: u64, with: &[Position]) -> Resu
 /// # Errors
 /// [`OpenError`]; also for a record that is not whole at the end.
 pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
+    read(folder, &Options::default())
+}
+
+/// As [`read_copy`], of a log beside a store that knows this of it.
+fn read(folder: &Path, known: &Options) -> Result<LogCopy, OpenError> {
     let (origin, file) = open_beside(folder)?;
     if let Some((lost, file)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
         let (from, to) = (lost.from.get(), lost.to.get());
@@ -135,6 +157,9 @@ pub fn read_copy(folder: &Path) -> Result<LogCopy, OpenError> {
     }
     if file.lacks_next(end).map_err(OpenError::io("read"))? {
         return Err(OpenError::LacksNext { at: end });
+    }
+    if let Some(Position(at)) = lacks_known(&file, &state, tip, known)? {
+        return Err(OpenError::PutBack { at });
     }
     Ok(LogCopy {
         origin,

@@ -315,6 +315,11 @@ impl DurableFile {
         self.failed.is_none_or(|failed| failed.elapsed() >= self.retry_after)
     }
 
+    /// Begins the pause after a failure: what is wrong cannot be mended now.
+    pub(super) fn put_off(&mut self) {
+        self.failed = Some(Instant::now());
+    }
+
     /// Ends the pauses after failures, because the file is about to be closed.
     pub(super) fn stop_pausing(&mut self) {
         self.retry_after = Duration::ZERO;
@@ -477,16 +482,10 @@ impl DurableFile {
             Ok(None) => return false,
             Err(error) => Err(error),
         };
-        match begun {
-            Ok(first) => {
-                self.begun(first);
-                true
-            }
-            Err(error) => {
-                self.fail("disk reserve", &error);
-                false
-            }
+        if let Err(error) = &begun {
+            self.fail("disk reserve", error);
         }
+        begun.map(|first| self.begun(first)).is_ok()
     }
 
     fn available(&self) -> u64 {

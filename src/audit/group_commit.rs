@@ -245,8 +245,12 @@ impl GroupCommit {
         if !self.log.file.may_retry() {
             return Err(Reason::LogLost);
         }
-        // A crash from here on must not make a lost part look like a torn end.
-        self.write_index(Standing::Broken);
+        // A crash from here on must not make a lost part look like a torn end, or like a whole one. A file that is as
+        // something else left it shows what is missing.
+        if !self.write_index(Standing::Broken { behind: false }) {
+            self.log.file.put_off();
+            return Err(Reason::LogLost);
+        }
         let found = self.log.file.bring_back().map_err(|_| Reason::LogLost)?;
         self.log.promote();
         let window = Window {
@@ -264,7 +268,7 @@ impl GroupCommit {
         let lost: Vec<_> = self.log.state.unreported().collect();
         if !lost.is_empty() {
             tracing::error!(?lost, "parts of the audit log are lost");
-            self.write_index(Standing::Broken);
+            self.write_index(Standing::Broken { behind: false });
             self.shared.add_lost(&lost);
             self.log.file.mark_lost(&lost).map_err(|_| Reason::LogLost)?;
         }
@@ -273,9 +277,9 @@ impl GroupCommit {
         Ok(())
     }
 
-    fn write_index(&mut self, standing: Standing) {
+    fn write_index(&mut self, standing: Standing) -> bool {
         self.log.promote();
-        self.index.write(&self.origin, &self.log.state, self.log.file.tip(), standing);
+        self.index.write(&self.origin, &self.log.state, self.log.file.tip(), standing)
     }
 
     /// The records that are written before the open commit, and how they are treated.
@@ -483,7 +487,7 @@ impl GroupCommit {
         self.write_index(match sound {
             Ok(()) if all_written => Standing::Clean,
             Ok(()) | Err(Reason::WriteFailed) => Standing::InUse,
-            Err(_) => Standing::Broken,
+            Err(_) => Standing::Broken { behind: false },
         });
     }
 }

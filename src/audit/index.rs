@@ -30,7 +30,11 @@ struct Snapshot {
     /// before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     begun: Option<(u64, u64, u64)>,
-    /// Whether the log's file was being brought back: it may lack a part before this offset.
+    /// Whether records may follow the offset of a broken log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    behind: bool,
+    /// Whether the log's files were being brought back, or what is lost of them marked: it may lack a part before this
+    /// offset.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     broken: bool,
     /// Whether the log was closed at this offset, with every record written.
@@ -77,6 +81,23 @@ pub(super) struct Known {
     pub(super) standing: Standing,
 }
 
+impl Known {
+    /// Whether a part before the offset may be missing.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.standing, Standing::Broken { .. })
+    }
+
+    /// Up to where each tenant's next number is known, beside a store that knows a log of at least this length.
+    pub(super) fn knows_numbers_until(&self, stored: u64) -> u64 {
+        let is_last = match self.standing {
+            Standing::Clean | Standing::Broken { behind: false } => self.tip.end >= stored,
+            // The log went on after its sidecar was written.
+            Standing::InUse | Standing::Broken { behind: true } => false,
+        };
+        self.tip.end.saturating_sub(u64::from(!is_last))
+    }
+}
+
 /// The end of what is durable, and how to find out whether the log still has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tip {
@@ -94,8 +115,11 @@ pub(super) enum Standing {
     Clean,
     /// In use, or closed without some records.
     InUse,
-    /// In use, and its file was removed, replaced or cut: it may lack a part before the offset.
-    Broken,
+    /// A file of it was removed, replaced or cut: it may lack a part before the offset.
+    Broken {
+        /// Whether records may follow the offset.
+        behind: bool,
+    },
 }
 
 /// The result of reading the sidecar.
@@ -135,6 +159,20 @@ impl Index {
             Err(error) => return Err(named(&self.path, &error)),
         };
         Ok(decode(&bytes, origin).map_or(Found::Unusable, |known| Found::Known(Box::new(known))))
+    }
+
+    /// Says that the log may lack parts, before any is marked: a start that comes after a crash in between must look for
+    /// them, and read what is marked.
+    ///
+    /// # Errors
+    /// Errors of the file system; nothing may be marked then.
+    pub(super) fn mark_broken(&self, origin: &Origin, found: &Found) -> io::Result<()> {
+        let Found::Known(known) = found else { return Ok(()) };
+        if known.is_broken() {
+            return Ok(());
+        }
+        let behind = known.standing == Standing::InUse;
+        self.write(&encode(origin, &known.state, known.tip, Standing::Broken { behind }))
     }
 
     /// Replaces the file with the bytes of [`encode`].
@@ -185,30 +223,35 @@ impl IndexWriter {
         self.written_at = tip.end;
         let bytes = encode(origin, state, tip, Standing::InUse);
         let index = self.index.clone();
-        self.thread = Some(std::thread::spawn(move || write_or_warn(&index, &bytes)));
+        self.thread = Some(std::thread::spawn(move || {
+            write_or_warn(&index, &bytes);
+        }));
     }
 
-    /// Writes the sidecar now.
-    pub(super) fn write(&mut self, origin: &Origin, state: &State, tip: Tip, standing: Standing) {
+    /// Writes the sidecar now. Returns whether that was possible; the old one stays otherwise.
+    pub(super) fn write(&mut self, origin: &Origin, state: &State, tip: Tip, standing: Standing) -> bool {
         self.written_at = tip.end;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        write_or_warn(&self.index, &encode(origin, state, tip, standing));
+        write_or_warn(&self.index, &encode(origin, state, tip, standing))
     }
 }
 
-fn write_or_warn(index: &Index, bytes: &[u8]) {
-    if let Err(error) = index.write(bytes) {
+fn write_or_warn(index: &Index, bytes: &[u8]) -> bool {
+    let written = index.write(bytes);
+    if let Err(error) = &written {
         tracing::warn!(%error, "the audit log's sidecar could not be written; the next start reads more of the log");
     }
+    written.is_ok()
 }
 
 /// The sidecar's bytes for a state at that tip.
 pub(super) fn encode(origin: &Origin, state: &State, tip: Tip, standing: Standing) -> Vec<u8> {
     let snapshot = Snapshot {
         begun: state.begun.map(parts),
-        broken: standing == Standing::Broken,
+        behind: standing == (Standing::Broken { behind: true }),
+        broken: matches!(standing, Standing::Broken { .. }),
         clean: standing == Standing::Clean,
         commit: tip.commit,
         effective: Some((
@@ -310,7 +353,7 @@ fn decode(bytes: &[u8], origin: &Origin) -> Option<Known> {
             commit: snapshot.commit,
         },
         standing: match (snapshot.broken, snapshot.clean) {
-            (true, _) => Standing::Broken,
+            (true, _) => Standing::Broken { behind: snapshot.behind },
             (false, true) => Standing::Clean,
             (false, false) => Standing::InUse,
         },
@@ -364,11 +407,14 @@ mod tests {
             end: 512,
             commit: Some(400),
         };
-        index.write(&encode(&origin, &state, tip, Standing::Broken)).unwrap();
-        let Found::Known(known) = index.read(&origin).unwrap() else {
-            panic!("not read")
-        };
-        assert_eq!((known.state, known.tip, known.standing), (state, tip, Standing::Broken));
+        for behind in [false, true] {
+            let standing = Standing::Broken { behind };
+            index.write(&encode(&origin, &state, tip, standing)).unwrap();
+            let Found::Known(known) = index.read(&origin).unwrap() else {
+                panic!("not read")
+            };
+            assert_eq!((&known.state, known.tip, known.standing), (&state, tip, standing));
+        }
         index.remove().unwrap();
         index.remove().unwrap();
         assert!(matches!(index.read(&origin).unwrap(), Found::Missing));

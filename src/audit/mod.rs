@@ -15,7 +15,7 @@
 //! | `log`, `durability`, `class`, `queue`, `intent`, `recorded`, `counters`, `background` | the callers' side |
 //! | `group_commit`, `batch`, `completion`, `written_log`, `durable_file`, `state`, `numbers`, `health`, `forecast` | the log's thread |
 //! | `observer`, `last_record`, `daily_bytes` | what is built from committed frames |
-//! | `recovery`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
+//! | `recovery`, `resume`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
 //! | `kill_file` | revocations when the disk is full |
 //!
@@ -62,6 +62,7 @@ mod recovery;
 mod removed;
 mod removed_part;
 mod reserve;
+mod resume;
 mod resync;
 mod role;
 mod scalar;

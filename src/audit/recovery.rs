@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::background::BackgroundLog;
-use super::beginning::{self, ReadLog, check_head, read_on, read_whole};
+use super::beginning;
 use super::counters::Counters;
 use super::durability::Durability;
 use super::durable_file::DurableFile;
-use super::fields::{Cause, Lost, Window};
+use super::fields::{Cause, Window};
 use super::file::{Disk, LogFile, is_full, remove_durably};
 use super::frame;
 use super::group_commit::{GroupCommit, Parts};
@@ -28,9 +28,10 @@ use super::queue::Queue;
 use super::record::{Placed, Record};
 use super::recorded::CountedRight;
 use super::reserve::Reserve;
+use super::resume::{Resumed, lacks_known, not_a_log, resume, resume_lost};
 use super::resync;
 use super::scalar::{Number, Timestamp};
-use super::scan::{CUT, FORKED, GONE, OpenError, end_of_frames, find_losses, reaches, read_record};
+use super::scan::{FORKED, GONE, OpenError, read_record};
 use super::segments::{self, NEXT_NAME, Segments, Unusable};
 use super::stamp::Stamped;
 use super::state::{Begun, State};
@@ -115,7 +116,9 @@ pub(super) fn open_on(
         io::ErrorKind::WouldBlock => OpenError::InUse,
         _ => OpenError::io("opened")(source),
     })?;
+    let found = index.read(origin).map_err(OpenError::io("read"))?;
     if options.accept_lost_log {
+        index.mark_broken(origin, &found).map_err(OpenError::io("marked as incomplete"))?;
         let head = beginning::head(&file, file.start()).map_err(OpenError::io("read"))?;
         file.fill_gaps(head).map_err(OpenError::io("given its length and first line"))?;
     }
@@ -123,7 +126,6 @@ pub(super) fn open_on(
     if let Some(at) = file.forked().map_err(OpenError::io("measured"))? {
         return Err(OpenError::damaged(Position(at), FORKED));
     }
-    let found = index.read(origin).map_err(OpenError::io("read"))?;
     let synced = match &found {
         Found::Known(known) if known.tip.end <= file.size_end() => known.tip.end,
         Found::Known(_) | Found::Missing | Found::Unusable => file.start(),
@@ -136,7 +138,7 @@ pub(super) fn open_on(
     } = if options.accept_lost_log {
         resume_lost(&mut file, origin, found, &options)?
     } else {
-        let resumed = resume(&file, origin, found)?;
+        let resumed = resume(&file, origin, found, &options)?;
         match lacks_known(&file, &resumed.state, resumed.tip, &options)? {
             Some(Position(at)) => return Err(OpenError::PutBack { at }),
             None => resumed,
@@ -254,17 +256,6 @@ fn check_headers(file: &Segments, origin: &Origin) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What was read of a log.
-struct Resumed {
-    state: State,
-    /// Where the log goes on.
-    tip: Tip,
-    /// Whether the log is new, or was closed with every record written.
-    was_clean: bool,
-    /// Whether another copy of the log went on in its place: the store's positions are those of another log.
-    is_forked: bool,
-}
-
 /// Finishes a removal whose records are durable. What cannot be removed is left to the next start.
 fn remove_leftovers(file: &mut Segments, disk: &dyn Disk, state: &State) {
     let Some(begun) = state.begun else { return };
@@ -274,183 +265,6 @@ fn remove_leftovers(file: &mut Segments, disk: &dyn Disk, state: &State) {
             tracing::warn!(%error, file = %path.display(), "a file of the audit log could not be removed, although its removal is recorded");
             return;
         }
-    }
-}
-
-/// Reads a log from its sidecar's offset on.
-fn resume(file: &Segments, origin: &Origin, found: Found) -> Result<Resumed, OpenError> {
-    if let Some((lost, name)) = file.missing().map_err(OpenError::io("measured"))?.into_iter().next() {
-        return Err(OpenError::Missing {
-            from: lost.from.get(),
-            to: lost.to.get(),
-            file: name,
-        });
-    }
-    let mut is_new = false;
-    let known = match found {
-        // Of an older copy of the log.
-        Found::Known(known) if known.tip.end.min(known.tip.commit.unwrap_or(u64::MAX)) < file.start() => {
-            tracing::warn!("the audit log's sidecar is older than the log's first file; the whole log is read");
-            None
-        }
-        Found::Known(known) => {
-            // Of a broken one all parts are looked for below.
-            let whole = known.standing == Standing::Broken || reaches(file, known.tip).map_err(OpenError::io("read"))?;
-            let whole = whole && known.tip.end <= file.size_end();
-            if !whole {
-                return Err(OpenError::Lost {
-                    expected: known.tip.end,
-                    found: end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?,
-                });
-            }
-            Some(*known)
-        }
-        Found::Unusable => {
-            tracing::warn!("the audit log's sidecar is damaged; the whole log is read");
-            None
-        }
-        Found::Missing => {
-            is_new = true;
-            None
-        }
-    };
-    if let Some(known) = known.as_ref().filter(|known| known.standing == Standing::Broken) {
-        let losses = find_losses(file, file.start(), known.tip.end).map_err(OpenError::io("read"))?;
-        if let Some(lost) = losses.first() {
-            return Err(OpenError::damaged(Position(lost.from.get()), CUT));
-        }
-    }
-    // Where the last run closed the log.
-    let mut closed_at = None;
-    let read = match known {
-        Some(known) => {
-            closed_at = (known.standing == Standing::Clean).then_some(known.tip.end);
-            read_on(file, origin, known.state, known.tip, 0)
-        }
-        None => read_whole(file, origin, 0),
-    };
-    let ReadLog { mut state, tip, lost } = read.map_err(|error| with_file(file, error))?;
-    lost.add_to(&mut state);
-    check_head(file, &state)?;
-    if file.lacks_next(tip.end).map_err(OpenError::io("read"))? {
-        return Err(OpenError::LacksNext { at: tip.end });
-    }
-    let is_new = is_new && state.last_time.is_none();
-    let was_clean = is_new || closed_at == Some(tip.end);
-    Ok(Resumed {
-        state,
-        tip,
-        was_clean,
-        is_forked: false,
-    })
-}
-
-/// The last record or change that the store knows of, if the log has another one at its place, or none, and does not
-/// report this part as lost.
-fn lacks_known(file: &Segments, state: &State, tip: Tip, options: &Options) -> Result<Option<Position>, OpenError> {
-    // Of a removed record the store's changes show whether the store is older. A crash may have left its file.
-    let begin = state.begun.map_or(0, |begun| begun.to).max(file.start());
-    let is_explained = |at: u64| at < begin || state.losses.iter().any(|loss| loss.lost.contains(at));
-    if let Some(last) = options.last_record.filter(|last| !is_explained(last.position.0)) {
-        let at = last.position;
-        if at.0 >= tip.end || !last.is_in(file).map_err(OpenError::io("read"))? {
-            return Ok(Some(at));
-        }
-    }
-    let is_change = |at: Position| at.0 < tip.end && read_record(file, at).is_ok_and(|record| record.change().is_some());
-    // The copy that went on may be shorter than what the store knows of.
-    let compared = options.compared.filter(|_| options.accept_lost_log);
-    let known = options.stored.into_iter().chain(compared);
-    Ok(known.filter(|at| !is_explained(at.0) && !is_change(*at)).max())
-}
-
-/// Reads the whole of a log of which parts may be missing, and writes a skip in the place of each:
-/// also for an end that the sidecar, or the store by its last position, shows to have existed.
-fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, options: &Options) -> Result<Resumed, OpenError> {
-    let known = match found {
-        Found::Known(known) => Some(known),
-        Found::Unusable | Found::Missing => None,
-    };
-    let after_stored = options.last_stored().map_or(0, |stored| stored.0 + frame::SKIP_LENGTH);
-    let expected = known.as_ref().map_or(0, |known| known.tip.end).max(after_stored);
-    let mut losses = find_losses(file, file.start(), expected).map_err(OpenError::io("read"))?;
-    losses.iter().try_for_each(|lost| mark_lost(file, *lost))?;
-    // In use, the log went on after its sidecar was written.
-    let known_until = known.as_ref().map_or(0, |known| {
-        let is_last = known.standing != Standing::InUse && known.tip.end >= after_stored;
-        known.tip.end.saturating_sub(u64::from(!is_last))
-    });
-    let end = end_of_frames(file, file.last_start()).map_err(OpenError::io("read"))?;
-    let is_marked = losses.last().is_some_and(|lost| lost.to.get() == end);
-    if !is_marked && end > known_until && file.lacks_next(end).map_err(OpenError::io("read"))? {
-        // Something was there, and nothing tells how much.
-        let lost = Lost::new(end, end + frame::SKIP_LENGTH);
-        mark_lost(file, lost)?;
-        losses.push(lost);
-    }
-    let ReadLog {
-        mut state,
-        mut tip,
-        lost: mut numbers,
-    } = read_whole(file, origin, known_until)?;
-    let is_forked = lacks_known(file, &state, tip, options)?.is_some();
-    if is_forked {
-        // Another copy of the log went on in its place. What the records of this one were, nothing tells.
-        let lost = Lost::new(tip.end, tip.end + frame::SKIP_LENGTH);
-        mark_lost(file, lost)?;
-        state.lose(lost);
-        numbers.lose_branch(options.last_stored());
-        losses.push(lost);
-        tip = Tip {
-            end: lost.to.get(),
-            commit: Some(lost.from.get()),
-        };
-    }
-    let mut was_clean = false;
-    if let Some(known) = known {
-        was_clean = losses.is_empty() && known.standing == Standing::Clean && known.tip.end == tip.end;
-        if is_forked {
-            // Its changes and intents may be those of the other copy.
-            state.add_numbers(&known.state);
-        } else {
-            // A shorter copy that went on looks like a log that lost its end, from before the last change that was
-            // compared. If it is one, none of the sidecar's intents had its outcome in the lost part.
-            let may_be_forked = state.uncompared(options.compared).is_some();
-            let until = if may_be_forked { 0 } else { known.tip.end };
-            state.add_lost(&known.state, until);
-        }
-    }
-    numbers.add_to(&mut state);
-    Ok(Resumed {
-        state,
-        tip,
-        was_clean,
-        is_forked,
-    })
-}
-
-/// Writes the skip of a lost part, in a file that already has the part's length: after a crash in between, one that is
-/// too short would count as cut once more.
-fn mark_lost(file: &mut Segments, lost: Lost) -> Result<(), OpenError> {
-    tracing::warn!(from = lost.from.get(), to = lost.to.get(), "a part of the audit log is lost");
-    file.extend_to(lost.to.get()).map_err(OpenError::io("given its length"))?;
-    file.write_at(lost.from.get(), &frame::skip(lost))
-        .map_err(OpenError::io("marked as lost"))
-}
-
-/// Names the file where damage is its first line.
-fn with_file(file: &Segments, error: OpenError) -> OpenError {
-    match error {
-        OpenError::Damaged { at, .. } if file.starts().contains(&at) => not_a_log(file, at, Unusable::FirstLine),
-        error => error,
-    }
-}
-
-fn not_a_log(file: &Segments, at: u64, why: Unusable) -> OpenError {
-    OpenError::NotALog {
-        at,
-        file: file.name_of(at),
-        why: why.as_str(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use claviger_provider::Node;
 
@@ -17,9 +18,12 @@ use super::log_position::from_store;
 use super::manifest::{MANIFEST, Manifest, ManifestError, at, write_synced};
 use super::node::{self, NodeNameError};
 use super::registry::{self, DATABASE, STORE_RUN, StoreOpenError};
-use crate::audit::{self, Position};
+use crate::audit::{self, LastRecord, Position};
 use crate::config::Config;
 use crate::parent_folder;
+
+/// How long a running gateway may take to bring back a file of its log.
+const BRING_BACK: Duration = Duration::from_secs(5);
 
 /// Why a backup cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -79,19 +83,20 @@ async fn copy(folder: PathBuf, database: &Path, node: Node, to: &Path) -> Result
         tokio::task::spawn_blocking(move || audit::hold_files(&folder).map_err(at(&folder))).await??
     };
     let last = registry::last_record_beside(database, &node).await?.map(from_store);
-    let until = {
-        let folder = folder.clone();
-        tokio::task::spawn_blocking(move || audit::end_of_log(&folder, last)).await??
-    };
+    let until = end_of_log(&folder, last).await?;
     let target = to.join(DATABASE);
     write_synced(&target, &mut io::empty()).map_err(at(&target))?;
     let store = registry::copy_store(database, &target, &node).await?;
     let to = to.to_owned();
     let rest = move || {
         // The next start looks for both in the log.
-        let last = store.last_record.map(|last| last.position);
-        let with: Vec<Position> = store.last_applied.into_iter().chain(last).map(Position).collect();
-        let log = audit::copy_log(&folder, &to, until, &with)?;
+        let log = audit::copy_log(
+            &folder,
+            &to,
+            until,
+            store.last_applied.map(Position),
+            store.last_record.map(from_store),
+        )?;
         drop(hold);
         if log.origin.node != node || log.origin.installation != store.installation {
             return Err(BackupError::NotOne(folder));
@@ -108,6 +113,19 @@ async fn copy(folder: PathBuf, database: &Path, node: Node, to: &Path) -> Result
         Ok(manifest)
     };
     tokio::task::spawn_blocking(rest).await?
+}
+
+/// The position after the log's last record. A gateway brings back what something else took from its log: that is
+/// waited for.
+async fn end_of_log(folder: &Path, last: Option<LastRecord>) -> Result<u64, BackupError> {
+    let begun = Instant::now();
+    loop {
+        let folder = folder.to_owned();
+        match tokio::task::spawn_blocking(move || audit::end_of_log(&folder, last)).await? {
+            Err(audit::OpenError::PutBack { .. }) if begun.elapsed() < BRING_BACK => tokio::time::sleep(BRING_BACK / 20).await,
+            end => return Ok(end?),
+        }
+    }
 }
 
 /// Whether a path, which need not exist, is in a folder.

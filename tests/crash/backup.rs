@@ -32,6 +32,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("backup::a_restore_wants_an_empty_folder_and_the_files_that_were_backed_up", || {
             run(refusals())
         }),
+        Trial::test("backup::none_is_made_of_a_log_without_the_last_record_of_the_store", || {
+            run(without_last_record())
+        }),
         Trial::test("backup::a_restore_compares_with_what_is_known_elsewhere", || run(known_elsewhere())),
     ]
 }
@@ -279,6 +282,32 @@ async fn refusals() {
     starts_plainly(&bench.gateway);
     let started = bench.gateway.serve(&Tune::default());
     started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+}
+
+async fn without_last_record() {
+    let bench = furnished().await;
+    let log = bench.gateway.data().join("audit-00000000000000000000.log");
+    let earlier = fs::read(&log).expect("the log");
+    let started = bench.gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    client.post("/v1/keys/first/data-keys", &json!({})).await.expect_status(200);
+    assert!(started.terminate());
+    let whole = fs::read(&log).expect("the log");
+    let end = whole.iter().rposition(|byte| *byte != 0).expect("records");
+    let mut flipped = whole.clone();
+    flipped[end - 20] ^= 1;
+    for damaged in [&earlier, &flipped] {
+        fs::write(&log, damaged).expect("written");
+        let output = bench.command(&Tune::default(), &["backup", path_text(&bench.path("backup"))]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("that the store knows as one of its last"),
+            "{said}"
+        );
+        assert!(!bench.path("backup").exists());
+    }
+    fs::write(&log, &whole).expect("written");
+    bench.backup("backup");
 }
 
 async fn known_elsewhere() {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{Segment, list_all};
+use super::{Segment, Segments, list_all};
 use crate::audit::fields::Lost;
 use crate::audit::file::{Disk, LogFile, read_full};
 use crate::audit::frame::{self, Frames, Step, leading_zeros};
@@ -46,6 +46,26 @@ pub(in crate::audit) fn first_non_file(folder: &Path) -> io::Result<Option<(Stri
     Ok(None)
 }
 
+impl Segments {
+    /// The position of the first file whose first line is not this log's, and what is wrong with it. Reads no more of
+    /// each file than that line.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub(in crate::audit) fn first_unusable(&self) -> io::Result<Option<(u64, Unusable)>> {
+        for segment in self.closed.iter().chain([&self.last]) {
+            let mut line = [0; frame::MAX_HEADER];
+            let read = read_full(&*self.file_of(segment)?, 0, &mut line)?;
+            match frame::parse_header(&line[..read], segment.start) {
+                Some((owner, _)) if owner == self.origin => {}
+                Some(_) => return Ok(Some((segment.start, Unusable::Foreign))),
+                None => return Ok(Some((segment.start, Unusable::FirstLine))),
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Gives files of the folder that cannot be read as the log's another name. One that has records of the log and
 /// lacks its first line alone is copied to its place with the line. Returns the places of these lines. What else is
 /// missing then, is missing like a file that was removed.
@@ -71,7 +91,7 @@ pub(in crate::audit) fn set_aside(disk: &dyn Disk, folder: &Path, origin: &Origi
         let path = folder.join(segment.name());
         let header = segment.header(origin);
         let has_records = why == Unusable::FirstLine && begins_with_record(&path, header.len() as u64, origin)?;
-        let aside = free_name(folder, &segment.name());
+        let aside = free_name(folder, &segment.name(), "damaged");
         tracing::warn!(file = %path.display(), why = why.as_str(), kept_as = aside, "a file of the audit log is set aside");
         let aside = folder.join(aside);
         if !has_records {
@@ -161,13 +181,13 @@ fn begins_with_record(path: &Path, offset: u64, origin: &Origin) -> io::Result<b
     })
 }
 
-/// A name under which the file is kept, and which nothing has.
-fn free_name(folder: &Path, name: &str) -> String {
-    let mut aside = format!("{name}.damaged");
+/// A name under which the file is kept, with that end, and which nothing has.
+pub(super) fn free_name(folder: &Path, name: &str, end: &str) -> String {
+    let mut free = format!("{name}.{end}");
     let mut number = 1;
-    while fs::symlink_metadata(folder.join(&aside)).is_ok() {
+    while fs::symlink_metadata(folder.join(&free)).is_ok() {
         number += 1;
-        aside = format!("{name}.damaged-{number}");
+        free = format!("{name}.{end}-{number}");
     }
-    aside
+    free
 }

@@ -6,13 +6,14 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::fields::Lost;
 use super::super::file::{private, read_full};
 use super::super::frame::leading_zeros;
 use super::super::held_folder::is_same;
 use super::super::scan::end_of_frames_until;
+use super::aside::free_name;
 use super::{PADDING, Segment, Segments, Tampering};
 
 /// The temporary name of a file that is brought back.
@@ -198,7 +199,7 @@ impl Segments {
             None => self.disk.write_at(&copy, 0, segment.header(&self.origin).as_bytes())?,
         }
         self.disk.sync_new(&copy)?;
-        self.keep_replaced(&path);
+        self.keep_replaced(segment);
         self.disk.rename(&beside, &path)?;
         Ok(Some(copy))
     }
@@ -218,12 +219,10 @@ impl Segments {
 
     /// Gives a file that was put in the place of one of the log's another name: it may be
     /// somebody's only copy of an older log.
-    fn keep_replaced(&self, path: &Path) {
-        let mut replaced = path.as_os_str().to_owned();
-        replaced.push(".replaced");
-        let replaced = PathBuf::from(replaced);
+    fn keep_replaced(&self, segment: &Segment) {
+        let path = self.path(segment);
         if path.exists() {
-            let _ = fs::remove_file(&replaced);
+            let replaced = self.folder.join(free_name(&self.folder, &segment.name(), "replaced"));
             match fs::hard_link(path, &replaced) {
                 Ok(()) => tracing::warn!(file = %replaced.display(), "the file in the audit log's place is kept under another name"),
                 Err(error) => tracing::warn!(%error, "the file in the audit log's place could not be kept"),

@@ -22,7 +22,7 @@ fn copied(bench: &Bench, until: u64) -> (Bench, u64) {
         origin: bench.origin.clone(),
         ..Bench::new()
     };
-    let made = copy_log(bench.folder.path(), copy.folder.path(), until, &[]).unwrap();
+    let made = copy_log(bench.folder.path(), copy.folder.path(), until, None, None).unwrap();
     assert_eq!((&made.origin, made.bytes), (&bench.origin, until));
     (copy, made.records(tenant(1)))
 }
@@ -76,10 +76,32 @@ async fn a_copy_that_ends_at_any_record_starts_and_goes_on() {
 async fn a_copy_reaches_to_the_records_that_it_is_made_with() {
     let (bench, log, receipts) = in_use(false).await;
     let [.., before, last] = &receipts[..] else { panic!("no records") };
-    let copy = Bench::new();
-    let with = [receipts[0].position, last.position];
-    let made = copy_log(bench.folder.path(), copy.folder.path(), before.position.0, &with).unwrap();
+    let file = Segments::open_beside(bench.folder.path(), &bench.origin, Arc::new(RealDisk)).unwrap();
+    let mut frames = Frames::from(&file, last.position.0);
+    let Step::Frame { json, .. } = frames.step().unwrap() else {
+        panic!("no record")
+    };
+    let last_record = LastRecord {
+        position: last.position,
+        crc: crc32c::crc32c(json),
+    };
+    let copy_with = |last_record| {
+        let copy = Bench::new();
+        copy_log(bench.folder.path(), copy.folder.path(), before.position.0, None, Some(last_record))
+    };
+    let made = copy_with(last_record).unwrap();
     assert_eq!((made.bytes, made.records(tenant(1))), (bench.end(), receipts.len() as u64));
+    let another = LastRecord {
+        crc: last_record.crc ^ 1,
+        ..last_record
+    };
+    let refused = copy_with(another).unwrap_err();
+    assert!(matches!(refused, OpenError::PutBack { at } if at == last.position.0), "{refused}");
+    // Its file is removed.
+    fs::remove_file(bench.log_paths().pop().unwrap()).unwrap();
+    assert!(copy_with(last_record).is_err());
+    let refused = end_of_log(bench.folder.path(), Some(last_record)).unwrap_err();
+    assert!(matches!(refused, OpenError::PutBack { at } if at == last.position.0), "{refused}");
     log.close().await;
 }
 

@@ -47,6 +47,8 @@ pub(super) struct DiskState {
     pub(super) failing_writes: usize,
     /// How many copies of a file of the log cannot be made.
     pub(super) failing_copies: usize,
+    /// Whether no file can be replaced.
+    pub(super) failing_replaces: bool,
     /// The most bytes of all files of the log together.
     pub(super) capacity: Option<u64>,
     /// What `available_space` returns, if it is not the truth.
@@ -286,7 +288,10 @@ impl Disk for TestDisk {
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let _state = self.step()?;
+        let state = self.step()?;
+        if state.failing_replaces {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let beside = path.with_extension("new");
         std::fs::write(&beside, content)?;
         std::fs::rename(&beside, path)

@@ -83,14 +83,16 @@ async fn a_file_in_the_place_of_the_log_is_kept_under_another_name() {
     let bench = Bench::new();
     let Recovered { log, .. } = bench.open();
     unwraps(&log, 5).await;
-    let other = bench.folder.path().join("other");
-    fs::write(&other, "another file").unwrap();
-    let inode = fs::metadata(&other).unwrap().ino();
-    fs::rename(&other, bench.log_path()).unwrap();
-    until_checked(&log, || fs::metadata(bench.log_path()).unwrap().ino() != inode).await;
-    assert_eq!(numbers(&bench), (0..5).collect::<Vec<_>>());
-    let kept = fs::read_to_string(bench.folder.path().join("audit-00000000000000000000.log.replaced")).unwrap();
-    assert_eq!(kept, "another file");
+    for (content, end) in [("another file", "replaced"), ("a third one", "replaced-2")] {
+        let other = bench.folder.path().join("other");
+        fs::write(&other, content).unwrap();
+        let inode = fs::metadata(&other).unwrap().ino();
+        fs::rename(&other, bench.log_path()).unwrap();
+        until_checked(&log, || fs::metadata(bench.log_path()).unwrap().ino() != inode).await;
+        assert_eq!(numbers(&bench), (0..5).collect::<Vec<_>>());
+        let kept = bench.folder.path().join(format!("audit-00000000000000000000.log.{end}"));
+        assert_eq!(fs::read_to_string(kept).unwrap(), content);
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
     reason = "a test stops where an expectation fails"
 )]
 
+mod accept;
 mod background;
 mod canonical;
 mod commit;
