@@ -5,8 +5,8 @@ python3 audit_check.py BINARY
 The reader stops on damage and on a gap in a tenant's sequence numbers. The records must have
 each answered operation once and in order, across a SIGKILL, and no byte of a data key. After a
 cut in the middle the reader goes on behind the lost part, and without the oldest files that were
-archived at the first one that is left, also where the lost part was in one of these. It tells that the
-last file is missing, reads a part where it is asked to, and takes no more memory for a longer log. The
+archived at the first one that is left, also where the lost part was in one of these. It reports a
+missing last file, reads a part where it is asked to, and takes no more memory for a longer log. The
 embedded provider calls no other service, so no record may have a provider call.
 """
 
