@@ -20,7 +20,6 @@ mod entries;
 mod external;
 mod kmip;
 mod owner;
-mod wire;
 mod xks;
 
 use std::panic::AssertUnwindSafe;
