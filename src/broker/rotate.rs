@@ -112,14 +112,7 @@ impl Broker {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
         // Ignore the stored state at the provider. Asking again would need the lock that is held
         // here, and the provider decides about the rotation anyway.
-        if obstacle(&key.view()?).is_some() {
-            // Another key under the same name is not rotated, unless the right one is there again.
-            self.take_versions(&cx.op_context(), key).await?;
-            if let Some(failure) = obstacle(&key.view()?) {
-                return Err(failure);
-            }
-        }
-        let ready = self.ready_as_stored(key).await?;
+        let mut ready = self.ready_as_stored(key).await?;
         if new.differs_from(&ready.view.key.primary) {
             // The caller was authorized for a rotation in place, which needs fewer permissions than
             // a move.
@@ -129,6 +122,14 @@ impl Broker {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
         not_rotating(&ready.view.key)?;
+        if ready.provider().reuses_names() || obstacle(&ready.view).is_some() {
+            // Another key under the same name is not rotated, unless the right one is there again.
+            self.take_versions(&cx.op_context(), key).await?;
+            if let Some(failure) = obstacle(&key.view()?) {
+                return Err(failure);
+            }
+            ready = self.ready_as_stored(key).await?;
+        }
         let primary = ready.view.key.primary.number;
         if keep.rotated_from().is_some_and(|before| primary > before) || keep.drawn().is_some() {
             // What an earlier attempt of this request asked for is there: its answer was lost. If that was a
