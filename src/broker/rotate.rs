@@ -11,7 +11,7 @@ use super::idempotency::Begun;
 use super::learn::Stored;
 use super::lost_versions::obstacle;
 use super::read::changed;
-use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, is_own, later, passes};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
@@ -215,10 +215,11 @@ impl Broker {
     }
 
     /// Asks the providers once about each rotation that they have not finished, and adds the new
-    /// versions. Those of a suspended tenant wait for its resume. Call it periodically.
+    /// versions. Those of a suspended tenant wait for its resume. A provider that fails is the tenant's own affair.
+    /// Call it periodically.
     ///
     /// # Errors
-    /// The code of a failure; each failure is logged.
+    /// The code of a failure of the gateway's; each is logged.
     pub async fn finish_rotations(&self) -> Result<(), Code> {
         let checked = self.check_rotations().await;
         // For `/readyz`. A store that fails is told there, too.
@@ -247,17 +248,19 @@ impl Broker {
         let one_at_a_time = key.at_provider().lock().await;
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
-        let taken = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
-            // Asked about once the connection is restored.
-            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(()),
-            taken => taken?,
+        let failed = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
+            Ok(true) => {
+                tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
+                drop(one_at_a_time);
+                self.keep_canary_in_background("rotation", &key, PATIENCE).await;
+                return Ok(());
+            }
+            Ok(false) => None,
+            // Asked about once the connection is restored, or the tenant resumed.
+            Err(failure) if matches!(failure.code, Code::ConnectionSevered | Code::PermissionDenied) => return Ok(()),
+            // Its owner may have deleted the key, or taken the right to read it away: no version of it ever appears.
+            Err(failure) => Some(failure),
         };
-        if taken {
-            tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
-            drop(one_at_a_time);
-            self.keep_canary_in_background("rotation", &key, PATIENCE).await;
-            return Ok(());
-        }
         let now = self.now();
         if since.saturating_abs() > later(now, LOST) {
             // The clock was set back since: by it, the rotation would be waited for until it has caught up.
@@ -276,6 +279,9 @@ impl Broker {
             (true, Some(Rotation::InPlace)) => LOST,
             (true, _) => LOST_AND_SLOW,
         };
+        // A provider that does not answer may have made the version.
+        let is_silent = failed.as_ref().is_some_and(|failure| passes(failure.code));
+        let believed = if is_silent { believed.max(LOST_AND_SLOW) } else { believed };
         if u128::try_from(now.saturating_sub(since.saturating_abs())).unwrap_or(0) > believed.as_micros() {
             tracing::warn!(%tenant, key = %id, "the provider never finished a rotation; it is no longer waited for");
             let store = async |change: &Change| {
@@ -285,8 +291,17 @@ impl Broker {
                 Ok(Stored::states())
             };
             self.learn(&key, &reach.row, Instant::now() + PATIENCE, store).await?;
+            return Ok(());
         }
-        Ok(())
+        match failed {
+            Some(failure) if is_own(failure.code) => Err(failure),
+            Some(failure) => {
+                let code = failure.code.as_str();
+                tracing::debug!(%tenant, key = %id, code, "the provider could not be asked about a rotation");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -303,3 +318,7 @@ pub(super) fn not_rotating(key: &Key) -> Result<(), Failure> {
         ),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests;
