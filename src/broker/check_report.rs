@@ -112,7 +112,7 @@ impl CheckReport {
                 true => version.provider_state.wraps(),
                 false => version.provider_state.unwraps(),
             };
-            let is_off = !serves || version.provider_state == ProviderState::Unproven;
+            let is_off = !serves || matches!(version.provider_state, ProviderState::Unproven | ProviderState::Unfit);
             version.connection_id() == Some(through) && version.state.unwraps() && is_off
         };
         let mut by_state: Vec<Vec<&KeyVersion>> = Vec::new();
@@ -129,7 +129,7 @@ impl CheckReport {
 
     fn note_state(&mut self, view: &KeyView, versions: &[&KeyVersion]) {
         let [first, ..] = versions else { return };
-        let is_replaced = matches!(first.provider_state, ProviderState::Replaced | ProviderState::Unproven);
+        let is_replaced = first.is_replaced() || first.provider_state == ProviderState::Unproven;
         let is_primary = versions.iter().any(|version| version.number == view.key.primary.number);
         let numbers: Vec<String> = versions.iter().map(|version| version.number.to_string()).take(MAX_NAMED).collect();
         let others = match versions.len() - numbers.len() {

@@ -15,6 +15,10 @@ impl Transit {
     pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, kind: KeyType) -> Result<KeyDescription, Error> {
         let key = self.existing(cx, name).await?;
         key.usable(kind)?;
+        if kind.binds_context() {
+            // A key of another type may have had the name meanwhile.
+            self.forget_unbound(name);
+        }
         key.describe(&self.engine, name, kind)
     }
 

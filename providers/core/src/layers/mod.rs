@@ -83,9 +83,11 @@ impl Pipeline {
     /// with; if it is severed already, the adapter is dropped.
     pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig, switch: SeverSwitch) -> Self {
         let capabilities = Arc::new(provider.capabilities());
-        let fair_chance = provider
+        // A call has the time that the connection's own settings grant.
+        let attempt = provider
             .budget()
-            .map_or(config.attempt_timeout, |budget| budget.min(config.attempt_timeout));
+            .map_or(config.attempt_timeout, |budget| budget.max(config.attempt_timeout));
+        let fair_chance = provider.budget().unwrap_or(attempt);
 
         // 8. Next to the provider, so that a malformed response is an error before any other layer
         //    sees it, and the breaker counts it.
@@ -93,7 +95,7 @@ impl Pipeline {
 
         // 7. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
         //    and the layers above see the timeout.
-        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout, config.creation_timeout);
+        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), attempt, config.creation_timeout.max(attempt));
 
         // 6. Inside the breaker, which counts a call and its retries as one. It asks the circuits before
         //    each retry, so that an open one also ends retries in progress.
