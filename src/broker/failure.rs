@@ -326,7 +326,7 @@ impl From<StoreError> for Failure {
             // The same error as for a failed proof of ownership, so that a tenant does not learn
             // that another tenant has the key.
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
-            StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
+            StoreError::InUse(key) => Self::new(Code::InUse, format!("A version of the key `{key}` still uses the connection."))
                 .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
             StoreError::OverQuota(resource, quota) => over_quota(resource, quota),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
