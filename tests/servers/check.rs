@@ -224,6 +224,19 @@ async fn no_token() {
         assert!(report["what_to_do"].as_str().unwrap().contains(word), "{report}");
         assert!(!report.to_string().contains(token));
     }
+    // A call says the same as the login's state, and not that a right is missing.
+    let token = Server::Dev.limited(&printed().await, &[]);
+    let world = world(json!({"token": token})).await;
+    world.key("orders", json!({})).await;
+    Server::Dev.bao(&["token", "revoke", &token], "");
+    for _ in 0..2 {
+        let denied = world.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+        let problem = denied.expect_problem(424, "provider_denied");
+        let advice = problem["what_to_do"].as_str().unwrap();
+        assert!(advice.contains("claviger connections update --secrets"), "{problem}");
+    }
+    let shown = world.client.get(&format!("/v1/connections/{CONNECTION}")).await.expect_status(200);
+    assert_eq!(shown["login"]["state"], "refused", "{shown}");
 }
 
 async fn derived() {
