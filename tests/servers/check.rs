@@ -283,6 +283,8 @@ async fn sealed() {
     for (status, body, says) in [
         (503, "{\"errors\":[\"Vault is sealed\"]}", "sealed"),
         (500, "{\"errors\":[\"boom\"]}", "500"),
+        // As a server that is sealed describes itself.
+        (503, "{\"initialized\":true,\"sealed\":true,\"standby\":true}", "sealed"),
     ] {
         proxy.set([Fault::always(Act::respond(status, body))]);
         let report = checked(&world).await;
