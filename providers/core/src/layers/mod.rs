@@ -310,6 +310,8 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        // An open connection says nothing of the server's certificate of now, nor of the way there.
+        self.switch().dial_anew();
         let op = Op::Probe { keks };
         let Output::Probed(probe) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
