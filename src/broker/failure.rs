@@ -434,7 +434,8 @@ impl From<&Error> for Failure {
                 "The provider denies the connection's credential this operation.",
             )
             .advice("Run the connection's check to see which right is missing."),
-            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation."),
+            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation.")
+                .advice("Ask the key's owner to permit the operation in the key manager, whose own log says why it was denied."),
             ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable.")
                 .advice("Repeat the request. If it fails again, the connection's check says why: `claviger connections check`."),
             ErrorKind::CircuitOpen => Self::new(
