@@ -184,7 +184,7 @@ impl Client {
             self.canary(cx, &whole(kek)).await.map_err(|error| match error.kind {
                 ErrorKind::ProviderDenied => error.advice(
                     "Grant the connection's identity the permissions to wrap and unwrap with the key, as in the role that the connection's \
-                     check prints. Then adopt it again.",
+                     check prints. Then repeat the adoption, or the rotation to it.",
                 ),
                 _ => error,
             })?;
