@@ -122,7 +122,7 @@ impl KmsApi {
         F: Future<Output = Result<T, GaxError>> + Send,
     {
         // A caller that no longer waits drops this future, and with it the attempt.
-        let (attempt, client) = self.library.attempt().await?;
+        let (attempt, client) = self.library.attempt(&self.switch).await?;
         let result = send(&client).await.map_err(|error| call_error(&error));
         match result {
             Err(CallError::Timeout) => attempt.time_out(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use claviger_provider::egress::pool::{Attempt, Connections, PoolHealth};
 use claviger_provider::kit::http::CALL_TIMEOUT;
-use claviger_provider::{ProviderKind, innermost};
+use claviger_provider::{ProviderKind, SeverSwitch, innermost};
 use google_cloud_gax::client_builder::internal::with_follow_redirects;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_kms_v1::client::KeyManagementService;
@@ -46,8 +46,8 @@ impl Library {
     ///
     /// # Errors
     /// As [`Library::new`].
-    pub(crate) async fn attempt(&self) -> Result<(Attempt, KeyManagementService), CallError> {
-        let attempt = self.health.attempt();
+    pub(crate) async fn attempt(&self, switch: &SeverSwitch) -> Result<(Attempt, KeyManagementService), CallError> {
+        let attempt = self.health.attempt_of(switch);
         let client = match attempt.connections() {
             Connections::New => make(self.endpoint.as_deref(), &self.session).await?,
             Connections::Pooled(generation) => match self.of(generation) {

@@ -81,7 +81,7 @@ impl Transit {
             self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
                 ErrorKind::ProviderDenied => error.advice(
                     "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \
-                     adopt it again.",
+                     repeat the adoption, or the rotation to it.",
                 ),
                 _ => error,
             })?;

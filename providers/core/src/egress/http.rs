@@ -168,8 +168,8 @@ impl Recipe {
 
 impl Pool {
     /// Begins an attempt, and returns the client for it.
-    fn attempt(&self) -> Result<(Attempt, reqwest::Client), ClientError> {
-        let attempt = self.health.attempt();
+    fn attempt(&self, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client), ClientError> {
+        let attempt = self.health.attempt_of(switch);
         let mut current = self.current.lock();
         let client = match attempt.connections() {
             Connections::Pooled(generation) if generation > current.generation => {
@@ -272,7 +272,7 @@ impl Client {
         body: Option<Vec<u8>>,
         limit: Option<Duration>,
     ) -> Result<Response, SendError> {
-        let (attempt, client) = self.pool.attempt().map_err(|ClientError(error)| SendError::of(error))?;
+        let (attempt, client) = self.pool.attempt(&self.switch).map_err(|ClientError(error)| SendError::of(error))?;
         let request = client.request(method, url).headers(headers);
         let request = match body {
             Some(body) => request.body(body),

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::ProviderKind;
+use crate::sever_switch::SeverSwitch;
 
 /// The least time between two pools that are given up.
 pub const LEAST_TIME: Duration = Duration::from_secs(10);
@@ -60,6 +61,8 @@ struct State {
     owed: u32,
     /// The timeouts since the last response.
     timeouts: u32,
+    /// The last check that gave the pool up ([`SeverSwitch`]).
+    checked: u64,
 }
 
 /// Decides which connections each attempt at one host uses.
@@ -92,6 +95,7 @@ impl PoolHealth {
             last_use: Instant::now(),
             owed: 0,
             timeouts: 0,
+            checked: 0,
         };
         Arc::new(Self {
             provider,
@@ -99,6 +103,18 @@ impl PoolHealth {
             telling,
             state: Mutex::new(state),
         })
+    }
+
+    /// Begins an attempt of the connection with this switch: the first one after a check began gives the pool up.
+    pub fn attempt_of(self: &Arc<Self>, switch: &SeverSwitch) -> Attempt {
+        let checked = switch.dialed_anew();
+        let mut state = self.state.lock();
+        if checked > state.checked {
+            state.checked = checked;
+            state.generation += 1;
+        }
+        drop(state);
+        self.attempt()
     }
 
     /// Begins an attempt.
@@ -192,6 +208,7 @@ mod tests {
 
     use super::{Connections, LEAST_TIME, PATIENCE, POOL_IDLE, PoolHealth};
     use crate::ProviderKind;
+    use crate::sever_switch::SeverSwitch;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -258,6 +275,22 @@ mod tests {
         advance(PATIENCE).await;
         drop(abandoned);
         assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_gives_the_pool_up_once() {
+        let health = PoolHealth::new(ProviderKind::Vault, SECOND);
+        let (ours, other) = (SeverSwitch::default(), SeverSwitch::default());
+        ours.dial_anew();
+        for _ in 0..2 {
+            assert_eq!(health.attempt_of(&ours).connections(), Connections::Pooled(1));
+            assert_eq!(health.attempt_of(&other).connections(), Connections::Pooled(1));
+        }
+        other.dial_anew();
+        for _ in 0..2 {
+            assert_eq!(health.attempt_of(&other).connections(), Connections::Pooled(2));
+            assert_eq!(health.attempt_of(&ours).connections(), Connections::Pooled(2));
+        }
     }
 
     #[tokio::test(start_paused = true)]

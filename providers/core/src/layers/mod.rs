@@ -20,9 +20,9 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, CallOrigin, Capabilities, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
-    KeyDescription, KeyRequest, LoginReport, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch,
-    Wrapped,
+    BoundContext, Call, CallOrigin, Capabilities, Concerns, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
+    KeyDescription, KeyRequest, LoginReport, LoginState, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret,
+    SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -312,6 +312,8 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        // An open connection says nothing of the server's certificate of now, nor of the way there.
+        self.switch().dial_anew();
         let op = Op::Probe { keks };
         let Output::Probed(probe) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
@@ -334,9 +336,18 @@ impl Pipeline {
         }
     }
 
+    /// What to do about a call that was denied while the provider does not accept the connection's credential at all: a
+    /// right that is missing is not the cause.
+    fn advice_on_login(&self, error: &Error) -> Option<&'static str> {
+        let is_denied = error.kind == ErrorKind::ProviderDenied && error.concerns == Concerns::Call;
+        let refused = self.login().filter(|login| is_denied && login.state == LoginState::Refused)?;
+        refused.failure?.advice
+    }
+
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let result = self.outermost.call(cx, op).await;
         result.map_err(|error| Error {
+            advice: self.advice_on_login(&error).or(error.advice),
             owner_may_read: self.owner_reads_messages,
             origin: self.connection.map(|connection| {
                 let tenant = cx.tenant;
