@@ -3,6 +3,8 @@
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::share::Share;
+
 /// The connection is severed: nothing is sent any more, and what was under way was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is severed")]
@@ -13,13 +15,27 @@ pub struct Severed;
 ///
 /// It stops for good. A connection that is restored is made anew, with another switch, so what still
 /// holds this one can never send again. Clones are the same switch.
+///
+/// All traffic passes it, so it also has the tenant's share of sockets, which each request takes a place of.
 #[derive(Debug, Clone, Default)]
 pub struct SeverSwitch {
     severed: CancellationToken,
     calls: TaskTracker,
+    share: Share,
 }
 
 impl SeverSwitch {
+    /// The same switch, for the traffic of a connection whose tenant has this share.
+    #[must_use]
+    pub fn with_share(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// The share of the connection's tenant.
+    pub const fn share(&self) -> &Share {
+        &self.share
+    }
+
     /// Stops the traffic. Calls under way are dropped when they are polled next;
     /// [`SeverSwitch::stopped`] waits for that.
     pub fn sever(&self) {

@@ -122,6 +122,7 @@ impl KmsApi {
         F: Future<Output = Result<T, GaxError>> + Send,
     {
         // A caller that no longer waits drops this future, and with it the attempt.
+        let _place = self.switch.share().call().ok_or(SendError::Crowded)?;
         let (attempt, client) = self.library.attempt().await?;
         let result = send(&client).await.map_err(|error| call_error(&error));
         match result {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use claviger_provider::egress::{SendError, TlsStream};
-use claviger_provider::fill_random;
+use claviger_provider::{Place, fill_random};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use zeroize::Zeroizing;
 
@@ -18,14 +18,16 @@ use crate::ttlv::{self, HEADER, Value, Writer};
 /// request: whatever else happens, it is closed.
 pub(crate) struct Connection {
     stream: TlsStream,
+    /// Of its tenant's sockets.
+    _place: Place,
 }
 
 /// The version that only older servers accept, to ask them for theirs.
 const OLD: (i32, i32) = (1, 1);
 
 impl Connection {
-    pub(crate) const fn new(stream: TlsStream) -> Self {
-        Self { stream }
+    pub(crate) const fn new(stream: TlsStream, place: Place) -> Self {
+        Self { stream, _place: place }
     }
 
     /// Whether the server has neither closed it nor sent anything that nobody asked for.

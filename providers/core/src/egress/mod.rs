@@ -10,6 +10,7 @@
 
 mod destination;
 mod dial;
+mod dial_places;
 mod http;
 pub mod policy;
 pub mod pool;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 mod liveness;
+mod places;
 mod tls;
 
 use std::collections::VecDeque;
