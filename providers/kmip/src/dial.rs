@@ -82,6 +82,7 @@ impl Dial {
             ca: self.ca.as_deref(),
             client_certificate: Some(&certificate),
             connect_timeout: self.timeout,
+            share: self.share.clone(),
         };
         self.egress
             .tls(self.endpoint.clone(), options)

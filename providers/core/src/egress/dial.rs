@@ -6,35 +6,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::lookup::Lookups;
 use super::policy::EgressPolicy;
+use crate::share::Share;
 
 /// Maximum number of addresses of one name to try.
 const MAX_ADDRESSES: usize = 16;
-
-/// Looks up the addresses of a name.
-#[async_trait]
-pub trait Lookup: Send + Sync + 'static {
-    /// All addresses of the name, in the order in which they are to be tried.
-    ///
-    /// # Errors
-    /// When there are none, or no name server answers.
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's resolver.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemLookup;
-
-#[async_trait]
-impl Lookup for SystemLookup {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
-    }
-}
 
 /// The egress policy permits none of the host's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +27,7 @@ pub(super) enum ResolveError {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
-    Lookup(#[from] io::Error),
+    Lookup(#[from] Arc<io::Error>),
 }
 
 /// Why there is no connection. It names no host.
@@ -68,18 +48,20 @@ pub enum DialError {
 #[derive(Clone)]
 pub struct Dialer {
     policy: Arc<EgressPolicy>,
-    lookup: Arc<dyn Lookup>,
+    lookups: Arc<Lookups>,
+    /// What the tenant may take that it connects for.
+    share: Share,
 }
 
 impl Dialer {
-    pub(super) fn new(policy: Arc<EgressPolicy>, lookup: Arc<dyn Lookup>) -> Self {
-        Self { policy, lookup }
+    pub(super) fn new(policy: Arc<EgressPolicy>, lookups: Arc<Lookups>, share: Share) -> Self {
+        Self { policy, lookups, share }
     }
 
     /// The addresses of a name that the policy permits, at most 16. Callers connect to these very
     /// addresses: a second lookup could give others.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let found = self.lookup.lookup(name).await?;
+        let found = self.lookups.find(name, &self.share).await?;
         let permitted = found.into_iter().filter(|address| self.policy.permits(*address));
         let permitted: Vec<IpAddr> = permitted.take(MAX_ADDRESSES).collect();
         if permitted.is_empty() { Err(Refused.into()) } else { Ok(permitted) }

@@ -382,7 +382,7 @@ impl Resolve for Resolver {
                 .map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
                     match error {
                         ResolveError::Refused(refused) => refused.into(),
-                        ResolveError::Lookup(error) => error.into(),
+                        ResolveError::Lookup(error) => Box::new(error),
                     }
                 })?;
             // Port 0 stands for the URL's own.

@@ -20,6 +20,7 @@ use super::dial::{DialError, Dialer};
 use super::http::{KEEPALIVE, KEEPALIVE_INTERVAL, USER_TIMEOUT};
 use super::send_error::SendError;
 use super::tls::ClientCertificate;
+use crate::share::Share;
 
 /// A connection. What is read and written is encrypted.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
@@ -68,6 +69,8 @@ pub struct TlsOptions<'a> {
     pub client_certificate: Option<&'a ClientCertificate>,
     /// The longest time until a connection is open, TLS included.
     pub connect_timeout: Duration,
+    /// What the tenant may take that it connects for.
+    pub share: Share,
 }
 
 /// Opens TLS connections to one endpoint. Cheap to clone.
