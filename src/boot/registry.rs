@@ -66,10 +66,7 @@ fn azure(config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
             secret_file: application.secret_file.clone(),
         }),
     };
-    Arc::new(claviger_provider_azure::AzureFactory::new(
-        installation,
-        egress.clone(),
-    ))
+    Arc::new(claviger_provider_azure::AzureFactory::new(installation, egress.clone()))
 }
 
 #[cfg(feature = "gcp")]

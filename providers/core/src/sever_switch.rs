@@ -1,5 +1,8 @@
 //! The switch that stops all traffic of one connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +25,8 @@ pub struct SeverSwitch {
     severed: CancellationToken,
     calls: TaskTracker,
     share: Share,
+    /// Whether the next request must not use a connection that is open already.
+    renew: Arc<AtomicBool>,
 }
 
 impl SeverSwitch {
@@ -34,6 +39,16 @@ impl SeverSwitch {
     /// The share of the connection's tenant.
     pub const fn share(&self) -> &Share {
         &self.share
+    }
+
+    /// Has the next request use a new connection: what is open may lead to a server that is gone.
+    pub fn renew(&self) {
+        self.renew.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`SeverSwitch::renew`] was called since the last time.
+    pub(crate) fn take_renewal(&self) -> bool {
+        self.renew.swap(false, Ordering::Relaxed)
     }
 
     /// Stops the traffic. Calls under way are dropped when they are polled next;

@@ -66,7 +66,7 @@ impl KmipFactory {
             .map_err(|error| error.into_error("the stored certificate cannot be used"))?;
         let manager = KeyManager {
             client: Client {
-                pool: Pool::new(CONNECTIONS, budget),
+                pool: Pool::new(CONNECTIONS, budget, parts.switch.clone()),
                 dial,
                 budget,
                 versions: settings.protocol_version.map_or_else(|| Version::ALL.to_vec(), |only| vec![only]),

@@ -190,8 +190,8 @@ impl Recipe {
 
 impl Pool {
     /// Begins an attempt, and returns the client for it with the places of its idle connections.
-    fn attempt(self: &Arc<Self>) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
-        let attempt = self.health.attempt();
+    fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
+        let attempt = self.health.attempt(switch);
         let mut current = self.current.lock();
         if let Connections::Pooled(generation) = attempt.connections() {
             if generation > current.generation {
@@ -321,7 +321,7 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<Response, SendError> {
         let _place = self.switch.share().call().ok_or(SendError::Crowded)?;
-        let begun = self.pool.attempt().map_err(|ClientError(error)| SendError::of(error))?;
+        let begun = self.pool.attempt(&self.switch).map_err(|ClientError(error)| SendError::of(error))?;
         let (attempt, client, _idle) = begun;
         let request = client.request(method, url).headers(headers);
         let request = match body {
@@ -345,6 +345,7 @@ impl Client {
         let result = self.switch.pass(exchange).await;
         match &result {
             Ok(Err(SendError::Timeout)) => attempt.time_out(),
+            Ok(Ok(response)) if response.status.is_server_error() => attempt.unavailable(),
             Ok(_) | Err(_) => attempt.end(),
         }
         result?

@@ -99,7 +99,10 @@ impl Lookups {
 }
 
 async fn result(mut finding: watch::Receiver<Option<Found>>) -> Found {
-    let found = finding.wait_for(Option::is_some).await.map_err(|ended| Arc::new(io::Error::other(ended)))?;
+    let found = finding
+        .wait_for(Option::is_some)
+        .await
+        .map_err(|ended| Arc::new(io::Error::other(ended)))?;
     found.clone().unwrap_or_else(|| Ok(Vec::new()))
 }
 
@@ -117,8 +120,8 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{Lookup, Lookups};
-    use crate::share::{Share, Shares};
     use crate::TenantId;
+    use crate::share::{Share, Shares};
 
     /// A name server that is silent about names with "silent" in them, for as long as it is said to be.
     struct Silent {

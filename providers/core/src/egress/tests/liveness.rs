@@ -175,3 +175,29 @@ async fn bytes_that_nobody_takes_end_a_connection() {
     assert!(matches!(sent, Err(SendError::Timeout | SendError::Broken(_))), "{sent:?}");
     drop(accepted);
 }
+
+/// Behind a load balancer, the open connection leads to a server that cannot serve, and a new one to another server.
+#[tokio::test]
+async fn a_server_that_cannot_serve_is_not_asked_again_on_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let egress = egress(&Script::new(&[]));
+    let destination = egress.destination(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let client = egress.client(destination, options()).unwrap();
+    tokio::spawn(async move {
+        for status in ["503 Sealed", "200 OK"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                        stream.write_all(response.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(get(&client).await.unwrap().status, 503);
+    assert_eq!(get(&client).await.unwrap().status, 200);
+}
