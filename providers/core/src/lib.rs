@@ -60,4 +60,4 @@ pub use sealed::{SealedName, SealedStore};
 pub use secret::{Secret, fill_random};
 pub use secret_files::SecretFiles;
 pub use sever_switch::{SeverSwitch, Severed};
-pub use share::{Place, Share, Shares};
+pub use share::{Place, SHORT_RESPONSE, Share, Shares};

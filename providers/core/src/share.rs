@@ -1,4 +1,4 @@
-//! What the connections of one tenant may take of the process: sockets, and lookups of names.
+//! What the connections of one tenant may take of the process: sockets, lookups of names, and memory for responses.
 //!
 //! A tenant names servers, and a server decides how long a call, the opening of a socket and the lookup of its
 //! name take. So each tenant has a share of them, and the connections of all tenants have a bound together, below
@@ -14,6 +14,12 @@ use crate::ids::TenantId;
 
 /// The most names of one tenant that are looked up at once.
 const LOOKUPS: usize = 4;
+/// The longest response, in bytes, that takes no place among the long ones.
+pub const SHORT_RESPONSE: usize = 64 * 1024;
+/// The most long responses of one tenant that are read at once.
+const LONG_RESPONSES: usize = 4;
+/// The same of all tenants.
+const LONG_RESPONSES_OF_ALL: usize = 32;
 
 /// The shares of all tenants.
 #[derive(Debug)]
@@ -24,21 +30,24 @@ pub struct Shares {
     tenants: Mutex<HashMap<TenantId, Weak<Places>>>,
 }
 
-/// Sockets by what they are for. A socket that waits for a place must not take that of the call that it is for.
+/// Sockets by what they are for: a socket that waits for a place must not take that of the call that it is for. And the
+/// responses that are longer than [`SHORT_RESPONSE`].
 #[derive(Debug)]
 struct Bounds {
     calls: Arc<Semaphore>,
     dials: Arc<Semaphore>,
     idle: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 impl Bounds {
-    fn of(sockets: usize) -> Self {
+    fn of(sockets: usize, long: usize) -> Self {
         let part = |part: usize| Arc::new(Semaphore::new(part.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
             calls: part(sockets / 2),
             dials: part(sockets / 4),
             idle: part(sockets / 4),
+            long: part(long),
         }
     }
 }
@@ -71,7 +80,7 @@ impl Shares {
     /// With at most this many sockets of one tenant, and of all.
     pub fn new(all: usize, of_tenant: usize) -> Self {
         Self {
-            all: Arc::new(Bounds::of(all)),
+            all: Arc::new(Bounds::of(all, LONG_RESPONSES_OF_ALL)),
             of_tenant,
             tenants: Mutex::default(),
         }
@@ -87,7 +96,7 @@ impl Shares {
             tenants.retain(|_, places| places.strong_count() > 0);
         }
         let made = Arc::new(Places {
-            own: Bounds::of(self.of_tenant),
+            own: Bounds::of(self.of_tenant, LONG_RESPONSES),
             all: Arc::clone(&self.all),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
         });
@@ -121,9 +130,18 @@ impl Share {
 
     /// A place for a socket that is being opened. Waits for one.
     pub(crate) async fn dial(&self) -> Place {
+        self.waiting(|bounds| &bounds.dials).await
+    }
+
+    /// A place for a response that is longer than [`SHORT_RESPONSE`], while it is read. Waits for one.
+    pub async fn long_response(&self) -> Place {
+        self.waiting(|bounds| &bounds.long).await
+    }
+
+    async fn waiting(&self, part: impl Fn(&Bounds) -> &Arc<Semaphore> + Send) -> Place {
         let Some(places) = &self.0 else { return Place::default() };
-        let own = Arc::clone(&places.own.dials).acquire_owned().await;
-        let all = Arc::clone(&places.all.dials).acquire_owned().await;
+        let (own, all) = (Arc::clone(part(&places.own)), Arc::clone(part(&places.all)));
+        let (own, all) = (own.acquire_owned().await, all.acquire_owned().await);
         // The semaphores are never closed.
         own.ok()
             .zip(all.ok())

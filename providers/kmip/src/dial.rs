@@ -71,7 +71,7 @@ impl Dial {
             }
         };
         let place = self.share.call().ok_or(SendError::Crowded)?;
-        Ok(Connection::new(dialer.connect().await?, place))
+        Ok(Connection::new(dialer.connect().await?, place, self.share.clone()))
     }
 
     fn dialer(&self, secrets: &Secrets) -> Result<TlsDialer, CallError> {

@@ -21,7 +21,7 @@ use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
 use crate::ProviderKind;
 use crate::sever_switch::SeverSwitch;
-use crate::share::Place;
+use crate::share::{Place, SHORT_RESPONSE};
 
 /// Options of a client.
 #[derive(Clone)]
@@ -269,6 +269,15 @@ impl Client {
         Self { switch, ..self.clone() }
     }
 
+    /// The same client, with the same connections, for calls whose responses are this long at most.
+    #[must_use]
+    pub fn with_max_response(&self, max_response: usize) -> Self {
+        Self {
+            max_response,
+            ..self.clone()
+        }
+    }
+
     /// Sends one request. It is repeated only where the server says that it did not process it, as a
     /// server of HTTP/2 does when it closes a connection.
     ///
@@ -352,16 +361,20 @@ impl Client {
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, SendError> {
-        let announced = response
-            .content_length()
-            .map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
-        if announced > self.max_response {
+        let announced = response.content_length();
+        if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_response)) {
             return Err(SendError::TooLong);
         }
-        let mut body = Zeroizing::new(Vec::with_capacity(announced));
+        // It grows with what arrives: the server decides what it announces.
+        let mut body = Zeroizing::new(Vec::new());
+        let mut long = None;
         while let Some(chunk) = response.chunk().await.map_err(SendError::of)? {
-            if body.len() + chunk.len() > self.max_response {
+            let length = body.len() + chunk.len();
+            if length > self.max_response {
                 return Err(SendError::TooLong);
+            }
+            if length > SHORT_RESPONSE && long.is_none() {
+                long = Some(self.switch.share().long_response().await);
             }
             body.extend_from_slice(&chunk);
         }

@@ -1,4 +1,4 @@
-//! What the calls of one tenant take of the process: sockets.
+//! What the calls of one tenant take of the process: sockets, and memory for responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use wiremock::ResponseTemplate;
 
-use super::{Client, Options, Script, SendError, egress, get, options};
-use crate::{SeverSwitch, Share, Shares, TenantId};
+use super::{Client, Options, Script, SendError, egress, get, options, server};
+use crate::{SHORT_RESPONSE, SeverSwitch, Share, Shares, TenantId};
 
 /// How long a condition is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,4 +145,51 @@ async fn a_socket_is_opened_only_with_a_place() {
     let calling = tokio::spawn(async move { get(&client).await.is_ok() });
     timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     calling.abort();
+}
+
+/// A server that announces a long response, sends nearly all of it, and then is silent.
+#[tokio::test]
+async fn few_long_responses_are_read_at_once_and_short_ones_meanwhile() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (taking, mut taken) = watch::channel(0);
+    let taking = Arc::new(taking);
+    let length = 16 << 20;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let taking = Arc::clone(&taking);
+            tokio::spawn(async move {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                // More than sockets buffer is taken only by who reads it.
+                stream.write_all(&vec![b' '; length - 1]).await.unwrap();
+                taking.send_modify(|taken| *taken += 1);
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    let share = Shares::new(1024, 1024).of(TenantId::random());
+    let made = |address: SocketAddr| {
+        let egress = egress(&Script::new(&[]));
+        let destination = egress.destination(&format!("http://{address}")).unwrap();
+        let switch = SeverSwitch::default().with_share(share.clone());
+        let options = Options {
+            switch,
+            timeout: PATIENCE,
+            max_response: length,
+            ..options()
+        };
+        egress.client(destination, options).unwrap()
+    };
+    let mut calls = many(&vec![made(address); 12]);
+    timeout(PATIENCE, taken.wait_for(|taken| *taken == 4)).await.unwrap().unwrap();
+    let body = ResponseTemplate::new(200).set_body_bytes(vec![b' '; SHORT_RESPONSE]);
+    let short = server("127.0.0.1:0".parse().unwrap(), body).await;
+    let client = made(*short.address());
+    assert_eq!(get(&client).await.unwrap().body.len(), SHORT_RESPONSE);
+    let limited = client.with_max_response(SHORT_RESPONSE - 1);
+    assert!(matches!(get(&limited).await, Err(SendError::TooLong)));
+    assert_eq!(*taken.borrow(), 4, "the others wait");
+    calls.abort_all();
 }
