@@ -2,12 +2,12 @@
 //! them. The HTTP client uses it to resolve; an adapter with another protocol uses it to connect.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::lookup::Lookups;
 use super::policy::EgressPolicy;
@@ -68,16 +68,17 @@ impl Dialer {
     }
 
     /// Opens a TCP connection to a host, which is a name or an IP address, within `patience`.
-    /// Addresses are tried one after another.
+    /// Addresses are tried one after another. Each has its part of the time that is left, so that one that swallows
+    /// what is sent to it leaves time for the others.
     ///
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, DialError> {
-        let opened = timeout(patience, self.open(host, port)).await;
+        let opened = timeout(patience, self.open(host, port, Instant::now() + patience)).await;
         opened.unwrap_or(Err(DialError::Timeout))
     }
 
-    async fn open(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    async fn open(&self, host: &str, port: u16, end: Instant) -> Result<TcpStream, DialError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) if self.policy.permits(address) => vec![address],
             Ok(_) => return Err(Refused.into()),
@@ -86,8 +87,15 @@ impl Dialer {
                 ResolveError::Lookup(error) => DialError::Unreachable(error.kind()),
             })?,
         };
-        let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await;
-        stream.map_err(|error| DialError::Unreachable(error.kind()))
+        let mut last = DialError::Timeout;
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let part = end.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            match timeout(part, TcpStream::connect((*address, port))).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = DialError::Unreachable(error.kind()),
+                Err(_) => last = DialError::Timeout,
+            }
+        }
+        Err(last)
     }
 }

@@ -15,7 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use super::{Authorities, Client, Options, Request, Script, SendError, egress, get, options};
+use super::{Authorities, Client, Egress, EgressPolicy, Options, Request, Script, SendError, egress, get, options};
+use crate::Share;
 
 /// How long an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -200,4 +201,25 @@ async fn a_server_that_cannot_serve_is_not_asked_again_on_its_connection() {
     });
     assert_eq!(get(&client).await.unwrap().status, 503);
     assert_eq!(get(&client).await.unwrap().status, 200);
+}
+
+/// The queue of the first address is full, so what is sent to it gets no answer, as from a host that is gone.
+#[tokio::test]
+async fn an_address_that_swallows_what_is_sent_leaves_time_for_the_next() {
+    let good = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = good.local_addr().unwrap().port();
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 3], port)).into()).unwrap();
+    full.listen(0).unwrap();
+    let _queued = TcpStream::connect(("127.0.0.3", port)).await.unwrap();
+    let silent = timeout(Duration::from_millis(500), TcpStream::connect(("127.0.0.3", port)));
+    assert!(silent.await.is_err(), "its queue is not full");
+    let policy = EgressPolicy {
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_plain_http: true,
+    };
+    let egress = Egress::with_lookup(policy, Script::new(&[&["127.0.0.3", "127.0.0.2"]]));
+    let dialer = egress.dialer(Share::default());
+    let opened = dialer.connect("two.test", port, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(opened.peer_addr().unwrap(), good.local_addr().unwrap());
 }
