@@ -1,10 +1,12 @@
 //! The switch that stops all traffic of one connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::share::Share;
 
 /// How often a check of any connection asked for new connections. Of the process, because connections may share a pool.
 static CHECKS: AtomicU64 = AtomicU64::new(0);
@@ -20,15 +22,41 @@ pub struct Severed;
 ///
 /// It stops for good. A connection that is restored is made anew, with another switch, so what still
 /// holds this one can never send again. Clones are the same switch.
+///
+/// All traffic passes it, so it also has the tenant's share of sockets, which each request takes a place of.
 #[derive(Debug, Clone, Default)]
 pub struct SeverSwitch {
     severed: CancellationToken,
     calls: TaskTracker,
     /// The count of [`CHECKS`] at the connection's last one.
     dialed_anew: Arc<AtomicU64>,
+    share: Share,
+    /// Whether the next request must not use a connection that is open already.
+    renew: Arc<AtomicBool>,
 }
 
 impl SeverSwitch {
+    /// The same switch, for the traffic of a connection whose tenant has this share.
+    #[must_use]
+    pub fn with_share(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// The share of the connection's tenant.
+    pub const fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Has the next request use a new connection: what is open may lead to a server that is gone.
+    pub fn renew(&self) {
+        self.renew.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`SeverSwitch::renew`] was called since the last time.
+    pub(crate) fn take_renewal(&self) -> bool {
+        self.renew.swap(false, Ordering::Relaxed)
+    }
+
     /// Stops the traffic. Calls under way are dropped when they are polled next;
     /// [`SeverSwitch::stopped`] waits for that.
     pub fn sever(&self) {

@@ -48,7 +48,7 @@ pub(crate) struct Place<'a, C> {
 }
 
 impl<C: Send + 'static> Pool<C> {
-    /// With at most this many connections at once, for calls that have this time. `switch` is the connection's.
+    /// With at most this many connections at once, for calls that have this time.
     pub(crate) fn new(size: usize, timeout: Duration, switch: SeverSwitch) -> Self {
         let idle = Idle {
             connections: Vec::new(),
@@ -75,7 +75,7 @@ impl<C: Send + 'static> Pool<C> {
         let permit = self.places.acquire().await.ok()?;
         Some(Place {
             pool: self,
-            attempt: self.health.attempt_of(&self.switch),
+            attempt: self.health.attempt(&self.switch),
             _permit: permit,
             _change: change,
         })
@@ -157,6 +157,8 @@ mod tests {
     use claviger_provider::SeverSwitch;
     use claviger_provider::egress::pool::POOL_IDLE;
     use tokio::time::{advance, timeout};
+
+    use claviger_provider::SeverSwitch;
 
     use super::Pool;
 

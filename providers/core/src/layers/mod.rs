@@ -106,7 +106,7 @@ impl Pipeline {
         //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
         //    than a healthy one.
         let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), fair_chance, &config.breaker);
-        let breaker = breaker.of(config.connection);
+        let breaker = breaker.of(config.connection, switch.clone());
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(breaker), config.concurrency);
