@@ -14,6 +14,7 @@
 )]
 
 mod forms;
+mod helper;
 mod kept;
 mod memory;
 mod operations;
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
             run(memory::search_after_calls_to_openbao())
         })
         .with_ignored_flag(cannot_read || memory::openbao("ADDRESS").is_none()),
+        Trial::test("helper::between_calls_it_holds_no_secret", || run(helper::search()))
+            .with_ignored_flag(cannot_read || helper::is_absent()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

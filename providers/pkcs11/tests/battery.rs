@@ -36,6 +36,19 @@ const FEW: [&str; 4] = [
     "another_algorithm_is_rejected",
 ];
 
+/// A case whose nine keys a token makes one after the other. With RSA keys that takes longer on a busy machine than the
+/// battery waits, and AES keys show it as well.
+const MANY: &str = "rotations_at_once_lose_nothing";
+
+/// Whether a case is run with keys of this specification.
+fn takes(case: &Case, spec: KeySpec) -> bool {
+    match spec {
+        KeySpec::Aes256 => true,
+        KeySpec::Rsa3072 => case.name != MANY,
+        KeySpec::Rsa4096 => FEW.contains(&case.name),
+    }
+}
+
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -59,9 +72,7 @@ fn main() -> ExitCode {
         let absent = module.is_none();
         let module = Arc::new(module.unwrap_or_default());
         for spec in KeySpec::ALL {
-            let of_spec = cases()
-                .into_iter()
-                .filter(|case| spec != KeySpec::Rsa4096 || FEW.contains(&case.name));
+            let of_spec = cases().into_iter().filter(|case| takes(case, spec));
             trials.extend(of_spec.map(|case| trial(name, case, spec, &module).with_ignored_flag(absent)));
         }
         trials.extend(own(name, &module).into_iter().map(|trial| trial.with_ignored_flag(absent)));

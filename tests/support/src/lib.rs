@@ -14,6 +14,7 @@ mod objects;
 mod process;
 pub mod proxy;
 pub mod raw;
+pub mod softhsm;
 
 pub use client::{Answer, Client};
 pub use endpoint::{Endpoint, Stream};
