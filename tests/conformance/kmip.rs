@@ -7,7 +7,7 @@ use crate::entries::{Difference, Entry, Start};
 // Why external custody, and KMIP, end a case otherwise.
 const LEAVE: &str = "as external custody: a data key leaves it for another key only with its owner's leave";
 const UNCACHED: &str = "as external custody: no data key is cached unless its owner turns that on";
-const UNNAMED: &str = "as KMIP: a key has no versions, so whether a wrapped key is current is not seen, and it is wrapped anew";
+const UNNAMED: &str = "as KMIP and PKCS#11: a key has no versions, so whether a wrapped key is current is not seen, and it is wrapped anew";
 
 const fn leave(case: &'static str, says: &'static str) -> Difference {
     Difference { case, says, reason: LEAVE }
@@ -24,7 +24,8 @@ const fn uncached(case: &'static str, says: &'static str) -> Difference {
 const NO_EXPORT: &str = "custody is external and export is not allowed";
 const NOT_TRUE: &str = "left: false";
 
-const DIFFERENCES: &[Difference] = &[
+/// Of external custody, and of keys without versions.
+pub const DIFFERENCES: &[Difference] = &[
     leave("rewrap::another_key_makes_a_fresh_one", NO_EXPORT),
     leave("rewrap::an_unsealed_source_needs_leave_and_is_sealed", NO_EXPORT),
     leave("rewrap::a_wrong_source_is_refused", NO_EXPORT),

@@ -19,6 +19,7 @@ mod cutoff;
 mod entries;
 mod kmip;
 mod owner;
+mod pkcs11;
 mod xks;
 
 use std::panic::AssertUnwindSafe;

@@ -55,7 +55,7 @@ const DIFFERENCES: &[Difference] = &[
 pub fn owners_key(entry: &Entry) -> Option<String> {
     match entry.start {
         Start::Xks => Some(fake().keys.make_another()),
-        Start::Serve | Start::Aws(_) | Start::Azure | Start::Google | Start::Fake(_) => None,
+        Start::Serve | Start::SoftHsm | Start::Aws(_) | Start::Azure | Start::Google | Start::Fake(_) => None,
     }
 }
 

@@ -117,6 +117,9 @@ impl Client {
 
     /// Unwraps a data key.
     pub(crate) async fn unwrap(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
+        if !wrapped.key.version.is_empty() {
+            return Err(rejected("a version, which no key of this provider has"));
+        }
         let (kind, (mechanism, ciphertext)) = match wrapped.algorithm {
             Algorithm::CborGcm => (KeyKind::Aes, opening(&wrapped.ciphertext, context)?),
             Algorithm::RsaOaep256 => (KeyKind::RsaPrivate, (Mechanism::Oaep(OaepHash::Sha256), rsa_ciphertext(wrapped)?)),
