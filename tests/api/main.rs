@@ -37,6 +37,7 @@ mod full_disk;
 mod headers;
 mod idempotency;
 mod keys;
+mod left_out;
 mod memory;
 mod moves;
 mod names;

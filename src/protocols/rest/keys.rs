@@ -94,7 +94,7 @@ pub struct UpdateKey {
 pub struct SetKeyState {
     /// Whether to change the provider key's state, too. Default: false.
     #[serde(default)]
-    pub at_provider: bool,
+    pub at_provider: Option<bool>,
 }
 
 /// The new primary version's provider key; what is left out stays as it is.
@@ -338,7 +338,7 @@ pub const ENABLE: Route = Route::new(
 
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
-    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider.unwrap_or_default(), keep);
     let repeated = |authorized: &_, first: Completed<String>| {
         completed_reply(
             request.broker.enable_repeated(authorized, told_first(&first.object))?,
@@ -366,5 +366,6 @@ pub const DISABLE: Route = Route::new(
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
-    completed_reply(request.broker.disable(authorized, body.at_provider).await?, switched_response)
+    let at_provider = body.at_provider.unwrap_or_default();
+    completed_reply(request.broker.disable(authorized, at_provider).await?, switched_response)
 }
