@@ -30,6 +30,8 @@ mod custody;
 mod data_keys;
 mod dev;
 mod document;
+mod document_examples;
+mod document_rules;
 mod echo;
 #[cfg(feature = "testkit")]
 mod fake_world;
