@@ -62,11 +62,16 @@ fn operation_ids_are_distinct_and_the_ones_that_sdks_know() {
 }
 
 #[test]
-fn the_document_that_is_checked_in_is_what_the_command_prints() {
-    let printed = Command::new(crate::BINARY).arg("openapi").output().unwrap();
-    assert!(printed.status.success());
-    let printed = String::from_utf8(printed.stdout).unwrap();
-    assert!(checked_in("claviger.json") == printed, "openapi/claviger.json differs: {HOW}");
+fn the_documents_that_are_checked_in_are_what_the_command_prints() {
+    for (name, arguments) in [
+        ("claviger.json", &["openapi"][..]),
+        ("claviger-3.0.json", &["openapi", "--version", "3.0"]),
+    ] {
+        let printed = Command::new(crate::BINARY).args(arguments).output().unwrap();
+        assert!(printed.status.success());
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        assert!(checked_in(name) == printed, "openapi/{name} differs: {HOW}");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ mod custody;
 mod data_keys;
 mod dev;
 mod document;
+mod document_3_0;
 mod document_examples;
 mod document_rules;
 mod echo;

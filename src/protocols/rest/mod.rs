@@ -48,7 +48,7 @@ mod tokens;
 mod types;
 
 pub use capabilities::rows as capability_rows;
-pub use openapi::document;
+pub use openapi::{document, document_3_0};
 pub use protocol::Rest;
 pub use router::{RestService, api, of_operator, service_alone, starting};
 pub use starting::{Progress, Step};

@@ -6,6 +6,7 @@ mod examples;
 mod operations;
 mod schemas;
 mod shared;
+mod version_3_0;
 
 use std::sync::LazyLock;
 
@@ -51,6 +52,11 @@ struct Document;
 pub fn document() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| text(&value()));
     &TEXT
+}
+
+/// The same document in OpenAPI 3.0.3, for `claviger openapi --version 3.0`.
+pub fn document_3_0() -> String {
+    text(&version_3_0::convert(value()))
 }
 
 fn text(document: &Value) -> String {

@@ -62,7 +62,7 @@ fn finish_schema(schema: &mut Value, all: &Map<String, Value>) {
 }
 
 /// What a choice between null and a schema leaves.
-fn beside_null(member: &Value) -> Option<Value> {
+pub(super) fn beside_null(member: &Value) -> Option<Value> {
     let choices = member.get("oneOf")?.as_array()?;
     let is_null = |choice: &&Value| choice["type"] == "null";
     let others: Vec<&Value> = choices.iter().filter(|choice| !is_null(choice)).collect();
