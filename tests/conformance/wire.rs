@@ -1,12 +1,16 @@
 //! A caller's connection that says which bytes of an answer arrived after a moment.
 
 use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Read};
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A connection over plain HTTP/1.1, for one request at a time.
 pub struct Wire {
     stream: TcpStream,
+    /// The same socket: the runtime reads from its own only once it was told that something arrived, which may be later.
+    socket: std::net::TcpStream,
     /// The lines that each request begins with, behind its first.
     head: String,
     /// What has arrived since the latest request.
@@ -28,8 +32,11 @@ impl Wire {
     pub async fn connect(address: std::net::SocketAddr, token: &str, tenant: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("it is open");
+        let stream = stream.into_std().expect("a socket");
+        let socket = stream.try_clone().expect("a second descriptor");
         Self {
-            stream,
+            stream: TcpStream::from_std(stream).expect("a socket that does not block"),
+            socket,
             head: format!(
                 "host: gateway\r\nauthorization: Bearer {token}\r\nclaviger-tenant: {tenant}\r\ncontent-type: application/json\r\n"
             ),
@@ -40,7 +47,7 @@ impl Wire {
 
     /// The moment: what the kernel has by now is before it.
     pub fn moment(&self) {
-        self.take();
+        drop(self.take());
         self.before.set(Some(self.read.borrow().len()));
     }
 
@@ -56,7 +63,11 @@ impl Wire {
         }
         loop {
             self.stream.readable().await.expect("it is open");
-            let is_open = self.take();
+            // Told that nothing is left, the runtime waits for more.
+            let is_open = match self.stream.try_io(Interest::READABLE, || self.take()) {
+                Ok(()) => false,
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+            };
             if let Some((status, text)) = self.whole() {
                 let late = self.before.get().map_or(0, |before| self.read.borrow().len() - before);
                 return Wired { status, text, late };
@@ -65,14 +76,13 @@ impl Wire {
         }
     }
 
-    /// Takes what has arrived; whether more can.
-    fn take(&self) -> bool {
+    /// Takes what the kernel has, up to the end of the connection; `WouldBlock` if more can come.
+    fn take(&self) -> io::Result<()> {
         let mut bytes = [0; 4096];
         loop {
-            match self.stream.try_read(&mut bytes) {
-                Ok(0) => return false,
-                Ok(count) => self.read.borrow_mut().extend_from_slice(&bytes[..count]),
-                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            match (&self.socket).read(&mut bytes)? {
+                0 => return Ok(()),
+                count => self.read.borrow_mut().extend_from_slice(&bytes[..count]),
             }
         }
     }
