@@ -17,7 +17,7 @@ use super::options::Options;
 use super::origin::{Origin, Position};
 use super::resume::lacks_known;
 use super::scalar::Timestamp;
-use super::scan::{FORKED, OpenError};
+use super::scan::{FORKED, OpenError, end_of_frames};
 use super::segments::{self, Segments, Unusable};
 use crate::parent_folder;
 
@@ -86,12 +86,11 @@ pub fn end_of_log(folder: &Path, from: Option<LastRecord>) -> Result<u64, OpenEr
         Some(last) if last.is_in(&file).map_err(OpenError::io("read"))? => last.position.0,
         Some(_) | None => file.start(),
     };
-    let mut frames = Frames::from(&file, start);
-    while let Step::Frame { .. } | Step::Skip(_) | Step::Header = frames.step().map_err(OpenError::io("read"))? {}
+    let end = end_of_frames(&file, start).map_err(OpenError::io("read"))?;
     match from {
         // Not in a part that is marked as lost, nor in one that was removed.
-        Some(last) if last.position.0 >= frames.offset() => Err(OpenError::PutBack { at: last.position.0 }),
-        Some(_) | None => Ok(frames.offset()),
+        Some(last) if last.position.0 >= end => Err(OpenError::PutBack { at: last.position.0 }),
+        Some(_) | None => Ok(end),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::beginning::{ReadLog, check_head, read_on, read_whole};
 use super::fields::Lost;
 use super::frame;
-use super::index::{Found, Standing, Tip};
+use super::index::{Found, Known, Standing, Tip};
 use super::options::Options;
 use super::origin::{Origin, Position};
 use super::scan::{CUT, OpenError, end_of_frames, find_losses, reaches, read_record};
@@ -91,8 +91,7 @@ pub(super) fn resume(file: &Segments, origin: &Origin, found: Found, options: &O
     };
     let ReadLog { mut state, tip, lost } = read.map_err(|error| with_file(file, error))?;
     if let Some(known) = &broken {
-        let may_be_forked = state.uncompared(options.compared).is_some();
-        state.add_lost(&known.state, if may_be_forked { 0 } else { known.tip.end });
+        add_known(&mut state, known, options);
     }
     lost.add_to(&mut state);
     check_head(file, &state)?;
@@ -179,11 +178,7 @@ pub(super) fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, op
             // Its changes and intents may be those of the other copy.
             state.add_numbers(&known.state);
         } else {
-            // A shorter copy that went on looks like a log that lost its end, from before the last change that was
-            // compared. If it is one, none of the sidecar's intents had its outcome in the lost part.
-            let may_be_forked = state.uncompared(options.compared).is_some();
-            let until = if may_be_forked { 0 } else { known.tip.end };
-            state.add_lost(&known.state, until);
+            add_known(&mut state, &known, options);
         }
     }
     numbers.add_to(&mut state);
@@ -193,6 +188,14 @@ pub(super) fn resume_lost(file: &mut Segments, origin: &Origin, found: Found, op
         was_clean,
         is_forked,
     })
+}
+
+/// Adds what the sidecar knows of lost parts to what was read of the whole log.
+fn add_known(state: &mut State, known: &Known, options: &Options) {
+    // A shorter copy that went on looks like a log that lost its end, from before the last change that was compared. If it
+    // is one, none of the sidecar's intents had its outcome in the lost part.
+    let may_be_forked = state.uncompared(options.compared).is_some();
+    state.add_lost(&known.state, if may_be_forked { 0 } else { known.tip.end });
 }
 
 /// The least length of a log that has what the store knows of.
