@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Answer, Client, Gateway, Started, records};
+use claviger_test_support::{Answer, Client, Gateway, Started, free_address, records};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -367,10 +367,7 @@ async fn refused() {
         assert_eq!(outcome(&gateway, &answer)["result"], "failed");
     }
     // Nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|port| port.local_addr())
-        .expect("a port");
-    let nobody = json!({"address": format!("http://{free}"), "auth": {"token": "any"}});
+    let nobody = json!({"address": format!("http://{}", free_address()), "auth": {"token": "any"}});
     let nobody = json!({"name": "nobody", "provider": "vault", "settings": nobody});
     client.post("/v1/connections", &nobody).await.expect_status(201);
     let answer = client.post("/v1/keys", &json!({"name": "none", "connection": "nobody"})).await;

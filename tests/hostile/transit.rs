@@ -1,7 +1,7 @@
 //! A key service in a tenant's hands: a Transit engine of Vault that works, hangs or lies as the test says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use claviger_test_support::listen_on;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -70,9 +71,8 @@ const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Transit {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let other = TcpListener::bind((OTHER, address.port())).await.unwrap();
+        let listeners = listen_on([Ipv4Addr::LOCALHOST, OTHER].map(IpAddr::V4));
+        let address = listeners[0].local_addr().unwrap();
         let service = Arc::new(Service {
             mood: watch::Sender::new(Mood::Works),
             keys: Mutex::default(),
@@ -81,7 +81,9 @@ impl Transit {
             waiting: AtomicUsize::new(0),
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&service));
-        let serving = [listener, other].map(|listener| {
+        let serving = listeners.map(|listener| {
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
             let app = app.clone();
             tokio::spawn(async move { drop(axum::serve(listener, app).await) })
         });

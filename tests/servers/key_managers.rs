@@ -1,13 +1,13 @@
 //! Key managers that speak KMIP, which these cases start and end: over HTTP against the real binary.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use claviger_test_support::Tune;
+use claviger_test_support::{Tune, free_address};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ async fn world() -> World {
 
 async fn restarted() {
     let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let server = Server::pykmip(folder.path(), port);
     let world = world().await;
     world.connect("kmip", &server.settings("CLAVIGER_TEST_PYKMIP_FOLDER")).await;

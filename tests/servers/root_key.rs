@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use claviger::envelope::{Context, Envelope};
-use claviger_test_support::{Gateway, Started, Tune};
+use claviger_test_support::{Gateway, Started, Tune, free_address};
 use serde_json::json;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -177,9 +177,7 @@ async fn waits() {
     bench.init(&bench.tune()).unwrap();
 
     // Nothing answers at this address yet.
-    let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = door.local_addr().unwrap();
-    drop(door);
+    let address = free_address();
     bench.address = format!("http://{address}");
     bench.give(&bench.limited(&["encrypt"]));
     let started = bench.gateway.listen(&bench.tune());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use super::{PLAINTEXT, Process, base64, free_address, headers};
+use super::{PLAINTEXT, Process, base64, headers};
 use crate::certs::Certs;
 use crate::drive::{Ask, Target, once};
 
@@ -25,7 +25,11 @@ pub struct OpenBao {
 impl OpenBao {
     /// Starts it, unseals it and mounts a Transit engine.
     pub async fn start(binary: &Path, folder: &Path, certs: &Arc<Certs>) -> Self {
-        let (address, log, config) = (free_address(), folder.join("openbao.log"), folder.join("openbao.hcl"));
+        let (address, log, config) = (
+            claviger_test_support::free_address(),
+            folder.join("openbao.log"),
+            folder.join("openbao.hcl"),
+        );
         let (certificate, key) = (certs.server.display(), certs.server_key.display());
         let text = format!(
             "storage \"inmem\" {{}}\napi_addr = \"https://{address}\"\nlog_level = \"error\"\n\

@@ -27,7 +27,7 @@ pub struct Setup {
     upstream: String,
     upstream_ca: Option<String>,
     tls: Option<Tls>,
-    listen: SocketAddr,
+    listen: IpAddr,
 }
 
 impl Setup {
@@ -37,7 +37,7 @@ impl Setup {
             upstream: upstream.trim_end_matches('/').to_owned(),
             upstream_ca: None,
             tls: None,
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
 
@@ -58,7 +58,7 @@ impl Setup {
     /// It listens on this address of loopback.
     #[must_use]
     pub const fn listening_on(mut self, address: IpAddr) -> Self {
-        self.listen = SocketAddr::new(address, 0);
+        self.listen = address;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -55,13 +55,12 @@ pub(super) fn upstream(ca: Option<&str>) -> reqwest::Client {
     builder.build().expect("a client")
 }
 
-/// Listens and serves for ever.
-pub(super) async fn run(listen: SocketAddr, shared: Arc<Shared>, client: reqwest::Client, told: mpsc::Sender<SocketAddr>) {
-    let mut listener = Some(TcpListener::bind(listen).await.expect("a free port"));
-    let address = listener
-        .as_ref()
-        .and_then(|listener| listener.local_addr().ok())
-        .expect("its address");
+/// Listens on this address and serves for ever. Its port is there again when it comes up again.
+pub(super) async fn run(listen: IpAddr, shared: Arc<Shared>, client: reqwest::Client, told: mpsc::Sender<SocketAddr>) {
+    let [listener] = crate::listen_on([listen]);
+    let address = listener.local_addr().expect("its address");
+    listener.set_nonblocking(true).expect("a listener that waits for nobody");
+    let mut listener = Some(TcpListener::from_std(listener).expect("a listener of the runtime"));
     shared.listens.send_replace(true);
     told.send(address).expect("somebody who waits");
     let mut up = shared.up.subscribe();
