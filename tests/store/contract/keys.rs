@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{CacheSettings, ConnectionRef, Custody, KeyPatch, KeyState, Liftable, Material, ProviderState, SeenVersion};
+use claviger::store::model::{
+    CacheSettings, ConnectionRef, Custody, KeyPatch, KeySelector, KeyState, Liftable, Material, ProviderState, SeenVersion,
+};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ConnectionId, Exposure, KeyId, KeySpec, ProviderKind};
 
@@ -11,6 +13,7 @@ use crate::support::{NONE, cases, connection, key, labels, new_connection, new_k
 cases! { contract:
     a_key_comes_back_as_it_was_made,
     another_tenant_s_key_is_absent,
+    a_name_is_looked_up_among_some_keys,
     names_and_ids_are_taken_once,
     the_same_id_may_stand_in_two_tenants,
     a_key_needs_its_connection_and_its_primary_version,
@@ -92,6 +95,30 @@ async fn another_tenant_s_key_is_absent(store: Arc<dyn Store>) {
     );
     refused!(store.detach_key(theirs, made.id, 0, &NONE).await, StoreError::NotFound);
     assert_eq!(store.key(ours, made.id).await.unwrap(), made);
+}
+
+async fn a_name_is_looked_up_among_some_keys(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let (one, two) = (
+        new_key(&*store, &connection, "one").await,
+        new_key(&*store, &connection, "two").await,
+    );
+    let only = [one.id, KeyId::random()].into();
+    let found = store.key_snapshot(ours, KeySelector::NameAmong("one", &only)).await.unwrap();
+    assert_eq!(found.key, one);
+    for (tenant, name) in [(ours, "two"), (ours, "three"), (theirs, "one")] {
+        refused!(
+            store.key_snapshot(tenant, KeySelector::NameAmong(name, &only)).await,
+            StoreError::NotFound
+        );
+    }
+    store.detach_key(ours, one.id, 0, &NONE).await.unwrap();
+    let both = [one.id, two.id].into();
+    refused!(
+        store.key_snapshot(ours, KeySelector::NameAmong("one", &both)).await,
+        StoreError::NotFound
+    );
 }
 
 async fn names_and_ids_are_taken_once(store: Arc<dyn Store>) {
