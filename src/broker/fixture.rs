@@ -52,13 +52,8 @@ pub(super) fn broker_over(store: Arc<dyn Store>, directory: Directory, authorize
         store,
         log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
         background: Arc::default(),
-<<<<<<< HEAD
         kill_file: KillFileWriter::start(KillFile::open(folder.path(), installation, false).unwrap()).unwrap(),
-        directory: world.directory(),
-=======
-        kill_file: KillFile::open(folder.path(), installation, false).unwrap(),
         directory,
->>>>>>> 93dc27c0 (Look up names for a limited token among its own keys alone)
         tokens: 1_000,
         authorizer,
         cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),
