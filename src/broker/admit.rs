@@ -190,6 +190,9 @@ impl Broker {
             )
             .advice("Resume the tenant first: `claviger tenants resume` (POST /v1/tenants/{tenant}/resume)."));
         }
+        if cx.caller().tenant_suspended() {
+            Box::pin(self.note_suspension(cx.tenant())).await;
+        }
         let admitted = named.admit(self, cx, O::ACTION);
         let (object, policy) = if O::REVOKES {
             Box::pin(for_revocation(admitted)).await?

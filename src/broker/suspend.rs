@@ -67,6 +67,7 @@ impl Broker {
         self.suspensions.note_lift(tenant.id, after.lifts);
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
+        self.directory().factories().note_suspended(tenant.id, false);
         self.authenticator().readmit(Refused::Tenant(tenant.id));
         self.revocation_lifted(cx.tenant(), EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))
@@ -76,6 +77,20 @@ impl Broker {
     /// provider then.
     pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, Failure> {
         Ok(self.authenticator().refuses_tenant(tenant) || self.store.tenant(tenant).await?.suspended)
+    }
+
+    /// Notes a suspension of before the start, for an operator's request that may call a provider: what goes on after
+    /// the call must not. While another suspend or resume is under way, a later request does it.
+    pub(super) async fn note_suspension(&self, tenant: TenantId) {
+        let factories = self.directory().factories();
+        if factories.is_suspended(tenant) {
+            return;
+        }
+        if let Some(_one_at_a_time) = self.suspensions.turn_now()
+            && self.is_suspended(tenant).await.unwrap_or(true)
+        {
+            factories.note_suspended(tenant, true);
+        }
     }
 
     /// The answer to a repeated resume, which is never carried out again: the tenant as it is now. A

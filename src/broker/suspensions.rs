@@ -41,6 +41,11 @@ impl Suspensions {
         self.tenants.entry(tenant).or_default().lifts = lifts;
     }
 
+    /// As [`Suspensions::turn`]; `None` if it is taken.
+    pub(super) fn turn_now(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock().ok()
+    }
+
     /// Held while the store commits, and never while waiting for the log without a bound.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
     BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, HealthReport, LoginReport, Pipeline,
-    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch, Shares,
+    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch, Shares, TenantId,
 };
 use parking_lot::Mutex;
 
@@ -58,6 +58,17 @@ impl Factories {
             None => all.remove(&connection),
         };
         before.map(|before| before.paths()) != paths
+    }
+
+    /// Notes that a tenant is suspended, or no longer is. While it is, its connections make no call that no request asks
+    /// for, from now on.
+    pub fn note_suspended(&self, tenant: TenantId, suspended: bool) {
+        self.shares.suspend(tenant, suspended);
+    }
+
+    /// Whether a tenant is noted as suspended.
+    pub fn is_suspended(&self, tenant: TenantId) -> bool {
+        self.shares.is_suspended(tenant)
     }
 
     /// Notes at the provider's family whether the operator declares this connection.

@@ -94,6 +94,18 @@ impl SeverSwitch {
         }
     }
 
+    /// As [`SeverSwitch::pass`], for what no request asks for: a suspension of the tenant ends it, too.
+    ///
+    /// # Errors
+    /// As of [`SeverSwitch::pass`].
+    pub async fn pass_unasked<F: Future>(&self, sending: F) -> Result<F::Output, Severed> {
+        tokio::select! {
+            biased;
+            () = self.share.until_suspended() => Err(Severed),
+            output = self.pass(sending) => output,
+        }
+    }
+
     /// Waits until the traffic is stopped and all calls under way have been dropped.
     pub async fn stopped(&self) {
         self.severed.cancelled().await;

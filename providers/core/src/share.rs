@@ -4,12 +4,12 @@
 //! name take. So each tenant has a share of them, and the connections of all tenants have a bound together, below
 //! what the listeners, the store and the audit log need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::ids::TenantId;
@@ -36,6 +36,8 @@ pub struct Shares {
     /// The most sockets of one tenant.
     of_tenant: usize,
     tenants: Mutex<HashMap<TenantId, Weak<Places>>>,
+    /// Taken after `tenants`.
+    suspended: Mutex<HashSet<TenantId>>,
 }
 
 /// Sockets by what they are for: a socket that waits for a place must not take that of the call that it is for. And the
@@ -65,6 +67,7 @@ struct Places {
     own: Bounds,
     all: Arc<Bounds>,
     lookups: Arc<Semaphore>,
+    suspended: watch::Sender<bool>,
 }
 
 /// One tenant's share. Clones are the same share. The default one has no bounds: it is for what serves no tenant.
@@ -98,7 +101,26 @@ impl Shares {
             all: Arc::new(Bounds::of(all, LONG_RESPONSES_OF_ALL)),
             of_tenant,
             tenants: Mutex::default(),
+            suspended: Mutex::default(),
         }
+    }
+
+    /// Notes that a tenant is suspended, or no longer is: see [`Share::is_suspended`].
+    pub fn suspend(&self, tenant: TenantId, suspended: bool) {
+        let tenants = self.tenants.lock();
+        let mut all = self.suspended.lock();
+        match suspended {
+            true => all.insert(tenant),
+            false => all.remove(&tenant),
+        };
+        if let Some(places) = tenants.get(&tenant).and_then(Weak::upgrade) {
+            places.suspended.send_replace(suspended);
+        }
+    }
+
+    /// Whether a tenant is noted as suspended.
+    pub fn is_suspended(&self, tenant: TenantId) -> bool {
+        self.suspended.lock().contains(&tenant)
     }
 
     /// The tenant's share.
@@ -114,6 +136,7 @@ impl Shares {
             own: Bounds::of(self.of_tenant, LONG_RESPONSES),
             all: Arc::clone(&self.all),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            suspended: watch::Sender::new(self.suspended.lock().contains(&tenant)),
         });
         tenants.insert(tenant, Arc::downgrade(&made));
         Share(Some(made))
@@ -121,6 +144,20 @@ impl Shares {
 }
 
 impl Share {
+    /// Whether the tenant is suspended. Then its connections send nothing that no request asks for.
+    pub fn is_suspended(&self) -> bool {
+        self.0.as_ref().is_some_and(|places| *places.suspended.borrow())
+    }
+
+    /// Waits until the tenant is suspended.
+    pub(crate) async fn until_suspended(&self) {
+        let Some(places) = &self.0 else {
+            return std::future::pending().await;
+        };
+        // The sender lives as long as the share.
+        let _ = places.suspended.subscribe().wait_for(|suspended| *suspended).await;
+    }
+
     /// Whether it has bounds.
     pub(crate) const fn is_bounded(&self) -> bool {
         self.0.is_some()

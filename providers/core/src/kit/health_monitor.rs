@@ -3,7 +3,8 @@
 //!
 //! A connection is in use for [`IN_USE`] after a call, from the first one on that succeeds: one that never worked is not
 //! checked. Where it is silent meanwhile, the service is checked each [`SILENCE`], which is less than the time for which
-//! idle connections stay open. A severed connection checks nothing, and [`Monitors`] bounds how many check at once.
+//! idle connections stay open. A severed connection checks nothing, nor does one whose tenant is suspended until the tenant
+//! is resumed. [`Monitors`] bounds how many check at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -217,6 +218,9 @@ impl Inner {
             state.runs = false;
             return Next::End;
         }
+        if self.switch.share().is_suspended() {
+            return Next::Pause(SILENCE);
+        }
         let silent = state.last_call.max(state.last_check) + SILENCE - state.spread;
         let due = silent.min(state.last_check + MINUTE + state.spread);
         if due > now {
@@ -237,8 +241,8 @@ impl Inner {
             cx: OpContext::for_system(&id, self.trace.tenant(), PATIENCE),
             inner: self,
         };
-        let found = self.switch.pass(timeout(PATIENCE, service.check(&checking.cx, deep))).await;
-        // A check that a sever ended says nothing of the service.
+        let found = self.switch.pass_unasked(timeout(PATIENCE, service.check(&checking.cx, deep))).await;
+        // A check that a sever or a suspension ended says nothing of the service.
         if let Ok(found) = found {
             self.report
                 .found(&found.unwrap_or_else(|_| Err(Error::new(ErrorKind::UpstreamTimeout, "a health check"))));

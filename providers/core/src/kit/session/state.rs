@@ -27,7 +27,11 @@ const HOLD_OFF: Duration = Duration::from_secs(30);
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 /// The shortest one.
 const SHORTEST_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
-/// How often the files of secrets are looked at.
+/// How long after a call a credential is kept alive at the server's own pace.
+const IN_USE: Duration = Duration::from_secs(60);
+/// The least time between two renewals of a credential that no call uses: its server says how long it lives.
+const UNUSED_PAUSE: Duration = Duration::from_secs(30);
+/// How often the files of secrets are looked at, and whether a suspended tenant was resumed.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// What became of a login; `None` where another credential is of no use.
@@ -89,6 +93,10 @@ struct State<S: CredentialSource> {
     refusals: u32,
     /// After a failure: no renewal before this time.
     renew_after: Option<Instant>,
+    /// When a call looked for the credential last.
+    used: Instant,
+    /// When the credential was fetched.
+    fetched: Instant,
     /// Refusals fetch no other credential before this time.
     hold_off_until: Option<Instant>,
     /// The files as they were when they were read last for a login that the provider answered.
@@ -154,6 +162,8 @@ impl<S: CredentialSource> Inner<S> {
                 refused: None,
                 refusals: 0,
                 renew_after: None,
+                used: Instant::now(),
+                fetched: Instant::now(),
                 hold_off_until: None,
                 read: Stamp::default(),
                 tried: Stamp::default(),
@@ -171,6 +181,7 @@ impl<S: CredentialSource> Inner<S> {
     /// What a call finds. Begins a login or renewal where one is needed.
     pub(super) fn look(self: &Arc<Self>, wait: &LoginWait) -> Look<S> {
         let mut state = self.state.lock();
+        state.used = Instant::now();
         let live = state.live().cloned();
         let failing = state.renew_after.is_some();
         let tries = failing && wait.take_trial();
@@ -262,13 +273,17 @@ impl<S: CredentialSource> Inner<S> {
             state.watched = true;
             tokio::spawn(watch_files(Arc::downgrade(self)));
         }
+        // What begins while the tenant is suspended is a login that a platform operator's request waits for.
+        let unasked = matches!(why, Why::Due(_)) || !self.switch.share().is_suspended();
         let under_way = UnderWay(Arc::clone(self));
         tokio::spawn(async move {
             let inner = &under_way.0;
-            let outcome = match inner.switch.pass(inner.fetch(&why, tries)).await {
-                Ok(outcome) => outcome,
-                Err(severed) => Err(severed.into()),
+            let fetching = inner.fetch(&why, tries);
+            let fetched = match unasked {
+                true => inner.switch.pass_unasked(fetching).await,
+                false => inner.switch.pass(fetching).await,
             };
+            let outcome = fetched.unwrap_or_else(|severed| Err(severed.into()));
             // Whoever sees the outcome must not find this login under way.
             drop(under_way);
             tell.send_replace(Some(outcome));
@@ -334,6 +349,7 @@ impl<S: CredentialSource> Inner<S> {
         let fetched = Arc::new(fetched);
         let mut state = self.state.lock();
         state.current = Some(Arc::clone(&fetched));
+        state.fetched = Instant::now();
         state.refused = None;
         state.refusals = 0;
         let was_failing = state.renew_after.take().is_some();
@@ -381,7 +397,8 @@ impl<S: CredentialSource> Inner<S> {
     }
 
     /// Renews the credential if it is due, without a call; returns what to wait for then. `None` if there is
-    /// nothing to renew.
+    /// nothing to renew. A credential that no call uses is renewed at most once in [`UNUSED_PAUSE`], and ends where
+    /// that is too seldom for its server.
     fn renew_if_due(self: &Arc<Self>) -> Option<Next<S>> {
         let mut state = self.state.lock();
         let live = state.live().cloned();
@@ -389,8 +406,16 @@ impl<S: CredentialSource> Inner<S> {
             state.kept = false;
             return None;
         };
-        let paused = state.renew_after.map(|at| at.saturating_duration_since(Instant::now()));
-        let pause = until_due.max(paused.unwrap_or_default());
+        if self.switch.share().is_suspended() {
+            return Some(Next::Pause(WATCH));
+        }
+        let now = Instant::now();
+        let unused = match now - state.used < IN_USE {
+            true => Duration::ZERO,
+            false => (state.fetched + UNUSED_PAUSE).saturating_duration_since(now),
+        };
+        let paused = state.renew_after.map(|at| at.saturating_duration_since(now));
+        let pause = until_due.max(paused.unwrap_or_default()).max(unused);
         if !pause.is_zero() {
             return Some(Next::Pause(pause));
         }
@@ -438,7 +463,9 @@ async fn watch_files<S: CredentialSource>(session: Weak<Inner<S>>) {
         let Some(inner) = session.upgrade().filter(|inner| !inner.switch.is_severed()) else {
             return;
         };
-        drop(inner.fetch_if_changed().await);
+        if !inner.switch.share().is_suspended() {
+            drop(inner.fetch_if_changed().await);
+        }
     }
 }
 
