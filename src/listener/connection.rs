@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Version, header};
 use hyper::body::{Body, Incoming};
@@ -16,11 +16,13 @@ use tokio::sync::watch;
 
 use super::budget::Share;
 use super::connection_state::{ConnectionState, Overdue};
+use super::open_socket::{OpenSocket, Outgoing, SocketStream, Stream};
 use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
 use super::unread::{self, RequestBody};
+use super::unwritten::Progress;
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -38,6 +40,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const RESETS_PENDING: usize = 20;
 /// Streams that an HTTP/2 peer may make us reset; more closes the connection (CVE-2025-8671).
 const RESETS_CAUSED: usize = 128;
+
+/// How soon it is looked again whether the peer has all of a connection that ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How a connection ended: the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +67,8 @@ pub(super) enum End {
     SourceIsFull,
     /// The drain closed it.
     Drained,
+    /// The peer did not take a response before the revocation of what it depends on was answered.
+    Recalled,
 }
 
 impl End {
@@ -77,6 +84,7 @@ impl End {
             Self::Evicted => "evicted",
             Self::SourceIsFull => "source_limit",
             Self::Drained => "drained",
+            Self::Recalled => "recalled",
         }
     }
 }
@@ -86,6 +94,7 @@ pub(super) struct Serving<S> {
     router: SwappableRouter<S>,
     tls: Option<Arc<Tls>>,
     handshake_timeout: Duration,
+    slow_reader_timeout: Duration,
     /// The most that the requests and answers of one connection take.
     bytes: usize,
     stop: watch::Receiver<bool>,
@@ -115,6 +124,7 @@ impl<S: Service> Serving<S> {
             router,
             tls,
             handshake_timeout: limits.handshake_timeout,
+            slow_reader_timeout: limits.slow_reader_timeout,
             bytes: limits.bytes_per_connection(),
             stop,
             protocol,
@@ -122,13 +132,12 @@ impl<S: Service> Serving<S> {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn connection(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        address: PeerAddress,
-        state: Arc<ConnectionState>,
-    ) {
+    pub(super) async fn connection(&self, stream: impl Stream, address: PeerAddress, state: Arc<ConnectionState>) {
         let open = OpenConnection::begin();
+        let socket = OpenSocket::new(stream);
+        state.responses().write_to(Arc::clone(&socket) as Arc<dyn Outgoing>);
+        let closing = Closing(Arc::clone(&socket) as Arc<dyn Outgoing>);
+        let stream = SocketStream(socket);
         let peer = |tls, certificate| Peer {
             address,
             tls,
@@ -156,9 +165,35 @@ impl<S: Service> Serving<S> {
                 }
             }
         };
+        self.arrive(&state, end).await;
+        drop(closing);
         tracing::debug!(end = end.as_str(), "connection ended");
         connection_ended(end.as_str());
         drop(open);
+    }
+
+    /// Waits until the peer has what a revocation can recall: of a socket that is closed, the kernel sends the rest whenever
+    /// the peer reads. Drops the rest where the end is none in order, or the peer takes too long.
+    async fn arrive(&self, state: &ConnectionState, end: End) {
+        let is_in_order = matches!(end, End::Closed | End::Idle | End::Drained);
+        let until = Instant::now() + self.slow_reader_timeout;
+        let responses = state.responses();
+        loop {
+            let waits = match responses.progress_of_all() {
+                Progress::Arrived => return,
+                // Nobody writes the rest.
+                Progress::Unwritten => false,
+                Progress::Written(last) if responses.sent().is_none_or(|sent| sent.acknowledged >= last) => return,
+                Progress::Written(_) => is_in_order && Instant::now() < until,
+            };
+            if !waits {
+                return responses.reset();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = state.asked_to_close() => return responses.reset(),
+            }
+        }
     }
 
     async fn requests(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) -> End {
@@ -193,6 +228,7 @@ impl<S: Service> Serving<S> {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return match ended {
+                    _ if state.is_recalled() => End::Recalled,
                     _ if idle => End::Idle,
                     Ok(()) if draining => End::Drained,
                     Ok(()) => End::Closed,
@@ -212,15 +248,29 @@ impl<S: Service> Serving<S> {
                     }
                 },
                 // hyper begins a request in this task, so none can begin in between.
-                () = state.asked_to_close() => if state.idle_since().is_some() {
-                    return End::Evicted;
-                },
+                () = state.asked_to_close() => {
+                    if state.is_recalled() {
+                        return End::Recalled;
+                    }
+                    if state.idle_since().is_some() {
+                        return End::Evicted;
+                    }
+                }
                 () = stopped(&mut stop), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
         }
+    }
+}
+
+/// Closes a socket when it is dropped, whoever else holds it.
+struct Closing(Arc<dyn Outgoing>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct ConnectionState {
     /// Whether a request on it was authenticated.
     authenticated: AtomicBool,
     close: Notify,
+    /// Whether a revocation has reset it.
+    recalled: AtomicBool,
     responses: Arc<UnwrittenResponses>,
     state: Mutex<State>,
 }
@@ -69,6 +71,7 @@ impl ConnectionState {
             look: limits.header_timeout.min(limits.slow_reader_timeout) / 4,
             authenticated: AtomicBool::new(false),
             close: Notify::new(),
+            recalled: AtomicBool::new(false),
             responses: UnwrittenResponses::new(limits.slow_reader_timeout),
             state: Mutex::new(state),
         })
@@ -112,6 +115,19 @@ impl ConnectionState {
     /// Resolves when the connection should close if it is idle.
     pub(super) async fn asked_to_close(&self) {
         self.close.notified().await;
+    }
+
+    /// Closes it at once: what the peer does not have of its responses is not sent any more.
+    pub(super) fn recall(&self) {
+        self.recalled.store(true, Ordering::Relaxed);
+        self.responses.reset();
+        // The socket wakes nobody any more.
+        self.close.notify_one();
+    }
+
+    /// Whether a revocation has reset it.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Relaxed)
     }
 
     /// No further request is taken: what is on its way has as long as an idle connection.

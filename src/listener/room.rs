@@ -95,6 +95,11 @@ impl Room {
         }))
     }
 
+    /// Looks at every open connection.
+    pub(super) fn each(&self, look: impl FnMut(&Arc<ConnectionState>)) {
+        self.open.lock().connections.values().for_each(look);
+    }
+
     /// The source to which the connection counts; `None` where there is no bound.
     fn source(&self, address: &PeerAddress) -> Option<Source> {
         match address {
