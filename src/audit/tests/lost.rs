@@ -457,7 +457,7 @@ async fn the_revocations_of_a_shorter_copy_are_missing_until_the_store_is_compar
     for _ in 0..2 {
         assert_eq!(missing(&bench.crashed(), false, stored), (vec![revocation], until));
     }
-    assert_eq!(missing(&bench, false, until.unwrap()), (Vec::new(), None));
+    assert_eq!(missing(&bench.crashed(), false, until.unwrap()), (Vec::new(), None));
 }
 
 #[tokio::test]
