@@ -1,6 +1,6 @@
 //! A key that moves: each version through its own connection, and who may move it.
 
-use claviger_test_support::{Answer, Client, Tune};
+use claviger_test_support::{Answer, Client, Gateway, Tune};
 use serde_json::{Value, json};
 
 use crate::support::Api;
