@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use claviger_test_support::free_address;
 use tokio::net::TcpStream;
 
 use super::{Process, headers};
@@ -20,7 +21,7 @@ pub struct Bare {
 impl Bare {
     /// Takes bodies like this one and answers as many bytes as `answer` has.
     pub async fn start(folder: &Path, certs: &Certs, body: Bytes, answer: usize) -> Self {
-        let address = claviger_test_support::free_address();
+        let address = free_address();
         let log = folder.join("bare.log");
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["bare", "--listen", &address.to_string(), "--answer", &answer.to_string()]);

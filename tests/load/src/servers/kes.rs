@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use claviger_test_support::free_address;
 use serde_json::{Value, json};
 
 use super::{PLAINTEXT, Process, base64, headers};
@@ -25,11 +26,7 @@ impl Kes {
         let identity = identity.split_whitespace().last().expect("an identity").to_owned();
         assert_eq!(identity.len(), 64, "an identity is a SHA-256 as hex digits");
 
-        let (address, log, config) = (
-            claviger_test_support::free_address(),
-            folder.join("kes.log"),
-            folder.join("kes.yaml"),
-        );
+        let (address, log, config) = (free_address(), folder.join("kes.log"), folder.join("kes.yaml"));
         let (key, certificate, keys) = (certs.server_key.display(), certs.server.display(), folder.join("kes-keys"));
         std::fs::create_dir(&keys).expect("a folder");
         let text = format!(

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use claviger_test_support::free_address;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -25,11 +26,7 @@ pub struct OpenBao {
 impl OpenBao {
     /// Starts it, unseals it and mounts a Transit engine.
     pub async fn start(binary: &Path, folder: &Path, certs: &Arc<Certs>) -> Self {
-        let (address, log, config) = (
-            claviger_test_support::free_address(),
-            folder.join("openbao.log"),
-            folder.join("openbao.hcl"),
-        );
+        let (address, log, config) = (free_address(), folder.join("openbao.log"), folder.join("openbao.hcl"));
         let (certificate, key) = (certs.server.display(), certs.server_key.display());
         let text = format!(
             "storage \"inmem\" {{}}\napi_addr = \"https://{address}\"\nlog_level = \"error\"\n\
