@@ -126,25 +126,26 @@ async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
     let token = issued["token"].as_str().unwrap();
     let honest = world.honest().await;
     let almost = vec![b' '; BATCH - 1];
-    let mut first = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
-    first.send(&almost).await;
-    // No room is left for another batch, once all of it has arrived. One that comes before that may
-    // take the room that the body needs: then it is refused and begun anew.
+    // No room is left for another batch, once all bytes of both have arrived. Whichever comes last may
+    // find the room taken while the other arrives: then it is refused, and both are begun anew.
     let client = world.evil.with_token(token);
     let refused = async {
         loop {
+            let mut first = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
             let mut second = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
-            second.send(&almost[..2_700_000]).await;
-            while !second.is_answered() {
+            if first.try_send(&almost).await.is_err() || second.try_send(&almost[..2_700_000]).await.is_err() {
+                continue;
+            }
+            while !first.is_answered() && !second.is_answered() {
                 let answer = client.post("/v1/batch/unwrap", &json!({"items": [{"wrapped": "a"}]})).await;
                 if answer.status != 200 {
-                    return (second, answer);
+                    return (first, second, answer);
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     };
-    let (second, refused) = tokio::time::timeout(crate::world::PATIENCE, refused)
+    let (first, second, refused) = tokio::time::timeout(crate::world::PATIENCE, refused)
         .await
         .expect("the share is full");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
