@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use claviger_provider::{PrincipalId, Secret, TenantId, TokenId};
+use claviger_provider::{PrincipalId, Secret, Shares, TenantId, TokenId};
 
 use super::errors::BootError;
 use super::open::{Folder, broker, close, open};
@@ -37,7 +37,7 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
     }
     let root = root_key(config, &mut options, &folder, true).await?;
     let opened = open(config, options.accepted, folder, root).await?;
-    let (broker, mut remaining) = broker(config, options.dev, None, opened).await;
+    let (broker, mut remaining) = broker(config, options.dev, None, opened, Shares::new(64, 64)).await;
     let issued = async {
         // Reconcile first. Otherwise the next start would see the new token's change as the last
         // applied one, and not notice changes before it that the store lacks.

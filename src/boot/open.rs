@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_guarded::{Arena, ArenaConfig, Hardening};
-use claviger_provider::SealedStore;
 use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::xaes::XaesKey;
+use claviger_provider::{SealedStore, Shares};
 
 use super::declared::FromConfig;
 use super::errors::BootError;
@@ -208,7 +208,13 @@ pub(super) async fn close(broker: &Broker, log_position: &LogPosition) {
 }
 
 /// Creates the broker.
-pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSource>, opened: Opened) -> (Arc<Broker>, Remaining) {
+pub(super) async fn broker(
+    config: &Config,
+    dev: bool,
+    source: Option<ConfigSource>,
+    opened: Opened,
+    shares: Shares,
+) -> (Arc<Broker>, Remaining) {
     let Opened {
         folder,
         store,
@@ -222,7 +228,8 @@ pub(super) async fn broker(config: &Config, dev: bool, source: Option<ConfigSour
     let sealed: Arc<dyn SealedStore> = store.clone();
     let factories = registry::all(config, sealed, dev).await;
     let background = Arc::clone(&recovered.background);
-    let factories = Factories::new(factories, pipeline(&config.providers, config.server.request_deadline)).observed_by(background);
+    let pipeline = pipeline(&config.providers, config.server.request_deadline);
+    let factories = Factories::new(factories, pipeline, shares).observed_by(background);
     let (limits, arena) = cache_memory(&config.cache);
     let broker = Broker::new(Parts {
         store: store.clone(),

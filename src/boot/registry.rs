@@ -7,9 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(any(feature = "aws", feature = "azure", feature = "kmip", feature = "vault", feature = "xks"))]
-use claviger_provider::egress::Egress;
-use claviger_provider::egress::EgressPolicy;
+use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{Capabilities, Factory, Node, ProviderKind, SealedStore};
 
 use crate::config::Config;
@@ -27,7 +25,7 @@ pub(super) const DATABASE: &str = "claviger.db";
 pub(super) const STORE_RUN: &str = SqliteStore::RUN_FILE;
 
 /// Creates the factory of one provider.
-type Constructor = fn(&Providers, &EgressPolicy) -> Arc<dyn Factory>;
+type Constructor = fn(&Providers, &Egress) -> Arc<dyn Factory>;
 
 /// The providers of this build that are reached over a network.
 const REMOTE: &[Constructor] = &[
@@ -46,16 +44,16 @@ const REMOTE: &[Constructor] = &[
 ];
 
 #[cfg(feature = "aws")]
-fn aws(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+fn aws(config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
     let endpoints = claviger_provider_aws::Endpoints {
         kms: config.aws.kms_endpoint.clone(),
         sts: config.aws.sts_endpoint.clone(),
     };
-    Arc::new(claviger_provider_aws::AwsFactory::new(endpoints, Egress::new(egress.clone())))
+    Arc::new(claviger_provider_aws::AwsFactory::new(endpoints, egress.clone()))
 }
 
 #[cfg(feature = "azure")]
-fn azure(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
+fn azure(config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
     let application = config.azure.application.as_ref();
     let installation = claviger_provider_azure::Installation {
         vaults: config.azure.vaults.clone(),
@@ -68,14 +66,11 @@ fn azure(config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
             secret_file: application.secret_file.clone(),
         }),
     };
-    Arc::new(claviger_provider_azure::AzureFactory::new(
-        installation,
-        Egress::new(egress.clone()),
-    ))
+    Arc::new(claviger_provider_azure::AzureFactory::new(installation, egress.clone()))
 }
 
 #[cfg(feature = "gcp")]
-fn gcp(config: &Providers, _egress: &EgressPolicy) -> Arc<dyn Factory> {
+fn gcp(config: &Providers, _egress: &Egress) -> Arc<dyn Factory> {
     let endpoints = claviger_provider_gcp::Endpoints {
         kms: config.gcp.kms_endpoint.clone(),
         sts: config.gcp.sts_endpoint.clone(),
@@ -85,23 +80,25 @@ fn gcp(config: &Providers, _egress: &EgressPolicy) -> Arc<dyn Factory> {
 }
 
 #[cfg(feature = "kmip")]
-fn kmip(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
-    Arc::new(claviger_provider_kmip::KmipFactory::new(Egress::new(egress.clone())))
+fn kmip(_config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_kmip::KmipFactory::new(egress.clone()))
 }
 
 #[cfg(feature = "vault")]
-fn vault(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
-    Arc::new(claviger_provider_vault::VaultFactory::new(Egress::new(egress.clone())))
+fn vault(_config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_vault::VaultFactory::new(egress.clone()))
 }
 
 #[cfg(feature = "xks")]
-fn xks(_config: &Providers, egress: &EgressPolicy) -> Arc<dyn Factory> {
-    Arc::new(claviger_provider_xks::XksFactory::new(Egress::new(egress.clone())))
+fn xks(_config: &Providers, egress: &Egress) -> Arc<dyn Factory> {
+    Arc::new(claviger_provider_xks::XksFactory::new(egress.clone()))
 }
 
 /// The factories of [`REMOTE`].
 pub(super) fn remote(config: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn Factory>> {
-    REMOTE.iter().map(|constructor| constructor(config, egress)).collect()
+    // One for all, which looks few names up at once.
+    let egress = Egress::new(egress.clone());
+    REMOTE.iter().map(|constructor| constructor(config, &egress)).collect()
 }
 
 /// All factories: those of [`REMOTE`], the embedded provider, which needs the store, and in `dev`

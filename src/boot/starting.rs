@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use claviger_guarded::harden_process;
+use claviger_provider::Shares;
 
 use super::errors::BootError;
 use super::listeners::Listeners;
@@ -32,6 +33,7 @@ pub async fn start(config: &Config, options: StartOptions) -> Result<Serving, Bo
 pub struct Starting {
     folder: Folder,
     listeners: Listeners,
+    shares: Shares,
     progress: Progress,
     options: StartOptions,
 }
@@ -48,7 +50,7 @@ impl Starting {
         }
         // Before the listeners, so that a second gateway on the folder fails with a clear message.
         let folder = Folder::lock(config)?;
-        descriptors::raise_limit(&config.server);
+        let shares = descriptors::raise_limit(&config.server);
         let progress = Progress::default();
         let listeners = Listeners::bind(&config.server, |with_service| starting(&progress, with_service)).await?;
         tracing::info!(
@@ -60,6 +62,7 @@ impl Starting {
         Ok(Self {
             folder,
             listeners,
+            shares,
             progress,
             options,
         })
@@ -90,12 +93,13 @@ impl Starting {
         let Self {
             folder,
             listeners,
+            shares,
             progress,
             options,
         } = self;
         progress.begin(Step::Open);
         let opened = open(config, options.accepted, folder, root).await?;
-        let (broker, mut remaining) = broker(config, options.dev, options.source, opened).await;
+        let (broker, mut remaining) = broker(config, options.dev, options.source, opened, shares).await;
         progress.begin(Step::Reconcile);
         if let Err(error) = remaining.reconcile(&broker, options.accepted).await {
             // After an unclean stop, recovery is not finished, so do not record a clean stop.

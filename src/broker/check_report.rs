@@ -13,6 +13,9 @@ use crate::store::model::{KeyVersion, ProviderState};
 
 /// What a row says of a key that was replaced.
 const REPLACED: &str = ": another key has, or may have, the name of the right one there";
+/// What to do about the settings of a connection without keys.
+const UNUSED: &str = "No key uses the connection, so nothing would show where other settings lead: to change more than its secrets, delete it \
+                      (`claviger connections delete`) and create it again.";
 /// The most versions of a key that a row names.
 const MAX_NAMED: usize = 10;
 
@@ -29,6 +32,8 @@ pub struct CheckReport {
     pub policy: Option<String>,
     /// What to do if the connection cannot be used.
     pub advice: Option<&'static str>,
+    /// What else to know before that is done.
+    pub note: Option<&'static str>,
 }
 
 impl CheckReport {
@@ -45,6 +50,7 @@ impl CheckReport {
                 rights: probe.rights,
                 policy: probe.policy,
                 advice: None,
+                note: None,
             },
         }
     }
@@ -72,6 +78,15 @@ impl CheckReport {
             rights: Vec::new(),
             policy: None,
             advice: problem.advice.or_else(|| advice_of_check(problem.kind, failure.advice)),
+            note: None,
+        }
+    }
+
+    /// Notes that no version of a key uses the connection. Its settings do not change then, because no canary shows where
+    /// others lead.
+    pub(super) const fn note_unused(&mut self) {
+        if matches!(self.problem, Some(Code::ConnectionMisconfigured | Code::ProviderProtocol)) {
+            self.note = Some(UNUSED);
         }
     }
 
@@ -112,7 +127,7 @@ impl CheckReport {
                 true => version.provider_state.wraps(),
                 false => version.provider_state.unwraps(),
             };
-            let is_off = !serves || version.provider_state == ProviderState::Unproven;
+            let is_off = !serves || matches!(version.provider_state, ProviderState::Unproven | ProviderState::Unfit);
             version.connection_id() == Some(through) && version.state.unwraps() && is_off
         };
         let mut by_state: Vec<Vec<&KeyVersion>> = Vec::new();
@@ -129,7 +144,7 @@ impl CheckReport {
 
     fn note_state(&mut self, view: &KeyView, versions: &[&KeyVersion]) {
         let [first, ..] = versions else { return };
-        let is_replaced = matches!(first.provider_state, ProviderState::Replaced | ProviderState::Unproven);
+        let is_replaced = first.is_replaced() || first.provider_state == ProviderState::Unproven;
         let is_primary = versions.iter().any(|version| version.number == view.key.primary.number);
         let numbers: Vec<String> = versions.iter().map(|version| version.number.to_string()).take(MAX_NAMED).collect();
         let others = match versions.len() - numbers.len() {

@@ -299,6 +299,9 @@ impl Broker {
         }
         report.note_login(pipeline.login(), is_operator);
         report.policy = self.policy_of_keys(&before).await?.or(report.policy);
+        if before.managed_by.is_none() && keys.is_empty() && self.store.canaries(before.tenant, before.id, 1).await?.is_empty() {
+            report.note_unused();
+        }
         if report.problem.is_none() {
             if connection.may_look() {
                 // Boxed: the calls of some providers' clients need most of a thread's stack in a debug build.

@@ -13,7 +13,7 @@ use super::idempotency::Begun;
 use super::identity::Identities;
 use super::reach::{Reach, permitted};
 use super::rotate::not_rotating;
-use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later, passes};
 use super::{Broker, Code, Failure, Keep, RequestContext};
 use crate::audit::{self, Object, Outcome, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -29,23 +29,6 @@ const UNTOLD: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How long a provider is asked that cannot answer.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
-
-/// Whether another look can end otherwise.
-const fn passes(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Internal
-            | Code::AuditUnavailable
-            | Code::DeadlineExceeded
-            | Code::InProgress
-            | Code::ConnectionSevered
-            | Code::ProviderUnavailable
-            | Code::ProviderProtocol
-            | Code::CircuitOpen
-            | Code::RateLimited
-            | Code::NotReady
-    )
-}
 
 impl Broker {
     /// Notes that a provider is asked next to create a key under `request.made_as`: so that a repetition with

@@ -22,9 +22,10 @@ fn taken(described: &KeyDescription) -> impl Iterator<Item = (usize, &VersionDes
     numbered.filter(move |(at, _)| *at >= cut || *at == described.primary)
 }
 
-/// What is known of versions of a key that the provider does not find, of those that it changes. The gateway still
-/// asks for them, but for versions that would be gone anyway, or are another key's.
-pub(super) fn not_found(known: &[KeyVersion], asked: &KeyVersion) -> Vec<SeenVersion> {
+/// What is known of versions of a key that the provider does not find (`Unknown`), or that is of a kind that cannot be
+/// used (`Unfit`), of those that it changes. The gateway still asks for them, but for versions that would be gone
+/// anyway, or are another key's.
+pub(super) fn all_in_state(known: &[KeyVersion], asked: &KeyVersion, state: ProviderState) -> Vec<SeenVersion> {
     let same_key = |version: &&KeyVersion| version.connection == asked.connection && version.provider_key == asked.provider_key;
     let changes = |version: &&KeyVersion| match version.provider_state {
         ProviderState::Enabled
@@ -32,17 +33,13 @@ pub(super) fn not_found(known: &[KeyVersion], asked: &KeyVersion) -> Vec<SeenVer
         | ProviderState::Disabled
         | ProviderState::PendingImport
         | ProviderState::Failed
-        | ProviderState::Unproven => true,
-        ProviderState::PendingDeletion
-        | ProviderState::Destroyed
-        | ProviderState::Replaced
-        | ProviderState::Unknown
-        | ProviderState::Unrecognized => false,
+        | ProviderState::Unproven
+        | ProviderState::Unfit
+        | ProviderState::Unknown => version.provider_state != state,
+        ProviderState::PendingDeletion | ProviderState::Destroyed | ProviderState::Replaced | ProviderState::Unrecognized => false,
     };
     let known = known.iter().filter(same_key).filter(changes);
-    known
-        .map(|version| SeenVersion::in_state(version.number, ProviderState::Unknown))
-        .collect()
+    known.map(|version| SeenVersion::in_state(version.number, state)).collect()
 }
 
 /// What a description says of known versions, of those that it changes. If a complete description does not contain a

@@ -67,7 +67,7 @@ pub fn may_cache<'a>(cx: impl Into<Option<&'a RequestContext>>, cache: CacheSett
         Some(_) => Ok(()),
         None => Err(Failure::invalid(
             "header:Claviger-Justification",
-            "the reason for which the gateway keeps data keys that an external key manager opened",
+            "the reason for which the gateway keeps data keys that an external key manager opened (in the CLI: --justification)",
         )),
     }
 }

@@ -326,7 +326,7 @@ impl From<StoreError> for Failure {
             // The same error as for a failed proof of ownership, so that a tenant does not learn
             // that another tenant has the key.
             StoreError::ClaimedElsewhere => Error::new(ErrorKind::ProviderDenied, "another tenant has claimed the provider key").into(),
-            StoreError::InUse => Self::new(Code::InUse, "A version of a key still uses the connection.")
+            StoreError::InUse(key) => Self::new(Code::InUse, format!("A version of the key `{key}` still uses the connection."))
                 .advice("Detach the keys that use it: their versions name their connections. To end its use at once, sever it."),
             StoreError::OverQuota(resource, quota) => over_quota(resource, quota),
             StoreError::Precondition => Self::new(Code::PreconditionFailed, "The object changed since the given etag.")
@@ -434,7 +434,8 @@ impl From<&Error> for Failure {
                 "The provider denies the connection's credential this operation.",
             )
             .advice("Run the connection's check to see which right is missing."),
-            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation."),
+            ErrorKind::ExternalDenied => Self::new(Code::ExternalDenied, "The external key manager denied the operation.")
+                .advice("Ask the key's owner to permit the operation in the key manager, whose own log says why it was denied."),
             ErrorKind::UpstreamUnavailable => Self::new(Code::ProviderUnavailable, "The provider is unreachable or unavailable.")
                 .advice("Repeat the request. If it fails again, the connection's check says why: `claviger connections check`."),
             ErrorKind::CircuitOpen => Self::new(

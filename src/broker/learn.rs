@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claviger_provider::{ConnectionId, ErrorKind, KeyId, OpContext, TenantId};
+use claviger_provider::{ConnectionId, ErrorKind, KeyDescription, KeyId, OpContext, TenantId};
 
-use super::described::{in_place, known_states, not_found, number_versions};
+use super::described::{all_in_state, in_place, known_states, number_versions};
 use super::identity::Described;
 use super::reach::Reach;
 use super::young::is_young;
@@ -119,13 +119,11 @@ impl Broker {
         reach: &Reach,
         announced: Option<&Change>,
     ) -> Result<bool, Failure> {
-        let described = match reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await {
-            Err(error) if error.kind == ErrorKind::KeyNotFound && announced.is_none() => {
-                self.take_missing(cx, key, &view.key.primary, reach).await?;
-                return Err(error.into());
-            }
-            described => described?,
+        let described = match announced {
+            None => self.describe(cx, key, &view.key.primary, reach).await?,
+            Some(_) => Some(reach.pipeline.describe(cx, &view.key.primary.whole_kek(view.key.id)).await?),
         };
+        let Some(described) = described else { return Ok(false) };
         let through = &reach.row;
         let identities = self
             .identify(cx, (key.tenant(), key.id()), &view.versions, &described, (through, &reach.pipeline))
@@ -149,12 +147,8 @@ impl Broker {
     /// What the provider, the log or the store reports.
     pub(super) async fn take_states(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
         let through = &reach.row;
-        let described = match reach.pipeline.describe(cx, &version.whole_kek(key.id())).await {
-            Err(error) if error.kind == ErrorKind::KeyNotFound => {
-                self.take_missing(cx, key, version, reach).await?;
-                return Err(error.into());
-            }
-            described => described?,
+        let Some(described) = self.describe(cx, key, version, reach).await? else {
+            return Ok(());
         };
         let known = key.view()?.versions;
         let identities = self
@@ -164,12 +158,27 @@ impl Broker {
             .await
     }
 
-    /// Stores that the provider does not find the key of a version. Not of a version that it may not know yet.
-    async fn take_missing(&self, cx: &OpContext, key: &KeyEntry, version: &KeyVersion, reach: &Reach) -> Result<(), Failure> {
-        if is_young(version, self.now()) {
-            return Ok(());
+    /// Has the provider of a version describe its key. Stores that it does not find the key, unless it may not know it
+    /// yet, or that the key is of a kind that cannot be used: then the description is `None`. The request is not at fault
+    /// for what an owner did to a key, or has put in its place.
+    async fn describe(
+        &self,
+        cx: &OpContext,
+        key: &KeyEntry,
+        version: &KeyVersion,
+        reach: &Reach,
+    ) -> Result<Option<KeyDescription>, Failure> {
+        let error = match reach.pipeline.describe(cx, &version.whole_kek(key.id())).await {
+            Ok(described) => return Ok(Some(described)),
+            Err(error) => error,
+        };
+        let is_unfit = error.kind == ErrorKind::InvalidInput && error.found.is_some();
+        let is_missing = error.kind == ErrorKind::KeyNotFound && !is_young(version, self.now());
+        if is_unfit || is_missing {
+            let state = if is_unfit { ProviderState::Unfit } else { ProviderState::Unknown };
+            self.take(cx, key, reach, |versions| all_in_state(versions, version, state)).await?;
         }
-        self.take(cx, key, reach, |versions| not_found(versions, version)).await
+        if is_unfit { Ok(None) } else { Err(error.into()) }
     }
 
     /// Stores the states that `changed` returns of the key's versions.
@@ -346,6 +355,10 @@ fn warn_of(key: &KeyEntry, versions: &[KeyVersion], before: &[KeyVersion]) {
     if let Some(newest) = became(ProviderState::Replaced) {
         let (version, provider_key) = (newest.number, &newest.provider_key);
         tracing::warn!(%tenant, key = %id, version, provider_key, "the provider has another key under the name of a version's key: it is not used, and what the old one wrapped does not open");
+    }
+    if let Some(newest) = became(ProviderState::Unfit) {
+        let (version, provider_key) = (newest.number, &newest.provider_key);
+        tracing::warn!(%tenant, key = %id, version, provider_key, "the key of a version is of another type at the provider, or has not the usages that the gateway needs: nothing is wrapped with it");
     }
     if let Some(newest) = became(ProviderState::Unknown) {
         let (version, provider_key) = (newest.number, &newest.provider_key);

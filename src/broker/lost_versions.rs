@@ -12,7 +12,7 @@ pub(super) fn obstacle(view: &KeyView) -> Option<Failure> {
     let same_key = |version: &&KeyVersion| version.connection == primary.connection && version.provider_key == primary.provider_key;
     let unproven = |version: &&KeyVersion| version.provider_state == ProviderState::Unproven;
     let newest_unproven = || view.versions.iter().rev().filter(same_key).find(unproven);
-    let replaced = Some(primary).filter(|primary| primary.provider_state == ProviderState::Replaced);
+    let replaced = Some(primary).filter(|primary| matches!(primary.provider_state, ProviderState::Replaced | ProviderState::Unfit));
     replaced.or_else(newest_unproven).map(forbidden_at_provider)
 }
 
@@ -29,6 +29,7 @@ pub(super) fn lost<'v>(view: &'v KeyView, named: &KeyVersion) -> Option<&'v KeyV
         | ProviderState::Destroyed
         | ProviderState::Failed
         | ProviderState::Unproven
+        | ProviderState::Unfit
         | ProviderState::Unknown
         | ProviderState::Unrecognized => version.number == named.number,
     })
@@ -39,7 +40,12 @@ pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
     let error = Error::new(ErrorKind::KeyState, "the version's stored state at the provider forbids it");
     let (number, state) = (version.number, version.provider_state.as_str());
     let detail = match version.provider_state {
-        ProviderState::Replaced => format!("Version {number} of the key was replaced at the provider: another key has its name there now."),
+        ProviderState::Replaced | ProviderState::Unfit if version.is_replaced() => {
+            format!("Version {number} of the key was replaced at the provider: another key has its name there now.")
+        }
+        ProviderState::Unfit => {
+            format!("The key of version {number} is of another type at the provider by now, or may not be used for what the gateway needs.")
+        }
         ProviderState::Unproven => format!(
             "Version {number} of the key may be another one at the provider: it was created at another time, and nothing proves that it is \
              the same."
@@ -52,6 +58,7 @@ pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
         | ProviderState::PendingDeletion
         | ProviderState::Destroyed
         | ProviderState::Failed
+        | ProviderState::Replaced
         | ProviderState::Unrecognized => format!("Version {number} of the key is `{state}` at the provider, which forbids this."),
     };
     Failure {
@@ -63,7 +70,12 @@ pub(super) fn forbidden_at_provider(version: &KeyVersion) -> Failure {
 /// What the owner of a key can do about a version that its provider does not permit to be used.
 pub(super) const fn what_permits(version: &KeyVersion) -> &'static str {
     match version.provider_state {
-        ProviderState::Replaced | ProviderState::Unproven | ProviderState::Unknown => {
+        ProviderState::Unfit if !version.is_replaced() => {
+            "A check of the connection says what the key is now. Its owner can permit both wrapping and unwrapping with it again: requests \
+             succeed within 10 s after that. Otherwise move to another key: `claviger keys rotate` with `--provider-key`, or with \
+             `--connection` and another connection."
+        }
+        ProviderState::Replaced | ProviderState::Unproven | ProviderState::Unfit | ProviderState::Unknown => {
             "Another key opens nothing that the old one wrapped. The key's owner can restore the old one from a backup in its place: \
              requests succeed within 10 s after that. Otherwise move to another key: `claviger keys rotate` with `--provider-key`, or with \
              `--connection` and another connection."
@@ -89,7 +101,11 @@ const fn off_at(provider: ProviderKind) -> &'static str {
             "The key is not active at the key manager. Its owner can activate one that never was, and requests succeed within 10 s after \
              that. One that was deactivated, compromised or destroyed stays so."
         }
-        ProviderKind::Local | ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure | ProviderKind::Xks | ProviderKind::Pkcs11 => {
+        ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure => {
+            "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
+             10 s after that. If it was disabled through the gateway: `claviger keys enable --at-provider`."
+        }
+        ProviderKind::Local | ProviderKind::Xks | ProviderKind::Pkcs11 => {
             "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
              10 s after that."
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use claviger_provider::{Factory, KeyId, Pipeline, SealedName, Secret, SettingsOrigin};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use super::canary::{MOST, named};
@@ -18,7 +18,7 @@ use super::opening::open_canary;
 use super::{Authorized, Broker, Code, Completed, Failure, Guarded, RequestContext, op};
 use crate::audit::{Digest, NetworkChange};
 use crate::keys::{ConnectionEntry, LoadError};
-use crate::store::model::{Connection, NetworkPatch, VersionCanary};
+use crate::store::model::{Connection, NetworkPatch, ProviderState, VersionCanary};
 
 /// How many canaries are tried at once.
 const AT_ONCE: usize = 16;
@@ -33,7 +33,7 @@ const SETTINGS: [&str; 6] = ["address", "ca", "endpoint", "iam_endpoint", "proxy
 /// Which canaries must open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
-    /// One of every key's primary version, and at least one.
+    /// One of every key's primary version, and at least one of any version.
     OfEveryKey,
     /// Those that were made: the operator's configuration decides where its connections lead.
     Existing,
@@ -187,21 +187,32 @@ impl Broker {
         })?;
         let tried = found.iter().filter_map(|version| Some((version, version.canary.as_ref()?)));
         // An old version that the provider does not open any more wraps nothing either.
-        let tried = tried.filter(|(version, _)| version.is_primary || version.version.unwraps());
+        let tried = tried.filter(|(version, _)| version.is_primary || version.version.may_unwrap());
         let tries = tried.map(|(version, canary)| {
-            let pipeline = &pipeline;
+            let (pipeline, may_stay_shut) = (&pipeline, is_lost(version, &found));
             async move {
-                open_canary(&cx.op_context(), pipeline, canary)
-                    .await
-                    .map_err(|failure| refused(version, failure))
+                match open_canary(&cx.op_context(), pipeline, canary).await {
+                    Ok(()) => Ok((version, None)),
+                    Err(failure) if may_stay_shut && says_lost(&failure) => Ok((version, Some(refused(version, failure)))),
+                    Err(failure) => Err(refused(version, failure)),
+                }
             }
         });
-        futures::stream::iter(tries.map(Ok))
-            .try_for_each_concurrent(AT_ONCE, |tried| tried)
-            .await?;
-        let primaries = found.iter().filter(|version| version.is_primary);
+        // Collected first: the compiler cannot prove that a stream of this closure is `Send`.
+        let tries: Vec<_> = tries.collect();
+        let tried: Vec<_> = futures::stream::iter(tries).buffer_unordered(AT_ONCE).try_collect().await?;
+        let (opened, lost): (Vec<_>, Vec<_>) = tried.into_iter().partition(|(_, shut)| shut.is_none());
+        if opened.is_empty() {
+            // What is lost, or off, shows nothing of the server: another version has to.
+            match (lost.into_iter().find_map(|(_, shut)| shut), demand) {
+                (Some(first), _) => return Err(first),
+                (None, Demand::OfEveryKey) => return Err(nothing_shows("no version that uses the connection can be tried.").advice(MOVE)),
+                (None, Demand::Existing) => {}
+            }
+        }
+        let primaries = opened.into_iter().filter(|(version, _)| version.is_primary);
         Ok(Proven {
-            versions: primaries.map(|version| (version.key, version.version.number)).collect(),
+            versions: primaries.map(|(version, _)| (version.key, version.version.number)).collect(),
             pipeline,
         })
     }
@@ -250,32 +261,50 @@ fn every_key_has_one(found: &[VersionCanary]) -> Result<(), Failure> {
         ))
         .advice(MOVE));
     }
-    let primaries: Vec<&VersionCanary> = found.iter().filter(|version| version.is_primary).collect();
-    if primaries.is_empty() {
+    if found.is_empty() {
         return Err(
             refused("No key uses the connection, so nothing shows that the new settings lead to the same provider.".to_owned())
                 .advice("Create another connection with these settings, and delete this one."),
         );
     }
-    let without: Vec<String> = primaries
-        .iter()
-        .filter(|version| version.canary.is_none())
-        .map(|version| named(version))
-        .collect();
+    // Of keys that moved away, the canary of any version shows which provider it is.
+    let lacks_one = |version: &&VersionCanary| version.is_primary && version.canary.is_none() && !is_lost(version, found);
+    let without: Vec<String> = found.iter().filter(lacks_one).map(named).collect();
     if without.is_empty() {
         return Ok(());
     }
     let more = if without.len() > NAMED { " and others" } else { "" };
     let names = without.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    Err(refused(format!(
-        "Nothing shows that the new settings lead to the same provider: no canary was made of {names}{more}."
-    ))
-    .advice(CHECK))
+    Err(nothing_shows(&format!("no canary was made of {names}{more}.")).advice(CHECK))
+}
+
+fn nothing_shows(why: &str) -> Failure {
+    let detail = format!("Nothing shows that the new settings lead to the same provider: {why}");
+    Failure::new(Code::ConnectionRefusedAtCheck, detail)
+}
+
+/// Whether the canary of a version need not open, because the gateway knows that its key is lost at the provider. Under
+/// such an old version nothing is wrapped. Under a primary one neither, until its canary opens, if all versions of the key
+/// were replaced: what describes another one could pass for the key, and have it wrap again.
+fn is_lost(version: &VersionCanary, all: &[VersionCanary]) -> bool {
+    let was_replaced = |version: &VersionCanary| version.version.provider_state == ProviderState::Replaced;
+    match version.is_primary {
+        true => all.iter().filter(|other| other.key == version.key).all(was_replaced),
+        false => was_replaced(version) || version.version.provider_state == ProviderState::Unknown,
+    }
+}
+
+/// Whether a server that answers such has another key, or none.
+const fn says_lost(failure: &Failure) -> bool {
+    matches!(failure.code, Code::CiphertextRejected | Code::KeyState)
 }
 
 const CHECK: &str = "While the settings of now still work, repeat the request, or check the connection (`claviger connections check`), which makes the canaries. \
                      Otherwise create another connection with the new settings, and detach and adopt the keys through it.";
 const MOVE: &str = "Create another connection with the new settings, and detach and adopt the keys through it.";
+const LOST: &str = "If the server is the right one, this key is lost there: first rotate it to another provider key (`claviger keys rotate` with \
+                    `--connection` and another connection, or with `--provider-key`), or detach it (`claviger keys delete`). Otherwise compare \
+                    address, ca and proxy with the provider's own. Nothing was changed.";
 const COMPARE: &str = "Compare address, ca and proxy with the provider's own, and the secrets; nothing was changed.";
 
 /// The failure of a canary that does not open through the new settings.
@@ -283,12 +312,14 @@ fn refused(version: &VersionCanary, failure: Failure) -> Failure {
     match failure.code {
         Code::ConnectionSevered | Code::DeadlineExceeded | Code::RateLimited | Code::Internal => failure,
         code => {
+            let says_lost = says_lost(&failure);
             let why = match code {
                 Code::CiphertextRejected => "the server has another key, or none.".into(),
                 _ => failure.detail,
             };
             let detail = format!("Through the new settings, the canary of {} does not open: {why}", named(version));
-            let refused = Failure::new(Code::ConnectionRefusedAtCheck, detail).advice(failure.advice.unwrap_or(COMPARE));
+            let advice = if says_lost { LOST } else { failure.advice.unwrap_or(COMPARE) };
+            let refused = Failure::new(Code::ConnectionRefusedAtCheck, detail).advice(advice);
             Failure {
                 provider: failure.provider,
                 provider_message: failure.provider_message,

@@ -226,15 +226,18 @@ impl Broker {
                 })
                 .await
             }
-            // The ciphertext may be right, and the version another one, or gone.
-            Err(rejected) if rejected.rejected_by_provider && through.version.provider.reuses_names() => {
+            // The ciphertext may be right, and the version another one, or gone. A key of another type calls the request
+            // wrong.
+            Err(rejected)
+                if through.version.provider.reuses_names() && (rejected.rejected_by_provider || rejected.code == Code::InvalidRequest) =>
+            {
                 Box::pin(async {
                     let described = self.look_into(cx, through.entry, through.version).await;
                     let view = through.entry.view()?;
                     permitted(&view, KeyState::unwraps)?;
                     // Without a description since, the rejection may not be of the ciphertext.
                     let rejected = Failure {
-                        rejected_by_provider: described,
+                        rejected_by_provider: rejected.rejected_by_provider && described,
                         ..rejected
                     };
                     Err(lost(&view, through.version).map_or(rejected, forbidden_at_provider))

@@ -11,7 +11,7 @@ use super::idempotency::Begun;
 use super::learn::Stored;
 use super::lost_versions::obstacle;
 use super::read::changed;
-use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, later};
+use super::rounds::{PATIENCE, ROUND, ROUND_OF_TENANT, check_all, is_own, later, passes};
 use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, Keep, NewPrimary, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
@@ -112,14 +112,7 @@ impl Broker {
         let (cx, key) = (authorized.cx(), &authorized.object().key);
         // Ignore the stored state at the provider. Asking again would need the lock that is held
         // here, and the provider decides about the rotation anyway.
-        if obstacle(&key.view()?).is_some() {
-            // Another key under the same name is not rotated, unless the right one is there again.
-            self.take_versions(&cx.op_context(), key).await?;
-            if let Some(failure) = obstacle(&key.view()?) {
-                return Err(failure);
-            }
-        }
-        let ready = self.ready_as_stored(key).await?;
+        let mut ready = self.ready_as_stored(key).await?;
         if new.differs_from(&ready.view.key.primary) {
             // The caller was authorized for a rotation in place, which needs fewer permissions than
             // a move.
@@ -129,6 +122,14 @@ impl Broker {
             return Err(Failure::new(Code::Unsupported, "The connection's provider does not rotate keys."));
         };
         not_rotating(&ready.view.key)?;
+        if ready.provider().reuses_names() || obstacle(&ready.view).is_some() {
+            // Another key under the same name is not rotated, unless the right one is there again.
+            self.take_versions(&cx.op_context(), key).await?;
+            if let Some(failure) = obstacle(&key.view()?) {
+                return Err(failure);
+            }
+            ready = self.ready_as_stored(key).await?;
+        }
         let primary = ready.view.key.primary.number;
         if keep.rotated_from().is_some_and(|before| primary > before) || keep.drawn().is_some() {
             // What an earlier attempt of this request asked for is there: its answer was lost. If that was a
@@ -214,10 +215,11 @@ impl Broker {
     }
 
     /// Asks the providers once about each rotation that they have not finished, and adds the new
-    /// versions. Those of a suspended tenant wait for its resume. Call it periodically.
+    /// versions. Those of a suspended tenant wait for its resume. A provider that fails is the tenant's own affair.
+    /// Call it periodically.
     ///
     /// # Errors
-    /// The code of a failure; each failure is logged.
+    /// The code of a failure of the gateway's; each is logged.
     pub async fn finish_rotations(&self) -> Result<(), Code> {
         let checked = self.check_rotations().await;
         // For `/readyz`. A store that fails is told there, too.
@@ -246,17 +248,19 @@ impl Broker {
         let one_at_a_time = key.at_provider().lock().await;
         let view = key.view()?;
         let Some(since) = view.key.rotating else { return Ok(()) };
-        let taken = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
-            // Asked about once the connection is restored.
-            Err(failure) if failure.code == Code::ConnectionSevered => return Ok(()),
-            taken => taken?,
+        let failed = match self.take_versions_in_background("rotation", &key, PATIENCE, None).await {
+            Ok(true) => {
+                tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
+                drop(one_at_a_time);
+                self.keep_canary_in_background("rotation", &key, PATIENCE).await;
+                return Ok(());
+            }
+            Ok(false) => None,
+            // Asked about once the connection is restored, or the tenant resumed.
+            Err(failure) if matches!(failure.code, Code::ConnectionSevered | Code::PermissionDenied) => return Ok(()),
+            // Its owner may have deleted the key, or taken the right to read it away: no version of it ever appears.
+            Err(failure) => Some(failure),
         };
-        if taken {
-            tracing::info!(%tenant, key = %id, "the provider has finished a rotation");
-            drop(one_at_a_time);
-            self.keep_canary_in_background("rotation", &key, PATIENCE).await;
-            return Ok(());
-        }
         let now = self.now();
         if since.saturating_abs() > later(now, LOST) {
             // The clock was set back since: by it, the rotation would be waited for until it has caught up.
@@ -275,6 +279,9 @@ impl Broker {
             (true, Some(Rotation::InPlace)) => LOST,
             (true, _) => LOST_AND_SLOW,
         };
+        // A provider that does not answer may have made the version.
+        let is_silent = failed.as_ref().is_some_and(|failure| passes(failure.code));
+        let believed = if is_silent { believed.max(LOST_AND_SLOW) } else { believed };
         if u128::try_from(now.saturating_sub(since.saturating_abs())).unwrap_or(0) > believed.as_micros() {
             tracing::warn!(%tenant, key = %id, "the provider never finished a rotation; it is no longer waited for");
             let store = async |change: &Change| {
@@ -284,8 +291,17 @@ impl Broker {
                 Ok(Stored::states())
             };
             self.learn(&key, &reach.row, Instant::now() + PATIENCE, store).await?;
+            return Ok(());
         }
-        Ok(())
+        match failed {
+            Some(failure) if is_own(failure.code) => Err(failure),
+            Some(failure) => {
+                let code = failure.code.as_str();
+                tracing::debug!(%tenant, key = %id, code, "the provider could not be asked about a rotation");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -302,3 +318,7 @@ pub(super) fn not_rotating(key: &Key) -> Result<(), Failure> {
         ),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests;

@@ -20,6 +20,26 @@ pub(super) fn later(at: i64, by: Duration) -> i64 {
     at.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Whether another look can end otherwise.
+pub(super) const fn passes(code: Code) -> bool {
+    is_own(code)
+        || matches!(
+            code,
+            Code::DeadlineExceeded
+                | Code::InProgress
+                | Code::ConnectionSevered
+                | Code::ProviderUnavailable
+                | Code::ProviderProtocol
+                | Code::CircuitOpen
+                | Code::RateLimited
+        )
+}
+
+/// Whether the gateway itself failed, and no provider, which is a tenant's affair.
+pub(super) const fn is_own(code: Code) -> bool {
+    matches!(code, Code::Internal | Code::AuditUnavailable | Code::NotReady)
+}
+
 /// Runs the checks of a round. Returns the code of a failure.
 pub(super) async fn check_all(checks: impl Iterator<Item = impl Future<Output = Result<(), Code>>>) -> Result<(), Code> {
     futures::stream::iter(checks)

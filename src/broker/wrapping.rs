@@ -196,7 +196,7 @@ impl ReadyKey {
         let kek = self.wrapping_kek(primary)?;
         match self.counted(Behalf::Request(cx), broker, op, primary, || wrap(kek.clone())).await {
             // Boxed, since it is rare and would be part of every wrap's future.
-            Err(refused) if refused.code == Code::KeyState => Box::pin(self.followed_again(cx, broker, op, refused, wrap)).await,
+            Err(refused) if is_of_key(&refused, primary) => Box::pin(self.followed_again(cx, broker, op, refused, wrap)).await,
             sent => sent,
         }
     }
@@ -220,7 +220,7 @@ impl ReadyKey {
         let is_here = primary.connection == before.connection && primary.spec == before.spec;
         let is_new = described || primary.number != before.number;
         if !(is_here && is_new && primary.provider_state.wraps()) {
-            return Err(refused);
+            return Err(obstacle(&view).unwrap_or(refused));
         }
         let kek = self.wrapping_kek(primary)?;
         self.counted(Behalf::Request(cx), broker, op, primary, || wrap(kek.clone())).await
@@ -373,6 +373,12 @@ impl ReadyKey {
         self.used_another(broker, number)?;
         Ok(number)
     }
+}
+
+/// Whether a refusal of a provider's may be for what became of a version's key. Where names are reused, a key of another
+/// type makes the provider call the gateway's own request wrong.
+fn is_of_key(refused: &Failure, version: &KeyVersion) -> bool {
+    refused.code == Code::KeyState || (refused.code == Code::InvalidRequest && version.provider.reuses_names())
 }
 
 /// The failure for a provider's response that does not fit into an envelope.

@@ -210,6 +210,7 @@ fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
         | SendError::Broken(_)
         | SendError::TooLong
         | SendError::WrongHost
+        | SendError::Crowded
         | SendError::Severed(_) => return Failure::Unreachable(format!("{place}:{port}: {error}")),
     };
     Failure::Unreachable(format!("{place}:{port}: {error}\n  what to do: {what_to_do}"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
     BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, HealthReport, LoginReport, Pipeline,
-    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch,
+    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch, Shares,
 };
 use parking_lot::Mutex;
 
@@ -23,17 +23,20 @@ pub struct Factories {
     pipeline: PipelineConfig,
     /// Records the connections' calls that serve no request.
     background: Option<Arc<dyn BackgroundCalls>>,
+    /// What each tenant's connections may take of the process.
+    shares: Shares,
     /// The files with the secrets of declared connections.
     files: Mutex<HashMap<ConnectionId, Arc<dyn SecretFiles>>>,
 }
 
 impl Factories {
     /// These families, with one pipeline configuration for all of them.
-    pub fn new(factories: Vec<Arc<dyn Factory>>, pipeline: PipelineConfig) -> Self {
+    pub fn new(factories: Vec<Arc<dyn Factory>>, pipeline: PipelineConfig, shares: Shares) -> Self {
         Self {
             by_kind: factories.into_iter().map(|factory| (factory.kind(), factory)).collect(),
             pipeline,
             background: None,
+            shares,
             files: Mutex::default(),
         }
     }
@@ -167,7 +170,7 @@ impl Factories {
             settings: &connection.settings,
             secrets: secrets(stored, replaced),
             background: self.background.clone(),
-            switch: switch.clone(),
+            switch: switch.clone().with_share(self.shares.of(connection.tenant)),
             files,
             login: login.clone(),
             health: health.clone(),

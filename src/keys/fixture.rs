@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
     Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, Exposure, Factory, KeyId, KeySpec, Node, ParsedSettings,
-    ProviderKind, SettingsError, SettingsOrigin, TenantId,
+    ProviderKind, SettingsError, SettingsOrigin, Shares, TenantId,
 };
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
@@ -213,7 +213,11 @@ pub(crate) fn factories() -> Factories {
 
 /// One family, whose connections reach this server.
 fn factories_at(server: &Arc<FakeServer>) -> Factories {
-    Factories::new(vec![Arc::new(Fakes(Arc::clone(server)))], PipelineConfig::default())
+    Factories::new(
+        vec![Arc::new(Fakes(Arc::clone(server)))],
+        PipelineConfig::default(),
+        Shares::new(1024, 1024),
+    )
 }
 
 struct Fakes(Arc<FakeServer>);

@@ -345,8 +345,8 @@ impl<B: Backend> Store for B {
 
     async fn delete_connection(&self, tenant: TenantId, id: ConnectionId, change: &Change) -> Result<(), StoreError> {
         let mut transaction = begin(self, tenant, change).await?;
-        if transaction.is_connection_used(tenant, id).await? {
-            return Err(StoreError::InUse);
+        if let Some(key) = transaction.connection_user(tenant, id).await? {
+            return Err(StoreError::InUse(key));
         }
         if transaction.connection(tenant, id).await?.severed {
             for mut key in transaction.detached_through(tenant, id).await? {

@@ -61,9 +61,9 @@ pub enum StoreError {
     /// A key of another tenant has claimed this provider key for the installation.
     #[error("another tenant has claimed the provider key")]
     ClaimedElsewhere,
-    /// Another object still uses this one.
-    #[error("still in use")]
-    InUse,
+    /// The key of this name still uses the connection, the first of those that do.
+    #[error("a key still uses it")]
+    InUse(String),
     /// The tenant has as many of these as its quota, the number, allows.
     #[error("the quota of {1} {name} is reached", name = .0.as_str())]
     OverQuota(Resource, u32),
@@ -310,7 +310,7 @@ pub trait Store: Reads + SealedStore {
     ) -> Result<(), StoreError>;
     /// Changes labels, timeouts, network settings and secrets; the revision grows by one. `sealed` replaces
     /// values of the same names. New network settings may change the span of the claims, which are made
-    /// anew then; `Precondition` also if a primary version came that was not proven.
+    /// anew then; `Precondition` also if a primary version came that may wrap and was not proven.
     async fn update_connection(
         &self,
         tenant: TenantId,

@@ -231,7 +231,7 @@ pub struct NetworkPatch {
     /// Within which span its provider keys are claimed then.
     pub claims: ClaimSpan,
     /// The primary versions whose canaries opened through the new settings. The change is refused if the
-    /// connection has others meanwhile. `None` where the operator's configuration makes the change, which
+    /// connection has others meanwhile that may wrap. `None` where the operator's configuration makes the change, which
     /// needs none.
     pub proven: Option<BTreeSet<(KeyId, u32)>>,
 }

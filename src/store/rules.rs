@@ -377,14 +377,14 @@ pub fn patch_connection(connection: &mut Connection, patch: &ConnectionPatch) ->
     Ok(())
 }
 
-/// Checks that every primary version among a connection's `users` (key, version, whether it is the primary
-/// one) was proven to be reached through its new network settings. `None` where no proof is needed.
+/// Checks that every version among a connection's `users` (key, version, whether it may wrap) that may wrap was proven
+/// to be reached through its new network settings. `None` where no proof is needed.
 ///
 /// # Errors
 /// `Precondition`.
 pub fn check_proven(proven: Option<&BTreeSet<(KeyId, u32)>>, users: &[(KeyId, u32, bool)]) -> Result<(), StoreError> {
     let is_proven =
-        |(key, version, is_primary): &(KeyId, u32, bool)| !is_primary || proven.is_none_or(|proven| proven.contains(&(*key, *version)));
+        |(key, version, may_wrap): &(KeyId, u32, bool)| !may_wrap || proven.is_none_or(|proven| proven.contains(&(*key, *version)));
     if users.iter().all(is_proven) {
         Ok(())
     } else {

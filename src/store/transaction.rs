@@ -121,11 +121,11 @@ pub trait Transaction: Send {
     async fn connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
     /// Writes the columns of a connection that can change.
     async fn update_connection(&mut self, connection: &Connection) -> Result<(), StoreError>;
-    /// The versions of attached keys that use the connection: the key, the version's number, and whether it is
-    /// the key's primary version. The versions of a key follow each other.
+    /// The versions of attached keys that use the connection: the key, the version's number, and whether it may
+    /// wrap: it is the key's primary version, and not known to be replaced. The versions of a key follow each other.
     async fn users(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Vec<(KeyId, u32, bool)>, StoreError>;
-    /// Whether a version of an attached key uses the connection.
-    async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError>;
+    /// The name of the first attached key, by name, of which a version uses the connection.
+    async fn connection_user(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Option<String>, StoreError>;
     /// Deletes a connection; detached keys lose their reference to it.
     async fn delete_connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError>;
 

@@ -47,6 +47,8 @@ async fn keys_leave_external_custody_only_where_that_was_allowed_with_a_reason()
     let allow = json!({"allow_export": true});
     let silent = client.patch(KEY, "*", &allow).await.expect_problem(400, "invalid_request");
     assert_eq!(silent["errors"][0]["pointer"], "header:Claviger-Justification");
+    let expected = silent["errors"][0]["expected"].as_str().unwrap();
+    assert!(expected.contains("(in the CLI: --justification)"), "{silent}");
     let with_reason = client.clone().with_header("claviger-justification", "move to the new vendor");
     with_reason.patch(KEY, "*", &allow).await.expect_problem(403, "permission_denied");
     let with_reason = owner(&client).await.with_header("claviger-justification", "move to the new vendor");

@@ -166,6 +166,12 @@ pub async fn connect(client: &Client, name: &str, server: &str, shared: bool) {
     client.post("/v1/connections", &body).await.expect_status(201);
 }
 
+/// As [`connect`], to a fake of [`FakeWorld::cloud`]: a rotation of its keys is one call. Keys of Vault are described first.
+pub async fn connect_cloud(client: &Client, name: &str, server: &str) {
+    let body = json!({"name": name, "provider": "aws", "settings": {"server": server}});
+    client.post("/v1/connections", &body).await.expect_status(201);
+}
+
 /// Adopts a provider key.
 pub async fn adopt(client: &Client, name: &str, connection: &str, provider_key: &str) -> Answer {
     let body = json!({"name": name, "connection": connection, "provider_key": provider_key});

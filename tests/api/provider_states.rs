@@ -8,7 +8,7 @@ use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::fake_world::{FakeWorld, adopt, connect, connect_cloud};
 use crate::support::PATIENCE;
 
 const ORDERS: &str = "/v1/keys/orders";
@@ -18,6 +18,17 @@ const ID: &str = "orders";
 async fn with_key() -> (FakeWorld, Value) {
     let world = FakeWorld::start().await;
     connect(&world.bank, "own", "bank", false).await;
+    adopted(world).await
+}
+
+/// The same of a cloud.
+async fn with_cloud_key() -> (FakeWorld, Value) {
+    let world = FakeWorld::cloud().await;
+    connect_cloud(&world.bank, "own", "bank").await;
+    adopted(world).await
+}
+
+async fn adopted(world: FakeWorld) -> (FakeWorld, Value) {
     world.made("bank", ID).await;
     adopt(&world.bank, "orders", "own", ID).await.expect_status(201);
     let made = world.bank.post(&format!("{ORDERS}/data-keys"), &json!({})).await.expect_status(200);
@@ -52,7 +63,7 @@ async fn a_version_that_is_learned_has_an_intent_and_an_outcome() {
 
 #[tokio::test]
 async fn what_is_stored_as_disabled_is_asked_for_anew_and_not_too_often() {
-    let (world, blob) = with_key().await;
+    let (world, blob) = with_cloud_key().await;
     let unwrap = format!("{ORDERS}/unwrap");
     // The gateway learns that the owner disabled the key while it waits for a rotation.
     world.fault("bank", "rotate", Fault::Later, 1).await;

@@ -5,7 +5,7 @@ use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::fake_world::{FakeWorld, adopt, connect, connect_cloud};
 use crate::support::PATIENCE;
 
 const ORDERS: &str = "/v1/keys/orders";
@@ -16,6 +16,15 @@ async fn start() -> FakeWorld {
     let world = FakeWorld::start().await;
     connect(&world.bank, "first", "here", false).await;
     connect(&world.bank, "second", "there", false).await;
+    world.made("here", "orders").await;
+    adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
+    world
+}
+
+/// A world in which bank has a key `orders` on the server `here` of a cloud.
+async fn cloud() -> FakeWorld {
+    let world = FakeWorld::cloud().await;
+    connect_cloud(&world.bank, "first", "here").await;
     world.made("here", "orders").await;
     adopt(&world.bank, "orders", "first", "orders").await.expect_status(201);
     world
@@ -198,7 +207,7 @@ async fn is_idle(world: &FakeWorld) -> bool {
 
 #[tokio::test]
 async fn no_provider_is_asked_about_a_suspended_tenant_s_rotation_until_the_resume() {
-    let world = start().await;
+    let world = cloud().await;
     world.fault("here", "rotate", Fault::Later, 1).await;
     // The provider has not finished.
     world.fault("here", "describe", Fault::Denied, 10_000).await;
@@ -223,11 +232,11 @@ const HUNG: usize = 40;
 
 #[tokio::test]
 async fn hung_rotations_of_a_tenant_do_not_hold_up_another_s() {
-    let world = start().await;
+    let world = cloud().await;
     // One connection for each, so that no circuit breaker ends the calls early.
     for number in 0..HUNG {
         let name = format!("k{number}");
-        connect(&world.evil, &name, "evil", false).await;
+        connect_cloud(&world.evil, &name, "evil").await;
         world.made("evil", &name).await;
         adopt(&world.evil, &name, &name, &name).await.expect_status(201);
     }

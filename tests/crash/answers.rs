@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
             run(queued())
         }),
         Trial::test("answers::a_rotation_that_never_shows_is_given_up", || run(given_up())),
+        Trial::test("answers::a_lost_rotation_of_a_key_that_was_deleted_is_given_up", || run(deleted())),
         Trial::test("answers::what_a_clock_noted_that_was_set_back_is_found_out_nevertheless", || {
             run(set_back())
         }),
@@ -235,6 +236,30 @@ async fn given_up() {
         service.finish();
         until(&client, key, 2).await;
     }
+}
+
+/// The owner deletes the key before the gateway can find out what became of its rotation.
+async fn deleted() {
+    let service = Service::start().await;
+    let (gateway, started, client) = world(&service).await;
+    let key = client.get("/v1/keys/on-vault").await.expect_status(200);
+    service.lose(Some(Loss::Unarrived));
+    lose_rotation(&gateway, &client, "on-vault", "provider_unavailable").await;
+    service.lose(None);
+    service.delete(key["provider_key"].as_str().expect("an id").trim_start_matches("transit/"));
+    started.kill();
+    age_rotations(&gateway, 60).await;
+    let started = gateway.serve(&service.tune());
+    let client = started.tenant("acme");
+    until(&client, "on-vault", 1).await;
+    // A tenant's key is no failure of the installation's.
+    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let jobs = ready["jobs"].as_array().expect("jobs").iter();
+    let failing: Vec<&Value> = jobs.filter(|job| job["failing"] == true).collect();
+    assert!(failing.is_empty(), "{failing:?}");
+    // The way out.
+    let body = json!({"connection": "aws"});
+    client.post("/v1/keys/on-vault/rotate", &body).await.expect_status(200);
 }
 
 /// As if the clock had been a year ahead while a rotation and a creation were lost, and was set back.

@@ -123,6 +123,11 @@ impl Service {
         self.change(name, "", 0);
     }
 
+    /// Deletes a key of this name, as its owner may.
+    pub fn delete(&self, name: &str) {
+        self.state.lock().keys.remove(name);
+    }
+
     /// Carries out a rotation of a key of this name.
     pub fn rotate(&self, name: &str) {
         self.change(name, "", 1);

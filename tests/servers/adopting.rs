@@ -66,6 +66,25 @@ async fn unusable() {
         let advice = refused["what_to_do"].as_str().unwrap();
         assert!(advice.contains("encrypt/NAME and decrypt/NAME"), "{more}: {refused}");
     }
+    // As for a rotation to it, which is named, too.
+    let all = Server::Dev.settings(&json!({"token": Server::Dev.token()}));
+    let all = json!({"name": "all", "provider": "vault", "settings": all});
+    world.client.post("/v1/connections", &all).await.expect_status(201);
+    let moving = json!({"name": "moving", "connection": "all"});
+    world.client.post("/v1/keys", &moving).await.expect_status(201);
+    let rotate = json!({"connection": "limited-0", "provider_key": name});
+    let refused = world
+        .client
+        .post("/v1/keys/moving/rotate", &rotate)
+        .await
+        .expect_problem(424, "provider_denied");
+    assert!(
+        refused["what_to_do"]
+            .as_str()
+            .unwrap()
+            .contains("repeat the adoption, or the rotation"),
+        "{refused}"
+    );
     // Neither the name nor the provider key is taken.
     let token = Server::Dev.limited(&format!("{reads}{}{}", may("encrypt"), may("decrypt")), &[]);
     world.connect("vault", &Server::Dev.settings(&json!({"token": token}))).await;

@@ -1,7 +1,8 @@
 //! `POST /v1/connections/{connection}/check` against OpenBao.
 
+use claviger_fake::Tls;
 use claviger_test_support::Tune;
-use claviger_test_support::proxy::{Act, Fault, FaultProxy};
+use claviger_test_support::proxy::{Act, Fault, FaultProxy, Setup};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -33,6 +34,13 @@ pub fn cases() -> Vec<Case> {
         Case::new("check::a_server_that_serves_nothing_is_not_called_reachable", DEV, || {
             Box::pin(sealed())
         }),
+        Case::new("check::a_sealed_server_is_named_before_a_login_too", DEV, || {
+            Box::pin(sealed_before_login())
+        }),
+        Case::new("check::a_certificate_that_is_not_trusted_any_more_fails_it", DEV, || {
+            Box::pin(untrusted())
+        }),
+        Case::new("check::a_connection_without_keys_is_to_be_made_again", DEV, || Box::pin(unused())),
     ]
 }
 
@@ -224,6 +232,19 @@ async fn no_token() {
         assert!(report["what_to_do"].as_str().unwrap().contains(word), "{report}");
         assert!(!report.to_string().contains(token));
     }
+    // A call says the same as the login's state, and not that a right is missing.
+    let token = Server::Dev.limited(&printed().await, &[]);
+    let world = world(json!({"token": token})).await;
+    world.key("orders", json!({})).await;
+    Server::Dev.bao(&["token", "revoke", &token], "");
+    for _ in 0..2 {
+        let denied = world.client.post("/v1/keys/orders/data-keys", &json!({})).await;
+        let problem = denied.expect_problem(424, "provider_denied");
+        let advice = problem["what_to_do"].as_str().unwrap();
+        assert!(advice.contains("claviger connections update --secrets"), "{problem}");
+    }
+    let shown = world.client.get(&format!("/v1/connections/{CONNECTION}")).await.expect_status(200);
+    assert_eq!(shown["login"]["state"], "refused", "{shown}");
 }
 
 async fn derived() {
@@ -246,10 +267,9 @@ async fn derived() {
     Server::Dev.bao(&["write", &path, "derived=true"], "");
     let report = checked(&world).await;
     let failed = found(&report, "failed");
-    assert!(
-        failed.len() == 1 && failed[0].0 == "canary" && failed[0].1.contains("derived=false"),
-        "{report}"
-    );
+    let rows: Vec<&str> = failed.iter().map(|(operation, _)| *operation).collect();
+    assert_eq!(rows, ["canary", "key_version"], "{report}");
+    assert!(failed[0].1.contains("derived=false"), "{report}");
 }
 
 async fn no_transit() {
@@ -270,6 +290,8 @@ async fn sealed() {
     for (status, body, says) in [
         (503, "{\"errors\":[\"Vault is sealed\"]}", "sealed"),
         (500, "{\"errors\":[\"boom\"]}", "500"),
+        // As a server that is sealed describes itself.
+        (503, "{\"initialized\":true,\"sealed\":true,\"standby\":true}", "sealed"),
     ] {
         proxy.set([Fault::always(Act::respond(status, body))]);
         let report = checked(&world).await;
@@ -288,4 +310,60 @@ async fn sealed() {
     proxy.go_down();
     let report = checked(&world).await;
     assert!(report["detail"].as_str().unwrap().contains("unreachable"), "{report}");
+}
+
+async fn sealed_before_login() {
+    let proxy = FaultProxy::before(&Server::Dev.address());
+    let world = World::new(Tune::default()).await;
+    let auth = json!({"approle": {"role_id": "role", "secret_id": "secret"}});
+    world.connect("vault", &json!({"address": proxy.url(), "auth": auth})).await;
+    let sealed = "{\"initialized\":true,\"sealed\":true,\"standby\":true}";
+    proxy.set([Fault::always(Act::respond(503, sealed))]);
+    let report = checked(&world).await;
+    let failed = report["rights"].as_array().unwrap().iter().find(|row| row["finding"] == "failed");
+    assert!(failed.unwrap()["how"].as_str().unwrap().contains("sealed"), "{report}");
+    let output = world.started.output();
+    let mut logins = output.lines().filter(|line| line.contains("the connection's login failed"));
+    assert!(logins.any(|line| line.contains("sealed")), "{output}");
+}
+
+async fn untrusted() {
+    let certificate = || Tls::new(&[]).unwrap();
+    let proxy = Setup::before(&Server::Dev.address()).over_tls(certificate()).start();
+    let world = World::new(Tune::default()).await;
+    let settings = json!({"address": proxy.url(), "ca": proxy.ca_pem(), "auth": {"token": Server::Dev.token()}});
+    world.connect("vault", &settings).await;
+    world.key("orders", json!({})).await;
+    assert_eq!(checked(&world).await["reachable"], true);
+    // What is open stays open.
+    proxy.swap_certificate(certificate());
+    let report = checked(&world).await;
+    assert_eq!(
+        (&report["reachable"], &report["code"]),
+        (&json!(false), &json!("connection_misconfigured")),
+        "{report}"
+    );
+    let advice = report["what_to_do"].as_str().unwrap();
+    assert!(advice.contains("`ca`") && !advice.contains("delete"), "{report}");
+}
+
+async fn unused() {
+    let proxy = Setup::before(&Server::Dev.address()).over_tls(Tls::new(&[]).unwrap()).start();
+    let world = World::new(Tune::default()).await;
+    let settings = json!({"address": proxy.url(), "auth": {"token": Server::Dev.token()}});
+    world.connect("vault", &settings).await;
+    let report = checked(&world).await;
+    let advice = report["what_to_do"].as_str().unwrap();
+    assert!(
+        advice.contains("`ca`") && advice.contains("claviger connections delete") && advice.contains("create it again"),
+        "{report}"
+    );
+    world
+        .client
+        .delete(&format!("/v1/connections/{CONNECTION}"))
+        .await
+        .expect_status(204);
+    let settings = json!({"address": proxy.url(), "ca": proxy.ca_pem(), "auth": {"token": Server::Dev.token()}});
+    world.connect("vault", &settings).await;
+    assert_eq!(checked(&world).await["reachable"], true);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{AccessKey, Denial, FakeXks, Transport};
@@ -27,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
         case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
+        case("a_key_without_a_usage_is_not_the_callers_mistake", || Box::pin(usage())),
         case("a_key_moves_to_another_external_key", || Box::pin(moved())),
         case("a_clock_ten_minutes_off_is_told", || Box::pin(clock())),
         case("a_severed_connection_calls_nothing_and_only_its_owner_restores_it", || {
@@ -34,6 +35,9 @@ pub fn cases() -> Vec<Case> {
         }),
     ]
 }
+
+/// How long a condition is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A gateway with a key `orders` of an external key of the same name.
 struct External {
@@ -355,6 +359,45 @@ async fn a_denial_is_told_as_such() {
     assert_eq!(report["reachable"], true, "{report}");
     external.fake.access().change(|settings| settings.denials.clear());
     external.opens(&made).await;
+}
+
+/// What an owner does to a key is told by its state.
+async fn usage() {
+    let external = External::new().await;
+    let made = external.data_key().await;
+    let body = json!({"context": {"table": "orders"}});
+    let wrap = async || external.world.client.post(&format!("{KEY}/data-keys"), &body).await;
+    let state = async || external.world.client.list(&format!("{KEY}/versions")).await[0]["provider_state"].clone();
+    external.fake.keys().change("orders", |key| key.enabled = false);
+    wrap().await.expect_problem(409, "key_state");
+    assert_eq!(state().await, "disabled");
+    external.fake.keys().change("orders", |key| {
+        key.enabled = true;
+        key.usage = vec!["ENCRYPT".to_owned()];
+    });
+    let begin = Instant::now();
+    while state().await != "unfit" {
+        for refused in [wrap().await, external.unwrap(&made["wrapped"]).await] {
+            refused.expect_problem(409, "key_state");
+        }
+        assert!(begin.elapsed() < PATIENCE, "the key is not described");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let refused = wrap().await.expect_problem(409, "key_state");
+    assert!(refused["what_to_do"].as_str().unwrap().contains("permit"), "{refused}");
+    external.unwrap(&made["wrapped"]).await.expect_problem(409, "key_state");
+    let report = external.check().await;
+    assert!(report.to_string().contains("is `unfit` at the provider"), "{report}");
+    // One that decrypts alone opens what it wrapped.
+    external.fake.keys().change("orders", |key| key.usage = vec!["DECRYPT".to_owned()]);
+    external.opens(&made).await;
+    external.fake.keys().change("orders", |key| key.usage.push("ENCRYPT".to_owned()));
+    let begin = Instant::now();
+    while wrap().await.status != 200 {
+        assert!(begin.elapsed() < PATIENCE, "the key does not wrap again");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(state().await, "enabled");
 }
 
 async fn access_keys() {

@@ -1,5 +1,5 @@
-//! Keys that are lost at Transit: deleted for good, or deleted and made again under the same name and type. Every call
-//! with such a key names what exists there.
+//! Keys that are lost at Transit: deleted for good, or deleted and made again under the same name, with the same type or
+//! another one. Every call with such a key names what exists there.
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,9 @@ pub fn cases() -> Vec<Case> {
         ),
         Case::new("lost::a_check_notices_a_key_made_again", DEV, || Box::pin(checked())),
         Case::new("lost::a_key_made_again_is_not_rotated", DEV, || Box::pin(rotated())),
+        Case::new("lost::a_key_of_another_type_is_not_taken_for_the_old_one", DEV, || {
+            Box::pin(another_type())
+        }),
         Case::new("lost::later_versions_of_a_key_made_again_are_not_taken", DEV, || {
             Box::pin(later_versions())
         }),
@@ -125,6 +128,12 @@ impl Scene {
     fn delete(&self) {
         Server::Dev.bao(&["write", &format!("{}/config", self.path), "deletion_allowed=true"], "");
         Server::Dev.bao(&["delete", &self.path], "");
+    }
+
+    /// Deletes the server's key and makes one of another type under its name.
+    fn make_another(&self, kind: &str) {
+        self.delete();
+        Server::Dev.bao(&["write", "-f", &self.path, kind], "");
     }
 
     /// Deletes the server's key and makes another one under its name, in another second than the old one was made.
@@ -222,16 +231,77 @@ async fn checked() {
     assert!(!ran.status.success());
 }
 
+/// Nobody has noticed it yet: the rotate does.
 async fn rotated() {
-    let scene = Scene::new(1, &[]).await;
-    scene.make_again();
-    // Nobody has noticed it yet: the server rotates, and nothing of that is used. From then on, nothing is done there.
-    for _ in 0..2 {
-        is_replaced(scene.world.client.post("/v1/keys/orders/rotate", &json!({})).await);
-        assert_eq!(scene.at_server()["latest_version"], 2);
+    for kind in [None, Some("type=aes128-gcm96"), Some("type=ed25519")] {
+        let scene = Scene::new(1, &[]).await;
+        match kind {
+            None => scene.make_again(),
+            Some(kind) => scene.make_another(kind),
+        }
+        for _ in 0..2 {
+            is_replaced(scene.world.client.post("/v1/keys/orders/rotate", &json!({})).await);
+            assert_eq!(scene.at_server()["latest_version"], 1, "{kind:?}");
+        }
+        assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+        is_replaced(scene.data_key().await);
     }
-    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
-    is_replaced(scene.data_key().await);
+}
+
+async fn another_type() {
+    for kind in [
+        "type=aes128-gcm96",
+        "type=chacha20-poly1305",
+        "type=ed25519",
+        "type=rsa-2048",
+        "type=rsa-3072",
+        "derived=true",
+    ] {
+        // A wrap that names another version than the primary one is noticed at once.
+        let versions = if kind == "type=aes128-gcm96" { 1 } else { 2 };
+        let scene = Scene::new(u32::try_from(versions).unwrap(), &BACKED_UP).await;
+        let made = scene.data_key().await.expect_status(200);
+        let backup = scene.backup();
+        scene.make_another(kind);
+        // What it can wrap, until it is noticed, is not lost.
+        let answer = scene.data_key().await;
+        let theirs = match answer.status {
+            200 => Some(answer.expect_status(200)),
+            _ => {
+                is_replaced(answer);
+                None
+            }
+        };
+        for _ in 0..2 {
+            is_replaced(scene.unwrap(&made).await);
+            is_replaced(scene.data_key().await);
+        }
+        assert_eq!(theirs.is_some(), versions == 1, "{kind}");
+        if let Some(theirs) = &theirs {
+            let opened = scene.unwrap(theirs).await.expect_status(200);
+            assert_eq!(opened["plaintext"], theirs["plaintext"], "{kind}");
+        }
+        assert_eq!(scene.doubts().await, vec![Some("replaced".to_owned()); versions], "{kind}");
+        assert!(scene.shown().await.iter().all(|(state, _)| state == "unfit"), "{kind}");
+        let report = scene.check().await;
+        let found = rows(&report, "key_version");
+        assert!(
+            found.len() == 1 && found[0].0 == "failed" && found[0].1.contains("`unfit`"),
+            "{report}"
+        );
+        assert_eq!(
+            scene.world.started.output().matches("of another type at the provider").count(),
+            1,
+            "{kind}"
+        );
+        scene.restore(&backup);
+        let begin = Instant::now();
+        while scene.data_key().await.status != 200 || scene.unwrap(&made).await.status != 200 {
+            assert!(begin.elapsed() < PATIENCE, "the restored key does not work: {kind}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(scene.doubts().await, vec![None; versions], "{kind}");
+    }
 }
 
 async fn later_versions() {

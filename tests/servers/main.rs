@@ -17,6 +17,7 @@ mod check;
 mod external;
 mod failover;
 mod front;
+mod gone;
 mod key_managers;
 mod leaving;
 mod logins;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         check::cases(),
         external::cases(),
         failover::cases(),
+        gone::cases(),
         key_managers::cases(),
         leaving::cases(),
         logins::cases(),

@@ -293,7 +293,7 @@ async fn follow(world: World, ops: Vec<Op>) {
             StoreError::ProviderKeyTaken => Refusal::ProviderKeyTaken,
             StoreError::ClaimedElsewhere => Refusal::ClaimedElsewhere,
             StoreError::Precondition => Refusal::Precondition,
-            StoreError::InUse
+            StoreError::InUse(_)
             | StoreError::IdempotencyTaken
             | StoreError::CredentialEnded
             | StoreError::TenantSuspended

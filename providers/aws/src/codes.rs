@@ -87,7 +87,10 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
     (&["NotFoundException"], Meaning::of(ErrorKind::KeyNotFound)),
     (
         &["DisabledException"],
-        Meaning::of(ErrorKind::KeyState).advice("The KMS key is disabled; its owner can enable it (`aws kms enable-key`)."),
+        Meaning::of(ErrorKind::KeyState).advice(
+            "The KMS key is disabled; its owner can enable it (`aws kms enable-key`). If it was disabled through the gateway: \
+             `claviger keys enable --at-provider`.",
+        ),
     ),
     (
         &["KMSInvalidStateException"],

@@ -87,7 +87,7 @@ impl Key {
             KeyState::Enabled => Ok(()),
             KeyState::Disabled => refused(
                 "The KMS key is disabled, or its key store is not connected: its owner can enable it (`aws kms enable-key`) or connect the \
-                 store.",
+                 store. If it was disabled through the gateway: `claviger keys enable --at-provider`.",
             ),
             KeyState::PendingDeletion | KeyState::Destroyed => {
                 refused("The KMS key is scheduled for deletion; its owner can keep it (`aws kms cancel-key-deletion`, then `enable-key`).")

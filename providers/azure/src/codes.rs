@@ -50,7 +50,10 @@ const VAULT: CodeTable = CodeTable::new(&[
     ),
     (
         &["KeyDisabled"],
-        key_state("The key version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`)."),
+        key_state(
+            "The key version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`). If it was disabled \
+             through the gateway: `claviger keys enable --at-provider`.",
+        ),
     ),
     (
         &["KeyNotYetValid"],

@@ -176,9 +176,10 @@ impl Key {
     pub(crate) fn usable(&self) -> Result<(), Error> {
         let refused = |advice| Err(fault(ErrorKind::KeyState, "a key that cannot be used now").advice(advice));
         match (self.current.enabled, self.validity) {
-            (false, _) => {
-                refused("The key's current version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`).")
-            }
+            (false, _) => refused(
+                "The key's current version is disabled; its owner can enable it (`az keyvault key set-attributes --enabled true`). If it \
+                 was disabled through the gateway: `claviger keys enable --at-provider`.",
+            ),
             (true, Validity::NotYet) => refused(
                 "The key's current version is not valid yet; its owner can move its activation date (`az keyvault key set-attributes \
                  --not-before`).",

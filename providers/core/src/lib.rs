@@ -31,6 +31,7 @@ mod sealed;
 mod secret;
 mod secret_files;
 mod sever_switch;
+mod share;
 pub mod xaes;
 
 pub use call_trace::{
@@ -59,3 +60,4 @@ pub use sealed::{SealedName, SealedStore};
 pub use secret::{Secret, fill_random};
 pub use secret_files::SecretFiles;
 pub use sever_switch::{SeverSwitch, Severed};
+pub use share::{Place, SHORT_RESPONSE, Share, Shares};

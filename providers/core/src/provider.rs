@@ -249,8 +249,8 @@ pub trait Provider: Send + Sync + 'static {
         Err(unsupported("create_key"))
     }
 
-    /// Looks for the key that an earlier [`Provider::create_key`] may have created for this request, and
-    /// creates none; `None` if there is none. Of every provider that declares `create_key`.
+    /// Looks for the key that an earlier [`Provider::create_key`] may have created for this request, makes it usable
+    /// if that is left to do, and creates none; `None` if there is none. Of every provider that declares `create_key`.
     async fn find_made(&self, _cx: &OpContext, _request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         Err(unsupported("find_made"))
     }

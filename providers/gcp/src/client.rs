@@ -84,7 +84,7 @@ impl KmsApi {
     /// When the endpoint's URL or this system's TLS cannot be used.
     pub(crate) async fn new(endpoint: Option<&str>, session: Session, switch: SeverSwitch) -> Result<Self, CallError> {
         Ok(Self {
-            library: Library::new(endpoint, session.clone()).await?,
+            library: Library::new(endpoint, session.clone(), switch.clone()).await?,
             session,
             switch,
         })
@@ -122,10 +122,12 @@ impl KmsApi {
         F: Future<Output = Result<T, GaxError>> + Send,
     {
         // A caller that no longer waits drops this future, and with it the attempt.
+        let _place = self.switch.share().call().ok_or(SendError::Crowded)?;
         let (attempt, client) = self.library.attempt().await?;
         let result = send(&client).await.map_err(|error| call_error(&error));
-        match result {
+        match &result {
             Err(CallError::Timeout) => attempt.time_out(),
+            Err(error) if error.kind() == ErrorKind::UpstreamUnavailable => attempt.unavailable(),
             Ok(_) | Err(_) => attempt.end(),
         }
         result

@@ -56,7 +56,10 @@ pub(crate) fn of_code(code: &Code) -> Meaning {
 const REASONS: CodeTable = CodeTable::new(&[
     (
         &["KEY_DISABLED"],
-        key_state("The key version is disabled; its owner can enable it (`gcloud kms keys versions enable`)."),
+        key_state(
+            "The key version is disabled; its owner can enable it (`gcloud kms keys versions enable`). If it was disabled through the \
+             gateway: `claviger keys enable --at-provider`.",
+        ),
     ),
     (
         &["KEY_DESTROYED"],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use claviger_provider::egress::pool::{Attempt, Connections, PoolHealth};
 use claviger_provider::kit::http::CALL_TIMEOUT;
-use claviger_provider::{ProviderKind, innermost};
+use claviger_provider::{ProviderKind, SeverSwitch, innermost};
 use google_cloud_gax::client_builder::internal::with_follow_redirects;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_kms_v1::client::KeyManagementService;
@@ -20,6 +20,7 @@ use crate::session::Session;
 pub(crate) struct Library {
     endpoint: Option<String>,
     session: Session,
+    switch: SeverSwitch,
     health: Arc<PoolHealth>,
     current: Mutex<(u64, KeyManagementService)>,
     /// Held while another client is made.
@@ -31,11 +32,12 @@ impl Library {
     ///
     /// # Errors
     /// When the endpoint's URL or this system's TLS cannot be used.
-    pub(crate) async fn new(endpoint: Option<&str>, session: Session) -> Result<Self, CallError> {
+    pub(crate) async fn new(endpoint: Option<&str>, session: Session, switch: SeverSwitch) -> Result<Self, CallError> {
         let first = make(endpoint, &session).await?;
         Ok(Self {
             endpoint: endpoint.map(str::to_owned),
             session,
+            switch,
             health: PoolHealth::with_idle_limit(ProviderKind::Gcp),
             current: Mutex::new((0, first)),
             making: tokio::sync::Mutex::new(()),
@@ -47,7 +49,7 @@ impl Library {
     /// # Errors
     /// As [`Library::new`].
     pub(crate) async fn attempt(&self) -> Result<(Attempt, KeyManagementService), CallError> {
-        let attempt = self.health.attempt();
+        let attempt = self.health.attempt(&self.switch);
         let client = match attempt.connections() {
             Connections::New => make(self.endpoint.as_deref(), &self.session).await?,
             Connections::Pooled(generation) => match self.of(generation) {

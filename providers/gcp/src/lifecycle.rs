@@ -184,7 +184,7 @@ impl Client {
             self.canary(cx, &whole(kek)).await.map_err(|error| match error.kind {
                 ErrorKind::ProviderDenied => error.advice(
                     "Grant the connection's identity the permissions to wrap and unwrap with the key, as in the role that the connection's \
-                     check prints. Then adopt it again.",
+                     check prints. Then repeat the adoption, or the rotation to it.",
                 ),
                 _ => error,
             })?;
@@ -210,9 +210,10 @@ fn usable(key: &KeyDescription) -> Result<(), Error> {
     let refused = |advice| Err(fault(ErrorKind::KeyState, "a key that cannot be used now").advice(advice));
     match key.state {
         KeyState::Enabled => Ok(()),
-        KeyState::Disabled => {
-            refused("The key's primary version is disabled; its owner can enable it (`gcloud kms keys versions enable`).")
-        }
+        KeyState::Disabled => refused(
+            "The key's primary version is disabled; its owner can enable it (`gcloud kms keys versions enable`). If it was disabled through \
+             the gateway: `claviger keys enable --at-provider`.",
+        ),
         KeyState::PendingDeletion | KeyState::Destroyed => refused(
             "The key's primary version is destroyed or scheduled for destruction; its owner can restore it (`gcloud kms keys versions restore`) \
              or create a new one (`gcloud kms keys versions create --primary`).",

@@ -17,6 +17,11 @@ const NOT_ACTIVE: &str = "The key is not active at the key manager: its owner ac
                           deactivated or compromised cannot be activated again.";
 const LOGIN: &str = "The key manager does not accept the connection's client certificate: it is unknown there, has expired, or lacks the \
                      extended key usage clientAuth.";
+const DENIED: &str = "The key manager permits the connection's client the operation no more, or not on this key: its administrator permits that \
+                      client Get Attributes, Encrypt and Decrypt on the key, and for keys that the gateway makes Create, Activate and \
+                      Locate. The key manager's own log names the rule.";
+const ATTESTATION: &str = "The key manager demands an attestation of its clients, which the gateway does not make: its administrator exempts \
+                           the connection's client from it.";
 const USAGE: &str = "The key's Cryptographic Usage Mask at the key manager must have the bits Encrypt and Decrypt.";
 const PARAMETERS: &str = "The key manager does not offer AES-GCM with associated data and a 16-byte tag, or makes its own initialization \
                           vectors: try the setting `server_iv`.";
@@ -52,21 +57,21 @@ pub(crate) const REASONS: [Reason; 36] = [
     reason(0x08, "Feature Not Supported", of(ErrorKind::Unsupported)),
     reason(CRYPTOGRAPHIC_FAILURE, "Cryptographic Failure", of(ErrorKind::UpstreamUnavailable)),
     reason(ILLEGAL_OPERATION, "Illegal Operation", of(ErrorKind::InvalidInput)),
-    reason(PERMISSION_DENIED, "Permission Denied", of(ErrorKind::ExternalDenied)),
+    reason(PERMISSION_DENIED, "Permission Denied", of(ErrorKind::ExternalDenied).advice(DENIED)),
     reason(
         0x0D,
         "Object Archived",
         of(ErrorKind::KeyState).advice("The key is archived at the key manager: its owner recovers it there."),
     ),
     reason(0x13, "Key Value Not Present", of(ErrorKind::KeyState)),
-    reason(0x14, "Attestation Required", of(ErrorKind::ExternalDenied)),
-    reason(0x15, "Attestation Failed", of(ErrorKind::ExternalDenied)),
+    reason(0x14, "Attestation Required", of(ErrorKind::ExternalDenied).advice(ATTESTATION)),
+    reason(0x15, "Attestation Failed", of(ErrorKind::ExternalDenied).advice(ATTESTATION)),
     reason(0x18, "Object Already Exists", of(ErrorKind::Conflict)),
     reason(GENERAL_FAILURE, "General Failure", of(ErrorKind::UpstreamUnavailable)),
     reason(
         0x1A,
         "Usage Limit Exceeded",
-        of(ErrorKind::ExternalDenied).advice("The key's usage limit at the key manager is used up."),
+        of(ErrorKind::ExternalDenied).advice("The key's usage limit at the key manager is used up: its owner raises it there."),
     ),
     reason(0x24, "Bad Cryptographic Parameters", of(ErrorKind::InvalidInput).advice(PARAMETERS)),
     reason(0x25, "Bad Password", of(ErrorKind::ProviderDenied).advice(LOGIN)),
@@ -89,7 +94,7 @@ pub(crate) const REASONS: [Reason; 36] = [
         of(ErrorKind::KeyState).advice("The key was destroyed at the key manager. That cannot be undone."),
     ),
     reason(0x37, "Object Not Found", of(ErrorKind::KeyNotFound)),
-    reason(0x39, "Not Authorised", of(ErrorKind::ExternalDenied)),
+    reason(0x39, "Not Authorised", of(ErrorKind::ExternalDenied).advice(DENIED)),
     reason(0x3A, "Server Limit Exceeded", of(ErrorKind::RateLimited).retryable()),
     reason(
         0x3E,
@@ -138,7 +143,16 @@ pub(crate) const fn usage_advice() -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use claviger_provider::ErrorKind;
+
     use super::REASONS;
+
+    #[test]
+    fn a_denial_says_what_to_do() {
+        for reason in REASONS.iter().filter(|reason| reason.meaning.kind == ErrorKind::ExternalDenied) {
+            assert!(reason.meaning.advice.is_some(), "{}", reason.name);
+        }
+    }
 
     #[test]
     fn a_reason_has_one_meaning() {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use claviger_provider::egress::{SendError, TlsStream};
-use claviger_provider::fill_random;
+use claviger_provider::{Place, SHORT_RESPONSE, Share, fill_random};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use zeroize::Zeroizing;
 
@@ -18,14 +18,21 @@ use crate::ttlv::{self, HEADER, Value, Writer};
 /// request: whatever else happens, it is closed.
 pub(crate) struct Connection {
     stream: TlsStream,
+    /// Of its tenant's sockets.
+    _place: Place,
+    share: Share,
 }
 
 /// The version that only older servers accept, to ask them for theirs.
 const OLD: (i32, i32) = (1, 1);
 
 impl Connection {
-    pub(crate) const fn new(stream: TlsStream) -> Self {
-        Self { stream }
+    pub(crate) const fn new(stream: TlsStream, place: Place, share: Share) -> Self {
+        Self {
+            stream,
+            _place: place,
+            share,
+        }
     }
 
     /// Whether the server has neither closed it nor sent anything that nobody asked for. If so, its buffers hold nothing
@@ -51,11 +58,19 @@ impl Connection {
         if length > MAX_RESPONSE {
             return Err(CallError::Unsent(SendError::TooLong));
         }
-        let mut response = Zeroizing::new(vec![0; length]);
-        let (begin, rest) = response.split_at_mut(HEADER);
-        begin.copy_from_slice(&header);
-        self.stream.read_exact(rest).await.map_err(broken)?;
-        Ok(response)
+        let _long = match length > SHORT_RESPONSE {
+            true => Some(self.share.long_response().await),
+            false => None,
+        };
+        // It grows with what arrives: the server decides what it announces.
+        let mut response = Zeroizing::new(header.to_vec());
+        let rest = u64::try_from(length - HEADER).unwrap_or(u64::MAX);
+        let mut stream = (&mut self.stream).take(rest);
+        stream.read_to_end(&mut response).await.map_err(broken)?;
+        match response.len() == length {
+            true => Ok(response),
+            false => Err(broken(std::io::ErrorKind::UnexpectedEof.into())),
+        }
     }
 
     /// Finds out which version to speak: the first of `wanted` that the server speaks, too.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::egress::{ClientCertificate, Egress, Endpoint, TlsDialer, TlsOptions};
+use claviger_provider::Share;
+use claviger_provider::egress::{ClientCertificate, Egress, Endpoint, SendError, TlsDialer, TlsOptions};
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
 use claviger_provider::kit::settings::Secrets;
 use parking_lot::Mutex;
@@ -19,18 +20,27 @@ pub(crate) struct Dial {
     secrets: ConnectionSecrets,
     /// The longest time until a connection is open, TLS included.
     timeout: Duration,
+    share: Share,
     /// The dialer of the secrets that were read last.
     latest: Mutex<Option<(Arc<Secrets>, TlsDialer)>>,
 }
 
 impl Dial {
-    pub(crate) fn new(egress: Egress, endpoint: Endpoint, ca: Option<String>, secrets: ConnectionSecrets, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        egress: Egress,
+        endpoint: Endpoint,
+        ca: Option<String>,
+        secrets: ConnectionSecrets,
+        timeout: Duration,
+        share: Share,
+    ) -> Self {
         Self {
             egress,
             endpoint,
             ca,
             secrets,
             timeout,
+            share,
             latest: Mutex::new(None),
         }
     }
@@ -60,7 +70,8 @@ impl Dial {
                 dialer
             }
         };
-        Ok(Connection::new(dialer.connect().await?))
+        let place = self.share.call().ok_or(SendError::Crowded)?;
+        Ok(Connection::new(dialer.connect().await?, place, self.share.clone()))
     }
 
     fn dialer(&self, secrets: &Secrets) -> Result<TlsDialer, CallError> {
@@ -71,6 +82,7 @@ impl Dial {
             ca: self.ca.as_deref(),
             client_certificate: Some(&certificate),
             connect_timeout: self.timeout,
+            share: self.share.clone(),
         };
         self.egress
             .tls(self.endpoint.clone(), options)

@@ -54,12 +54,19 @@ impl KmipFactory {
             endpoint.map_err(|error| fault(ErrorKind::Misconfigured, "the stored address is no longer permitted").source(error))?;
         let secrets = ConnectionSecrets::new(parts.secrets, parts.files);
         let budget = settings.budget_ms.time();
-        let dial = Dial::new(self.egress.clone(), endpoint, settings.ca, secrets, budget);
+        let dial = Dial::new(
+            self.egress.clone(),
+            endpoint,
+            settings.ca,
+            secrets,
+            budget,
+            parts.switch.share().clone(),
+        );
         dial.check()
             .map_err(|error| error.into_error("the stored certificate cannot be used"))?;
         let manager = KeyManager {
             client: Client {
-                pool: Pool::new(CONNECTIONS, budget),
+                pool: Pool::new(CONNECTIONS, budget, parts.switch.clone()),
                 dial,
                 budget,
                 versions: settings.protocol_version.map_or_else(|| Version::ALL.to_vec(), |only| vec![only]),

@@ -48,9 +48,11 @@ impl KeyManager {
         self.ready(cx, &id).await
     }
 
-    /// The key that is named after the request's id, if there is one.
+    /// The key that is named after the request's id, if there is one. One that an earlier attempt made and did not
+    /// activate is activated now: nobody else does.
     pub(crate) async fn look_for(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         match self.named(cx, &made(request.made_as)).await? {
+            Some(id) if self.read(cx, &id).await?.is_pre_active() => self.ready(cx, &id).await.map(Some),
             Some(id) => self.described(cx, &id).await.map(Some),
             None => Ok(None),
         }

@@ -7,8 +7,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use claviger_provider::ProviderKind;
 use claviger_provider::egress::pool::{Attempt, Connections, POOL_IDLE, PoolHealth};
+use claviger_provider::{ProviderKind, SeverSwitch};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,7 @@ pub(crate) struct Pool<C> {
     changes: Semaphore,
     idle: Arc<Mutex<Idle<C>>>,
     health: Arc<PoolHealth>,
+    switch: SeverSwitch,
 }
 
 struct Idle<C> {
@@ -48,7 +49,7 @@ pub(crate) struct Place<'a, C> {
 
 impl<C: Send + 'static> Pool<C> {
     /// With at most this many connections at once, for calls that have this time.
-    pub(crate) fn new(size: usize, timeout: Duration) -> Self {
+    pub(crate) fn new(size: usize, timeout: Duration, switch: SeverSwitch) -> Self {
         let idle = Idle {
             connections: Vec::new(),
             swept: false,
@@ -59,6 +60,7 @@ impl<C: Send + 'static> Pool<C> {
             changes: Semaphore::new((size / 4).max(1)),
             idle: Arc::new(Mutex::new(idle)),
             health: PoolHealth::new(ProviderKind::Kmip, timeout),
+            switch,
         }
     }
 
@@ -73,7 +75,7 @@ impl<C: Send + 'static> Pool<C> {
         let permit = self.places.acquire().await.ok()?;
         Some(Place {
             pool: self,
-            attempt: self.health.attempt(),
+            attempt: self.health.attempt(&self.switch),
             _permit: permit,
             _change: change,
         })
@@ -152,8 +154,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use claviger_provider::SeverSwitch;
     use claviger_provider::egress::pool::POOL_IDLE;
     use tokio::time::{advance, timeout};
+
 
     use super::Pool;
 
@@ -161,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_used_by_one_call_at_a_time() {
-        let pool = Pool::new(2, TIME);
+        let pool = Pool::new(2, TIME, SeverSwitch::default());
         let (first, second) = (pool.place(false).await.unwrap(), pool.place(false).await.unwrap());
         assert!(first.take().is_none() && second.take().is_none());
         let moment = Duration::from_millis(1);
@@ -177,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn changes_have_a_quarter_of_the_places() {
-        let pool = Pool::<u8>::new(8, TIME);
+        let pool = Pool::<u8>::new(8, TIME, SeverSwitch::default());
         let first = pool.place(true).await.unwrap();
         let _second = pool.place(true).await.unwrap();
         let moment = Duration::from_millis(1);
@@ -189,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_takes_the_place_of_the_longest_idle_one() {
-        let (pool, old, new) = (Pool::new(3, TIME), Arc::new(()), Arc::new(()));
+        let (pool, old, new) = (Pool::new(3, TIME, SeverSwitch::default()), Arc::new(()), Arc::new(()));
         let (first, second) = (pool.place(false).await.unwrap(), pool.place(false).await.unwrap());
         first.give_back(Arc::clone(&old));
         second.give_back(Arc::clone(&new));
@@ -205,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_without_a_call() {
-        let (pool, connection) = (Pool::new(1, TIME), Arc::new(()));
+        let (pool, connection) = (Pool::new(1, TIME, SeverSwitch::default()), Arc::new(()));
         pool.place(false).await.unwrap().give_back(Arc::clone(&connection));
         advance(POOL_IDLE - Duration::from_secs(6)).await;
         tokio::task::yield_now().await;
@@ -220,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_timeout_the_open_connections_are_given_up() {
-        let pool = Pool::new(3, TIME);
+        let pool = Pool::new(3, TIME, SeverSwitch::default());
         let (first, second) = (pool.place(false).await.unwrap(), pool.place(false).await.unwrap());
         first.give_back(1);
         second.time_out();

@@ -62,7 +62,7 @@ fn detail(called: &Called<About>) -> String {
 fn offered(about: &Result<Called<About>, Arc<Error>>) -> Vec<RightReport> {
     let about = match about {
         Ok(called) => &called.value,
-        Err(error) => return vec![RightReport::failed("query", "Query", error)],
+        Err(error) => return vec![named(RightReport::failed("query", "Query", error), error.advice)],
     };
     // A server may not tell.
     if about.operations.is_empty() {
@@ -97,7 +97,16 @@ async fn key(manager: &KeyManager, calls: &Calls, cx: &OpContext, kek: &Kek) -> 
         manager.canary(cx, &kek.key).await
     };
     let result = calls.make(cx, tried).await;
+    let advice = result.as_ref().err().and_then(|error| error.advice);
     reports.extend(exposed);
-    reports.push(RightReport::canary(kek, result));
+    reports.push(named(RightReport::canary(kek, result), advice));
     reports
+}
+
+/// The report on a call with what to do about its denial: there is no printed policy that would grant it.
+fn named(report: RightReport, advice: Option<&'static str>) -> RightReport {
+    match (report.finding, advice) {
+        (Finding::Denied, Some(advice)) => report.advise(advice),
+        (Finding::Denied | Finding::Granted | Finding::Excessive | Finding::NotTestable | Finding::Failed, _) => report,
+    }
 }

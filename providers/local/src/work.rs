@@ -1,5 +1,5 @@
-//! Work that takes milliseconds or seconds of CPU time: on threads for blocking work, and within
-//! bounds of its own.
+//! Work that takes milliseconds or seconds of CPU time: each job on a thread of its own, and within
+//! bounds. The threads for blocking work can all be taken by what waits for a disk or a network.
 //!
 //! A job that runs cannot be stopped, so it keeps its place until it ends, also when its caller gave up
 //! long before. Otherwise callers with short deadlines could start any number of jobs.
@@ -86,16 +86,13 @@ impl Work {
         let place = place.map_err(|closed| fault("no work is accepted").source(closed))?;
         let kind = self.bounds.kind;
         let (result, answer) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
+        let started = std::thread::Builder::new().name(kind.to_owned()).spawn(move || {
             let _until_the_end = (turn, place);
-            // All threads for blocking work can be taken for a while.
-            if result.is_closed() {
-                return;
-            }
             let _counted = Counted::new(kind);
             // Without a receiver nobody wants the result any more.
             let _ = result.send(job());
         });
+        started.map_err(|error| fault("a thread could not be started").source(error))?;
         answer.await.map_err(|ended| fault("a computation ended early").source(ended))
     }
 

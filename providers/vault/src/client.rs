@@ -1,8 +1,8 @@
 //! Calls of the server's HTTP API: the one place that sends a call and reports it. It keeps no state.
 
 use claviger_provider::egress::{self, Client, Response};
-use claviger_provider::kit::http::retry_after;
-use claviger_provider::{CallResult, CallSink, Secret};
+use claviger_provider::kit::http::{MAX_RESPONSE, retry_after};
+use claviger_provider::{CallResult, CallSink, SHORT_RESPONSE, Secret};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
@@ -219,6 +219,9 @@ impl Api {
     async fn send(&self, headers: HeaderMap, request: Request<'_>) -> Result<Response, CallError> {
         let mut path = vec!["v1"];
         path.extend(request.path);
+        // Only what describes a key is long: a read, and some changes, have a line for each version.
+        let is_long = request.changing || request.method == Method::GET;
+        let client = self.client.with_max_response(if is_long { MAX_RESPONSE } else { SHORT_RESPONSE });
         let request = egress::Request {
             method: request.method,
             path: &path,
@@ -226,7 +229,7 @@ impl Api {
             headers,
             json: request.body,
         };
-        Ok(self.client.send(request).await?)
+        Ok(client.send(request).await?)
     }
 }
 

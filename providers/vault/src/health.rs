@@ -43,14 +43,27 @@ impl Health {
     /// When there is no response, or the server takes no login.
     pub(crate) async fn takes_logins(api: &Api, sink: CallSink<'_>) -> Result<(), CallError> {
         match Self::ask(api, sink).await {
-            Ok(health) if health.sealed || !health.initialized => Err(CallError::Refused(Refusal::Response(ErrorResponse {
-                status: 503,
-                sentences: None,
-                pause: None,
-            }))),
-            Ok(_) | Err(CallError::MalformedResponse(_)) => Ok(()),
+            Ok(health) => health.serves(),
+            Err(CallError::MalformedResponse(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Refuses a server that serves no call, with the status and the sentence of its other calls.
+    ///
+    /// # Errors
+    /// `Refused`, as by any of its calls.
+    pub(crate) fn serves(&self) -> Result<(), CallError> {
+        let (status, why) = match self {
+            Self { initialized: false, .. } => (501, "Vault is not initialized"),
+            Self { sealed: true, .. } => (503, "Vault is sealed"),
+            Self { .. } => return Ok(()),
+        };
+        Err(CallError::Refused(Refusal::Response(ErrorResponse {
+            status,
+            sentences: Some(vec![why.to_owned()]),
+            pause: None,
+        })))
     }
 
     /// Whether the server has namespaces: Vault Enterprise, and OpenBao from 2.3 on.

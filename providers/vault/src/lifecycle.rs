@@ -15,6 +15,10 @@ impl Transit {
     pub(crate) async fn described(&self, cx: &OpContext, name: &KeyName, kind: KeyType) -> Result<KeyDescription, Error> {
         let key = self.existing(cx, name).await?;
         key.usable(kind)?;
+        if kind.binds_context() {
+            // A key of another type may have had the name meanwhile.
+            self.forget_unbound(name);
+        }
         key.describe(&self.engine, name, kind)
     }
 
@@ -77,7 +81,7 @@ impl Transit {
             self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
                 ErrorKind::ProviderDenied => error.advice(
                     "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \
-                     adopt it again.",
+                     repeat the adoption, or the rotation to it.",
                 ),
                 _ => error,
             })?;

@@ -142,9 +142,7 @@ async fn health(transit: &Transit, cx: &OpContext) -> Result<String, Error> {
     if transit.engine.namespace.is_some() {
         health.require_namespaces().map_err(|error| error.into_error(operation))?;
     }
-    if health.sealed || !health.initialized {
-        return Err(fault(ErrorKind::UpstreamUnavailable, operation).advice("The server is sealed or not initialised."));
-    }
+    health.serves().map_err(|error| error.into_error(operation))?;
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
     let version: String = health.version.chars().filter(plain).take(64).collect();
     Ok(format!("Vault or OpenBao {version}").trim_end().to_owned())

@@ -38,7 +38,7 @@ pub(crate) fn parse(text: &str, egress: &Egress) -> Result<ParsedSettings, Vec<S
 fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)> {
     let address = fields.required("address", "an address such as \"https://vault.example:8200\"", |text| {
         let destination = egress.destination(&text).map_err(|error| error.to_string())?;
-        Ok(destination.as_str().to_owned())
+        without_version(destination.as_str()).map(str::to_owned)
     });
     let namespace = auth::path(fields, "namespace", "team/a");
     let mount = auth::mount(fields, "transit");
@@ -70,6 +70,17 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
     Some((settings, secrets))
 }
 
+/// Refuses the address of the API in place of the server's: every call would miss it, and look like one with an unknown
+/// token. A path before it, as of a proxy, is permitted.
+fn without_version(address: &str) -> Result<&str, String> {
+    match address.trim_end_matches('/').ends_with("/v1") {
+        true => {
+            Err("the server's address without \"/v1\", which the gateway adds itself, such as \"https://vault.example:8200\"".to_owned())
+        }
+        false => Ok(address),
+    }
+}
+
 /// The settings of a connection after a change of its network settings.
 ///
 /// # Errors
@@ -77,7 +88,8 @@ fn read(fields: &mut Fields<'_>, egress: &Egress) -> Option<(Settings, Secrets)>
 pub(crate) fn change_network(mut stored: Settings, given: &str, egress: &Egress) -> Result<String, Vec<SettingsError>> {
     let mut change = NetworkChange::parse(egress, given, Address::Changes)?;
     if let Some(address) = change.address.take() {
-        stored.address = address;
+        let mistake = |expected: String| vec![SettingsError::at("/address", expected)];
+        stored.address = without_version(&address).map_err(mistake)?.to_owned();
     }
     change.apply(&mut stored.ca, &mut stored.proxy);
     network::stored(&stored)

@@ -222,6 +222,13 @@ impl Transit {
         }
     }
 
+    /// Forgets that a key binds no context.
+    pub(crate) fn forget_unbound(&self, name: &KeyName) {
+        if self.unbound.read().contains(name) {
+            self.unbound.write().remove(name);
+        }
+    }
+
     /// Remembers a key that binds no context.
     fn remember_unbound(&self, name: &KeyName) {
         if !self.unbound.read().contains(name) {

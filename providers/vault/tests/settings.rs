@@ -286,3 +286,20 @@ fn keys_are_claimed_for_the_installation_where_all_is_the_operator_s() {
         ClaimSpan::Installation { service }
     );
 }
+
+#[test]
+fn the_address_of_the_api_is_refused_and_a_proxys_path_is_not() {
+    let with = |address: &str| json!({"address": address, "auth": {"token": "t"}});
+    for address in ["https://v.example/v1", "https://v.example:8200/v1/", "https://v.example/vault/v1"] {
+        let [mistake] = wrong(&with(address)).try_into().unwrap();
+        assert_eq!(mistake.pointer, "/address");
+        assert!(mistake.expected.contains("without \"/v1\""), "{}", mistake.expected);
+        let stored = parse(&with("https://v.example")).unwrap().public;
+        let change = json!({"address": address}).to_string();
+        let [mistake] = factory().change_network(&stored, &change).unwrap_err().try_into().unwrap();
+        assert_eq!(mistake.pointer, "/address");
+    }
+    for address in ["https://v.example/vault", "https://v.example/v1/vault", "https://v.example/kv1"] {
+        parse(&with(address)).unwrap();
+    }
+}

@@ -80,6 +80,10 @@ const fn of_status(status: u16) -> Meaning {
     match status {
         300..=399 => Meaning::of(ErrorKind::UpstreamProtocol)
             .advice("The proxy redirects, which the gateway never follows: give the connection the address of the proxy itself."),
+        // Whoever denies it, its repetition is denied as well, and nothing is out of order.
+        403 => Meaning::of(ErrorKind::ExternalDenied).advice(
+            "The proxy, or something in between such as a firewall, denies the call and names none of the API's reasons: ask the key's owner.",
+        ),
         400..=499 if status != 429 => Meaning::of(ErrorKind::UpstreamProtocol)
             .advice("What answers at the connection's address is no XKS proxy, or something in between refuses the call."),
         _ => Meaning::of_status(status),

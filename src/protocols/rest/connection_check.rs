@@ -29,7 +29,7 @@ pub struct CheckResponse {
     pub policy: Option<String>,
     /// What to do if the connection cannot be used; null otherwise.
     #[schema(required)]
-    pub what_to_do: Option<&'static str>,
+    pub what_to_do: Option<String>,
 }
 
 /// A permission at the provider.
@@ -107,13 +107,17 @@ pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
              rights,
              policy,
              advice,
+             note,
          }| CheckResponse {
             reachable: problem.is_none(),
             code: problem.map(Code::as_str),
             detail,
             rights: rights.into_iter().map(Into::into).collect(),
             policy,
-            what_to_do: advice,
+            what_to_do: advice.map(|advice| match note {
+                Some(note) => format!("{advice} {note}"),
+                None => advice.to_owned(),
+            }),
         },
     )
 }

@@ -98,6 +98,7 @@ impl From<model::KeyState> for KeyState {
 /// - `pending_deletion`: its deletion is scheduled
 /// - `destroyed`: its material is destroyed
 /// - `failed`: the provider could not create it
+/// - `unfit`: its key is of another type there, or has not the usages that the gateway needs; it wraps nothing
 /// - `unknown`: the provider did not describe it
 /// - `unrecognized`: a newer release wrote a state that this release does not know; not usable
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -114,6 +115,7 @@ pub enum ProviderState {
     PendingDeletion,
     Destroyed,
     Failed,
+    Unfit,
     Unknown,
     Unrecognized,
 }
@@ -128,6 +130,7 @@ impl From<model::ProviderState> for ProviderState {
             model::ProviderState::PendingDeletion => Self::PendingDeletion,
             model::ProviderState::Destroyed => Self::Destroyed,
             model::ProviderState::Failed => Self::Failed,
+            model::ProviderState::Unfit => Self::Unfit,
             // Of such a version the provider describes nothing; its warnings say why.
             model::ProviderState::Replaced | model::ProviderState::Unproven | model::ProviderState::Unknown => Self::Unknown,
             model::ProviderState::Unrecognized => Self::Unrecognized,

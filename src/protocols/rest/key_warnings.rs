@@ -33,7 +33,7 @@ pub(super) fn warnings(version: &model::KeyVersion) -> Vec<KeyWarning> {
     let plaintext_backup = version.exposure.plaintext_backup.then_some(KeyWarning::PlaintextBackup);
     let doubt = match version.provider_state {
         model::ProviderState::Unknown => Some(KeyWarning::Missing),
-        model::ProviderState::Replaced => Some(KeyWarning::Replaced),
+        model::ProviderState::Replaced | model::ProviderState::Unfit => version.is_replaced().then_some(KeyWarning::Replaced),
         model::ProviderState::Unproven => Some(KeyWarning::Unproven),
         model::ProviderState::Enabled
         | model::ProviderState::DecryptOnly

@@ -239,7 +239,7 @@ pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse,
     if body.allow_export == Some(true) && request.cx.info().justification.is_none() {
         return Err(Failure::invalid(
             "header:Claviger-Justification",
-            "the reason for which keys may leave their owner's custody",
+            "the reason for which keys may leave their owner's custody (in the CLI: --justification)",
         ));
     }
     let patch = model::KeyPatch {

@@ -289,7 +289,7 @@ fn justification(headers: &HeaderMap) -> Result<Option<Text>, Failure> {
         Ok(Some(text)) if text.len() <= 256 && text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Some(Text::new(text.to_owned()))),
         Ok(Some(_)) | Err(Unusable) => Err(Failure::invalid(
             "header:Claviger-Justification",
-            "at most 256 printable ASCII characters",
+            "at most 256 printable ASCII characters (in the CLI: --justification)",
         )),
     }
 }

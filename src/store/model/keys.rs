@@ -197,6 +197,13 @@ impl KeyVersion {
         self.state.unwraps() && (self.provider_state.unwraps() || matches!(self.provider_state, ProviderState::Replaced))
     }
 
+    /// Whether another key has the version's names at the provider. Where names are reused, a key never changes its type:
+    /// one that does not fit is another one.
+    pub const fn is_replaced(&self) -> bool {
+        matches!(self.provider_state, ProviderState::Replaced)
+            || (matches!(self.provider_state, ProviderState::Unfit) && self.provider.reuses_names())
+    }
+
     /// When the version was created, in Unix seconds, if its provider said so when it was stored.
     pub const fn created_at_provider(&self) -> Option<i64> {
         match self.created % 1_000_000 {

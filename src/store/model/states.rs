@@ -92,6 +92,9 @@ words! {
         Replaced = "replaced",
         /// The provider may have another key under the names of the version's: nothing shows which. It may be usable.
         Unproven = "unproven",
+        /// Its key is of another type at the provider, or has not the usages that the gateway needs. It may still unwrap:
+        /// only a call can tell.
+        Unfit = "unfit",
         /// The provider did not describe it. It may be usable: only a call can tell.
         Unknown = "unknown",
     }
@@ -100,7 +103,7 @@ words! {
 impl ProviderState {
     /// Whether an unwrap by the provider is worth trying.
     pub const fn unwraps(self) -> bool {
-        self.wraps() || matches!(self, Self::DecryptOnly)
+        self.wraps() || matches!(self, Self::DecryptOnly | Self::Unfit)
     }
 
     /// Whether a wrap by the provider is worth trying.

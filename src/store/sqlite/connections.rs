@@ -7,7 +7,7 @@ use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, sealed};
 use crate::store::StoreError;
-use crate::store::model::{Connection, ConnectionSnapshot, Page};
+use crate::store::model::{Connection, ConnectionSnapshot, Page, ProviderState};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -152,36 +152,39 @@ pub(super) async fn update(executor: &mut SqliteConnection, connection: &Connect
     one_row(&updated)
 }
 
-/// The versions of attached keys that use the connection, and whether each is the key's primary one.
+/// The versions of attached keys that use the connection, and whether each may wrap: a replaced one does not before its
+/// canary opens again.
 pub(super) async fn users(
     executor: &mut SqliteConnection,
     tenant: TenantId,
     id: ConnectionId,
 ) -> Result<Vec<(KeyId, u32, bool)>, StoreError> {
     query(
-        "SELECT v.key, v.number, v.number = k.primary_version AS is_primary FROM key_versions v \
+        "SELECT v.key, v.number, v.number = k.primary_version AND v.provider_state <> ?3 AS may_wrap FROM key_versions v \
          JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
          WHERE v.tenant = ?1 AND v.connection = ?2 AND k.detached IS NULL ORDER BY v.key, v.number",
     )
     .bind(bytes(&tenant))
     .bind(bytes(&id))
+    .bind(ProviderState::Replaced.as_str())
     .fetch_all(executor)
     .await?
     .iter()
-    .map(|row| Ok((row.id("key")?, row.number("number")?, row.value("is_primary")?)))
+    .map(|row| Ok((row.id("key")?, row.number("number")?, row.value("may_wrap")?)))
     .collect()
 }
 
-pub(super) async fn is_used(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {
-    let used = query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
-         WHERE v.tenant = ?1 AND v.connection = ?2 AND k.detached IS NULL)",
+/// The name of the first attached key of which a version uses the connection.
+pub(super) async fn first_user(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<Option<String>, StoreError> {
+    let name = query_scalar(
+        "SELECT k.name FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
+         WHERE v.tenant = ?1 AND v.connection = ?2 AND k.detached IS NULL ORDER BY k.name LIMIT 1",
     )
     .bind(bytes(&tenant))
     .bind(bytes(&id))
-    .fetch_one(executor)
+    .fetch_optional(executor)
     .await?;
-    Ok(used)
+    Ok(name)
 }
 
 pub(super) async fn delete(executor: &mut SqliteConnection, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError> {

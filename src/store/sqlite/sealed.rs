@@ -151,7 +151,7 @@ fn provider_error(error: StoreError) -> Error {
         StoreError::NotFound
         | StoreError::ProviderKeyTaken
         | StoreError::ClaimedElsewhere
-        | StoreError::InUse
+        | StoreError::InUse(_)
         | StoreError::Precondition
         | StoreError::IdempotencyTaken
         | StoreError::CredentialEnded

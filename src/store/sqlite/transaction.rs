@@ -229,8 +229,8 @@ impl Transaction for SqliteTransaction {
         connections::users(&mut self.transaction, tenant, id).await
     }
 
-    async fn is_connection_used(&mut self, tenant: TenantId, id: ConnectionId) -> Result<bool, StoreError> {
-        connections::is_used(&mut self.transaction, tenant, id).await
+    async fn connection_user(&mut self, tenant: TenantId, id: ConnectionId) -> Result<Option<String>, StoreError> {
+        connections::first_user(&mut self.transaction, tenant, id).await
     }
 
     async fn delete_connection(&mut self, tenant: TenantId, id: ConnectionId) -> Result<(), StoreError> {

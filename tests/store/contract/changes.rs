@@ -111,7 +111,7 @@ async fn an_intent_without_effect_is_not_applied(store: Arc<dyn Store>) {
         store
             .delete_connection(ours, key.primary.connection_id().unwrap(), &intent(2))
             .await,
-        StoreError::InUse
+        StoreError::InUse(_)
     );
     refused!(
         store.delete_principal(ours, PrincipalId::random(), 1, &intent(3)).await,

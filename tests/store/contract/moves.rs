@@ -129,7 +129,7 @@ async fn a_connection_is_in_use_while_any_version_of_an_attached_key_is_on_it(st
     let next = [through(&there, 2, "transit/k", "1")];
     store.move_key(ours, made.id, &next, 2, 5, &NONE).await.unwrap();
     for connection in [&here, &there] {
-        refused!(store.delete_connection(ours, connection.id, &NONE).await, StoreError::InUse);
+        refused!(store.delete_connection(ours, connection.id, &NONE).await, StoreError::InUse(_));
     }
     store.detach_key(ours, made.id, 6, &NONE).await.unwrap();
     store.delete_connection(ours, here.id, &NONE).await.unwrap();

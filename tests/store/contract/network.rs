@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{Connection, ConnectionPatch, DeclaredRow, Key, NetworkPatch, Releasable};
+use claviger::store::model::{Connection, ConnectionPatch, DeclaredRow, Key, NetworkPatch, ProviderState, Releasable, SeenVersion};
 use claviger::store::{Store, StoreError, canary_name};
 use claviger_provider::{ClaimSpan, KeyId, Secret, TenantId};
 
@@ -11,6 +11,7 @@ use crate::support::{NONE, cases, connection, key, new_connection, new_key, new_
 cases! { contract:
     new_settings_are_stored_with_their_secrets,
     a_version_that_was_not_proven_keeps_the_old_settings,
+    a_version_that_was_replaced_needs_no_proof,
     the_claims_follow_the_settings,
     canaries_stand_with_their_versions,
     what_was_declared_is_listed_until_it_is_released,
@@ -69,6 +70,22 @@ async fn a_version_that_was_not_proven_keeps_the_old_settings(store: Arc<dyn Sto
     // Old versions and detached keys wrap nothing.
     store.detach_key(ours, second.id, 6, &NONE).await.unwrap();
     update(Some(&[&moved])).await.unwrap();
+}
+
+async fn a_version_that_was_replaced_needs_no_proof(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let made = new_connection(&*store, ours, "main").await;
+    let (lost, good) = (new_key(&*store, &made, "lost").await, new_key(&*store, &made, "good").await);
+    let wanted = patch(&made, "{}", ClaimSpan::Tenant, Some(&[&good]));
+    let update = async || store.update_connection(ours, made.id, &wanted, Vec::new(), &NONE).await;
+    for (state, wraps) in [(ProviderState::Unknown, true), (ProviderState::Replaced, false)] {
+        let seen = SeenVersion::in_state(1, state);
+        store.set_provider_states(ours, lost.id, &[seen], 6, &NONE).await.unwrap();
+        match wraps {
+            true => refused!(update().await, StoreError::Precondition),
+            false => assert_eq!(update().await.unwrap().settings, "{}"),
+        }
+    }
 }
 
 /// A connection whose keys are claimed for the installation, in this service.

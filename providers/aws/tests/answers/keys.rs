@@ -194,7 +194,11 @@ async fn a_repeated_creation_makes_the_key_that_does_not_show_in_five_seconds() 
 #[tokio::test]
 async fn a_key_that_cannot_be_used_is_refused_with_what_to_do() {
     for (changes, kind, says) in [
-        (json!({"KeyState": "Disabled"}), ErrorKind::KeyState, "enable-key"),
+        (
+            json!({"KeyState": "Disabled"}),
+            ErrorKind::KeyState,
+            "claviger keys enable --at-provider",
+        ),
         (json!({"KeyState": "PendingDeletion"}), ErrorKind::KeyState, "cancel-key-deletion"),
         (
             json!({"KeyState": "PendingReplicaDeletion"}),
@@ -389,7 +393,7 @@ async fn a_lent_identity_adopts_only_a_key_whose_policy_names_the_tenant() {
     kms("Encrypt").respond_with(refusal("DisabledException")).mount(&own).await;
     let error = operator_owned(&own).await.create_key(&cx(), &adopt).await.unwrap_err();
     assert!(
-        error.kind == ErrorKind::KeyState && error.advice.unwrap().contains("enable-key"),
+        error.kind == ErrorKind::KeyState && error.advice.unwrap().contains("claviger keys enable --at-provider"),
         "{error}"
     );
 }

@@ -220,7 +220,13 @@ async fn every_refusal_of_a_vault_has_its_kind() {
             ErrorKind::ProviderDenied,
             "private endpoints",
         ),
-        (403, "Forbidden", "KeyDisabled", ErrorKind::KeyState, "enable"),
+        (
+            403,
+            "Forbidden",
+            "KeyDisabled",
+            ErrorKind::KeyState,
+            "claviger keys enable --at-provider",
+        ),
         (403, "Forbidden", "KeyExpired", ErrorKind::KeyState, "expired"),
         (403, "Forbidden", "KeyNotYetValid", ErrorKind::KeyState, "not valid yet"),
         (

@@ -2,39 +2,19 @@
 //! them. The HTTP client uses it to resolve; an adapter with another protocol uses it to connect.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::lookup::Lookups;
 use super::policy::EgressPolicy;
+use crate::share::Share;
 
 /// Maximum number of addresses of one name to try.
 const MAX_ADDRESSES: usize = 16;
-
-/// Looks up the addresses of a name.
-#[async_trait]
-pub trait Lookup: Send + Sync + 'static {
-    /// All addresses of the name, in the order in which they are to be tried.
-    ///
-    /// # Errors
-    /// When there are none, or no name server answers.
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's resolver.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemLookup;
-
-#[async_trait]
-impl Lookup for SystemLookup {
-    async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
-    }
-}
 
 /// The egress policy permits none of the host's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +27,7 @@ pub(super) enum ResolveError {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]
-    Lookup(#[from] io::Error),
+    Lookup(#[from] Arc<io::Error>),
 }
 
 /// Why there is no connection. It names no host.
@@ -68,34 +48,37 @@ pub enum DialError {
 #[derive(Clone)]
 pub struct Dialer {
     policy: Arc<EgressPolicy>,
-    lookup: Arc<dyn Lookup>,
+    lookups: Arc<Lookups>,
+    /// What the tenant may take that it connects for.
+    share: Share,
 }
 
 impl Dialer {
-    pub(super) fn new(policy: Arc<EgressPolicy>, lookup: Arc<dyn Lookup>) -> Self {
-        Self { policy, lookup }
+    pub(super) fn new(policy: Arc<EgressPolicy>, lookups: Arc<Lookups>, share: Share) -> Self {
+        Self { policy, lookups, share }
     }
 
     /// The addresses of a name that the policy permits, at most 16. Callers connect to these very
     /// addresses: a second lookup could give others.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let found = self.lookup.lookup(name).await?;
+        let found = self.lookups.find(name, &self.share).await?;
         let permitted = found.into_iter().filter(|address| self.policy.permits(*address));
         let permitted: Vec<IpAddr> = permitted.take(MAX_ADDRESSES).collect();
         if permitted.is_empty() { Err(Refused.into()) } else { Ok(permitted) }
     }
 
     /// Opens a TCP connection to a host, which is a name or an IP address, within `patience`.
-    /// Addresses are tried one after another.
+    /// Addresses are tried one after another. Each has its part of the time that is left, so that one that swallows
+    /// what is sent to it leaves time for the others.
     ///
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, DialError> {
-        let opened = timeout(patience, self.open(host, port)).await;
+        let opened = timeout(patience, self.open(host, port, Instant::now() + patience)).await;
         opened.unwrap_or(Err(DialError::Timeout))
     }
 
-    async fn open(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    async fn open(&self, host: &str, port: u16, end: Instant) -> Result<TcpStream, DialError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) if self.policy.permits(address) => vec![address],
             Ok(_) => return Err(Refused.into()),
@@ -104,8 +87,15 @@ impl Dialer {
                 ResolveError::Lookup(error) => DialError::Unreachable(error.kind()),
             })?,
         };
-        let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await;
-        stream.map_err(|error| DialError::Unreachable(error.kind()))
+        let mut last = DialError::Timeout;
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let part = end.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            match timeout(part, TcpStream::connect((*address, port))).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = DialError::Unreachable(error.kind()),
+                Err(_) => last = DialError::Timeout,
+            }
+        }
+        Err(last)
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP client of one destination, with limits on time and bytes. It connects nowhere else.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,15 +10,18 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::tls::Version;
 use reqwest::{Method, Proxy, StatusCode, Url};
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use super::destination::Destination;
 use super::dial::{Dialer, ResolveError};
+use super::dial_places::DialPlaces;
 use super::pool::{Attempt, Connections, POOL_IDLE, PoolHealth};
 use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
 use crate::ProviderKind;
 use crate::sever_switch::SeverSwitch;
+use crate::share::{Place, SHORT_RESPONSE};
 
 /// Options of a client.
 #[derive(Clone)]
@@ -82,6 +85,12 @@ pub struct Response {
     pub body: Zeroizing<Vec<u8>>,
 }
 
+/// The most idle connections that a client keeps.
+const MAX_IDLE: u32 = 8;
+/// The same for a client of the operator's, which connections of many tenants share.
+const MAX_IDLE_SHARED: u32 = 16;
+/// Within this time, the HTTP client has closed what was idle for [`POOL_IDLE`]: it looks once in that time.
+const ALL_CLOSED: Duration = POOL_IDLE.saturating_mul(2);
 /// How long a connection is silent before its TCP stack asks whether the other side still exists.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The pause between such questions, of which two without an answer close the connection.
@@ -113,6 +122,10 @@ struct Pool {
 struct Current {
     generation: u64,
     pooled: reqwest::Client,
+    /// The places of its idle connections, while it may have some. Calls under way hold them, too: after the pool was
+    /// given up, their connections are still idle until the last of them has ended.
+    idle: Option<Arc<Place>>,
+    last_use: Instant,
     /// Opens a connection for each request; made when it is first needed.
     unpooled: Option<reqwest::Client>,
 }
@@ -125,7 +138,15 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn client(&self, max_idle: usize) -> Result<reqwest::Client, ClientError> {
+    const fn max_idle(&self) -> u32 {
+        if self.options.switch.share().is_bounded() {
+            MAX_IDLE
+        } else {
+            MAX_IDLE_SHARED
+        }
+    }
+
+    fn client(&self, max_idle: u32) -> Result<reqwest::Client, ClientError> {
         let options = &self.options;
         // reqwest's own retries stay: they repeat what an HTTP/2 server said that it did not process
         // (GOAWAY, REFUSED_STREAM), and nothing else.
@@ -136,7 +157,8 @@ impl Recipe {
             .dns_resolver(Resolver(self.dialer.clone()))
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(max_idle)
+            .pool_max_idle_per_host(usize::try_from(max_idle).unwrap_or(usize::MAX))
+            .connector_layer(DialPlaces(options.switch.share().clone()))
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
             .tcp_keepalive_retries(2)
@@ -167,24 +189,48 @@ impl Recipe {
 }
 
 impl Pool {
-    /// Begins an attempt, and returns the client for it.
-    fn attempt(&self) -> Result<(Attempt, reqwest::Client), ClientError> {
-        let attempt = self.health.attempt();
+    /// Begins an attempt, and returns the client for it with the places of its idle connections.
+    fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
+        let attempt = self.health.attempt(switch);
         let mut current = self.current.lock();
-        let client = match attempt.connections() {
-            Connections::Pooled(generation) if generation > current.generation => {
-                current.pooled = self.recipe.client(usize::MAX)?;
+        if let Connections::Pooled(generation) = attempt.connections() {
+            if generation > current.generation {
+                current.pooled = self.recipe.client(self.recipe.max_idle())?;
                 current.generation = generation;
-                current.pooled.clone()
+                current.idle = None;
             }
-            Connections::Pooled(_) => current.pooled.clone(),
-            Connections::New => match &current.unpooled {
-                Some(client) => client.clone(),
-                None => current.unpooled.insert(self.recipe.client(0)?).clone(),
-            },
+            current.last_use = Instant::now();
+            if current.idle.is_none() {
+                let share = self.recipe.options.switch.share();
+                current.idle = share.idle(self.recipe.max_idle()).map(Arc::new);
+                if current.idle.is_some() {
+                    tokio::spawn(give_back_idle(Arc::downgrade(self)));
+                }
+            }
+            // Without places, its tenant's other connections have enough idle ones: this one keeps none.
+            if let Some(idle) = &current.idle {
+                return Ok((attempt, current.pooled.clone(), Some(Arc::clone(idle))));
+            }
+        }
+        let client = match &current.unpooled {
+            Some(client) => client.clone(),
+            None => current.unpooled.insert(self.recipe.client(0)?).clone(),
         };
         drop(current);
-        Ok((attempt, client))
+        Ok((attempt, client, None))
+    }
+}
+
+/// Gives the places of idle connections back when all of them must be closed.
+async fn give_back_idle(pool: Weak<Pool>) {
+    loop {
+        sleep(ALL_CLOSED).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut current = pool.current.lock();
+        if current.idle.is_none() || current.last_use.elapsed() >= ALL_CLOSED {
+            current.idle = None;
+            return;
+        }
     }
 }
 
@@ -199,7 +245,9 @@ impl Client {
         };
         let current = Current {
             generation: 0,
-            pooled: recipe.client(usize::MAX)?,
+            pooled: recipe.client(recipe.max_idle())?,
+            idle: None,
+            last_use: Instant::now(),
             unpooled: None,
         };
         let pool = Pool {
@@ -219,6 +267,15 @@ impl Client {
     #[must_use]
     pub fn with_switch(&self, switch: SeverSwitch) -> Self {
         Self { switch, ..self.clone() }
+    }
+
+    /// The same client, with the same connections, for calls whose responses are this long at most.
+    #[must_use]
+    pub fn with_max_response(&self, max_response: usize) -> Self {
+        Self {
+            max_response,
+            ..self.clone()
+        }
     }
 
     /// Sends one request. It is repeated only where the server says that it did not process it, as a
@@ -272,7 +329,9 @@ impl Client {
         body: Option<Vec<u8>>,
         limit: Option<Duration>,
     ) -> Result<Response, SendError> {
-        let (attempt, client) = self.pool.attempt().map_err(|ClientError(error)| SendError::of(error))?;
+        let _place = self.switch.share().call().ok_or(SendError::Crowded)?;
+        let begun = self.pool.attempt(&self.switch).map_err(|ClientError(error)| SendError::of(error))?;
+        let (attempt, client, _idle) = begun;
         let request = client.request(method, url).headers(headers);
         let request = match body {
             Some(body) => request.body(body),
@@ -295,22 +354,27 @@ impl Client {
         let result = self.switch.pass(exchange).await;
         match &result {
             Ok(Err(SendError::Timeout)) => attempt.time_out(),
+            Ok(Ok(response)) if response.status.is_server_error() => attempt.unavailable(),
             Ok(_) | Err(_) => attempt.end(),
         }
         result?
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> Result<Zeroizing<Vec<u8>>, SendError> {
-        let announced = response
-            .content_length()
-            .map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
-        if announced > self.max_response {
+        let announced = response.content_length();
+        if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_response)) {
             return Err(SendError::TooLong);
         }
-        let mut body = Zeroizing::new(Vec::with_capacity(announced));
+        // It grows with what arrives: the server decides what it announces.
+        let mut body = Zeroizing::new(Vec::new());
+        let mut long = None;
         while let Some(chunk) = response.chunk().await.map_err(SendError::of)? {
-            if body.len() + chunk.len() > self.max_response {
+            let length = body.len() + chunk.len();
+            if length > self.max_response {
                 return Err(SendError::TooLong);
+            }
+            if length > SHORT_RESPONSE && long.is_none() {
+                long = Some(self.switch.share().long_response().await);
             }
             body.extend_from_slice(&chunk);
         }
@@ -332,7 +396,7 @@ impl Resolve for Resolver {
                 .map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
                     match error {
                         ResolveError::Refused(refused) => refused.into(),
-                        ResolveError::Lookup(error) => error.into(),
+                        ResolveError::Lookup(error) => Box::new(error),
                     }
                 })?;
             // Port 0 stands for the URL's own.

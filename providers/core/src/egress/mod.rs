@@ -10,7 +10,9 @@
 
 mod destination;
 mod dial;
+mod dial_places;
 mod http;
+mod lookup;
 mod overwriting;
 pub mod policy;
 pub mod pool;
@@ -24,8 +26,9 @@ mod tls_stream;
 use std::sync::Arc;
 
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
-pub use dial::{DialError, Dialer, Lookup, Refused, SystemLookup};
+pub use dial::{DialError, Dialer, Refused};
 pub use http::{Client, ClientError, Options, RawRequest, Request, Response};
+pub use lookup::{Lookup, SystemLookup};
 pub use overwriting::Overwriting;
 pub use policy::EgressPolicy;
 pub use send_error::{Distrust, SendError};
@@ -33,11 +36,14 @@ pub use settings::authorities_setting;
 pub use tls::{Authorities, ClientCertificate};
 pub use tls_stream::{Endpoint, TlsDialer, TlsOptions, TlsStream};
 
+use crate::share::Share;
+use lookup::Lookups;
+
 /// Makes clients and raw connections under one policy. Cheap to clone.
 #[derive(Clone)]
 pub struct Egress {
     policy: Arc<EgressPolicy>,
-    lookup: Arc<dyn Lookup>,
+    lookups: Arc<Lookups>,
 }
 
 impl Egress {
@@ -50,7 +56,7 @@ impl Egress {
     pub fn with_lookup(policy: EgressPolicy, lookup: Arc<dyn Lookup>) -> Self {
         Self {
             policy: Arc::new(policy),
-            lookup,
+            lookups: Arc::new(Lookups::new(lookup)),
         }
     }
 
@@ -81,7 +87,8 @@ impl Egress {
     /// # Errors
     /// When the TLS of this system cannot be set up.
     pub fn client(&self, destination: Destination, options: Options) -> Result<Client, ClientError> {
-        Client::new(destination, options, self.dialer())
+        let dialer = self.dialer(options.switch.share().clone());
+        Client::new(destination, options, dialer)
     }
 
     /// Parses the endpoint of a server that speaks another protocol than HTTP over TLS: `host:port`.
@@ -97,11 +104,12 @@ impl Egress {
     /// # Errors
     /// When the TLS of this system cannot be set up with these options.
     pub fn tls(&self, endpoint: Endpoint, options: TlsOptions<'_>) -> Result<TlsDialer, rustls::Error> {
-        TlsDialer::new(endpoint, options, self.dialer())
+        let dialer = self.dialer(options.share.clone());
+        TlsDialer::new(endpoint, options, dialer)
     }
 
-    /// Opens raw TCP connections under the policy.
-    pub fn dialer(&self) -> Dialer {
-        Dialer::new(Arc::clone(&self.policy), Arc::clone(&self.lookup))
+    /// Opens raw TCP connections under the policy, with lookups of this share.
+    pub fn dialer(&self, share: Share) -> Dialer {
+        Dialer::new(Arc::clone(&self.policy), Arc::clone(&self.lookups), share)
     }
 }

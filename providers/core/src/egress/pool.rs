@@ -6,6 +6,11 @@
 //! At most once in [`LEAST_TIME`], because a service that is merely slow must not meet a storm of
 //! handshakes; a timeout within that time gives the next attempt alone a connection of its own.
 //!
+//! A server that says that it cannot serve may be one of several behind a load balancer, which leads new connections
+//! to another one already: the pool is given up, too, at most once in that time. The call by which an open circuit
+//! finds out whether the provider responds again always has a new connection. And no pool is older than
+//! [`GREATEST_AGE`], so that a name that has another address by now is looked up again under any traffic.
+//!
 //! Where calls have less than [`SHORT`], a timeout may be no more than one slow answer, and a handshake takes most of the
 //! time. So two in a row, without a response between them, are the least: then the third attempt of an operation, the
 //! last, still gets a connection of its own.
@@ -17,7 +22,7 @@ use metrics::{counter, describe_counter};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::ProviderKind;
+use crate::{ProviderKind, SeverSwitch};
 
 /// The least time between two pools that are given up.
 pub const LEAST_TIME: Duration = Duration::from_secs(10);
@@ -25,6 +30,8 @@ pub const LEAST_TIME: Duration = Duration::from_secs(10);
 /// received, data keys included, so it is no longer than the default time for which the DEK cache
 /// keeps an unused key.
 pub const POOL_IDLE: Duration = Duration::from_secs(15);
+/// How long connections of one pool are opened and used.
+pub const GREATEST_AGE: Duration = Duration::from_secs(300);
 /// An attempt that its caller abandons after this time counts as a timeout: the pipeline ends an
 /// attempt by dropping it. A caller may also shorten its deadline to a moment, which says nothing
 /// about the connection.
@@ -40,7 +47,10 @@ const RENEWED: &str = "claviger_provider_pools_renewed_total";
 
 /// Describes the metric to the installed recorder.
 pub(crate) fn describe() {
-    describe_counter!(RENEWED, "Pools of connections to a provider that were given up after a timeout");
+    describe_counter!(
+        RENEWED,
+        "Pools of connections to a provider that were given up after a timeout or because the server could not serve"
+    );
 }
 
 /// The connections that an attempt may use.
@@ -55,11 +65,14 @@ pub enum Connections {
 struct State {
     generation: u64,
     renewed: Option<Instant>,
+    born: Instant,
     last_use: Instant,
     /// Attempts that get a connection of their own.
     owed: u32,
     /// The timeouts since the last response.
     timeouts: u32,
+    /// The last check that gave the pool up ([`SeverSwitch`]).
+    checked: u64,
 }
 
 /// Decides which connections each attempt at one host uses.
@@ -89,9 +102,11 @@ impl PoolHealth {
         let state = State {
             generation: 0,
             renewed: None,
+            born: Instant::now(),
             last_use: Instant::now(),
             owed: 0,
             timeouts: 0,
+            checked: 0,
         };
         Arc::new(Self {
             provider,
@@ -101,14 +116,21 @@ impl PoolHealth {
         })
     }
 
-    /// Begins an attempt.
-    pub fn attempt(self: &Arc<Self>) -> Attempt {
+    /// Begins an attempt of a connection with this switch: the first one after a check began gives the pool up.
+    pub fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Attempt {
         let now = Instant::now();
         let mut state = self.state.lock();
-        if self.idle.is_some_and(|idle| now - state.last_use >= idle) {
+        let (is_old, checked) = (now - state.born >= GREATEST_AGE, switch.dialed_anew());
+        let is_checked = checked > state.checked;
+        state.checked = state.checked.max(checked);
+        if is_old || is_checked || self.idle.is_some_and(|idle| now - state.last_use >= idle) {
             state.generation += 1;
+            state.born = now;
         }
         state.last_use = now;
+        if switch.take_renewal() && !state.renew(now) {
+            state.owed = (state.owed + 1).min(MAX_OWED);
+        }
         let connections = match state.owed.checked_sub(1) {
             Some(left) => {
                 state.owed = left;
@@ -135,17 +157,41 @@ impl PoolHealth {
         if state.timeouts < self.telling {
             return;
         }
-        if state.renewed.is_some_and(|renewed| now - renewed < LEAST_TIME) {
+        if !state.renew(now) {
             state.owed = (state.owed + 1).min(MAX_OWED);
             return;
         }
-        state.generation += 1;
-        state.renewed = Some(now);
-        state.owed = 0;
-        state.timeouts = 0;
         drop(state);
+        self.count("a call timed out, so the open connections to its host are given up");
+    }
+
+    fn unavailable(&self, connections: Connections) {
+        let mut state = self.state.lock();
+        state.timeouts = 0;
+        if connections == Connections::Pooled(state.generation) && state.renew(Instant::now()) {
+            drop(state);
+            self.count("a server cannot serve, so the open connections to its host are given up");
+        }
+    }
+
+    fn count(&self, why: &'static str) {
         counter!(RENEWED, "provider" => self.provider.as_str()).increment(1);
-        tracing::info!(provider = %self.provider, "a call timed out, so the open connections to its host are given up");
+        tracing::info!(provider = %self.provider, "{why}");
+    }
+}
+
+impl State {
+    /// Gives the pool up, unless another one was a moment ago. Returns whether it did.
+    fn renew(&mut self, now: Instant) -> bool {
+        if self.renewed.is_some_and(|renewed| now - renewed < LEAST_TIME) {
+            return false;
+        }
+        self.generation += 1;
+        self.renewed = Some(now);
+        self.born = now;
+        self.owed = 0;
+        self.timeouts = 0;
+        true
     }
 }
 
@@ -169,6 +215,12 @@ impl Attempt {
         self.health.state.lock().timeouts = 0;
     }
 
+    /// Ends it with a response by which the server cannot serve any request now.
+    pub fn unavailable(mut self) {
+        self.open = false;
+        self.health.unavailable(self.connections);
+    }
+
     /// Ends it with a timeout.
     pub fn time_out(mut self) {
         self.open = false;
@@ -190,74 +242,127 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{Connections, LEAST_TIME, PATIENCE, POOL_IDLE, PoolHealth};
-    use crate::ProviderKind;
+    use super::{Connections, GREATEST_AGE, LEAST_TIME, PATIENCE, POOL_IDLE, PoolHealth};
+    use crate::{ProviderKind, SeverSwitch};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn the_first_timeout_renews_the_pool_and_the_others_of_the_old_one_do_not() {
         let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
-        let attempts: Vec<_> = (0..24).map(|_| health.attempt()).collect();
+        let attempts: Vec<_> = (0..24).map(|_| health.attempt(&SeverSwitch::default())).collect();
         assert!(attempts.iter().all(|attempt| attempt.connections() == Connections::Pooled(0)));
         for attempt in attempts {
             attempt.time_out();
-            assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+            assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(1));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn within_ten_seconds_each_timeout_gives_one_attempt_a_connection_of_its_own() {
         let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
-        health.attempt().time_out();
+        health.attempt(&SeverSwitch::default()).time_out();
         advance(SECOND).await;
-        health.attempt().time_out();
-        let own = health.attempt();
+        health.attempt(&SeverSwitch::default()).time_out();
+        let own = health.attempt(&SeverSwitch::default());
         assert_eq!(own.connections(), Connections::New);
-        assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+        assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(1));
         own.time_out();
         assert_eq!(
-            health.attempt().connections(),
+            health.attempt(&SeverSwitch::default()).connections(),
             Connections::Pooled(1),
             "a new one says nothing of the pool"
         );
         advance(LEAST_TIME).await;
-        health.attempt().time_out();
-        assert_eq!(health.attempt().connections(), Connections::Pooled(2));
+        health.attempt(&SeverSwitch::default()).time_out();
+        assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_slow_answer_gives_no_pool_up_where_calls_have_little_time() {
         let health = PoolHealth::new(ProviderKind::Xks, Duration::from_millis(250));
         for _ in 0..5 {
-            health.attempt().time_out();
-            health.attempt().end();
+            health.attempt(&SeverSwitch::default()).time_out();
+            health.attempt(&SeverSwitch::default()).end();
         }
-        assert_eq!(health.attempt().connections(), Connections::Pooled(0));
-        health.attempt().time_out();
-        health.attempt().time_out();
-        assert_eq!(health.attempt().connections(), Connections::Pooled(1), "none was answered");
-        health.attempt().time_out();
+        assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(0));
+        health.attempt(&SeverSwitch::default()).time_out();
+        health.attempt(&SeverSwitch::default()).time_out();
         assert_eq!(
-            health.attempt().connections(),
+            health.attempt(&SeverSwitch::default()).connections(),
+            Connections::Pooled(1),
+            "none was answered"
+        );
+        health.attempt(&SeverSwitch::default()).time_out();
+        assert_eq!(
+            health.attempt(&SeverSwitch::default()).connections(),
             Connections::Pooled(1),
             "nor is the next attempt owed a new one"
         );
         let usual = PoolHealth::new(ProviderKind::Xks, SECOND);
-        usual.attempt().time_out();
-        assert_eq!(usual.attempt().connections(), Connections::Pooled(1));
+        usual.attempt(&SeverSwitch::default()).time_out();
+        assert_eq!(usual.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_abandoned_attempt_is_a_timeout_unless_it_was_for_a_moment() {
         let health = PoolHealth::new(ProviderKind::Vault, 3 * SECOND);
-        drop(health.attempt());
-        health.attempt().end();
-        assert_eq!(health.attempt().connections(), Connections::Pooled(0));
-        let abandoned = health.attempt();
+        drop(health.attempt(&SeverSwitch::default()));
+        health.attempt(&SeverSwitch::default()).end();
+        assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(0));
+        let abandoned = health.attempt(&SeverSwitch::default());
         advance(PATIENCE).await;
         drop(abandoned);
-        assert_eq!(health.attempt().connections(), Connections::Pooled(1));
+        assert_eq!(health.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_cannot_serve_costs_one_pool_in_ten_seconds() {
+        let (health, switch) = (PoolHealth::new(ProviderKind::Vault, 3 * SECOND), SeverSwitch::default());
+        for _ in 0..3 {
+            health.attempt(&switch).unavailable();
+            assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(1));
+        }
+        advance(LEAST_TIME).await;
+        health.attempt(&switch).unavailable();
+        assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_has_a_new_connection_and_no_pool_grows_old() {
+        let (health, switch) = (PoolHealth::new(ProviderKind::Vault, 3 * SECOND), SeverSwitch::default());
+        switch.renew();
+        assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(1));
+        switch.renew();
+        assert_eq!(
+            health.attempt(&switch).connections(),
+            Connections::New,
+            "the pool was given up a moment ago"
+        );
+        assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(1));
+        let mut age = Duration::ZERO;
+        while age < GREATEST_AGE {
+            assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(1));
+            advance(SECOND).await;
+            age += SECOND;
+        }
+        assert_eq!(health.attempt(&switch).connections(), Connections::Pooled(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_gives_the_pool_up_once() {
+        let health = PoolHealth::new(ProviderKind::Vault, SECOND);
+        let (ours, other) = (SeverSwitch::default(), SeverSwitch::default());
+        ours.dial_anew();
+        for _ in 0..2 {
+            assert_eq!(health.attempt(&ours).connections(), Connections::Pooled(1));
+            assert_eq!(health.attempt(&other).connections(), Connections::Pooled(1));
+        }
+        other.dial_anew();
+        for _ in 0..2 {
+            assert_eq!(health.attempt(&other).connections(), Connections::Pooled(2));
+            assert_eq!(health.attempt(&ours).connections(), Connections::Pooled(2));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,9 +372,9 @@ mod tests {
             PoolHealth::with_idle_limit(ProviderKind::Gcp),
         );
         advance(POOL_IDLE - SECOND).await;
-        assert_eq!(vendors.attempt().connections(), Connections::Pooled(0));
+        assert_eq!(vendors.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(0));
         advance(POOL_IDLE).await;
-        assert_eq!(vendors.attempt().connections(), Connections::Pooled(1));
-        assert_eq!(own.attempt().connections(), Connections::Pooled(0));
+        assert_eq!(vendors.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(1));
+        assert_eq!(own.attempt(&SeverSwitch::default()).connections(), Connections::Pooled(0));
     }
 }

@@ -44,6 +44,9 @@ pub enum SendError {
     /// policy approved.
     #[error("the request names another host")]
     WrongHost,
+    /// The tenant, or all together, have too many calls under way.
+    #[error("too many calls are under way")]
+    Crowded,
     /// The connection is severed.
     #[error(transparent)]
     Severed(#[from] Severed),
@@ -110,6 +113,7 @@ impl SendError {
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::NotTls | Self::NotHttp | Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
+            Self::Crowded => ErrorKind::RateLimited,
             Self::Severed(_) => ErrorKind::Severed,
         }
     }
@@ -122,7 +126,8 @@ impl SendError {
             | Self::ClientCertificateRejected
             | Self::NotTls
             | Self::Unreachable(_)
-            | Self::WrongHost => true,
+            | Self::WrongHost
+            | Self::Crowded => true,
             Self::NotHttp | Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Severed(_) => false,
         }
     }
@@ -147,10 +152,13 @@ impl SendError {
             Self::NotHttp => error.retry(Retry::Backoff).advice(
                 "What the server sent is not HTTP: if it speaks TLS on this port, give the connection an address that begins with https://.",
             ),
+            Self::Crowded => error
+                .retry(Retry::Backoff)
+                .advice("The tenant's connections have too many calls under way at once. Send fewer at once, and retry later."),
             Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
-        let concerns = match self.is_unsent() || matches!(self, Self::NotHttp) {
+        let concerns = match (self.is_unsent() && !matches!(self, Self::Crowded)) || matches!(self, Self::NotHttp) {
             true => Concerns::Connection,
             false => Concerns::Call,
         };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
 mod liveness;
+mod places;
 mod tls;
 
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{Authorities, Client, DialError, Egress, EgressPolicy, Lookup, Options, Request, Response, SendError};
-use crate::{ProviderKind, SeverSwitch};
+use crate::{ProviderKind, SeverSwitch, Share};
 
 /// Resolves each name to the next list of addresses, and to the last one from then on. Records the
 /// names.
@@ -125,7 +126,7 @@ async fn a_raw_connection_goes_through_the_policy() {
     let port = listener.local_addr().unwrap().port();
     let patience = Duration::from_secs(5);
     let lookup = Script::new(&[&["127.0.0.2", "127.0.0.1"], &["127.0.0.2"]]);
-    let dialer = egress(&lookup).dialer();
+    let dialer = egress(&lookup).dialer(Share::default());
     // Of a name's addresses only the permitted ones are tried.
     let opened = dialer.connect("server.test", port, patience).await.unwrap();
     assert_eq!(opened.peer_addr().unwrap(), listener.local_addr().unwrap());

@@ -21,6 +21,7 @@ use super::http::{KEEPALIVE, KEEPALIVE_INTERVAL, USER_TIMEOUT};
 use super::overwriting::Overwriting;
 use super::send_error::SendError;
 use super::tls::ClientCertificate;
+use crate::share::Share;
 
 /// A connection. What is read and written is encrypted. A read that has to wait overwrites what TLS kept of what was read
 /// before.
@@ -70,6 +71,8 @@ pub struct TlsOptions<'a> {
     pub client_certificate: Option<&'a ClientCertificate>,
     /// The longest time until a connection is open, TLS included.
     pub connect_timeout: Duration,
+    /// What the tenant may take that it connects for.
+    pub share: Share,
 }
 
 /// Opens TLS connections to one endpoint. Cheap to clone.

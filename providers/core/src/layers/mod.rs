@@ -20,9 +20,9 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, CallOrigin, Capabilities, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
-    KeyDescription, KeyRequest, LoginReport, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret, SeverSwitch,
-    Wrapped,
+    BoundContext, Call, CallOrigin, Capabilities, Concerns, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
+    KeyDescription, KeyRequest, LoginReport, LoginState, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret,
+    SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -83,9 +83,11 @@ impl Pipeline {
     /// with; if it is severed already, the adapter is dropped.
     pub fn new(provider: Arc<dyn Call>, config: &PipelineConfig, switch: SeverSwitch) -> Self {
         let capabilities = Arc::new(provider.capabilities());
-        let fair_chance = provider
+        // A call has the time that the connection's own settings grant.
+        let attempt = provider
             .budget()
-            .map_or(config.attempt_timeout, |budget| budget.min(config.attempt_timeout));
+            .map_or(config.attempt_timeout, |budget| budget.max(config.attempt_timeout));
+        let fair_chance = provider.budget().unwrap_or(attempt);
 
         // 8. Next to the provider, so that a malformed response is an error before any other layer
         //    sees it, and the breaker counts it.
@@ -93,7 +95,7 @@ impl Pipeline {
 
         // 7. Limits each attempt: a provider that hangs costs one attempt and not the whole deadline,
         //    and the layers above see the timeout.
-        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), config.attempt_timeout, config.creation_timeout);
+        let timeout = timeout::AttemptTimeout::new(Arc::new(checked), attempt, config.creation_timeout.max(attempt));
 
         // 6. Inside the breaker, which counts a call and its retries as one. It asks the circuits before
         //    each retry, so that an open one also ends retries in progress.
@@ -104,7 +106,7 @@ impl Pipeline {
         //    then. A retry takes no second slot: a failing provider never gets more concurrent calls
         //    than a healthy one.
         let breaker = breaker::Breaker::new(Arc::new(retry), Arc::clone(&circuits), fair_chance, &config.breaker);
-        let breaker = breaker.of(config.connection);
+        let breaker = breaker.of(config.connection, switch.clone());
 
         // 4. Callers wait here, at most until their deadline, before anything is sent.
         let concurrency = concurrency::ConcurrencyLimit::new(Arc::new(breaker), config.concurrency);
@@ -310,6 +312,8 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn probe(&self, cx: &OpContext, keks: &[Kek]) -> Result<Probe, Error> {
+        // An open connection says nothing of the server's certificate of now, nor of the way there.
+        self.switch().dial_anew();
         let op = Op::Probe { keks };
         let Output::Probed(probe) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
@@ -332,9 +336,18 @@ impl Pipeline {
         }
     }
 
+    /// What to do about a call that was denied while the provider does not accept the connection's credential at all: a
+    /// right that is missing is not the cause.
+    fn advice_on_login(&self, error: &Error) -> Option<&'static str> {
+        let is_denied = error.kind == ErrorKind::ProviderDenied && error.concerns == Concerns::Call;
+        let refused = self.login().filter(|login| is_denied && login.state == LoginState::Refused)?;
+        refused.failure?.advice
+    }
+
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         let result = self.outermost.call(cx, op).await;
         result.map_err(|error| Error {
+            advice: self.advice_on_login(&error).or(error.advice),
             owner_may_read: self.owner_reads_messages,
             origin: self.connection.map(|connection| {
                 let tenant = cx.tenant;

@@ -55,6 +55,15 @@ async fn every_operation_passes_all_layers() {
     assert_eq!((pipeline.kind(), pipeline.breaker()), (ProviderKind::Vault, BreakerState::Closed));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_has_the_providers_budget_where_that_is_longer_than_an_attempt() {
+    for (budget, once) in [(8, true), (1, false)] {
+        let (pipeline, scripted) = budgeted(Duration::from_secs(budget), hang());
+        pipeline.describe(&cx(Duration::from_secs(8)), &kek()).await.unwrap_err();
+        assert_eq!(scripted.calls() == 1, once, "{budget}");
+    }
+}
+
 /// A caller who grants less than an attempt's time, and more than the provider's own budget.
 #[tokio::test(start_paused = true)]
 async fn a_provider_with_a_budget_has_its_fair_chance_with_it() {

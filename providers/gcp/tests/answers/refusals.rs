@@ -118,7 +118,7 @@ async fn a_refusal_without_a_reason_is_the_callers_mistake_only_under_a_usable_v
     for (described, kind, says) in [
         // CryptoKeyVersionState by its numbers: enabled, disabled, destroyed, scheduled, pending, failed.
         (version_in(1), ErrorKind::CiphertextRejected, None),
-        (version_in(2), ErrorKind::KeyState, Some("gcloud kms keys versions enable")),
+        (version_in(2), ErrorKind::KeyState, Some("claviger keys enable --at-provider")),
         (version_in(3), ErrorKind::KeyState, Some("destroyed or scheduled")),
         (version_in(4), ErrorKind::KeyState, Some("gcloud kms keys versions restore")),
         (version_in(5), ErrorKind::KeyState, Some("still generating")),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use claviger_provider::{ErrorKind, Finding, OpContext, Probe, Provider, RightReport, TenantId};
 use serde_json::json;
 
-use crate::responses::{DISCOVER, ENCRYPT, QUERY};
+use crate::responses::{DECRYPT, DISCOVER, ENCRYPT, QUERY};
 use crate::server::{Fault, Server, cx, kek};
 
 #[tokio::test]
@@ -58,6 +58,19 @@ async fn a_key_that_may_not_decrypt_any_more_is_told() {
         "{canary:?}"
     );
     assert_eq!(server.connections_of(ENCRYPT).len(), encrypted, "nothing is wrapped with it");
+}
+
+#[tokio::test]
+async fn a_denial_names_what_the_key_manager_has_to_permit_and_no_policy() {
+    for (operation, reason) in [(ENCRYPT, 0x0C), (DECRYPT, 0x39), (DECRYPT, 0x14), (DECRYPT, 0x1A)] {
+        let server = Server::start().await;
+        server.plan(operation, Fault::Refuse(reason), usize::MAX);
+        let probe = server.connect(&json!({})).probe(&cx(), &[kek()]).await.unwrap();
+        let canary = canary(&probe);
+        let advice = canary.advice.as_ref().unwrap();
+        assert_eq!((canary.finding, &probe.policy), (Finding::Denied, &None), "{canary:?}");
+        assert!(advice.contains("key manager") && !advice.contains("policy"), "{canary:?}");
+    }
 }
 
 /// Lengths of the whole response, and of a part of it, beyond what was sent.

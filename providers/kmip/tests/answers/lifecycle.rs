@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use claviger_provider::KeySpec;
-use claviger_provider::{ErrorKind, Exposure, GcmParts, Provider, Secret};
+use claviger_provider::{ErrorKind, Exposure, GcmParts, KeyRequest, KeyState, Provider, Secret};
 use claviger_testkit::connection::new_key;
 use serde_json::json;
 
-use crate::responses::{ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY, LOCATE};
+use crate::responses::{ACTIVATE, ATTRIBUTES, CREATE, DECRYPT, ENCRYPT, KEY, LOCATE};
 use crate::server::{Fault, Server, context, cx, kek};
 
 const SENSITIVE: u32 = 0x42_0120;
@@ -113,6 +113,22 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
         let denied = matches!(fault, Fault::Refuse(0x0C));
         assert_eq!(cx.trace().is_unclear(), !denied, "{fault:?}: whether the key was made");
     }
+}
+
+/// The gateway may be killed between the two calls.
+#[tokio::test]
+async fn a_key_that_was_made_and_not_activated_is_found_and_finished() {
+    let server = Server::start().await;
+    let (provider, request) = (server.connect(&json!({})), new_key(KeySpec::Aes256, None));
+    server.plan(ACTIVATE, Fault::Refuse(0x2A), 1);
+    provider.create_key(&cx(), &request).await.unwrap_err();
+    let repeated = KeyRequest { repeated: true, ..request };
+    for _ in 0..2 {
+        let found = provider.find_made(&cx(), &repeated).await.unwrap().unwrap();
+        assert_eq!((found.id.as_str(), found.state), (KEY, KeyState::Enabled));
+    }
+    assert_eq!(server.connections_of(ACTIVATE).len(), 2, "the refused one, and one more");
+    assert_eq!(server.connections_of(CREATE).len(), 1);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub const ENCRYPT: u32 = 0x1F;
 pub const DECRYPT: u32 = 0x20;
 const RE_KEY: u32 = 4;
 pub const LOCATE: u32 = 8;
-const ACTIVATE: u32 = 0x12;
+pub const ACTIVATE: u32 = 0x12;
 
 pub const HEADER: u32 = 0x42_0077;
 pub const CORRELATION: u32 = 0x42_0105;
@@ -125,6 +125,10 @@ fn write(
     };
     if operation == CREATE {
         state.created = Some(attributes_of(payload, spoken));
+        state.made = name_of(payload).map(|name| (name.to_owned(), false));
+    }
+    if let (ACTIVATE, Some((_, active))) = (operation, &mut state.made) {
+        *active = true;
     }
     writer.structure(Tag(0x42_007C), |writer| {
         match operation {
@@ -143,13 +147,19 @@ fn write(
                 }
                 return;
             }
-            LOCATE => return,
+            LOCATE => {
+                let made = state.made.as_ref().map(|(name, _)| name.as_str());
+                if made.is_some() && made == name_of(payload) {
+                    writer.text(Tag(UNIQUE_IDENTIFIER), KEY);
+                }
+                return;
+            }
             CREATE => writer.enumeration(Tag(0x42_0057), 2),
             _ => {}
         }
         writer.text(Tag(UNIQUE_IDENTIFIER), shown);
         match operation {
-            ATTRIBUTES => attributes(writer, spoken, state.usage_mask()),
+            ATTRIBUTES => attributes(writer, spoken, state),
             ENCRYPT | DECRYPT => {
                 let sealed = sealed.unwrap();
                 writer.bytes(Tag(DATA), &sealed.data);
@@ -166,13 +176,14 @@ fn write(
     Ok(())
 }
 
-fn attributes(writer: &mut Writer, spoken: (i32, i32), usage_mask: i32) {
+fn attributes(writer: &mut Writer, spoken: (i32, i32), state: &State) {
+    let is_active = state.made.as_ref().is_none_or(|(_, active)| *active);
     let all: [(&str, u32, Value<'_>); 5] = [
         ("Object Type", 0x42_0057, Value::Enumeration(2)),
-        ("State", 0x42_008D, Value::Enumeration(2)),
+        ("State", 0x42_008D, Value::Enumeration(if is_active { 2 } else { 1 })),
         ("Cryptographic Algorithm", 0x42_0028, Value::Enumeration(3)),
         ("Cryptographic Length", 0x42_002A, Value::Integer(256)),
-        ("Cryptographic Usage Mask", 0x42_002C, Value::Integer(usage_mask)),
+        ("Cryptographic Usage Mask", 0x42_002C, Value::Integer(state.usage_mask())),
     ];
     if spoken == (2, 0) {
         writer.structure(Tag(0x42_0125), |writer| {
@@ -198,6 +209,12 @@ fn attributes_of(payload: &Item<'_>, spoken: (i32, i32)) -> Vec<u32> {
     assert_eq!(spoken, (2, 0));
     let all = member(payload, 0x42_0125).unwrap().value.structure().unwrap();
     all.iter().map(|attribute| attribute.tag.0).collect()
+}
+
+/// The name in a request of 2.0.
+fn name_of<'i>(payload: &'i Item<'_>) -> Option<&'i str> {
+    let name = member(member(payload, 0x42_0125)?, 0x42_0053)?;
+    Some(member(name, 0x42_0055)?.value.text().unwrap())
 }
 
 struct Sealed {

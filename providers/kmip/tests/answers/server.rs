@@ -76,6 +76,8 @@ pub struct State {
     most_open: usize,
     pub versions: Vec<(i32, i32)>,
     pub created: Option<Vec<u32>>,
+    /// The name of the last key that was made, and whether it is active.
+    pub made: Option<(String, bool)>,
     usage_mask: i32,
     /// The Client Correlation Values of requests that had one.
     correlations: Vec<String>,

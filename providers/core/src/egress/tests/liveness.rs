@@ -16,7 +16,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use super::{Authorities, Client, Options, Request, Script, SendError, egress, get, options};
+use super::{Authorities, Client, Egress, EgressPolicy, Options, Request, Script, SendError, egress, get, options};
+use crate::Share;
 
 /// How long an end is waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -288,4 +289,51 @@ async fn bytes_that_nobody_takes_end_a_connection() {
     let sent = sent.expect("an end before that of the HTTP client").map(|answer| answer.status);
     assert!(matches!(sent, Err(SendError::Timeout | SendError::Broken(_))), "{sent:?}");
     drop(accepted);
+}
+
+/// Behind a load balancer, the open connection leads to a server that cannot serve, and a new one to another server.
+#[tokio::test]
+async fn a_server_that_cannot_serve_is_not_asked_again_on_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let egress = egress(&Script::new(&[]));
+    let destination = egress.destination(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let client = egress.client(destination, options()).unwrap();
+    tokio::spawn(async move {
+        for status in ["503 Sealed", "200 OK"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                        stream.write_all(response.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(get(&client).await.unwrap().status, 503);
+    assert_eq!(get(&client).await.unwrap().status, 200);
+}
+
+/// The queue of the first address is full, so what is sent to it gets no answer, as from a host that is gone.
+#[tokio::test]
+async fn an_address_that_swallows_what_is_sent_leaves_time_for_the_next() {
+    let good = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = good.local_addr().unwrap().port();
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 3], port)).into()).unwrap();
+    full.listen(0).unwrap();
+    let _queued = TcpStream::connect(("127.0.0.3", port)).await.unwrap();
+    let silent = timeout(Duration::from_millis(500), TcpStream::connect(("127.0.0.3", port)));
+    assert!(silent.await.is_err(), "its queue is not full");
+    let policy = EgressPolicy {
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_plain_http: true,
+    };
+    let egress = Egress::with_lookup(policy, Script::new(&[&["127.0.0.3", "127.0.0.2"]]));
+    let dialer = egress.dialer(Share::default());
+    let opened = dialer.connect("two.test", port, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(opened.peer_addr().unwrap(), good.local_addr().unwrap());
 }

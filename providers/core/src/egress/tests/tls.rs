@@ -223,6 +223,7 @@ async fn a_connection_without_http_trusts_and_shows_the_same() {
         ca,
         client_certificate,
         connect_timeout: std::time::Duration::from_secs(5),
+        share: crate::Share::default(),
     };
     assert!(exchange("kms.test", port, with(Some(&own.pem), Some(&right))).await.unwrap() > 0);
     for certificate in [None, Some(&wrong)] {
@@ -257,6 +258,7 @@ async fn a_connection_without_http_is_watched_by_tcp() {
         ca: Some(&own.pem),
         client_certificate: None,
         connect_timeout: std::time::Duration::from_secs(5),
+        share: crate::Share::default(),
     };
     let endpoint = egress.endpoint(&format!("kms.test:{port}")).unwrap();
     let stream = egress.tls(endpoint, options).unwrap().connect().await.unwrap();

@@ -18,7 +18,7 @@ use self::circuits::{Entered, Outcome, Ticket, Whose};
 use self::state::Chance;
 use super::metrics::count_breaker;
 use crate::error::Concerns;
-use crate::{Call, Capabilities, ConnectionId, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry, TenantId};
+use crate::{Call, Capabilities, ConnectionId, Error, ErrorKind, Op, OpContext, Output, ProviderKind, Retry, SeverSwitch, TenantId};
 
 /// The circuit breaker. A call passes with all its retries, and counts once.
 pub(super) struct Breaker {
@@ -28,6 +28,8 @@ pub(super) struct Breaker {
     fair_chance: Duration,
     /// Whose it is, for the log.
     connection: Option<ConnectionId>,
+    /// Of the connection.
+    switch: SeverSwitch,
 }
 
 impl Breaker {
@@ -38,14 +40,18 @@ impl Breaker {
             circuits,
             fair_chance: attempt.min(config.fair_chance),
             connection: None,
+            switch: SeverSwitch::default(),
         }
     }
 
-    /// Of this connection, which its events name.
+    /// Of this connection, which its events name, with its switch.
     #[must_use]
-    pub(super) const fn of(mut self, connection: Option<ConnectionId>) -> Self {
-        self.connection = connection;
-        self
+    pub(super) fn of(self, connection: Option<ConnectionId>, switch: SeverSwitch) -> Self {
+        Self {
+            connection,
+            switch,
+            ..self
+        }
     }
 
     fn admit<'a>(&'a self, tenant: TenantId, op: Op<'a>, granted: Duration) -> Result<Admitted<'a>, Error> {
@@ -130,6 +136,7 @@ impl Breaker {
                     tracing::warn!(%provider, of, %tenant, connection, provider_key, "circuit opened: the provider does not respond or fails")
                 }
                 BreakerState::HalfOpen => {
+                    self.switch.renew();
                     tracing::info!(%provider, of, %tenant, connection, provider_key, "circuit half open: one call is tried")
                 }
                 BreakerState::Closed => {

@@ -1,0 +1,185 @@
+//! What the connections of one tenant may take of the process: sockets, lookups of names, and memory for responses.
+//!
+//! A tenant names servers, and a server decides how long a call, the opening of a socket and the lookup of its
+//! name take. So each tenant has a share of them, and the connections of all tenants have a bound together, below
+//! what the listeners, the store and the audit log need.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::ids::TenantId;
+
+/// The most names of one tenant that are looked up at once.
+const LOOKUPS: usize = 4;
+/// The longest response, in bytes, that takes no place among the long ones.
+pub const SHORT_RESPONSE: usize = 64 * 1024;
+/// The most long responses of one tenant that are read at once.
+const LONG_RESPONSES: usize = 4;
+/// The same of all tenants.
+const LONG_RESPONSES_OF_ALL: usize = 32;
+
+/// The shares of all tenants.
+#[derive(Debug)]
+pub struct Shares {
+    all: Arc<Bounds>,
+    /// The most sockets of one tenant.
+    of_tenant: usize,
+    tenants: Mutex<HashMap<TenantId, Weak<Places>>>,
+}
+
+/// Sockets by what they are for: a socket that waits for a place must not take that of the call that it is for. And the
+/// responses that are longer than [`SHORT_RESPONSE`].
+#[derive(Debug)]
+struct Bounds {
+    calls: Arc<Semaphore>,
+    dials: Arc<Semaphore>,
+    idle: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Bounds {
+    fn of(sockets: usize, long: usize) -> Self {
+        let part = |part: usize| Arc::new(Semaphore::new(part.clamp(1, Semaphore::MAX_PERMITS)));
+        Self {
+            calls: part(sockets / 2),
+            dials: part(sockets / 4),
+            idle: part(sockets / 4),
+            long: part(long),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Places {
+    own: Bounds,
+    all: Arc<Bounds>,
+    lookups: Arc<Semaphore>,
+}
+
+/// One tenant's share. Clones are the same share. The default one has no bounds: it is for what serves no tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Share(Option<Arc<Places>>);
+
+/// A place within a share, until it is dropped.
+#[derive(Debug, Default)]
+pub struct Place {
+    _held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    _permits: [OwnedSemaphorePermit; 2],
+    /// The share lasts as long as a place of it is taken.
+    _of: Arc<Places>,
+}
+
+impl Shares {
+    /// With at most this many sockets of one tenant, and of all.
+    pub fn new(all: usize, of_tenant: usize) -> Self {
+        Self {
+            all: Arc::new(Bounds::of(all, LONG_RESPONSES_OF_ALL)),
+            of_tenant,
+            tenants: Mutex::default(),
+        }
+    }
+
+    /// The tenant's share.
+    pub fn of(&self, tenant: TenantId) -> Share {
+        let mut tenants = self.tenants.lock();
+        if let Some(known) = tenants.get(&tenant).and_then(Weak::upgrade) {
+            return Share(Some(known));
+        }
+        if tenants.len() == tenants.capacity() {
+            tenants.retain(|_, places| places.strong_count() > 0);
+        }
+        let made = Arc::new(Places {
+            own: Bounds::of(self.of_tenant, LONG_RESPONSES),
+            all: Arc::clone(&self.all),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        });
+        tenants.insert(tenant, Arc::downgrade(&made));
+        Share(Some(made))
+    }
+}
+
+impl Share {
+    /// Whether it has bounds.
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A place for a call, which has at most one socket; `None` if the tenant or all together have too many.
+    pub fn call(&self) -> Option<Place> {
+        self.now(|bounds| &bounds.calls, 1)
+    }
+
+    /// Places for this many idle sockets.
+    pub(crate) fn idle(&self, sockets: u32) -> Option<Place> {
+        self.now(|bounds| &bounds.idle, sockets)
+    }
+
+    fn now(&self, part: impl Fn(&Bounds) -> &Arc<Semaphore>, sockets: u32) -> Option<Place> {
+        let Some(places) = &self.0 else { return Some(Place::default()) };
+        let take = |bounds| Arc::clone(part(bounds)).try_acquire_many_owned(sockets).ok();
+        let permits = [take(&places.own)?, take(&places.all)?];
+        Some(Place::of(places, permits))
+    }
+
+    /// A place for a socket that is being opened. Waits for one.
+    pub(crate) async fn dial(&self) -> Place {
+        self.waiting(|bounds| &bounds.dials).await
+    }
+
+    /// A place for a response that is longer than [`SHORT_RESPONSE`], while it is read. Waits for one.
+    pub async fn long_response(&self) -> Place {
+        self.waiting(|bounds| &bounds.long).await
+    }
+
+    async fn waiting(&self, part: impl Fn(&Bounds) -> &Arc<Semaphore> + Send) -> Place {
+        let Some(places) = &self.0 else { return Place::default() };
+        let (own, all) = (Arc::clone(part(&places.own)), Arc::clone(part(&places.all)));
+        let (own, all) = (own.acquire_owned().await, all.acquire_owned().await);
+        // The semaphores are never closed.
+        own.ok()
+            .zip(all.ok())
+            .map_or_else(Place::default, |(own, all)| Place::of(places, [own, all]))
+    }
+
+    /// A place among the tenant's lookups of names. Waits for one.
+    pub(crate) async fn lookup(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.as_ref()?.lookups).acquire_owned().await.ok()
+    }
+}
+
+impl Place {
+    fn of(places: &Arc<Places>, permits: [OwnedSemaphorePermit; 2]) -> Self {
+        let held = Held {
+            _permits: permits,
+            _of: Arc::clone(places),
+        };
+        Self { _held: Some(held) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use super::Shares;
+    use crate::TenantId;
+
+    #[test]
+    fn a_tenant_has_its_share_and_all_have_a_bound() {
+        let shares = Shares::new(12, 8);
+        let (one, other) = (TenantId::random(), TenantId::random());
+        let held: Vec<_> = (0..4).map(|_| shares.of(one).call().unwrap()).collect();
+        assert!(shares.of(one).call().is_none(), "half of its sockets are for calls");
+        assert!(shares.of(one).idle(2).is_some() && shares.of(one).idle(3).is_none());
+        let others = [shares.of(other).call().unwrap(), shares.of(other).call().unwrap()];
+        assert!(shares.of(other).call().is_none(), "all together have six");
+        drop((others, held));
+        assert!(shares.of(other).call().is_some());
+    }
+}
