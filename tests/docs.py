@@ -5,8 +5,9 @@ Of README.md and each page under docs/, the blocks that begin with ```sh test ar
 order and in one shell, which stops at the first command that fails. Each page has a gateway
 and a folder of its own; `claviger` is on the path, and the CLAVIGER_* variables lead to the
 gateway's administrator, acting for the tenant `acme` with its connection `embedded` and its
-key `orders`. Links between the pages must lead somewhere, and a test that a page names as
-`suite: test` must exist.
+key `orders`. CLAVIGER_TEST_SOFTHSM_TOOL is on the path, too, and MODULE is its PKCS#11 module.
+Links between the pages must lead somewhere, and a test that a page names as `suite: test`
+must exist.
 """
 
 import os
@@ -19,6 +20,8 @@ import tempfile
 from gateway import Gateway
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+# tests/backends/softhsm/start prints both variables.
+SOFTHSM = pathlib.Path(os.environ["CLAVIGER_TEST_SOFTHSM_TOOL"])
 TENANT, KEY = "acme", "orders"
 # How long one page may take, in seconds.
 LIMIT = 120
@@ -34,11 +37,12 @@ def run(page, blocks, binary):
         gateway.with_tenant(TENANT, KEY)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")}
         environment |= {
-            "PATH": f"{gateway.binary.parent}:{environment['PATH']}",
+            "PATH": f"{gateway.binary.parent}:{SOFTHSM.parent}:{environment['PATH']}",
             "CLAVIGER_ADDRESS": f"http://{gateway.address}",
             "CLAVIGER_TOKEN_FILE": str(gateway.token_file),
             "CLAVIGER_TENANT": TENANT,
             "CHECKOUT": str(ROOT),
+            "MODULE": os.environ["CLAVIGER_TEST_SOFTHSM_MODULE"],
         }
         # What a block started in the background ends with the block.
         script = "set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n" + "\n".join(blocks)

@@ -32,6 +32,8 @@ pub use errors::BootError;
 pub use manifest::{BackupFile, Manifest, ManifestError};
 pub use options::{Accepted, ConfigSource, StartOptions};
 pub use registry::capabilities;
+#[cfg(feature = "pkcs11")]
+pub use registry::{PKCS11_HOST, pkcs11_host};
 pub use restore::{NewestKnown, RestoreError, restore};
 pub use root_key::wrap_root_key;
 pub use serving::Serving;

@@ -101,11 +101,16 @@ pub(super) fn remote(config: &Providers, egress: &EgressPolicy) -> Vec<Arc<dyn F
     REMOTE.iter().map(|constructor| constructor(config, &egress)).collect()
 }
 
-/// All factories: those of [`REMOTE`], the embedded provider, which needs the store, and in `dev`
+/// All factories: those of [`REMOTE`], those that need the store (tokens and the embedded provider), and in `dev`
 /// the fault-injecting fake, if a test asks for it.
 pub(super) async fn all(config: &Config, sealed: Arc<dyn SealedStore>, dev: bool) -> Vec<Arc<dyn Factory>> {
     #[allow(unused_mut, reason = "depends on the features of the build")]
     let mut all = remote(&config.providers, &config.egress);
+    #[cfg(feature = "pkcs11")]
+    all.push(Arc::new(claviger_provider_pkcs11::Pkcs11Factory::new(
+        claviger_provider_pkcs11::HelperProgram::own(&[PKCS11_HOST]),
+        Arc::clone(&sealed),
+    )));
     #[cfg(feature = "local")]
     all.push(Arc::new(claviger_provider_local::LocalFactory::new(
         sealed,
@@ -128,8 +133,23 @@ pub fn capabilities() -> Vec<(ProviderKind, Capabilities)> {
     let mut all: Vec<_> = remote.iter().map(|factory| (factory.kind(), factory.capabilities())).collect();
     #[cfg(feature = "local")]
     all.push((ProviderKind::Local, claviger_provider_local::capabilities()));
+    #[cfg(feature = "pkcs11")]
+    all.push((ProviderKind::Pkcs11, claviger_provider_pkcs11::capabilities()));
     all.sort_by_key(|(kind, _)| kind.code());
     all
+}
+
+/// The command with which this program is the helper of a PKCS#11 connection.
+#[cfg(feature = "pkcs11")]
+pub const PKCS11_HOST: &str = "pkcs11-host";
+
+/// Runs the helper process of a PKCS#11 connection, within a runtime. Blocks until the gateway ends it.
+///
+/// # Errors
+/// When no gateway started it.
+#[cfg(feature = "pkcs11")]
+pub fn pkcs11_host() -> io::Result<()> {
+    claviger_pkcs11_host::run()
 }
 
 /// Whether there is a store at this path.

@@ -22,8 +22,9 @@ use crate::store::model::{Connection, KeyVersion, VersionCanary};
 /// The longest that a request waits for a canary.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A connection's settings that callers of the API can change, and canaries are for.
-pub(super) const BY_CALLERS: [&str; 3] = ["address", "ca", "proxy"];
+/// A connection's settings that canaries are for: those that callers of the API can change, and the token of an HSM,
+/// which another one replaces.
+const PROVEN: [&str; 4] = ["address", "ca", "proxy", "token"];
 
 impl Broker {
     /// Makes a canary of a key's primary version and keeps it. Without one, only the operator can change
@@ -124,10 +125,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether callers could change network settings of the connection.
+    /// Whether network settings of the connection could change that canaries must open through.
     pub(super) fn takes_canaries(&self, connection: &Connection) -> bool {
         let factory = self.directory().factories().get(connection.provider);
-        factory.is_some_and(|factory| factory.network_settings().iter().any(|name| BY_CALLERS.contains(name)))
+        factory.is_some_and(|factory| factory.network_settings().iter().any(|name| PROVEN.contains(name)))
     }
 }
 

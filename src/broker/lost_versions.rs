@@ -101,11 +101,15 @@ const fn off_at(provider: ProviderKind) -> &'static str {
             "The key is not active at the key manager. Its owner can activate one that never was, and requests succeed within 10 s after \
              that. One that was deactivated, compromised or destroyed stays so."
         }
+        ProviderKind::Pkcs11 => {
+            "The key's CKA_ENCRYPT or CKA_DECRYPT is false on the token. Its owner can set both, if the token permits it, and requests \
+             succeed within 10 s after that."
+        }
         ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Azure => {
             "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
              10 s after that. If it was disabled through the gateway: `claviger keys enable --at-provider`."
         }
-        ProviderKind::Local | ProviderKind::Xks | ProviderKind::Pkcs11 => {
+        ProviderKind::Local | ProviderKind::Xks => {
             "The key's owner can enable the key or the version again at the provider, unless it was destroyed. Requests succeed within \
              10 s after that."
         }

@@ -91,6 +91,10 @@ pub enum Command {
     Release(declared::Release),
     /// Wrap an existing root key with a provider's key, which unwraps it at each startup
     WrapRootKey(wrap_root_key::Args),
+    /// Call a PKCS#11 module for the gateway that starts this process
+    #[cfg(feature = "pkcs11")]
+    #[command(name = crate::boot::PKCS11_HOST, hide = true)]
+    Pkcs11Host,
     /// Manage connections: the credentials and settings to reach a provider
     #[command(subcommand)]
     Connections(connections::Command),
@@ -162,6 +166,8 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal).await,
         Command::WrapRootKey(args) => args.run(terminal).await,
+        #[cfg(feature = "pkcs11")]
+        Command::Pkcs11Host => pkcs11_host(),
         Command::Plan => declared::DeclaredCommand::Plan.run(&client()?, terminal).await,
         Command::Apply => declared::DeclaredCommand::Apply.run(&client()?, terminal).await,
         Command::Release(args) => args.run(&client()?, terminal).await,
@@ -177,6 +183,12 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Principals(command) => command.run(&client()?, terminal).await,
         Command::Tenants(command) => command.run(&client()?, terminal).await,
     }
+}
+
+/// Blocks: the process serves nothing else.
+#[cfg(feature = "pkcs11")]
+fn pkcs11_host() -> Result<(), Failure> {
+    crate::boot::pkcs11_host().map_err(|error| Failure::Usage(format!("the gateway alone starts this command: {error}")))
 }
 
 fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {

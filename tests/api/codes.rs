@@ -385,8 +385,7 @@ async fn connection_misconfigured(_: &Api) -> Answer {
 }
 
 async fn unsupported(api: &Api) -> Answer {
-    let body = json!({"name": "x", "provider": "pkcs11", "settings": {}});
-    api.client.post("/v1/connections", &body).await
+    api.client.post("/v1/keys/orders/data-keys", &json!({"scope": "a"})).await
 }
 
 async fn audit_unavailable(_: &Api) -> Answer {

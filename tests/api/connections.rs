@@ -174,9 +174,9 @@ async fn settings_and_families_that_cannot_be_are_refused_with_their_place() {
         .await
         .expect_problem(400, "invalid_request");
     api.client
-        .post("/v1/connections", &new("pkcs11", json!({})))
+        .post("/v1/connections", &new("pkcs11", json!({"module": "/m.so"})))
         .await
-        .expect_problem(501, "unsupported");
+        .expect_problem(400, "operator_only_setting");
     api.client
         .post("/v1/connections", &new("abacus", json!({})))
         .await

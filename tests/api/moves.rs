@@ -383,7 +383,7 @@ async fn a_connection_that_cannot_be_used_leaves_the_others_versions_usable() {
     let new = api.data_key("orders").await;
     let Api { gateway, started, .. } = api;
     started.kill();
-    // As a build without that provider finds it.
+    // Its settings are none of that provider's.
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
     let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let update = sqlx::query("UPDATE connections SET provider = 8 WHERE name = 'second'");
@@ -394,7 +394,7 @@ async fn a_connection_that_cannot_be_used_leaves_the_others_versions_usable() {
     let api = Api { gateway, started, client };
 
     opens(&api, &old, 1).await;
-    unwrap(&api, &new).await.expect_problem(501, "unsupported");
+    unwrap(&api, &new).await.expect_problem(424, "connection_misconfigured");
     let key = api.client.get(KEY).await.expect_status(200);
     assert_eq!((&key["connection"], &key["primary_version"]), (&json!("second"), &json!(2)));
     assert_eq!(api.client.list("/v1/keys").await.len(), 1);

@@ -69,7 +69,7 @@ impl Used {
         let callers = callers(&self.started);
         assert!(callers > 0, "who unwrapped is connected");
         assert!(sockets(&self.started) > self.before + callers, "the key manager is connected");
-        let regions = look(&self.started, &self.search);
+        let regions = look(self.started.pid(), &self.search);
         print(title, &regions);
         // The contexts are in the requests of who unwrapped.
         let all = regions.values().flat_map(|region| &region.found);
@@ -86,7 +86,7 @@ impl Used {
         }
         drop(client);
         connections_closed(&self.started, self.before, KEPT).await;
-        let regions = look(&self.started, &self.search);
+        let regions = look(self.started.pid(), &self.search);
         print(title, &regions);
         assert_eq!(hits(&regions), (0, 0), "in the locked arena and elsewhere");
         assert!(self.started.terminate());

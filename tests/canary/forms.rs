@@ -17,6 +17,8 @@ pub enum Sort {
     Token,
     /// A value in an encryption context.
     Context,
+    /// The PIN of a token.
+    Pin,
 }
 
 /// Secrets to be searched for.

@@ -15,6 +15,7 @@
 
 mod external;
 mod forms;
+mod helper;
 mod kept;
 mod memory;
 mod operations;
@@ -70,6 +71,8 @@ fn main() -> ExitCode {
             run(external::search_after_unwraps_at_kmip("KMIP_GO"))
         })
         .with_ignored_flag(cannot_read || external::kmip("KMIP_GO", "ADDRESS").is_none()),
+        Trial::test("helper::between_calls_it_holds_no_secret", || run(helper::search()))
+            .with_ignored_flag(cannot_read || helper::is_absent()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -44,17 +44,17 @@ struct Mapping {
 pub fn readable() -> bool {
     let gateway = Gateway::new(BINARY);
     let started = gateway.serve(&Tune::default());
-    let from = mappings(&started).first().map_or(0, |mapping| mapping.from);
-    memory(&started).is_some_and(|memory| memory.read_at(&mut [0; 8], from).is_ok())
+    let from = mappings(started.pid()).first().map_or(0, |mapping| mapping.from);
+    memory(started.pid()).is_some_and(|memory| memory.read_at(&mut [0; 8], from).is_ok())
 }
 
-fn memory(started: &Started) -> Option<File> {
-    File::open(format!("/proc/{}/mem", started.pid())).ok()
+fn memory(process: u32) -> Option<File> {
+    File::open(format!("/proc/{process}/mem")).ok()
 }
 
 /// The readable mappings, with their flags (proc_pid_smaps(5)).
-fn mappings(started: &Started) -> Vec<Mapping> {
-    let smaps = fs::read_to_string(format!("/proc/{}/smaps", started.pid())).unwrap_or_default();
+fn mappings(process: u32) -> Vec<Mapping> {
+    let smaps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
     let mut all: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
@@ -102,12 +102,12 @@ pub struct Region {
     pub found: Found,
 }
 
-/// What each kind of mapping holds.
-pub fn look(started: &Started, search: &Search) -> BTreeMap<String, Region> {
-    let memory = memory(started).expect("it was readable before");
+/// Searches all memory of a process.
+pub fn look(process: u32, search: &Search) -> BTreeMap<String, Region> {
+    let memory = memory(process).expect("it was readable before");
     let zeros = vec![0_u8; CHUNK];
     let mut regions = BTreeMap::new();
-    let mut mappings = mappings(started);
+    let mut mappings = mappings(process);
     // What may expire while this looks comes first: the arena, then the request that is half
     // received. The program's own files, most of the bytes, come last.
     mappings.sort_by_key(|mapping| (!mapping.arena, mapping.name.starts_with('/')));
@@ -279,7 +279,7 @@ pub async fn search() {
     // has been received of a request outside of it.
     let until = Instant::now() + AGE / 2;
     let cached = loop {
-        let cached = look(&started, &search);
+        let cached = look(started.pid(), &search);
         if hits(&cached).1 > 0 || Instant::now() > until {
             break cached;
         }
@@ -292,13 +292,13 @@ pub async fn search() {
     connections_closed(&started, before, AGE).await;
     let expired = Instant::now() + AGE + Duration::from_secs(1);
     tokio::time::sleep_until(expired.into()).await;
-    let after = look(&started, &search);
+    let after = look(started.pid(), &search);
     print("after the age and one second, connections closed", &after);
     assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
 
     further(&started).await;
     connections_closed(&started, before, AGE).await;
-    let last = look(&started, &search);
+    let last = look(started.pid(), &search);
     print(&format!("after {FURTHER} further requests"), &last);
     assert_eq!(hits(&last), (0, 0), "in the locked arena and elsewhere");
     println!("\n{} canaries", canaries.len());
@@ -335,14 +335,14 @@ pub async fn search_after_calls_to_openbao() {
         }
     }
     let search = canaries.search();
-    let cached = look(&started, &search);
+    let cached = look(started.pid(), &search);
     print("while cached, connections to the key server kept", &cached);
     assert!(hits(&cached).0 > 0, "nothing is cached in the locked arena");
 
     let expired = Instant::now() + AGE + Duration::from_secs(1);
     connections_closed(&started, before, KEPT).await;
     tokio::time::sleep_until(expired.into()).await;
-    let after = look(&started, &search);
+    let after = look(started.pid(), &search);
     print("after the age, connections closed", &after);
     assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
     assert!(started.terminate());

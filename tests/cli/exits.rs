@@ -28,10 +28,8 @@ fn each_code_has_its_cause() {
     // 6: rejected.
     assert_eq!(cli.piped(&["unwrap"], b"clv1.AAAA").code, 6);
     // 1: whatever has no code of its own.
-    assert!(
-        cli.bad(&["connections", "create", "x", "--provider", "pkcs11"], 1)
-            .contains("unsupported")
-    );
+    let scoped = ["data-key", "orders", "--scope", "a", "--out", "k", "--wrapped-out", "k.wrapped"];
+    assert!(cli.bad(&scoped, 1).contains("unsupported"));
     // 7: nobody there.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let gone = ended(

@@ -16,6 +16,7 @@ use claviger_testkit::{Fault, Journal, Plan};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::BINARY;
@@ -40,6 +41,8 @@ struct Running {
     gateway: Gateway,
     started: Started,
     control: Option<SocketAddr>,
+    /// Of a token.
+    _folder: Option<TempDir>,
     /// The end of the log when the latest case began.
     log_end: Mutex<u64>,
 }
@@ -60,7 +63,14 @@ impl Host {
 
 impl Running {
     fn start(entry: &Entry) -> Self {
+        let mut folder = None;
         let (gateway, started, control) = match entry.start {
+            Start::SoftHsm => {
+                let gateway = Gateway::new(BINARY);
+                let token = folder.insert(tempfile::tempdir().expect("a folder"));
+                let started = gateway.serve(&crate::pkcs11::tune(token.path()));
+                (gateway, started, None)
+            }
             Start::Serve | Start::Aws(_) | Start::Azure | Start::Google | Start::Xks => {
                 let gateway = Gateway::new(BINARY);
                 let started = gateway.serve(&entry.tune());
@@ -78,6 +88,7 @@ impl Running {
             gateway,
             started,
             control,
+            _folder: folder,
             log_end: Mutex::new(0),
         }
     }
@@ -128,7 +139,7 @@ impl Bench {
             }
             None => None,
         };
-        let (tenant_id, client) = make_tenant(&running.started, &tenant).await;
+        let (tenant_id, client) = make_tenant(entry, &running.started, &tenant).await;
         let log = Mutex::new(Log {
             end: log_end,
             tenants: vec![tenant_id.clone()],
@@ -150,7 +161,7 @@ impl Bench {
 
     /// Another tenant with a connection of its own, to the same server.
     pub async fn tenant(&self, name: &str) -> Client {
-        let (id, client) = make_tenant(&self.host.running().started, &format!("{}.{name}", self.tenant)).await;
+        let (id, client) = make_tenant(self.entry, &self.host.running().started, &format!("{}.{name}", self.tenant)).await;
         self.log().tenants.push(id);
         self.connection_of(&client, CONNECTION).await;
         client
@@ -162,6 +173,10 @@ impl Bench {
     }
 
     async fn connection_of(&self, client: &Client, name: &str) {
+        if self.entry.is_declared() {
+            client.get(&format!("/v1/connections/{name}")).await.expect_status(200);
+            return;
+        }
         let mut settings = (self.entry.settings)();
         if self.control.is_some() {
             settings["server"] = json!(self.tenant);
@@ -368,12 +383,12 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// A new tenant's id, and the operator's client acting for it.
-async fn make_tenant(started: &Started, name: &str) -> (String, Client) {
-    let made = started
-        .operator()
-        .post("/v1/tenants", &json!({"name": name}))
-        .await
-        .expect_status(201);
+async fn make_tenant(entry: &Entry, started: &Started, name: &str) -> (String, Client) {
+    let operator = started.operator();
+    let made = match entry.is_declared() {
+        true => operator.get(&format!("/v1/tenants/{name}")).await.expect_status(200),
+        false => operator.post("/v1/tenants", &json!({"name": name})).await.expect_status(201),
+    };
     (made["id"].as_str().expect("an id").to_owned(), started.tenant(name))
 }
 

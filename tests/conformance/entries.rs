@@ -42,6 +42,8 @@ pub enum Start {
     Google,
     /// The same. The process of the tests holds a fake XKS proxy, whose keys their owner makes.
     Xks,
+    /// The same. The configuration declares the tenants, and connections to a token of SoftHSM.
+    SoftHsm,
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -64,8 +66,8 @@ impl Entry {
             Needs::Keys => true,
             Needs::Faults | Needs::FaultsAlone => faults,
             Needs::FaultsInside => faults && self.inside,
-            // Nobody else has the keys of the embedded provider, and neither AWS, an XKS proxy nor KMIP names versions.
-            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks" | "kmip"),
+            // Nobody else has the keys of the embedded provider, and neither AWS, an XKS proxy, KMIP nor a token names versions.
+            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks" | "kmip" | "pkcs11"),
             Needs::Owner(act) => self.owner_can(act),
         }
     }
@@ -73,8 +75,8 @@ impl Entry {
     /// Whether the owner of a key can do it at this service, and the service shows it.
     fn owner_can(&self, act: Act) -> bool {
         match (self.start, self.provider) {
-            // Of KMIP, the provider's own battery has the owner's acts.
-            (Start::Fake(_), _) | (Start::Serve, "local" | "kmip") => false,
+            // Of KMIP and PKCS#11, the provider's own battery has the owner's acts.
+            (Start::Fake(_) | Start::SoftHsm, _) | (Start::Serve, "local" | "kmip") => false,
             (Start::Serve, _) => act != Act::MoveAlias,
             // A key ends after a week at the earliest, and neither stand-in checks policies.
             (Start::Aws(_), _) => matches!(act, Act::SoftDelete | Act::MoveAlias),
@@ -91,7 +93,7 @@ impl Entry {
     pub fn tune(&self) -> Tune {
         match self.start {
             // A server that the tests start is on loopback and speaks no TLS.
-            Start::Serve | Start::Xks => Tune::default()
+            Start::Serve | Start::Xks | Start::SoftHsm => Tune::default()
                 .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
                 .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
                 // The embedded provider draws RSA keys, which takes seconds on a busy machine.
@@ -474,6 +476,7 @@ pub const ENTRIES: &[Entry] = &[
     XKS,
     PYKMIP,
     KMIP_GO,
+    crate::pkcs11::SOFTHSM,
     Entry {
         name: "fake",
         provider: "vault",

@@ -31,6 +31,6 @@ pub const EXTERNAL: &[Difference] = &[
     Difference {
         case: "rewrap::what_is_current_stays_as_it_is",
         says: "left: (Bool(true)",
-        reason: "as XKS and KMIP: a key has no versions, so whether a wrapped key is current is not seen, and it is wrapped anew",
+        reason: "as XKS, KMIP and PKCS#11: a key has no versions, so whether a wrapped key is current is not seen, and it is wrapped anew",
     },
 ];

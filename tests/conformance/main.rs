@@ -20,6 +20,7 @@ mod entries;
 mod external;
 mod kmip;
 mod owner;
+mod pkcs11;
 mod xks;
 
 use std::panic::AssertUnwindSafe;

@@ -140,6 +140,13 @@ pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-guarded", &[], &[]),
     ("claviger-provider", &["claviger-guarded"], &[]),
     ("claviger-testkit", &["claviger-provider", "claviger-guarded"], &[]),
+    // It runs in a process of its own, which has nothing of the gateway's.
+    ("claviger-pkcs11-host", &["claviger-guarded"], &[]),
+    (
+        "claviger-provider-pkcs11",
+        &["claviger-provider", "claviger-pkcs11-host"],
+        &["claviger-testkit"],
+    ),
     ("claviger-fake", &[], &[]),
     ("claviger-fake-azure", &["claviger-fake"], &[]),
     ("claviger-fake-google", &["claviger-fake"], &[]),

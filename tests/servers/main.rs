@@ -27,6 +27,7 @@ mod moves;
 mod namespaces;
 mod openbao;
 mod owners_versions;
+mod pkcs11;
 mod root_key;
 mod secrets;
 mod shared_logins;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         moves::cases(),
         namespaces::cases(),
         owners_versions::cases(),
+        pkcs11::cases(),
         root_key::cases(),
         secrets::cases(),
         shared_logins::cases(),

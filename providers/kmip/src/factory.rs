@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_provider::egress::Egress;
 use claviger_provider::kit::health_monitor::{HealthMonitor, Monitors};
+use claviger_provider::kit::passed_canaries::PassedCanaries;
 use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::settings::whole;
 use claviger_provider::{
@@ -17,7 +18,6 @@ use crate::dial::Dial;
 use crate::errors::fault;
 use crate::health::MonitoredKeyManager;
 use crate::key_manager::KeyManager;
-use crate::passed::PassedCanaries;
 use crate::pool::Pool;
 use crate::provider::{KmipProvider, capabilities};
 use crate::settings::{Settings, change_network, parse, replace};

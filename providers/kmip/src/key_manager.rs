@@ -1,11 +1,11 @@
 //! The key manager of one connection.
 
+use claviger_provider::kit::passed_canaries::PassedCanaries;
 use claviger_provider::{Error, ErrorKind, ProviderKeyRef};
 
 use crate::client::Client;
 use crate::errors::fault;
 use crate::names::is_sound;
-use crate::passed::PassedCanaries;
 
 /// The key manager, as one client sees it. The operations are in `wrapping`, `lifecycle`, `probe` and `health`.
 pub(crate) struct KeyManager {

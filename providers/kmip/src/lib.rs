@@ -16,7 +16,6 @@ mod keys;
 mod lifecycle;
 mod message;
 mod names;
-mod passed;
 mod pool;
 mod probe;
 mod provider;

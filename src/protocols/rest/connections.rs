@@ -93,7 +93,7 @@ pub struct CreateConnection {
 fn built_providers() -> Object {
     let object = Object::builder()
         .schema_type(Type::String)
-        .enum_values(Some(["local", "aws", "azure", "gcp", "vault", "xks", "kmip"]));
+        .enum_values(Some(["local", "aws", "azure", "gcp", "vault", "xks", "kmip", "pkcs11"]));
     object.description(Some("The kind of provider.")).build()
 }
 

@@ -114,7 +114,7 @@ async fn forged(bench: Bench) {
         (
             "another provider",
             Recipient {
-                provider: 8,
+                provider: own.provider % 8 + 1,
                 ..own.clone()
             },
         ),

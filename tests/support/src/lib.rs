@@ -15,6 +15,7 @@ mod port;
 mod process;
 pub mod proxy;
 pub mod raw;
+pub mod softhsm;
 
 pub use client::{Answer, Client};
 pub use endpoint::{Endpoint, Stream};

@@ -20,6 +20,7 @@ pub mod http;
 pub mod lengths;
 pub mod meaning;
 pub mod network;
+pub mod passed_canaries;
 pub mod pauses;
 pub mod probe;
 pub mod scrub;

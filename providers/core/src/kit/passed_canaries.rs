@@ -11,18 +11,18 @@ const SHOWS: Duration = Duration::from_secs(10);
 /// The most keys that are remembered. More are tried each time.
 const MOST: usize = 4096;
 
-/// When the canaries of keys passed, by Unique Identifier.
-#[derive(Default)]
-pub(crate) struct PassedCanaries(Mutex<HashMap<String, Instant>>);
+/// When the canaries of keys passed, by provider key id.
+#[derive(Debug, Default)]
+pub struct PassedCanaries(Mutex<HashMap<String, Instant>>);
 
 impl PassedCanaries {
     /// Whether the canary of a key passed within [`SHOWS`].
-    pub(crate) fn has(&self, id: &str) -> bool {
+    pub fn has(&self, id: &str) -> bool {
         self.0.lock().get(id).is_some_and(|passed| passed.elapsed() < SHOWS)
     }
 
     /// Notes that the canary of a key has passed.
-    pub(crate) fn note(&self, id: &str) {
+    pub fn note(&self, id: &str) {
         let mut passed = self.0.lock();
         passed.retain(|_, passed| passed.elapsed() < SHOWS);
         if passed.len() < MOST {

@@ -1,0 +1,140 @@
+//! The session of one worker, and the handles of keys that it has found.
+
+use std::collections::HashMap;
+
+use cryptoki::error::Error;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, SessionState};
+
+use crate::messages::{KeyKind, Refused, code};
+use crate::refusals::{is_of_handle, is_of_session, of, own};
+use crate::token::Module;
+
+/// The most handles that are kept.
+const MAX_HANDLES: usize = 1024;
+
+/// Why a call failed.
+pub(crate) enum Failure {
+    /// An error of the module's.
+    Module(Error),
+    /// One of [`code`].
+    Own(&'static str),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Module(error)
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Module(error) => of(error),
+            Failure::Own(code) => own(code),
+        }
+    }
+}
+
+/// The handles of keys by kind and `CKA_ID`.
+pub(crate) type Handles = HashMap<(KeyKind, Vec<u8>), ObjectHandle>;
+
+/// A worker's session, opened when it is first needed.
+#[derive(Default)]
+pub(crate) struct WorkerSession {
+    session: Option<Session>,
+    handles: Handles,
+}
+
+impl WorkerSession {
+    /// Makes a call with a session, and once more where the session or a handle turns out to be stale, which has
+    /// no effect. After any other error the session is not used again either: an operation may still be active in
+    /// it.
+    pub(crate) fn call<T>(&mut self, module: &Module, call: impl Fn(&Session, &mut Handles) -> Result<T, Failure>) -> Result<T, Failure> {
+        let is_kept = self.session.is_some();
+        let result = self.once(module, &call);
+        match result {
+            Err(Failure::Module(error)) if is_kept && (is_of_session(&error) || is_of_handle(&error)) => self.once(module, &call),
+            result => result,
+        }
+    }
+
+    fn once<T>(&mut self, module: &Module, call: &impl Fn(&Session, &mut Handles) -> Result<T, Failure>) -> Result<T, Failure> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => {
+                self.handles.clear();
+                module.context.open_ro_session(module.slot)?
+            }
+        };
+        let result = call(&session, &mut self.handles);
+        if let Ok(_) | Err(Failure::Own(_)) = result {
+            self.session = Some(session);
+        }
+        result
+    }
+}
+
+fn template(kind: KeyKind, id: &[u8]) -> [Attribute; 4] {
+    let (class, key_type) = match kind {
+        KeyKind::Aes => (ObjectClass::SECRET_KEY, KeyType::AES),
+        KeyKind::RsaPublic => (ObjectClass::PUBLIC_KEY, KeyType::RSA),
+        KeyKind::RsaPrivate => (ObjectClass::PRIVATE_KEY, KeyType::RSA),
+    };
+    [
+        Attribute::Class(class),
+        Attribute::KeyType(key_type),
+        Attribute::Token(true),
+        Attribute::Id(id.to_vec()),
+    ]
+}
+
+/// Whether the token shows this session its private objects.
+pub(crate) fn is_logged_in(session: &Session) -> Result<bool, Error> {
+    Ok(match session.get_session_info()?.session_state() {
+        SessionState::RoUser | SessionState::RwUser => true,
+        SessionState::RoPublic | SessionState::RwPublic | SessionState::RwSecurityOfficer => false,
+    })
+}
+
+/// The refusal of a key that was not found: it may be there, and not shown since the login is lost.
+pub(crate) fn not_found(session: &Session) -> Failure {
+    match is_logged_in(session) {
+        Ok(true) => Failure::Own(code::NO_KEY),
+        Ok(false) => Failure::Own(code::LOGGED_OUT),
+        Err(error) => Failure::Module(error),
+    }
+}
+
+/// Whether a handle still leads to the key with this id. Some tokens use the handles of removed objects again, and
+/// each has its own error for a handle that leads nowhere.
+fn is_still(session: &Session, handle: ObjectHandle, id: &[u8]) -> Result<bool, Error> {
+    match session.get_attributes(handle, &[AttributeType::Id]) {
+        Ok(attributes) => Ok(matches!(attributes.as_slice(), [Attribute::Id(found)] if found == id)),
+        Err(error) if is_of_session(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The handle of a key.
+pub(crate) fn handle(session: &Session, handles: &mut Handles, kind: KeyKind, id: &[u8]) -> Result<ObjectHandle, Failure> {
+    let name = (kind, id.to_vec());
+    if let Some(handle) = handles.get(&name).copied() {
+        if is_still(session, handle, id)? {
+            return Ok(handle);
+        }
+        handles.remove(&name);
+    }
+    let found = session.find_objects(&template(kind, id))?;
+    match found.as_slice() {
+        [] => Err(not_found(session)),
+        [only] => {
+            if handles.len() >= MAX_HANDLES {
+                handles.clear();
+            }
+            handles.insert(name, *only);
+            Ok(*only)
+        }
+        [_, _, ..] => Err(Failure::Own(code::SEVERAL_KEYS)),
+    }
+}

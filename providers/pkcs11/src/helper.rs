@@ -1,0 +1,255 @@
+//! The helper process of a connection, and the calls that it serves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_pkcs11_host::frames;
+use claviger_pkcs11_host::messages::{Answered, Asked, Output, Request};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
+
+use crate::codes::HELPER_ENDED;
+use crate::errors::{CallError, Refusal, refused};
+
+/// How much longer than its patience a call may take before the helper counts as hung.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often a call that waits looks whether the helper hangs.
+const LOOK: Duration = Duration::from_secs(1);
+/// The most frames that wait for the socket.
+const QUEUE: usize = 64;
+
+/// How the helper is started.
+#[derive(Debug, Clone)]
+pub struct HelperProgram {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl HelperProgram {
+    /// This process's own program, with these arguments. It is started from the kernel's link to it, so that
+    /// it is the same one even if its file was replaced since.
+    pub fn own(arguments: &[&str]) -> Self {
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: arguments.iter().map(OsString::from).collect(),
+        }
+    }
+}
+
+type Frame = Zeroizing<Vec<u8>>;
+
+/// A call under way.
+struct Waiting {
+    /// Its caller may have gone.
+    tell: oneshot::Sender<Output>,
+    /// When the helper counts as hung.
+    overdue: Instant,
+    /// Whether it generates a key. Some modules serve nothing else meanwhile.
+    generates: bool,
+}
+
+#[derive(Default)]
+struct Calls {
+    last: u64,
+    waiting: HashMap<u64, Waiting>,
+    ended: bool,
+}
+
+impl Calls {
+    /// When the helper counts as hung unless it answers: while it generates a key, only that counts.
+    fn overdue(&self) -> Option<Instant> {
+        let of = |generates| {
+            let calls = self.waiting.values().filter(move |waiting| waiting.generates == generates);
+            calls.map(|waiting| waiting.overdue).min()
+        };
+        of(true).or_else(|| of(false))
+    }
+
+    /// Takes a call that is answered. Those that waited for a generation have time again.
+    fn take(&mut self, number: u64) -> Option<Waiting> {
+        let taken = self.waiting.remove(&number)?;
+        if taken.generates {
+            let again = Instant::now() + GRACE;
+            for waiting in self.waiting.values_mut() {
+                waiting.overdue = waiting.overdue.max(again);
+            }
+        }
+        Some(taken)
+    }
+}
+
+/// A helper that runs. It is killed when this is dropped.
+pub(crate) struct Helper {
+    frames: mpsc::Sender<Frame>,
+    calls: Arc<Mutex<Calls>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Helper {
+    /// Starts a helper whose only environment is `environment`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start(program: &HelperProgram, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(&program.program)
+            .arg0("claviger")
+            .args(&program.arguments)
+            .env_clear()
+            .envs(environment)
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // What a module prints is nothing that the gateway's log can answer for.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Keys that a terminal sends to the gateway are not for the helper.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (from, to) = UnixStream::from_std(ours)?.into_split();
+        let calls = Arc::new(Mutex::new(Calls::default()));
+        let (frames, queue) = mpsc::channel(QUEUE);
+        let reading = tokio::spawn(read(from, child, Arc::clone(&calls)));
+        let writing = tokio::spawn(write(to, queue));
+        Ok(Self {
+            frames,
+            calls,
+            tasks: [reading, writing],
+        })
+    }
+
+    /// Kills the helper. Calls under way end without an answer.
+    fn end(&self) {
+        let mut calls = self.calls.lock();
+        calls.ended = true;
+        calls.waiting.clear();
+        drop(calls);
+        // The first task has the process, which is killed when it is dropped.
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+
+    /// Makes a call, which may wait for its turn in the helper for as long as `patience`. A caller that goes away ends nothing:
+    /// the module cannot be interrupted.
+    ///
+    /// # Errors
+    /// `HELPER_ENDED` if the helper did not get the request: it has ended, or hangs. `Unreachable` if it ended before its answer.
+    pub(crate) async fn call(&self, request: Request, patience: Duration) -> Result<Output, CallError> {
+        let (tell, told) = oneshot::channel();
+        // First the place in the queue, so that a caller that goes away meanwhile leaves no call behind that nobody sent.
+        let place = self.frames.reserve().await.map_err(|_| ended())?;
+        let generates = matches!(request, Request::Generate { .. });
+        let number = self.begin(tell, patience, generates).ok_or_else(ended)?;
+        let asked = Asked {
+            number,
+            patience: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            request,
+        };
+        let frame = frames::encode(&asked).map_err(|error| {
+            self.calls.lock().waiting.remove(&number);
+            CallError::Unbuilt(error.to_string())
+        })?;
+        place.send(frame);
+        drop(asked);
+        match self.answer(told).await {
+            Some(Output::Refused(why)) => Err(refused(why)),
+            Some(output) => Ok(output),
+            None => Err(CallError::Unreachable("the helper process ended".to_owned())),
+        }
+    }
+
+    /// Waits for an answer; `None` if the helper ends before it. Ends a helper that hangs, at whichever call: all that
+    /// wait may wait for that one.
+    async fn answer(&self, mut told: oneshot::Receiver<Output>) -> Option<Output> {
+        loop {
+            match timeout(LOOK, &mut told).await {
+                Ok(answer) => return answer.ok(),
+                Err(_) if self.is_hung() => self.end(),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether a call has no answer long after its time.
+    fn is_hung(&self) -> bool {
+        self.calls.lock().overdue().is_some_and(|overdue| overdue <= Instant::now())
+    }
+
+    /// Notes a call; `None` if the helper has ended. One that hangs is ended here.
+    fn begin(&self, tell: oneshot::Sender<Output>, patience: Duration, generates: bool) -> Option<u64> {
+        if self.is_hung() {
+            self.end();
+        }
+        let mut calls = self.calls.lock();
+        if calls.ended {
+            return None;
+        }
+        calls.last += 1;
+        let number = calls.last;
+        let overdue = Instant::now() + patience + GRACE;
+        let waiting = Waiting { tell, overdue, generates };
+        calls.waiting.insert(number, waiting);
+        Some(number)
+    }
+}
+
+fn ended() -> CallError {
+    CallError::Refused(Refusal::own(HELPER_ENDED))
+}
+
+/// Sends frames until the helper is gone. Its own task, so that no frame is cut where a caller goes away.
+async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
+    while let Some(frame) = queue.recv().await {
+        if to.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes answers until the helper ends, and then the helper's exit status.
+async fn read(mut from: OwnedReadHalf, mut child: Child, calls: Arc<Mutex<Calls>>) {
+    while let Ok(answered) = next(&mut from).await {
+        let waiting = calls.lock().take(answered.number);
+        if let Some(waiting) = waiting {
+            // Its caller may have gone.
+            drop(waiting.tell.send(answered.output));
+        }
+    }
+    {
+        let mut calls = calls.lock();
+        calls.ended = true;
+        calls.waiting.clear();
+    }
+    // It may have sent what makes no sense, and still run.
+    drop(child.kill().await);
+}
+
+async fn next(from: &mut OwnedReadHalf) -> io::Result<Answered> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head).await?;
+    let mut message = Zeroizing::new(vec![0; frames::length(head)?]);
+    from.read_exact(&mut message).await?;
+    frames::decode(&message)
+}

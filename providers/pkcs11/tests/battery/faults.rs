@@ -1,0 +1,154 @@
+//! Faults of a module and its token: another connection is unharmed, no wrong plaintext comes back, and what was
+//! wrapped before opens once the fault is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_provider::{ErrorKind, OpContext, Provider, TenantId};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::calls::{context, key, unwrap, unwrap_at_last, wrap, wrapped};
+use crate::faulty::Faulty;
+use crate::token::Module;
+
+pub async fn a_module_that_crashes_takes_down_its_connection_only(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (_, dek, first) = wrapped(&provider).await;
+    // Another connection to the same token, by way of the module without faults.
+    let other = faulty.token.connect();
+    assert_eq!(unwrap(&other, &first).await.unwrap(), dek);
+    faulty.have("crash-decrypt");
+    for _ in 0..3 {
+        let error = unwrap(&provider, &first).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::UpstreamUnavailable, "{error}");
+        assert_eq!(unwrap(&other, &first).await.unwrap(), dek);
+    }
+    faulty.have("");
+    assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
+}
+
+pub async fn a_module_that_hangs_is_ended(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (_, dek, first) = wrapped(&provider).await;
+    let other = faulty.token.connect();
+    faulty.have("hang-decrypt");
+    // More than the connection has sessions: all of them hang.
+    for _ in 0..10 {
+        let cx = OpContext::for_system("test", TenantId::random(), Duration::from_millis(100));
+        let hung = timeout(Duration::from_millis(100), provider.unwrap_key(&cx, &first, &context())).await;
+        assert!(hung.is_err() || hung.unwrap().is_err());
+        assert_eq!(unwrap(&other, &first).await.unwrap(), dek);
+    }
+    faulty.have("");
+    assert_eq!(unwrap_at_last(&provider, &first).await, dek);
+    assert_eq!(faulty.logins(), 2, "the hung helper was replaced once");
+}
+
+pub async fn a_call_ends_with_its_budget(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut settings = faulty.settings();
+    let (_, _, first) = wrapped(&faulty.token.connect_with(&settings)).await;
+    settings["budget_ms"] = json!(1000);
+    let provider = faulty.token.connect_with(&settings);
+    assert_eq!(provider.budget(), Some(Duration::from_secs(1)));
+    faulty.have("hang-decrypt");
+    // Without the budget, the helper's end would be told.
+    let error = unwrap(&provider, &first).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::UpstreamTimeout, "{error}");
+}
+
+pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (_, dek, first) = wrapped(&provider).await;
+    faulty.have("logged-out-once");
+    assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
+    assert_eq!(faulty.logins(), 2);
+}
+
+pub async fn a_token_that_is_removed_is_used_once_it_is_back(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (_, dek, first) = wrapped(&provider).await;
+    faulty.have("device-removed");
+    for _ in 0..3 {
+        let error = unwrap(&provider, &first).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.upstream_code.as_deref()),
+            (ErrorKind::UpstreamUnavailable, Some("CKR_DEVICE_REMOVED"))
+        );
+    }
+    faulty.have("");
+    assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
+}
+
+pub async fn each_fault_has_its_kind(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (kek, dek, first) = wrapped(&provider).await;
+    for (fault, kind) in [
+        // The same value that SoftHSM returns for a wrong tag; a canary shows that it is none.
+        ("general-error", ErrorKind::UpstreamUnavailable),
+        ("reject", ErrorKind::ExternalDenied),
+        ("crash-decrypt", ErrorKind::UpstreamUnavailable),
+        ("device-removed", ErrorKind::UpstreamUnavailable),
+    ] {
+        faulty.have(fault);
+        let error = unwrap(&provider, &first).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{fault}: {error}");
+        // No key that a creation could not try is used.
+        let error = key(&provider).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{fault}: {error}");
+        faulty.have("");
+        assert_eq!(unwrap_at_last(&provider, &first).await, dek, "{fault}");
+    }
+    faulty.have("half-answer");
+    assert_eq!(wrap(&provider, &kek, &dek).await.unwrap_err().kind, ErrorKind::UpstreamProtocol);
+    faulty.have("");
+    let mut wrong = first.clone();
+    *wrong.ciphertext.last_mut().unwrap() ^= 1;
+    assert_eq!(unwrap(&provider, &wrong).await.unwrap_err().kind, ErrorKind::CiphertextRejected);
+}
+
+pub async fn a_module_that_computes_wrong_makes_no_key(module: Arc<Module>) {
+    for fault in ["wrong-tag", "wrong-plaintext", "half-answer"] {
+        let faulty = Faulty::make(&module);
+        let provider = faulty.token.connect_with(&faulty.settings());
+        let (kek, _, _) = wrapped(&provider).await;
+        faulty.have(fault);
+        let error = key(&provider).await.unwrap_err();
+        assert!(
+            matches!(error.kind, ErrorKind::UpstreamProtocol | ErrorKind::UpstreamUnavailable),
+            "{fault}: {error}"
+        );
+        let probe = provider.probe(&crate::calls::cx(), &[kek]).await.unwrap();
+        let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
+        assert_eq!(canary.finding, claviger_provider::Finding::Failed, "{fault}");
+    }
+}
+
+/// FIPS-mode tokens draw the vector themselves: they write it over the parameter, or append it.
+pub async fn the_vector_is_the_one_that_the_token_used(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    for token_iv in [false, true] {
+        let mut settings = faulty.settings();
+        settings["token_iv"] = json!(token_iv);
+        let provider = faulty.token.connect_with(&settings);
+        for (fault, length) in [("", 12), ("overwrite-iv", 12), ("append-iv-12", 12), ("append-iv-16", 16)] {
+            faulty.have(fault);
+            if token_iv && fault.is_empty() {
+                // A token that uses the zeros that it was given would use them for each data key.
+                assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::UpstreamProtocol);
+                continue;
+            }
+            let (_, dek, wrapped) = wrapped(&provider).await;
+            // CBOR: an array of four, and the head of the vector.
+            assert_eq!(wrapped.ciphertext[..2], [0x84, 0x40 | length], "{fault}");
+            faulty.have("");
+            assert_eq!(unwrap(&provider, &wrapped).await.unwrap(), dek, "{fault}");
+        }
+    }
+}

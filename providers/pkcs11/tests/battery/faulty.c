@@ -1,0 +1,128 @@
+/* A PKCS#11 module for tests: another module, with the fault that a file names.
+ *
+ * FAULTY_MODULE: the module to stand before. FAULTY_SWITCH: the file with the fault's name, read at each call.
+ * Each login is noted by a byte in the file FAULTY_SWITCH.logins.
+ * The types are those of the standard's header files on Unix, written out as far as they are needed here.
+ */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long ulong;
+typedef unsigned char byte;
+
+enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34 };
+enum { GENERAL_ERROR = 0x05, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200, NOT_LOGGED_IN = 0x101 };
+enum { AES_GCM = 0x1087 };
+
+struct list { byte version[2]; ulong (*functions[FUNCTIONS])(); };
+struct mechanism { ulong type; void *parameter; ulong length; };
+struct gcm { byte *iv; ulong iv_length, iv_bits; byte *aad; ulong aad_length, tag_bits; };
+
+static struct list *real, ours;
+/* The vector that the "token" drew for the operation under way; each session has one thread. */
+static __thread byte drawn[16];
+static __thread ulong appended;
+
+static int fault(const char *name) {
+    char found[64] = "";
+    FILE *file = fopen(getenv("FAULTY_SWITCH"), "r");
+    if (file) {
+        if (!fgets(found, sizeof found, file)) found[0] = 0;
+        fclose(file);
+    }
+    return strcmp(found, name) == 0;
+}
+
+/* The fault is over once it has happened. */
+static int fault_once(const char *name) {
+    if (!fault(name)) return 0;
+    FILE *file = fopen(getenv("FAULTY_SWITCH"), "w");
+    if (file) fclose(file);
+    return 1;
+}
+
+static void hang(void) { for (;;) pause(); }
+
+static void draw(ulong length) {
+    FILE *file = fopen("/dev/urandom", "r");
+    if (!file || fread(drawn, 1, length, file) != length) abort();
+    fclose(file);
+}
+
+static ulong login(ulong session, ulong user, byte *pin, ulong length) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s.logins", getenv("FAULTY_SWITCH"));
+    FILE *file = fopen(path, "a");
+    if (file) { fputc('x', file); fclose(file); }
+    if (fault("hang-login")) hang();
+    return real->functions[LOGIN](session, user, pin, length);
+}
+
+static ulong encrypt_init(ulong session, struct mechanism *mechanism, ulong key) {
+    appended = 0;
+    if (mechanism->type != AES_GCM) return real->functions[ENCRYPT_INIT](session, mechanism, key);
+    struct gcm *given = mechanism->parameter;
+    if (fault("overwrite-iv")) {
+        draw(given->iv_length);
+        memcpy(given->iv, drawn, given->iv_length);
+    }
+    if (fault("append-iv-12")) appended = 12;
+    if (fault("append-iv-16")) appended = 16;
+    if (!appended) return real->functions[ENCRYPT_INIT](session, mechanism, key);
+    draw(appended);
+    struct gcm own = *given;
+    own.iv = drawn;
+    own.iv_length = appended;
+    own.iv_bits = 8 * appended;
+    struct mechanism with = {AES_GCM, &own, sizeof own};
+    return real->functions[ENCRYPT_INIT](session, &with, key);
+}
+
+static ulong encrypt(ulong session, byte *plain, ulong plain_length, byte *out, ulong *out_length) {
+    ulong room = out ? *out_length : 0;
+    if (out && appended) {
+        if (room < appended) return BUFFER_TOO_SMALL;
+        *out_length = room - appended;
+    }
+    ulong result = real->functions[ENCRYPT](session, plain, plain_length, out, out_length);
+    if (result == 0 && out && appended) memcpy(out + *out_length, drawn, appended);
+    if (result == 0) *out_length += appended;
+    if (result == 0 && out && fault("wrong-tag")) out[*out_length - 1] ^= 1;
+    if (result == 0 && out && fault("half-answer")) *out_length /= 2;
+    return result;
+}
+
+static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
+    if (fault("hang-decrypt")) hang();
+    if (fault_once("crash-decrypt-once") || fault("crash-decrypt")) abort();
+    if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
+    if (fault("device-removed")) return DEVICE_REMOVED;
+    if (fault("reject")) return REJECTED;
+    return real->functions[DECRYPT_INIT](session, mechanism, key);
+}
+
+static ulong decrypt(ulong session, byte *cipher, ulong cipher_length, byte *out, ulong *out_length) {
+    if (fault("general-error")) return GENERAL_ERROR;
+    ulong result = real->functions[DECRYPT](session, cipher, cipher_length, out, out_length);
+    if (result == 0 && out && fault("wrong-plaintext")) out[0] ^= 1;
+    return result;
+}
+
+ulong C_GetFunctionList(struct list **list) {
+    if (!real) {
+        void *module = dlopen(getenv("FAULTY_MODULE"), RTLD_NOW);
+        ulong (*get)(struct list **) = module ? dlsym(module, "C_GetFunctionList") : NULL;
+        if (!get || get(&real)) return GENERAL_ERROR;
+        ours = *real;
+        ours.functions[LOGIN] = (ulong(*)())login;
+        ours.functions[ENCRYPT_INIT] = (ulong(*)())encrypt_init;
+        ours.functions[ENCRYPT] = (ulong(*)())encrypt;
+        ours.functions[DECRYPT_INIT] = (ulong(*)())decrypt_init;
+        ours.functions[DECRYPT] = (ulong(*)())decrypt;
+    }
+    *list = &ours;
+    return 0;
+}

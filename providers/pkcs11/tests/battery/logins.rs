@@ -1,0 +1,161 @@
+//! Logins: a token locks itself after a few wrong PINs, for all who use it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use claviger_provider::{ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId};
+use claviger_testkit::connection::parts;
+use serde_json::json;
+
+use crate::calls::{cx, key};
+use crate::faulty::Faulty;
+use crate::token::{Module, PIN, connect};
+
+pub async fn a_refused_pin_is_never_tried_again(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut wrong = faulty.settings();
+    wrong["pin"] = json!("11111111");
+    let factory = faulty.token.factory();
+    let provider = connect(&factory, &wrong);
+    let error = key(&provider).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::ProviderDenied, Some("CKR_PIN_INCORRECT"))
+    );
+    assert!(error.advice.is_some());
+    assert_eq!(faulty.logins(), 1);
+    // Neither another call nor a check, another connection, or a gateway that was restarted.
+    for _ in 0..3 {
+        assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::ProviderDenied);
+        let probe = provider.probe(&cx().checking(), &[]).await.unwrap();
+        assert_eq!(probe.problem.unwrap().kind, ErrorKind::ProviderDenied);
+    }
+    let others = [
+        connect(&factory, &wrong),
+        faulty.token.connect_with(&wrong),
+        faulty.token.connect_with(&wrong),
+    ];
+    for other in others {
+        let error = key(&other).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
+    }
+    assert_eq!(faulty.logins(), 1, "the refused PIN was tried again");
+    // The right one is another, and locks nothing.
+    key(&faulty.token.connect_with(&faulty.settings())).await.unwrap();
+    assert_eq!(faulty.logins(), 2);
+}
+
+pub async fn logins_without_an_answer_are_two_at_most(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    faulty.have("hang-login");
+    let error = key(&provider).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::UpstreamTimeout, "{error}");
+    for _ in 0..3 {
+        let probe = provider.probe(&cx().checking(), &[]).await.unwrap();
+        assert!(probe.problem.is_some());
+    }
+    assert_eq!(faulty.logins(), 2);
+}
+
+pub async fn a_connection_names_one_token(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    faulty.token.add("claviger");
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let error = key(&provider).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::Misconfigured, Some("SEVERAL_TOKENS"))
+    );
+    let mut absent = faulty.settings();
+    absent["token"] = json!({"serial": "none"});
+    let error = key(&faulty.token.connect_with(&absent)).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::UpstreamUnavailable, Some("NO_TOKEN"))
+    );
+    assert_eq!(faulty.logins(), 0, "a PIN was tried at another token");
+}
+
+pub async fn what_is_no_module_is_told(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    // A file that is no library, a library that is no module, and no file.
+    for path in [
+        faulty.token.configuration(),
+        "/lib/x86_64-linux-gnu/libm.so.6".to_owned(),
+        "/nowhere/module.so".to_owned(),
+    ] {
+        let mut settings = faulty.settings();
+        settings["module"] = json!(path);
+        let provider = faulty.token.connect_with(&settings);
+        let error = key(&provider).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Misconfigured, "{path}: {error}");
+        assert!(error.advice.unwrap().contains("`module`") && error.source.is_some());
+        let probe = provider.probe(&cx().checking(), &[]).await.unwrap();
+        assert_eq!(probe.problem.unwrap().kind, ErrorKind::Misconfigured);
+    }
+}
+
+/// A file with the PIN.
+struct PinFile(PathBuf);
+
+impl SecretFiles for PinFile {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone()]
+    }
+
+    fn read(&self) -> Result<Vec<(String, Secret)>, String> {
+        let pin = std::fs::read(&self.0).map_err(|error| error.to_string())?;
+        Ok(vec![("pin".to_owned(), Secret::new(pin))])
+    }
+}
+
+pub async fn a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let factory = faulty.token.factory();
+    let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
+    let file = faulty.token.folder().join("pin");
+    let parts = ConnectionParts {
+        files: Some(Arc::new(PinFile(file.clone()))),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    let provider = factory.provider(parts).unwrap();
+    let error = key(&provider).await.unwrap_err();
+    assert_eq!((error.kind, faulty.logins()), (ErrorKind::Misconfigured, 0), "{error}");
+    std::fs::write(&file, "11111111").unwrap();
+    assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::ProviderDenied);
+    std::fs::write(&file, PIN).unwrap();
+    key(&provider).await.unwrap();
+    assert_eq!(faulty.logins(), 2);
+}
+
+pub async fn a_token_that_comes_later_is_found(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut later = faulty.settings();
+    later["token"] = json!({"label": "later"});
+    let provider = faulty.token.connect_with(&later);
+    for _ in 0..2 {
+        assert_eq!(key(&provider).await.unwrap_err().upstream_code.as_deref(), Some("NO_TOKEN"));
+    }
+    faulty.token.add("later");
+    key(&provider).await.unwrap();
+}
+
+/// A severed connection starts no helper, and ends the one that runs.
+pub async fn a_severed_connection_calls_nothing(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let factory = faulty.token.factory();
+    let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
+    let switch = SeverSwitch::default();
+    let parts = ConnectionParts {
+        tenant: TenantId::random(),
+        switch: switch.clone(),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    let provider = factory.provider(parts).unwrap();
+    key(&provider).await.unwrap();
+    switch.sever();
+    assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::Severed);
+    switch.stopped().await;
+    assert_eq!(faulty.logins(), 1);
+}

@@ -1,0 +1,14 @@
+//! Exports Kryoptic's functions under the names that PKCS#11 prescribes.
+
+use kryoptic_lib::fns::general::{fn_get_function_list, fn_get_interface};
+use kryoptic_lib::pkcs11::{CK_FLAGS, CK_FUNCTION_LIST_PTR_PTR, CK_INTERFACE_PTR_PTR, CK_RV, CK_UTF8CHAR_PTR, CK_VERSION_PTR};
+
+#[unsafe(no_mangle)]
+pub extern "C" fn C_GetFunctionList(list: CK_FUNCTION_LIST_PTR_PTR) -> CK_RV {
+    fn_get_function_list(list)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn C_GetInterface(name: CK_UTF8CHAR_PTR, version: CK_VERSION_PTR, interface: CK_INTERFACE_PTR_PTR, flags: CK_FLAGS) -> CK_RV {
+    fn_get_interface(name, version, interface, flags)
+}

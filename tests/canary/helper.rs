@@ -1,0 +1,62 @@
+//! The memory of the helper process that calls a PKCS#11 module: between calls it holds no data key, no context and
+//! no PIN, although the module is a vendor's.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use claviger_test_support::Gateway;
+use claviger_test_support::softhsm::{PIN, VARIABLES, declared, helpers};
+use serde_json::json;
+
+use crate::forms::{Canaries, Sort};
+use crate::memory::{hits, look, print};
+use crate::operations::Caller;
+
+/// Data keys wrapped, made and opened.
+const CALLS: usize = 8;
+/// How long a buffer may be held that is being freed.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Whether there is no SoftHSM.
+pub fn is_absent() -> bool {
+    VARIABLES.iter().any(|name| std::env::var_os(name).is_none())
+}
+
+pub async fn search() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tune = declared(folder.path(), &["acme"], &["hsm"], PIN);
+    let gateway = Gateway::new(&crate::measured());
+    let started = gateway.serve(&tune);
+    let client = started.tenant("acme");
+    let key = json!({"name": "orders", "connection": "hsm"});
+    client.post("/v1/keys", &key).await.expect_status(201);
+    let mut canaries = Canaries::default();
+    canaries.add(Sort::Pin, PIN.as_bytes());
+    {
+        let mut caller = Caller::new(&started, client, &mut canaries);
+        for _ in 0..CALLS {
+            for blob in [caller.wrap("orders").await, caller.data_key("orders").await] {
+                caller.opens(&blob).await;
+            }
+        }
+    }
+    let [helper] = helpers(started.pid())[..] else {
+        panic!("one helper")
+    };
+    let search = canaries.search();
+    let until = Instant::now() + SETTLED;
+    let after = loop {
+        let regions = look(helper, &search);
+        if hits(&regions) == (0, 0) || Instant::now() > until {
+            break regions;
+        }
+    };
+    print("the helper between calls", &after);
+    let names: BTreeSet<&str> = after.keys().map(String::as_str).collect();
+    assert!(
+        names.contains("[heap]") || names.contains("[anonymous]"),
+        "its memory was not read: {names:?}"
+    );
+    assert_eq!(hits(&after), (0, 0), "in the helper's memory");
+    assert!(started.terminate());
+}

@@ -1,0 +1,57 @@
+//! A token of SoftHSM. Only the configuration declares connections to it, so the tenants of all cases are declared.
+
+use std::path::Path;
+
+use claviger_test_support::Tune;
+use claviger_test_support::softhsm::{PIN, VARIABLES, declared};
+use serde_json::Value;
+
+use crate::bench::CONNECTION;
+use crate::cases::MODULES;
+use crate::entries::{Entry, Start};
+use crate::external::EXTERNAL;
+
+/// The name of a case's second connection, and of its other tenant.
+const SECOND: &str = "second";
+const RIVAL: &str = "rival";
+
+/// The longest name of a tenant.
+const MAX_NAME: usize = 63;
+
+/// SoftHSM.
+pub const SOFTHSM: Entry = Entry {
+    name: "softhsm",
+    provider: "pkcs11",
+    absent,
+    start: Start::SoftHsm,
+    settings: || Value::Null,
+    spec: "aes-256",
+    inside: false,
+    differences: EXTERNAL,
+};
+
+fn absent() -> Option<&'static str> {
+    let absent = VARIABLES.iter().any(|name| std::env::var_os(name).is_none());
+    absent.then_some("CLAVIGER_TEST_SOFTHSM_MODULE and _TOOL name no token")
+}
+
+impl Entry {
+    /// Whether the configuration declares its tenants and connections.
+    pub const fn is_declared(&self) -> bool {
+        matches!(self.start, Start::SoftHsm)
+    }
+}
+
+/// How the gateway is started, with the token in this folder.
+pub fn tune(folder: &Path) -> Tune {
+    let cases = MODULES
+        .iter()
+        .flat_map(|(module, cases)| cases.iter().map(move |(name, _, _)| format!("{module}.{name}")));
+    let tenants: Vec<String> = cases.flat_map(|case| [format!("{case}.{RIVAL}"), case]).collect();
+    // The cases with another tenant have short names.
+    let tenants: Vec<&str> = tenants.iter().map(String::as_str).filter(|name| name.len() <= MAX_NAME).collect();
+    Tune {
+        arguments: declared(folder, &tenants, &[CONNECTION, SECOND], PIN).arguments,
+        ..SOFTHSM.tune()
+    }
+}

@@ -1,0 +1,108 @@
+//! A token of SoftHSM that a gateway's configuration declares, and the helper processes that call it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Tune;
+
+/// The variables that `tests/backends/softhsm/start` prints.
+pub const VARIABLES: &[&str] = &["CLAVIGER_TEST_SOFTHSM_MODULE", "CLAVIGER_TEST_SOFTHSM_TOOL"];
+
+/// The PIN of the token's user.
+pub const PIN: &str = "31415926535897932384";
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
+
+/// Runs softhsm2-util on the tokens of a folder.
+fn tool(folder: &Path, arguments: &[&str]) {
+    let [module, tool] = ["CLAVIGER_TEST_SOFTHSM_MODULE", "CLAVIGER_TEST_SOFTHSM_TOOL"].map(variable);
+    let made = Command::new(tool)
+        .env("SOFTHSM2_CONF", folder.join("softhsm2.conf"))
+        .args(["--module", &module])
+        .args(arguments)
+        .output()
+        .expect("the tool runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Makes a token of this label in the folder of [`declared`].
+pub fn token(folder: &Path, label: &str) {
+    tool(
+        folder,
+        &["--init-token", "--free", "--so-pin", "27182818", "--pin", PIN, "--label", label],
+    );
+}
+
+/// Imports an AES key into a token, with the `CKA_ID` 01.
+pub fn import(folder: &Path, label: &str, key: &[u8; 32]) {
+    let file = folder.join("imported");
+    std::fs::write(&file, key).expect("a file");
+    let path = file.display().to_string();
+    tool(
+        folder,
+        &[
+            "--import", &path, "--aes", "--token", label, "--pin", PIN, "--label", "theirs", "--id", "01",
+        ],
+    );
+}
+
+/// Makes the token `hyok` in this folder, and a configuration that declares these tenants, each with these connections to the
+/// token. The PIN of the connections is in the file `pin` of the folder.
+pub fn declared(folder: &Path, tenants: &[&str], connections: &[&str], pin: &str) -> Tune {
+    let (tokens, softhsm, secret) = (folder.join("tokens"), folder.join("softhsm2.conf"), folder.join("pin"));
+    std::fs::create_dir(&tokens).expect("a folder");
+    std::fs::write(
+        &softhsm,
+        format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display()),
+    )
+    .expect("a file");
+    std::fs::write(&secret, pin).expect("a file");
+    token(folder, "hyok");
+    let settings = format!(
+        "module = \"{}\"\ntoken = {{ label = \"hyok\" }}\npin = {{ file = \"{}\" }}\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n\
+         # A slow machine must not end a call.\nbudget_ms = 10000\n",
+        variable("CLAVIGER_TEST_SOFTHSM_MODULE"),
+        secret.display(),
+        softhsm.display()
+    );
+    let declared = tenants.iter().map(|name| format!("[[tenants]]\nname = \"{name}\"\n"));
+    let connected = connections.iter().map(|name| {
+        format!("[[connections]]\ntenants = {tenants:?}\nname = \"{name}\"\nprovider = \"pkcs11\"\n[connections.settings]\n{settings}")
+    });
+    let text: String = declared.chain(connected).collect();
+    let configuration = configuration(folder);
+    std::fs::write(&configuration, text).expect("a file");
+    Tune {
+        arguments: vec!["--config".to_owned(), configuration.display().to_string()],
+        ..Tune::default()
+    }
+}
+
+/// The configuration of [`declared`].
+pub fn configuration(folder: &Path) -> PathBuf {
+    folder.join("claviger.toml")
+}
+
+/// State and parent of a process (proc_pid_stat(5)); `None` if there is none.
+fn state(process: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the program's name, which may contain anything.
+    let mut behind = stat.rsplit(") ").next()?.split(' ');
+    Some((behind.next()?.chars().next()?, behind.next()?.parse().ok()?))
+}
+
+/// Whether a process runs.
+pub fn is_running(process: u32) -> bool {
+    state(process).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// The processes that this one started and that run: of a gateway, the helpers of its PKCS#11 connections.
+pub fn helpers(of: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("proc(5)").filter_map(Result::ok);
+    let processes = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    processes
+        .filter(|process| state(*process).is_some_and(|(state, parent)| state != 'Z' && parent == of))
+        .collect()
+}
