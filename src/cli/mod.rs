@@ -37,6 +37,7 @@ use clap_complete::Shell;
 use reqwest::Method;
 
 use crate::client::{Call, Client, Failure};
+use crate::protocols::rest::{document, document_3_0};
 use connect::Connect;
 use terminal::{Terminal, cannot_write};
 
@@ -73,7 +74,11 @@ pub enum Command {
     /// Put a backup into an empty data folder
     Restore(backup::RestoreArgs),
     /// Print the OpenAPI document
-    Openapi,
+    Openapi {
+        /// The version of OpenAPI: 3.0 is for tools that do not read 3.1
+        #[arg(long, value_enum, default_value_t = OpenapiVersion::V3_1)]
+        version: OpenapiVersion,
+    },
     /// Show the capabilities of this build's providers
     Providers,
     /// Print a completion script for a shell
@@ -124,6 +129,17 @@ pub enum Command {
     Tenants(access::Tenants),
 }
 
+/// A version of OpenAPI.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum OpenapiVersion {
+    /// OpenAPI 3.1, in which the document is written
+    #[value(name = "3.1")]
+    V3_1,
+    /// OpenAPI 3.0.3
+    #[value(name = "3.0")]
+    V3_0,
+}
+
 impl Cli {
     /// Whether the command runs the gateway, which needs all processors.
     pub const fn serves(&self) -> bool {
@@ -161,7 +177,7 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Init(args) => init::run(&args, terminal).await,
         Command::Backup(args) => args.run(terminal).await,
         Command::Restore(args) => args.run(terminal).await,
-        Command::Openapi => openapi(terminal),
+        Command::Openapi { version } => openapi(version, terminal),
         Command::Providers => providers::run(terminal),
         Command::Completions { shell } => completions(shell, terminal),
         Command::CheckConfig(args) => args.run(terminal).await,
@@ -191,11 +207,12 @@ fn pkcs11_host() -> Result<(), Failure> {
     crate::boot::pkcs11_host().map_err(|error| Failure::Usage(format!("the gateway alone starts this command: {error}")))
 }
 
-fn openapi(terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    terminal
-        .out
-        .write_all(crate::protocols::rest::document().as_bytes())
-        .map_err(|error| cannot_write(&error))
+fn openapi(version: OpenapiVersion, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let document = match version {
+        OpenapiVersion::V3_1 => document().to_owned(),
+        OpenapiVersion::V3_0 => document_3_0(),
+    };
+    terminal.out.write_all(document.as_bytes()).map_err(|error| cannot_write(&error))
 }
 
 fn completions(shell: Shell, terminal: &mut Terminal<'_>) -> Result<(), Failure> {

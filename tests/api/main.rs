@@ -30,6 +30,9 @@ mod custody;
 mod data_keys;
 mod dev;
 mod document;
+mod document_3_0;
+mod document_examples;
+mod document_rules;
 mod echo;
 #[cfg(feature = "testkit")]
 mod fake_world;
@@ -37,6 +40,7 @@ mod full_disk;
 mod headers;
 mod idempotency;
 mod keys;
+mod left_out;
 mod memory;
 mod moves;
 mod names;

@@ -70,7 +70,11 @@ fn each_member_of_a_body_has_its_option() {
             continue;
         }
         seen += 1;
-        let schema = document.pointer(schema.as_str().unwrap().trim_start_matches('#')).unwrap();
+        let mut schema = document.pointer(schema.as_str().unwrap().trim_start_matches('#')).unwrap();
+        // One for each provider, with the same members.
+        if let Some(one) = schema["oneOf"][0]["$ref"].as_str() {
+            schema = document.pointer(one.trim_start_matches('#')).unwrap();
+        }
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let help = run(&words);
         for member in schema["properties"].as_object().unwrap().keys() {

@@ -114,6 +114,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
             ("boot", "serves, and creates the first administrator"),
             ("client", "every other command is a client"),
             ("protocols::rest::document", "prints the API's document"),
+            ("protocols::rest::document_3_0", "prints it in OpenAPI 3.0"),
             ("protocols::rest::capability_rows", "shows capabilities as the API does"),
             ("config", "reads and checks it"),
             ("telemetry", "starts log and metrics"),

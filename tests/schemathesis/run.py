@@ -6,6 +6,7 @@ succeed, and lets schemathesis call whatever the document allows and much that i
 What was done to it must not keep it from starting again after a SIGKILL.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def main(binary):
             *("--header", f"Authorization: Bearer {gateway.token}", "--header", f"Claviger-Tenant: {TENANT}"),
         ]
         # In the temporary folder: what it keeps there would make one run depend on another.
-        found = subprocess.run(program, cwd=gateway.folder.name).returncode
+        hooks = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(ROOT / "tests" / "schemathesis")}
+        found = subprocess.run(program, cwd=gateway.folder.name, env=os.environ | hooks).returncode
         gateway.kill()
         gateway.serve()
     print("1 passed, 0 failed" if found == 0 else "0 passed, 1 failed")

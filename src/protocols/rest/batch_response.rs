@@ -31,13 +31,19 @@ fn audit_index() -> Object {
     index.description(Some(said)).build()
 }
 
-/// The schema of an item's result: the members of the single operation's response and the place of the
-/// record, or the error.
-fn item_result<R: DataResponse>() -> Schema {
+/// The schema of a result that is no error: the members of the single operation's response and the place of the record.
+fn succeeded_item<R: DataResponse>() -> Schema {
     let succeeded = AllOf::builder()
         .item(Ref::from_schema_name(R::name()))
         .item(Object::builder().property("audit_index", audit_index()));
-    let result = OneOf::builder().item(succeeded).item(Ref::from_schema_name(FAILED));
+    succeeded.description(Some("The result of an item.")).build().into()
+}
+
+/// The schema of an item's result.
+fn item_result<R: DataResponse>() -> Schema {
+    let result = OneOf::builder()
+        .item(Ref::from_schema_name(R::SUCCEEDED))
+        .item(Ref::from_schema_name(FAILED));
     result
         .description(Some(
             "The members of the single operation's response and `audit_index`, or `error`.",
@@ -47,8 +53,10 @@ fn item_result<R: DataResponse>() -> Schema {
 }
 
 fn failed_item() -> Schema {
+    let why = Ref::builder().ref_location_from_schema_name(Problem::name());
+    let why = why.description(Some("Why the item failed.")).build();
     let failed = Object::builder()
-        .property("error", Ref::from_schema_name(Problem::name()))
+        .property("error", why)
         .required("error")
         .property("audit_index", audit_index());
     failed.description(Some("The error of a failed item.")).build().into()
@@ -71,6 +79,7 @@ impl<R: DataResponse> ToSchema for BatchAnswers<R> {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((R::name().into_owned(), R::schema()));
+        schemas.push((R::SUCCEEDED.to_owned(), succeeded_item::<R>().into()));
         schemas.push((R::ITEM.to_owned(), item_result::<R>().into()));
         schemas.push((FAILED.to_owned(), failed_item().into()));
         R::schemas(schemas);

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::errors::ErrorCode;
 use super::handler::json_reply;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
@@ -18,7 +19,7 @@ pub struct CheckResponse {
     /// Whether the connection can be used: the provider responds, accepts the credential and has the place that the settings name.
     pub reachable: bool,
     /// If the connection cannot be used, the code of the error that its use returns; null otherwise.
-    #[schema(required)]
+    #[schema(required, value_type = Option<ErrorCode>)]
     pub code: Option<&'static str>,
     /// The provider's version or identity, or why the connection cannot be used, with what the provider says.
     pub detail: String,

@@ -5,6 +5,7 @@ use claviger_provider::layers::BreakerState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::errors::ErrorCode;
 use super::types::Timestamp;
 use crate::broker::ServiceHealth;
 
@@ -45,6 +46,7 @@ pub struct ConnectionHealth {
     pub checked: Timestamp,
     /// The `code` of a request that fails because of it. Absent for a service that serves calls.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ErrorCode>)]
     pub code: Option<&'static str>,
     /// How to correct it.
     #[serde(skip_serializing_if = "Option::is_none")]

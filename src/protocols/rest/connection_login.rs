@@ -4,6 +4,7 @@ use claviger_provider::LoginState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::errors::ErrorCode;
 use super::types::Timestamp;
 use crate::broker::{FailingLogin, SessionState};
 
@@ -24,6 +25,7 @@ pub struct ConnectionLogin {
     pub next_attempt: Option<Timestamp>,
     /// The `code` of a request that fails because of it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ErrorCode>)]
     pub code: Option<&'static str>,
     /// The provider's own code.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use utoipa::ToSchema;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::{Object, Type};
 
 use super::connection_health::{ConnectionCircuit, ConnectionHealth};
 use super::connection_login::ConnectionLogin;
+use super::errors::ErrorCode;
 use super::handler::empty_reply;
 use super::json;
 use super::list::{List, Listed, list_reply};
 use super::once::{completed_reply, first_answer};
+use super::provider_name::ProviderName;
 use super::request::ApiRequest;
 use super::response::ApiResponse;
 use super::response::etag;
@@ -22,51 +25,6 @@ use super::types::{LabelMap, Name, TimeoutRules, Timestamp};
 use crate::access::Action;
 use crate::broker::{Broker, ConnectionChange, ConnectionNow, ConnectionUpdateNamed, Failure, NewConnection, op};
 use crate::store::model;
-
-/// A kind of provider.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "each is a provider's name")]
-pub enum ProviderName {
-    Local,
-    Aws,
-    Gcp,
-    Azure,
-    Vault,
-    Xks,
-    Kmip,
-    Pkcs11,
-}
-
-impl From<ProviderName> for ProviderKind {
-    fn from(name: ProviderName) -> Self {
-        match name {
-            ProviderName::Local => Self::Local,
-            ProviderName::Aws => Self::Aws,
-            ProviderName::Gcp => Self::Gcp,
-            ProviderName::Azure => Self::Azure,
-            ProviderName::Vault => Self::Vault,
-            ProviderName::Xks => Self::Xks,
-            ProviderName::Kmip => Self::Kmip,
-            ProviderName::Pkcs11 => Self::Pkcs11,
-        }
-    }
-}
-
-impl From<ProviderKind> for ProviderName {
-    fn from(kind: ProviderKind) -> Self {
-        match kind {
-            ProviderKind::Local => Self::Local,
-            ProviderKind::Aws => Self::Aws,
-            ProviderKind::Gcp => Self::Gcp,
-            ProviderKind::Azure => Self::Azure,
-            ProviderKind::Vault => Self::Vault,
-            ProviderKind::Xks => Self::Xks,
-            ProviderKind::Kmip => Self::Kmip,
-            ProviderKind::Pkcs11 => Self::Pkcs11,
-        }
-    }
-}
 
 /// A new connection.
 #[derive(Deserialize, ToSchema)]
@@ -109,13 +67,22 @@ pub struct UpdateConnection {
     pub timeouts: Option<TimeoutRules>,
     /// The secret members of `settings.auth` that replace the stored ones, such as `{"token": "..."}`. No response contains them.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = secrets_of_auth)]
     pub secrets: Option<Box<RawValue>>,
     /// New network settings: some of `ca`, `proxy` and `address`, where null removes `ca` or `proxy`. They need
     /// `CreateConnection` for all keys and all `secrets` again, and are taken only if they lead to the same keys.
     #[serde(default)]
     #[schema(value_type = Option<NetworkSettings>)]
     pub settings: Option<Box<RawValue>>,
+}
+
+/// The schema of `secrets`. The macro drops extensions of an object without a type.
+fn secrets_of_auth() -> Object {
+    let secret = Extensions::builder().add("x-secret", true).build();
+    let object = Object::builder().schema_type(Type::Object).extensions(Some(secret));
+    let text =
+        "The secret members of `settings.auth` that replace the stored ones, such as `{\"token\": \"...\"}`. No response contains them.";
+    object.description(Some(text)).build()
 }
 
 /// The settings by which a connection reaches its provider. Members that are left out stay as they are. Which of them
@@ -125,11 +92,12 @@ pub struct UpdateConnection {
 #[allow(dead_code, reason = "the provider parses them; the document shows them")]
 pub struct NetworkSettings {
     /// CA certificates as PEM text that are trusted instead of the system's; null for the system's.
+    #[schema(extensions(("x-null-removes" = json!(true))))]
     pub ca: Option<String>,
     /// Address of a proxy in front of the provider; null for none.
+    #[schema(extensions(("x-null-removes" = json!(true))))]
     pub proxy: Option<String>,
     /// Address of the server.
-    #[schema(nullable = false)]
     pub address: Option<String>,
 }
 
@@ -167,6 +135,7 @@ pub struct Connection {
     /// 128 random bits in hex that the gateway chose, for the trust policy of an AWS role (`sts:ExternalId`).
     pub external_id: String,
     /// Labels.
+    #[schema(value_type = LabelMap)]
     pub labels: model::Labels,
     /// Timeouts.
     pub timeouts: TimeoutRules,
@@ -199,6 +168,7 @@ pub struct Connection {
 #[derive(Serialize, ToSchema)]
 pub struct ConnectionProblem {
     /// The code of the error that a use of the connection returns, or may return.
+    #[schema(value_type = ErrorCode)]
     pub code: &'static str,
     /// Description of the problem.
     pub detail: String,
@@ -356,7 +326,7 @@ pub const UPDATE: Route = Route::new(
 )
 .long()
 .body::<UpdateConnection>()
-.if_match("The connection's etag, or `*`.")
+.if_match()
 .answers::<Connection>(200, "The connection.");
 
 pub async fn update(request: ApiRequest, body: UpdateConnection) -> Result<ApiResponse, Failure> {

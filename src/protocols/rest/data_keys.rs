@@ -43,7 +43,7 @@ pub struct GenerateDataKeyRequest {
 #[serde(deny_unknown_fields)]
 pub struct WrapRequest {
     /// 1 to 4096 bytes, standard base64 with padding.
-    #[schema(value_type = String, format = Byte)]
+    #[schema(value_type = String, format = Byte, extensions(("x-secret" = json!(true))))]
     pub plaintext: Base64Secret,
     /// The encryption context, which unwrap must name again.
     #[serde(default)]

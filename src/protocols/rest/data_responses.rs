@@ -11,7 +11,7 @@ use crate::broker::{DataKey, Rewrapped, Unwrapped, Wrapped};
 pub struct DataKeyResponse {
     /// The data key, standard base64; absent if the request did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Byte)]
+    #[schema(value_type = Option<String>, format = Byte, extensions(("x-secret" = json!(true))))]
     pub plaintext: Option<Base64Secret>,
     /// The wrapped key, opaque text of at most 22 KiB.
     pub wrapped: String,
@@ -57,7 +57,7 @@ impl From<Wrapped> for WrapResponse {
 #[derive(Serialize, ToSchema)]
 pub struct UnwrapResponse {
     /// The unwrapped bytes, standard base64.
-    #[schema(value_type = String, format = Byte)]
+    #[schema(value_type = String, format = Byte, extensions(("x-secret" = json!(true))))]
     pub plaintext: Base64Secret,
     /// The key's name.
     pub key: String,
@@ -111,6 +111,8 @@ pub trait DataResponse: Serialize + ToSchema + Into<ItemResponse> + Send {
     const BATCH: &'static str;
     /// Name of the schema of one item's result, such as `WrapItemResult`.
     const ITEM: &'static str;
+    /// Name of the schema of a result that is no error, such as `WrappedItem`.
+    const SUCCEEDED: &'static str;
 }
 
 /// The response of a successful item.
@@ -130,6 +132,7 @@ pub enum ItemResponse {
 impl DataResponse for DataKeyResponse {
     const BATCH: &'static str = "BatchGenerateDataKeysResponse";
     const ITEM: &'static str = "GenerateItemResult";
+    const SUCCEEDED: &'static str = "GeneratedItem";
 }
 
 impl From<DataKeyResponse> for ItemResponse {
@@ -141,6 +144,7 @@ impl From<DataKeyResponse> for ItemResponse {
 impl DataResponse for WrapResponse {
     const BATCH: &'static str = "BatchWrapResponse";
     const ITEM: &'static str = "WrapItemResult";
+    const SUCCEEDED: &'static str = "WrappedItem";
 }
 
 impl From<WrapResponse> for ItemResponse {
@@ -152,6 +156,7 @@ impl From<WrapResponse> for ItemResponse {
 impl DataResponse for UnwrapResponse {
     const BATCH: &'static str = "BatchUnwrapResponse";
     const ITEM: &'static str = "UnwrapItemResult";
+    const SUCCEEDED: &'static str = "UnwrappedItem";
 }
 
 impl From<UnwrapResponse> for ItemResponse {
@@ -163,6 +168,7 @@ impl From<UnwrapResponse> for ItemResponse {
 impl DataResponse for RewrapResponse {
     const BATCH: &'static str = "BatchRewrapResponse";
     const ITEM: &'static str = "RewrapItemResult";
+    const SUCCEEDED: &'static str = "RewrappedItem";
 }
 
 impl From<RewrapResponse> for ItemResponse {

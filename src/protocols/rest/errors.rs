@@ -2,8 +2,13 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::provider_name::ProviderName;
 use crate::broker::{Code, Failure};
 use crate::listener::Body;
 use crate::protocols::response::new_response;
@@ -21,8 +26,8 @@ pub struct Problem {
     pub status: u16,
     /// Description of what happened, in one sentence.
     pub detail: String,
-    /// The error code. The API's documentation lists all codes.
-    #[schema(example = "not_found")]
+    /// The error code.
+    #[schema(value_type = ErrorCode)]
     pub code: &'static str,
     /// The request's id, as in the header `X-Request-Id` and in the audit record.
     pub request_id: String,
@@ -33,6 +38,7 @@ pub struct Problem {
     pub errors: Vec<ProblemPlace>,
     /// The kind of provider that refused the call or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProviderName>)]
     pub provider: Option<String>,
     /// The provider's own message, at most 300 characters, where it answered the tenant's own identity.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +56,31 @@ pub struct ProblemPlace {
     /// Description of the expected value.
     pub expected: String,
 }
+
+/// The codes in the OpenAPI document: a text, and no closed list, since clients generated from this release's document
+/// must understand the answers of later ones.
+pub struct ErrorCode;
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let line = |code: Code| {
+            let (status, title, retryable) = row(code);
+            let again = if retryable { ", retryable" } else { "" };
+            format!("- `{}`: {title} ({}{again})", code.as_str(), status.as_u16())
+        };
+        let text = "Why a request failed. Later releases may add codes: treat one that you do not know by its status and `retryable`.";
+        let text = format!("{text}\n\n{}", Code::ALL.map(line).join("\n"));
+        let known = Code::ALL.map(Code::as_str);
+        let known = Extensions::builder().add("x-extensible-enum", json!(known.as_slice())).build();
+        let code = Object::builder()
+            .schema_type(Type::String)
+            .description(Some(text))
+            .extensions(Some(known));
+        code.examples([json!(Code::NotFound.as_str())]).into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 /// Status, title and whether a later attempt can succeed, for each code.
 pub const fn row(code: Code) -> (StatusCode, &'static str, bool) {

@@ -24,35 +24,37 @@ where
     handler(request, body).await
 }
 
-/// Calls a handler that takes no body: it may be empty, or an empty object.
+/// Calls a handler that takes no body: none, null or an empty object.
 pub async fn without_body<F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
     F: AsyncFnOnce(ApiRequest) -> Result<ApiResponse, Failure>,
 {
-    if !request.body.is_empty() {
-        decode::<Empty>(&request)?;
-    }
+    decode_optional::<Empty>(&request)?;
     request.check_query()?;
     handler(request).await
 }
 
-/// Calls a handler whose JSON body may be left out.
+/// Calls a handler whose JSON body may be left out, or null.
 pub async fn with_optional_body<B, F>(request: ApiRequest, handler: F) -> Result<ApiResponse, Failure>
 where
     B: DeserializeOwned + Default + ToSchema,
     F: AsyncFnOnce(ApiRequest, B) -> Result<ApiResponse, Failure>,
 {
-    let body = if request.body.is_empty() {
-        B::default()
-    } else {
-        decode::<B>(&request)?
-    };
+    let body = decode_optional::<B>(&request)?;
     request.check_query()?;
     handler(request, body).await
 }
 
 fn decode<B: DeserializeOwned + ToSchema>(request: &ApiRequest) -> Result<B, Failure> {
     json::decode(&request.body).map_err(|error| Failure::invalid(error.pointer, error.expected))
+}
+
+/// Generated clients send null for a body that the caller leaves out.
+fn decode_optional<B: DeserializeOwned + Default + ToSchema>(request: &ApiRequest) -> Result<B, Failure> {
+    if request.body.is_empty() || serde_json::from_slice::<()>(&request.body).is_ok() {
+        return Ok(B::default());
+    }
+    decode(request)
 }
 
 /// A JSON answer.

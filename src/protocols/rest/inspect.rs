@@ -12,6 +12,7 @@ use super::data_keys::UnwrapRequest;
 use super::handler::json_reply;
 use super::key_response::{Reattach, reattach};
 use super::offline_decrypt::{on_another_installation, without_claviger};
+use super::provider_name::ProviderName;
 use super::request::{ApiRequest, envelope};
 use super::response::ApiResponse;
 use super::route::Route;
@@ -98,7 +99,7 @@ pub struct Recipient {
     /// Member or recovery.
     pub role: RecipientRole,
     /// The kind of provider; null if this release does not know it.
-    #[schema(required)]
+    #[schema(required, value_type = Option<ProviderName>)]
     pub provider: Option<String>,
     /// The key's id at the provider.
     pub provider_key: String,

@@ -6,12 +6,17 @@ use utoipa::ToSchema;
 
 use super::key_warnings::{KeyWarning, warnings};
 use super::list::{List, Listed};
+use super::provider_name::ProviderName;
 use super::response::etag;
-use super::types::{CacheRules, Timestamp};
+use super::types::{CacheRules, LabelMap, Timestamp};
 use crate::broker;
 use crate::store::model;
 
 /// Algorithm and length of a key.
+///
+/// - `aes-256`: AES, 256 bits
+/// - `rsa-3072`: RSA, 3072 bits
+/// - `rsa-4096`: RSA, 4096 bits
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub enum Spec {
     /// AES, 256 bits.
@@ -229,6 +234,7 @@ pub struct Key {
     /// The name of the primary version's connection; empty if the key is detached and the connection was deleted.
     pub connection: String,
     /// The kind of provider of the primary version.
+    #[schema(value_type = ProviderName)]
     pub provider: String,
     /// The primary version's key at the provider, as the provider names it.
     pub provider_key: String,
@@ -248,6 +254,7 @@ pub struct Key {
     /// The key's own cache rules.
     pub cache: CacheRules,
     /// Labels.
+    #[schema(value_type = LabelMap)]
     pub labels: model::Labels,
     /// `config` if the operator's configuration declares the key; null otherwise.
     #[schema(required)]
@@ -365,6 +372,7 @@ pub struct KeyVersion {
     #[schema(required)]
     pub connection: Option<String>,
     /// The kind of provider.
+    #[schema(value_type = ProviderName)]
     pub provider: String,
     /// The key at the provider, as the provider names it.
     pub provider_key: String,

@@ -3,9 +3,9 @@
 use claviger_provider::KeyId;
 use http::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::IntoDeserializer;
+use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, SchemaType, Type};
 
 use super::handler::empty_reply;
 use super::json;
@@ -30,7 +30,6 @@ pub struct CreateKey {
     pub connection: Name,
     /// Algorithm and length. Default: `aes-256`.
     #[serde(default)]
-    #[schema(schema_with = built_specs)]
     pub spec: Option<Spec>,
     /// The id of an existing key at the provider. The gateway uses it instead of creating a new one. For
     /// `vault`: the Transit key's name. For the embedded provider: only
@@ -49,24 +48,6 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     pub id: Option<KeyId>,
-}
-
-/// The schema of `spec`, with the specifications that the included providers support. A request with
-/// another one gets `unsupported`.
-fn built_specs() -> Object {
-    specs("Algorithm and length. Default: `aes-256`.")
-}
-
-/// The schema of `spec` where a key exists already.
-fn other_specs() -> Object {
-    specs("Algorithm and length. Default: those of the key's primary version.")
-}
-
-fn specs(description: &str) -> Object {
-    let object = Object::builder()
-        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-        .enum_values(Some([json!("aes-256"), json!("rsa-3072"), json!("rsa-4096"), Value::Null]));
-    object.description(Some(description)).build()
 }
 
 /// The members of a key to change. Members that are left out stay as they are.
@@ -94,7 +75,7 @@ pub struct UpdateKey {
 pub struct SetKeyState {
     /// Whether to change the provider key's state, too. Default: false.
     #[serde(default)]
-    pub at_provider: bool,
+    pub at_provider: Option<bool>,
 }
 
 /// The new primary version's provider key; what is left out stays as it is.
@@ -108,9 +89,8 @@ pub struct RotateKey {
     #[serde(default)]
     #[schema(min_length = 1, max_length = 512)]
     pub provider_key: Option<String>,
-    /// Algorithm and length.
+    /// Algorithm and length. Default: those of the key's primary version.
     #[serde(default)]
-    #[schema(schema_with = other_specs)]
     pub spec: Option<Spec>,
 }
 
@@ -118,17 +98,44 @@ const CONNECTION_FILTER: QueryParam = QueryParam {
     name: "connection",
     description: "Only keys whose primary version uses this connection.",
     schema: || reference("Name"),
+    example: || json!("aws-eu"),
 };
 const STATE_FILTER: QueryParam = QueryParam {
     name: "state",
     description: "Only `enabled` or only `disabled` keys, or instead the `detached` ones: each with the\ntime of its detach and what brings it back. Those have no labels, and come in the order of their ids.",
-    schema: || json!({"type": "string", "enum": ["enabled", "disabled", "detached"]}),
+    schema: || reference("KeyStateFilter"),
+    example: || json!("enabled"),
 };
 const LABEL_FILTER: QueryParam = QueryParam {
     name: "label",
     description: "Only keys with this label, in the form `name=value`.",
     schema: || json!({"type": "string", "pattern": "^[^=]*="}),
+    example: || json!("env=prod"),
 };
+
+/// Which keys a list contains.
+///
+/// - `enabled`: the enabled ones
+/// - `disabled`: the disabled ones
+/// - `detached`: the detached ones instead
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the type's text describes each word; the OpenAPI document shows that text alone"
+)]
+pub enum KeyStateFilter {
+    Enabled,
+    Disabled,
+    Detached,
+}
+
+impl KeyStateFilter {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let parsed: Result<Self, serde::de::value::Error> = Self::deserialize(text.into_deserializer());
+        parsed.map_err(|_| Failure::invalid("query:state", "enabled, disabled or detached"))
+    }
+}
 
 /// `POST /v1/keys`
 pub const CREATE: Route = Route::new(
@@ -181,18 +188,17 @@ pub async fn list(request: ApiRequest) -> Result<ApiResponse, Failure> {
     };
     let authorized = request.admit::<op::ListKeys>(connection.as_ref().map(Name::as_str)).await?;
     let page = request.page()?;
-    let state = match request.query("state") {
+    let state = match request.query("state").map(KeyStateFilter::parse).transpose()? {
         None => None,
-        Some("enabled") => Some(model::KeyState::Enabled),
-        Some("disabled") => Some(model::KeyState::Disabled),
-        Some("detached") if request.query("label").is_some() => {
+        Some(KeyStateFilter::Enabled) => Some(model::KeyState::Enabled),
+        Some(KeyStateFilter::Disabled) => Some(model::KeyState::Disabled),
+        Some(KeyStateFilter::Detached) if request.query("label").is_some() => {
             return Err(Failure::invalid("query:label", "nothing: detached keys have no labels"));
         }
-        Some("detached") => {
+        Some(KeyStateFilter::Detached) => {
             let listed = request.broker.list_detached_keys(authorized, &page).await?;
             return list_reply(&request, listed, detached_response);
         }
-        Some(_) => return Err(Failure::invalid("query:state", "enabled, disabled or detached")),
     };
     let label = match request.query("label") {
         None => None,
@@ -224,7 +230,7 @@ pub const UPDATE: Route = Route::new(
     &[Action::UpdateKey],
 )
 .body::<UpdateKey>()
-.if_match("The key's etag, or `*`.")
+.if_match()
 .answers::<Key>(200, "The key.");
 
 pub async fn update(request: ApiRequest, body: UpdateKey) -> Result<ApiResponse, Failure> {
@@ -338,7 +344,7 @@ pub const ENABLE: Route = Route::new(
 
 pub async fn enable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
-    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider, keep);
+    let enable = |authorized, keep| request.broker.enable(authorized, body.at_provider.unwrap_or_default(), keep);
     let repeated = |authorized: &_, first: Completed<String>| {
         completed_reply(
             request.broker.enable_repeated(authorized, told_first(&first.object))?,
@@ -366,5 +372,6 @@ pub const DISABLE: Route = Route::new(
 pub async fn disable(request: ApiRequest, body: SetKeyState) -> Result<ApiResponse, Failure> {
     let key = request.name("key")?;
     let authorized = request.admit::<op::Disable>(KeyNamed::Name(key.as_str())).await?;
-    completed_reply(request.broker.disable(authorized, body.at_provider).await?, switched_response)
+    let at_provider = body.at_provider.unwrap_or_default();
+    completed_reply(request.broker.disable(authorized, at_provider).await?, switched_response)
 }

@@ -47,7 +47,12 @@ impl ApiRequest {
 
     async fn repeat<O: Operation>(&self, authorized: &Authorized<O>) -> Result<Repeat, Failure> {
         let key = self.idempotency_key()?;
-        self.broker.once(authorized, &self.route(), key, &self.body).await
+        // The same request, whichever way its client leaves out a body. No route with a required body takes these.
+        let body = match &self.body[..] {
+            b"null" | b"{}" => b"",
+            body => body,
+        };
+        self.broker.once(authorized, &self.route(), key, body).await
     }
 
     fn idempotency_key(&self) -> Result<Option<&str>, Failure> {

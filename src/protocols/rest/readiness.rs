@@ -16,6 +16,13 @@ use crate::telemetry::circuits::Circuits;
 use crate::telemetry::jobs::JobState;
 use crate::telemetry::logins::LoginCounts;
 
+/// The response of `/healthz`.
+#[derive(Serialize, ToSchema)]
+pub struct Liveness {
+    /// Whether the process runs: true.
+    pub alive: bool,
+}
+
 /// Whether the gateway serves requests, and the state of its parts.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {

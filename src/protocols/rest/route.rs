@@ -55,7 +55,7 @@ pub struct Route {
     pub query: &'static [QueryParam],
     pub(super) request: Option<RequestDoc>,
     pub(super) responses: [Option<ResponseDoc>; 2],
-    pub(super) if_match: Option<&'static str>,
+    pub(super) if_match: bool,
     pub(super) opens_wrapped_keys: bool,
     pub(super) can_lose: bool,
 }
@@ -81,6 +81,7 @@ pub struct QueryParam {
     pub name: &'static str,
     pub(super) description: &'static str,
     pub(super) schema: fn() -> Value,
+    pub(super) example: fn() -> Value,
 }
 
 /// The size of a page.
@@ -88,12 +89,14 @@ pub(super) const PAGE_SIZE: QueryParam = QueryParam {
     name: "page_size",
     description: "Maximum number of items on the page, 1 to 1000. Default: 100.",
     schema: || json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 1000}),
+    example: || json!(100),
 };
 /// The token of a page.
 pub(super) const PAGE_TOKEN: QueryParam = QueryParam {
     name: "page_token",
     description: "The `next_page_token` of the previous page of the same list: same path, filters and principal.",
     schema: || json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,256}$"}),
+    example: || json!("AWp8m3Zr0Yc5"),
 };
 
 /// Adds the schemas of a type to the document and returns a reference to the type's own schema.
@@ -104,7 +107,7 @@ pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn schema_of<T: ToSchema>(schemas: &mut Map<String, Value>) -> Value {
+pub(super) fn schema_of<T: ToSchema>(schemas: &mut Map<String, Value>) -> Value {
     let mut all = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut all);
     for (name, schema) in all {
@@ -140,7 +143,7 @@ impl Route {
             query: &[],
             request: None,
             responses: [None; 2],
-            if_match: None,
+            if_match: false,
             opens_wrapped_keys: false,
             can_lose: false,
         }
@@ -205,8 +208,8 @@ impl Route {
     }
 
     /// Requires the header `If-Match`.
-    pub(super) const fn if_match(mut self, description: &'static str) -> Self {
-        self.if_match = Some(description);
+    pub(super) const fn if_match(mut self) -> Self {
+        self.if_match = true;
         self
     }
 

@@ -11,7 +11,7 @@ use utoipa_swagger_ui::Config;
 
 use super::openapi::document;
 use super::protocol::Rest;
-use super::readiness::{Detail, Readiness, circuits};
+use super::readiness::{Detail, Liveness, Readiness, circuits};
 use super::route_table::Params;
 use crate::broker::{Code, Failure};
 use crate::listener::Body;
@@ -167,7 +167,7 @@ fn no_such_file() -> Response<Body> {
 
 /// The response of `/healthz`.
 pub(super) fn alive() -> Response<Body> {
-    json(StatusCode::OK, &serde_json::json!({"alive": true}))
+    json(StatusCode::OK, &Liveness { alive: true })
 }
 
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {

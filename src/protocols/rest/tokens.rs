@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use claviger_provider::{KeyId, TokenId};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use utoipa::ToSchema;
-use utoipa::openapi::schema::{Array, Object, Type};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::handler::{empty_reply, json_reply};
 use super::list::{List, Listed, list_reply};
@@ -59,7 +59,7 @@ impl From<model::TokenKind> for TokenKind {
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// The operations that the token allows, from the closed list of actions.
-    #[schema(schema_with = actions)]
+    #[schema(value_type = Vec<Operation>, min_items = 1)]
     pub operations: Vec<Action>,
     /// The names of the keys that the token may use, at most 256. Default: every key, those created later included.
     #[serde(default)]
@@ -74,14 +74,18 @@ pub struct CreateToken {
     pub kind: Option<TokenKind>,
 }
 
-/// The schema of `operations`: the closed list of actions.
-fn actions() -> Array {
-    let words = Action::ALL.iter().map(|action| action.as_str());
-    let items = Object::builder().schema_type(Type::String).enum_values(Some(words));
-    let array = Array::builder().items(items).min_items(Some(1)).max_items(Some(Action::ALL.len()));
-    let array = array.description(Some("The operations that the token allows, from the closed list of actions."));
-    array.examples([json!(["Wrap", "Unwrap"])]).build()
+/// The closed list of actions in the OpenAPI document.
+pub struct Operation;
+
+impl PartialSchema for Operation {
+    fn schema() -> RefOr<Schema> {
+        let words = Action::ALL.iter().map(|action| action.as_str());
+        let operation = Object::builder().schema_type(Type::String).enum_values(Some(words));
+        operation.description(Some("An operation that a token allows.")).into()
+    }
 }
+
+impl ToSchema for Operation {}
 
 /// A token, without its text.
 #[derive(Serialize, ToSchema)]
@@ -99,6 +103,7 @@ pub struct Token {
     /// The name of the token's principal.
     pub principal: String,
     /// The operations that the token allows.
+    #[schema(value_type = Vec<Operation>)]
     pub operations: Vec<String>,
     /// The ids of the keys that the token may use; null for every key.
     #[schema(required)]
@@ -116,6 +121,7 @@ pub struct Token {
 #[derive(Serialize, ToSchema)]
 pub struct CreatedToken {
     /// The token's text, which is the credential.
+    #[schema(format = Password, extensions(("x-secret" = json!(true))))]
     pub token: String,
     /// The token's other members.
     #[serde(flatten)]

@@ -1,0 +1,146 @@
+//! What operations share: parameters, response headers and the one response of failures.
+
+use serde_json::{Map, Value, json};
+
+use crate::protocols::rest::route::{PAGE_SIZE, PAGE_TOKEN, QueryParam, reference};
+
+/// A parameter that each operation has.
+pub(super) const OF_ALL: [&str; 3] = ["Claviger-Tenant", "Claviger-Timeout", "Claviger-Justification"];
+
+/// The components of the document, without the schemas.
+pub(super) fn components() -> Value {
+    json!({
+        "parameters": parameters(),
+        "headers": headers(),
+        "responses": {"Problem": problem()},
+        "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "An API token (clv_...)."}},
+    })
+}
+
+/// A reference to a shared parameter.
+pub(super) fn parameter(name: &str) -> Value {
+    json!({"$ref": format!("#/components/parameters/{name}")})
+}
+
+/// The shared parameter of a placeholder in a path.
+pub(super) fn path_parameter(placeholder: &str) -> Value {
+    parameter(&format!("path-{placeholder}"))
+}
+
+/// A query parameter: a reference to a shared one, or the parameter itself.
+pub(super) fn query_parameter(param: &QueryParam) -> Value {
+    match [PAGE_SIZE.name, PAGE_TOKEN.name].contains(&param.name) {
+        true => parameter(param.name),
+        false => query(param),
+    }
+}
+
+/// The response that every failure has.
+pub(super) fn failure() -> Value {
+    json!({"$ref": "#/components/responses/Problem"})
+}
+
+/// References to the headers of a successful response.
+pub(super) fn response_headers() -> Value {
+    headers_of(&["X-Request-Id", "Claviger-Audit-Index"])
+}
+
+fn headers_of(names: &[&str]) -> Value {
+    let header = |name: &&str| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+    Value::Object(names.iter().map(header).collect())
+}
+
+fn problem() -> Value {
+    json!({
+        "description": "The request failed. `code` in the body says why; the schema `ErrorCode` lists all codes with their statuses.",
+        "headers": headers_of(&["X-Request-Id", "Claviger-Audit-Index", "Retry-After"]),
+        "content": {"application/problem+json": {"schema": reference("Problem")}},
+    })
+}
+
+fn query(param: &QueryParam) -> Value {
+    let mut query = described(param.name, "query", (param.schema)(), param.description, &(param.example)());
+    query["required"] = json!(false);
+    query
+}
+
+fn described(name: &str, place: &str, schema: Value, description: &str, example: &Value) -> Value {
+    json!({"name": name, "in": place, "required": place == "path", "schema": schema, "description": description, "example": example})
+}
+
+fn parameters() -> Map<String, Value> {
+    let mut all = Map::new();
+    for (name, example) in [
+        ("connection", "aws-eu"),
+        ("key", "orders"),
+        ("principal", "indexer"),
+        ("tenant", "acme"),
+    ] {
+        let text = format!("The {name}'s name.");
+        all.insert(
+            format!("path-{name}"),
+            described(name, "path", reference("Name"), &text, &json!(example)),
+        );
+    }
+    let id = json!({"type": "string", "pattern": "^[0-9a-f]{32}$"});
+    let example = json!("9b2f5c0e7a41d8c36e0f1a2b3c4d5e6f");
+    all.insert("path-token".to_owned(), described("token", "path", id, "The token's id.", &example));
+    for param in [PAGE_SIZE, PAGE_TOKEN] {
+        all.insert(param.name.to_owned(), query(&param));
+    }
+    let mut header = |name: &str, schema: Value, description: &str, example: &str| {
+        all.insert(name.to_owned(), described(name, "header", schema, description, &json!(example)));
+    };
+    header(
+        "Claviger-Tenant",
+        json!({"type": "string"}),
+        "For platform operators: the name of the tenant to act for.",
+        "acme",
+    );
+    header(
+        "Claviger-Timeout",
+        json!({"type": "string", "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,3}s)$"}),
+        "A shorter deadline than the default, such as 800ms; at least 100ms.",
+        "800ms",
+    );
+    header(
+        "Claviger-Justification",
+        json!({"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"}),
+        "The reason for the request, for the audit record.",
+        "Ticket 4711: the customer asked for it",
+    );
+    header(
+        "Idempotency-Key",
+        json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
+        "For 24 hours, a repeated request with the same key gets the response to the first one.",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+    );
+    header(
+        "If-Match",
+        json!({"type": "string"}),
+        "The etag of the object as the caller read it, or `*` for any. If it has changed since, the request fails with `precondition_failed`.",
+        "\"3\"",
+    );
+    all["If-Match"]["required"] = json!(true);
+    all
+}
+
+fn headers() -> Value {
+    json!({
+        "X-Request-Id": {
+            "description": "The request's id, generated by the gateway.",
+            "schema": {"type": "string"},
+            "example": "01936f0e5a7c4b1e9d2f8a6b3c5d7e9f",
+        },
+        "Claviger-Audit-Index": {
+            "description": "The place of the request's record in the audit log. In a batch, each item has an `audit_index` instead.",
+            "schema": {"type": "string"},
+            "example": "9c1e4b7a2f5d8e03/node-1/3f6a9d2c5b8e1f40a7d3c6b9e2f5a8d1#1042",
+        },
+        "Retry-After": {
+            "description": "Seconds after which the same request may succeed. Of some failures whose `retryable` is true.",
+            "schema": {"type": "integer", "format": "int32", "minimum": 1},
+            "example": 1,
+        },
+    })
+}

@@ -1,0 +1,295 @@
+//! What clients that are generated from the document need of it. The rules are held against the file that is checked
+//! in, which is what the gateway serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use claviger::broker::Code;
+use serde_json::Value;
+
+use crate::document::checked_in;
+
+pub fn the_file() -> Value {
+    serde_json::from_str(&checked_in("claviger.json")).unwrap()
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Each operation by its id, with its path.
+pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let mut all = Vec::new();
+    for (path, methods) in members(&document["paths"]) {
+        for (_, operation) in members(methods) {
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            all.push((id, path.clone(), operation.clone()));
+        }
+    }
+    assert!(all.len() > 40);
+    all
+}
+
+/// Calls `with` for a schema and each one in it, with their places.
+pub fn each_schema(place: &str, schema: &Value, with: &mut impl FnMut(&str, &Value)) {
+    with(place, schema);
+    for (name, member) in members(&schema["properties"]) {
+        each_schema(&format!("{place}.{name}"), member, with);
+    }
+    for within in ["items", "additionalProperties"] {
+        if schema[within].is_object() {
+            each_schema(&format!("{place}/{within}"), &schema[within], with);
+        }
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for (at, one) in items(&schema[choice]).enumerate() {
+            each_schema(&format!("{place}/{choice}/{at}"), one, with);
+        }
+    }
+}
+
+/// Calls `with` for each schema of the document, with its place.
+fn every_schema(document: &Value, with: &mut impl FnMut(&str, &Value)) {
+    for (name, schema) in members(&document["components"]["schemas"]) {
+        each_schema(name, schema, with);
+    }
+    let mut left = vec![("", &document["paths"])];
+    left.extend(
+        members(&document["components"])
+            .filter(|(name, _)| *name != "schemas")
+            .map(|(_, part)| ("", part)),
+    );
+    while let Some((name, value)) = left.pop() {
+        match value {
+            Value::Object(_) if name == "schema" => each_schema("(inline)", value, with),
+            Value::Object(inner) => left.extend(inner.iter().map(|(name, value)| (name.as_str(), value))),
+            Value::Array(inner) => left.extend(inner.iter().map(|value| ("", value))),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+fn is_null(schema: &Value) -> bool {
+    schema["type"] == "null"
+}
+
+#[test]
+fn there_are_servers_and_each_operation_has_one_tag() {
+    let document = the_file();
+    assert_eq!(document["servers"][0]["url"], "/");
+    assert!(items(&document["servers"]).all(|server| server["description"].is_string()));
+    let tags: Vec<&str> = items(&document["tags"]).map(|tag| tag["name"].as_str().unwrap()).collect();
+    assert_eq!(tags.iter().collect::<BTreeSet<_>>().len(), tags.len(), "{tags:?}");
+    for (id, _, operation) in operations(&document) {
+        let of_it: Vec<&str> = items(&operation["tags"]).map(|tag| tag.as_str().unwrap()).collect();
+        assert!(of_it.len() == 1 && tags.contains(&of_it[0]), "{id}: {of_it:?}");
+    }
+}
+
+#[test]
+fn every_failure_is_the_one_default_response() {
+    let document = the_file();
+    for (id, path, operation) in operations(&document) {
+        let responses = &operation["responses"];
+        assert_eq!(responses["default"]["$ref"], "#/components/responses/Problem", "{id}");
+        for (status, response) in members(responses).filter(|(status, _)| *status != "default") {
+            // The one answer that is no problem and no success.
+            assert!(status.starts_with('2') || (path == "/readyz" && status == "503"), "{id}: {status}");
+            assert!(response["content"]["application/problem+json"].is_null(), "{id}: {status}");
+        }
+    }
+    let problem = &document["components"]["responses"]["Problem"];
+    assert!(problem["headers"]["Retry-After"].is_object());
+    assert_eq!(
+        problem["content"]["application/problem+json"]["schema"]["$ref"],
+        "#/components/schemas/Problem"
+    );
+}
+
+#[test]
+fn headers_are_shared() {
+    let document = the_file();
+    let parameters = &document["components"]["parameters"];
+    for (id, path, operation) in operations(&document) {
+        let mut headers = Vec::new();
+        for parameter in items(&operation["parameters"]) {
+            match parameter["$ref"].as_str() {
+                Some(reference) => headers.push(reference.rsplit('/').next().unwrap().to_owned()),
+                // A filter of one list.
+                None => assert_eq!(parameter["in"], "query", "{id}: {parameter}"),
+            }
+        }
+        if path.starts_with("/v1/") {
+            for name in ["Claviger-Tenant", "Claviger-Timeout", "Claviger-Justification"] {
+                assert!(headers.iter().any(|known| known == name), "{id}: {name}");
+                assert_eq!(parameters[name]["in"], "header");
+                assert_eq!(parameters[name]["name"], name);
+            }
+        }
+        for (status, response) in members(&operation["responses"]) {
+            assert!(
+                members(&response["headers"]).all(|(_, header)| header["$ref"].is_string()),
+                "{id}: {status}"
+            );
+        }
+    }
+}
+
+/// An object with members, a list of words or a choice that has no name: clients would have to invent one.
+#[test]
+fn every_model_has_a_name() {
+    let mut unnamed = Vec::new();
+    let is_named = |place: &str| !place.contains(['.', '/', '(']);
+    every_schema(&the_file(), &mut |place, schema| {
+        let choices = items(&schema["oneOf"]);
+        // A schema with a name, and what is said of it beside.
+        let parts = schema["allOf"]
+            .as_array()
+            .is_some_and(|parts| parts.len() > 1 || parts[0]["$ref"].is_null());
+        let model = !schema["properties"].is_null()
+            || !schema["enum"].is_null()
+            || parts
+            || !schema["anyOf"].is_null()
+            || choices.filter(|choice| !is_null(choice)).count() > 1;
+        if model && !is_named(place) {
+            unnamed.push(place.to_owned());
+        }
+    });
+    assert!(unnamed.is_empty(), "{unnamed:#?}");
+}
+
+/// Members that are always there, and whose value is null instead of an object or a word.
+const OBJECT_OR_NULL: [&str; 4] = [
+    "Connection.problem",
+    "JobStatus.last_error",
+    "Recipient.provider",
+    "SpecCapabilities.rotation",
+];
+
+/// Members that a request may leave out, where null means something else.
+const NULL_REMOVES: [&str; 2] = ["NetworkSettings.ca", "NetworkSettings.proxy"];
+
+#[test]
+fn what_may_be_left_out_is_not_nullable_too() {
+    let (mut choices, mut removes) = (BTreeSet::new(), BTreeSet::new());
+    every_schema(&the_file(), &mut |place, schema| {
+        for (name, member) in members(&schema["properties"]) {
+            let place = format!("{place}.{name}");
+            if items(&member["oneOf"]).any(is_null) {
+                choices.insert(place.clone());
+            }
+            let nullable = items(&member["oneOf"]).any(is_null) || items(&member["type"]).any(|kind| kind == "null");
+            if nullable && !items(&schema["required"]).any(|known| known == name) {
+                removes.insert(place);
+            }
+        }
+    });
+    assert_eq!(choices, OBJECT_OR_NULL.map(str::to_owned).into());
+    assert_eq!(removes, NULL_REMOVES.map(str::to_owned).into());
+}
+
+#[test]
+fn words_are_listed_once() {
+    let document = the_file();
+    let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    every_schema(&document, &mut |place, schema| {
+        if let Some(words) = schema["enum"].as_array() {
+            let mut words: Vec<String> = words.iter().map(Value::to_string).collect();
+            words.sort();
+            lists.entry(words.join(", ")).or_default().push(place.to_owned());
+        }
+        for (name, member) in members(&schema["properties"]) {
+            let member = if member["items"].is_object() { &member["items"] } else { member };
+            let member = items(&member["oneOf"]).find(|choice| !is_null(choice)).unwrap_or(member);
+            let member = member["allOf"].get(0).unwrap_or(member);
+            places.insert(format!("{place}.{name}"), member["$ref"].as_str().unwrap_or_default().to_owned());
+        }
+    });
+    // The same words, and another meaning.
+    lists.retain(|_, places| places.len() > 1);
+    assert!(lists.is_empty(), "{lists:#?}");
+    for (member, schema) in [
+        ("provider", "ProviderName"),
+        ("spec", "Spec"),
+        ("operations", "Operation"),
+        ("code", "ErrorCode"),
+    ] {
+        let with: Vec<_> = places.iter().filter(|(place, _)| place.ends_with(&format!(".{member}"))).collect();
+        assert!(with.len() > 1, "{member}");
+        for (place, reference) in with {
+            // Text of the same form, and null.
+            if place != "CheckResponse.code" {
+                assert_eq!(*reference, format!("#/components/schemas/{schema}"), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_code_is_a_text_with_its_values_described() {
+    let document = the_file();
+    let code = &document["components"]["schemas"]["ErrorCode"];
+    assert_eq!((code["type"].as_str(), &code["enum"]), (Some("string"), &Value::Null));
+    let known: Vec<&str> = items(&code["x-extensible-enum"]).map(|code| code.as_str().unwrap()).collect();
+    assert_eq!(known, Code::ALL.map(Code::as_str));
+    let text = code["description"].as_str().unwrap();
+    for code in known {
+        assert!(text.contains(&format!("- `{code}`: ")), "{code}");
+    }
+}
+
+/// Every member that is a secret: bytes first, then text and what contains text.
+const SECRETS: [&str; 31] = [
+    "DataKeyResponse.plaintext",
+    "GeneratedItem.plaintext",
+    "UnwrapResponse.plaintext",
+    "UnwrappedItem.plaintext",
+    "WrapItem.plaintext",
+    "WrapRequest.plaintext",
+    "AwsAccessKey.access_key_id",
+    "AwsAccessKey.secret_access_key",
+    "AwsAccessKey.session_token",
+    "AzureClientCertificate.certificate",
+    "AzureClientCertificate.key",
+    "AzureClientSecret.secret",
+    "AzureStaticToken.token",
+    "AzureWorkloadIdentity.token",
+    "ClientCertificate.certificate",
+    "ClientCertificate.key",
+    "CreatedToken.token",
+    "GcpAuth.token",
+    "GcpBase.token",
+    "GcpServiceAccountKey.private_key",
+    "GcpWorkloadIdentity.subject_token",
+    "UpdateConnection.secrets",
+    "VaultAppRole.secret_id",
+    "VaultAuth.token",
+    "VaultCertificate.certificate",
+    "VaultCertificate.key",
+    "VaultJwt.jwt",
+    "XksAccessKey.access_key_id",
+    "XksAccessKey.secret_access_key",
+    "XksSigv4.access_key_id",
+    "XksSigv4.secret_access_key",
+];
+
+#[test]
+fn secrets_say_so() {
+    let (mut secrets, mut bytes) = (BTreeSet::new(), BTreeSet::new());
+    every_schema(&the_file(), &mut |place, schema| {
+        if schema["x-secret"] == true {
+            secrets.insert(place.to_owned());
+        }
+        if schema["format"] == "byte" {
+            bytes.insert(place.to_owned());
+        }
+    });
+    assert_eq!(secrets, SECRETS.map(str::to_owned).into());
+    // The two other ones are no secrets: what a provider sees, and what it made.
+    bytes.retain(|place| !["InspectResponse.context_bytes", "Recipient.ciphertext"].contains(&place.as_str()));
+    assert_eq!(bytes, SECRETS.map(str::to_owned).into_iter().take(6).collect());
+}
