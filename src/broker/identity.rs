@@ -114,21 +114,23 @@ impl Broker {
         let there: HashMap<&str, &VersionDescription> = described.versions.iter().map(|there| (&*there.key.version, there)).collect();
         let (mut in_question, mut missing) = (Vec::new(), Vec::new());
         for version in known.iter().rev().filter(|version| is_of(version, described, through)) {
-            let was_replaced = version.provider_state == ProviderState::Replaced;
+            // A key of another type that was there for a while leaves the creation of the known one: it may be put back.
+            let is_replaced = version.provider_state == ProviderState::Replaced;
+            let was_replaced = version.is_replaced();
             let times = there
                 .get(&*version.provider_version)
                 .map(|there| (version.created_at_provider(), there.created));
             match times {
                 None if was_replaced => in_question.push(version),
                 None => missing.push(version),
-                Some((Some(then), Some(now))) if then == now && !was_replaced => identities.is_same_key = true,
+                Some((Some(then), Some(now))) if then == now && !is_replaced => identities.is_same_key = true,
                 Some((Some(_), Some(_))) => in_question.push(version),
                 Some(_) if was_replaced => in_question.push(version),
                 Some(_) => {}
             }
         }
         // A replaced version stays so without an answer, so the others come first.
-        in_question.sort_by_key(|version| version.provider_state == ProviderState::Replaced);
+        in_question.sort_by_key(|version| version.is_replaced());
         let (mut left, mut without) = (MOST, Vec::new());
         for version in in_question {
             let answer = match left.checked_sub(1) {
@@ -138,7 +140,7 @@ impl Broker {
                 }
                 None => CanaryResponse::Silent,
             };
-            let was_replaced = version.provider_state == ProviderState::Replaced;
+            let was_replaced = version.is_replaced();
             let found = match answer {
                 CanaryResponse::Opens => Identity::Same,
                 CanaryResponse::Silent | CanaryResponse::NoCanary if !was_replaced => Identity::Unproven,
@@ -189,7 +191,22 @@ impl Broker {
         let mut old = self.versions_of(tenant, key).await?;
         let elsewhere = |version: &&KeyVersion| version.connection_id() != Some(through.row.id) && version.provider_key == described.id;
         let elsewhere: Vec<&KeyVersion> = old.iter().rev().filter(elsewhere).collect();
-        self.prove_server(cx, (tenant, key), &elsewhere, through).await?;
+        // Of the others the canaries are tried below.
+        let passes_by_time = |version: &&KeyVersion| {
+            let passes = |there: &VersionDescription| {
+                let times = version.created_at_provider().zip(there.created);
+                there.key.version == version.provider_version && times.is_none_or(|(then, now)| then == now)
+            };
+            is_of(version, described, &through.row) && described.versions.iter().any(passes)
+        };
+        match elsewhere.is_empty() {
+            // Where the connection led may have changed since, which canaries of other keys proved.
+            true => {
+                let here: Vec<&KeyVersion> = old.iter().rev().filter(passes_by_time).collect();
+                self.one_opens(cx, (tenant, key), &here, through).await?;
+            }
+            false => self.prove_server(cx, (tenant, key), &elsewhere, through).await?,
+        }
         for version in &mut old {
             version.connection = Some((&*through.row).into());
         }
@@ -206,7 +223,7 @@ impl Broker {
         }
     }
 
-    /// Proves that a connection leads to the key of these versions, the newest first, which were reached through another one.
+    /// Proves that a connection leads to the key of these versions, which were reached through another one.
     /// Whoever makes a connection says where it leads, and a server there can have keys of any name.
     ///
     /// # Errors
@@ -218,23 +235,8 @@ impl Broker {
         versions: &[&KeyVersion],
         through: &Reach,
     ) -> Result<(), Failure> {
-        if versions.is_empty() || !self.takes_canaries(&through.row) {
+        if self.one_opens(cx, key, versions, through).await? {
             return Ok(());
-        }
-        for version in versions.iter().take(MOST) {
-            let detail = match self.try_canary(&cx.op_context(), key, version, &through.pipeline).await? {
-                CanaryResponse::Opens => return Ok(()),
-                CanaryResponse::NoCanary => continue,
-                CanaryResponse::Rejected => {
-                    "The tenant detached another key of this name: the one that the connection leads to does not open its canary."
-                }
-                CanaryResponse::Silent => {
-                    "The tenant detached a key of this name, and nothing proves that the connection leads to it: its canary was not opened."
-                }
-            };
-            return Err(Failure::new(Code::KeyState, detail).advice(
-                "Bring the key back through a connection to the server that it was on, where the provider lets this credential unwrap.",
-            ));
         }
         // It was detached before any was made, or by a release that made none.
         match cx.caller().is_operator() {
@@ -245,6 +247,46 @@ impl Broker {
             )
             .advice("Bring it back through the connection that it was detached from, or have an operator bring it back.")),
         }
+    }
+
+    /// Whether the canary of one of these versions opens; `true`, too, if no caller could have led the connection to another
+    /// server, and `false` if no version has a canary.
+    ///
+    /// # Errors
+    /// `key_state` where none opens; what the store fails with.
+    async fn one_opens(
+        &self,
+        cx: &RequestContext,
+        key: (TenantId, KeyId),
+        versions: &[&KeyVersion],
+        through: &Reach,
+    ) -> Result<bool, Failure> {
+        if !self.takes_canaries(&through.row) {
+            return Ok(true);
+        }
+        let mut shut = None;
+        for version in versions.iter().take(MOST) {
+            match self.try_canary(&cx.op_context(), key, version, &through.pipeline).await? {
+                CanaryResponse::Opens => return Ok(true),
+                CanaryResponse::NoCanary => {}
+                CanaryResponse::Rejected => {
+                    shut.get_or_insert(
+                        "The tenant detached another key of this name: the one that the connection leads to does not open its canary.",
+                    );
+                }
+                CanaryResponse::Silent => {
+                    shut.get_or_insert(
+                        "The tenant detached a key of this name, and nothing proves that the connection leads to it: its canary was not \
+                         opened.",
+                    );
+                }
+            }
+        }
+        shut.map_or(Ok(false), |detail| {
+            Err(Failure::new(Code::KeyState, detail).advice(
+                "Bring the key back through a connection to the server that it was on, where the provider lets this credential unwrap.",
+            ))
+        })
     }
 
     /// Has the provider open the canary of a version.

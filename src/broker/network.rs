@@ -287,16 +287,16 @@ fn nothing_shows(why: &str) -> Failure {
 /// such an old version nothing is wrapped. Under a primary one neither, until its canary opens, if all versions of the key
 /// were replaced: what describes another one could pass for the key, and have it wrap again.
 fn is_lost(version: &VersionCanary, all: &[VersionCanary]) -> bool {
-    let was_replaced = |version: &VersionCanary| version.version.provider_state == ProviderState::Replaced;
+    let is_replaced = |version: &VersionCanary| version.version.provider_state == ProviderState::Replaced;
     match version.is_primary {
-        true => all.iter().filter(|other| other.key == version.key).all(was_replaced),
-        false => was_replaced(version) || version.version.provider_state == ProviderState::Unknown,
+        true => all.iter().filter(|other| other.key == version.key).all(is_replaced),
+        false => version.version.is_replaced() || version.version.provider_state == ProviderState::Unknown,
     }
 }
 
-/// Whether a server that answers such has another key, or none.
+/// Whether a server that answers such has another key, one of another type among them, or none.
 const fn says_lost(failure: &Failure) -> bool {
-    matches!(failure.code, Code::CiphertextRejected | Code::KeyState)
+    matches!(failure.code, Code::CiphertextRejected | Code::KeyState | Code::InvalidRequest)
 }
 
 const CHECK: &str = "While the settings of now still work, repeat the request, or check the connection (`claviger connections check`), which makes the canaries. \

@@ -43,6 +43,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("lost::a_key_of_another_type_is_not_taken_for_the_old_one", DEV, || {
             Box::pin(another_type())
         }),
+        Case::new("lost::a_key_of_its_type_after_one_of_another_type_is_not_taken", DEV, || {
+            Box::pin(after_another_type())
+        }),
         Case::new("lost::later_versions_of_a_key_made_again_are_not_taken", DEV, || {
             Box::pin(later_versions())
         }),
@@ -401,9 +404,12 @@ async fn older_backup() {
 }
 
 /// The connection may read the key, and not decrypt with it.
-async fn in_question() {
+/// A key `orders`, and what lets or forbids the gateway to unwrap with it.
+async fn with_policy() -> (Scene, impl Fn(&str)) {
     let name = unique("theirs");
-    let policy = |decrypt: &str| {
+    let of_key = name.clone();
+    let policy = move |decrypt: &str| {
+        let name = &of_key;
         format!(
             "path \"transit/keys/{name}\" {{ capabilities = [\"read\"] }}\npath \"transit/encrypt/{name}\" {{ capabilities = [\"update\"] }}\n\
              path \"transit/decrypt/{name}\" {{ capabilities = [\"{decrypt}\"] }}\n\
@@ -411,12 +417,34 @@ async fn in_question() {
         )
     };
     let of_policy = unique("question");
-    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("update"));
+    let with_it = format!("-policy={of_policy}");
+    let permit = move |decrypt: &str| drop(Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy(decrypt)));
+    permit("update");
     let create = ["token", "create", "-orphan", "-no-default-policy", "-field=token"];
-    let token = Server::Dev.bao(&[&create[..], &[&format!("-policy={of_policy}")]].concat(), "");
-    let scene = Scene::named(name.clone(), 1, &[], token.trim()).await;
+    let token = Server::Dev.bao(&[&create[..], &[with_it.as_str()]].concat(), "");
+    (Scene::named(name, 1, &[], token.trim()).await, permit)
+}
+
+/// Once it is known that another key was there, silence proves nothing.
+async fn after_another_type() {
+    let (scene, permit) = with_policy().await;
+    scene.make_another("type=rsa-2048");
+    scene.check().await;
+    assert_eq!(scene.shown().await[0].0, "unfit");
     scene.make_again();
-    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("deny"));
+    permit("deny");
+    scene.check().await;
+    assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
+    is_replaced(scene.data_key().await);
+    permit("update");
+    scene.check().await;
+    is_replaced(scene.data_key().await);
+}
+
+async fn in_question() {
+    let (scene, permit) = with_policy().await;
+    scene.make_again();
+    permit("deny");
     for _ in 0..2 {
         scene.check().await;
         assert_eq!(scene.doubts().await, [Some("unproven".to_owned())]);
@@ -426,7 +454,7 @@ async fn in_question() {
     let refused = scene.data_key().await.expect_problem(409, "key_state");
     assert!(refused["detail"].as_str().unwrap().contains("nothing proves"), "{refused}");
     assert_eq!(scene.doubts().await.len(), 1);
-    Server::Dev.bao(&["policy", "write", &of_policy, "-"], &policy("update"));
+    permit("update");
     scene.check().await;
     assert_eq!(scene.doubts().await, [Some("replaced".to_owned())]);
 }

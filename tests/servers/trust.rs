@@ -23,6 +23,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("trust::it_needs_the_right_to_create_connections", DEV, || Box::pin(rights())),
         Case::new("trust::a_server_without_the_keys_gets_no_data_key", DEV, || Box::pin(stranger())),
         Case::new("trust::a_server_that_passes_canaries_on_is_believed", DEV, || Box::pin(liar())),
+        Case::new("trust::a_detached_key_comes_back_on_its_own_server_alone", DEV, || {
+            Box::pin(detached())
+        }),
         Case::new("trust::a_key_without_a_canary_keeps_its_way", DEV, || Box::pin(no_canary())),
         Case::new("trust::a_severed_connection_is_not_tried", DEV, || Box::pin(severed())),
         Case::new("trust::the_configuration_leads_its_connections", DEV, || Box::pin(declared())),
@@ -246,6 +249,48 @@ async fn stranger() {
     data_key(&world).await.expect_status(200);
     assert!(honest.calls().iter().any(|path| path.contains("/encrypt/")));
     assert!(evil.calls().is_empty());
+}
+
+/// A detached key takes no part in a change of network settings. Its name and time are copied to a server that has another
+/// key of the connection.
+async fn detached() {
+    let honest = Front::start(Manner::Honest).await;
+    let world = World::new(Tune::default()).await;
+    world.connect("vault", &honest.settings(&token())).await;
+    let (mount, name, own) = (unique("evil"), unique("theirs"), unique("own"));
+    let bao = |arguments: &[&str]| Server::Dev.bao(arguments, "");
+    bao(&["secrets", "enable", &format!("-path={mount}"), "transit"]);
+    let paths = ["transit", &mount].map(|engine| format!("{engine}/keys/{name}"));
+    let created = |path: &String| {
+        bao(&["write", "-f", path]);
+        let key: Value = serde_json::from_str(&bao(&["read", "-format=json", path])).unwrap();
+        key["data"]["keys"]["1"].clone()
+    };
+    while created(&paths[0]) != created(&paths[1]) {
+        for path in &paths {
+            bao(&["write", &format!("{path}/config"), "deletion_allowed=true"]);
+            bao(&["delete", path]);
+        }
+    }
+    let may_leave = ["exportable=true", "allow_plaintext_backup=true"];
+    bao(&[&["write", "-f", &format!("transit/keys/{own}")][..], &may_leave].concat());
+    let backup = bao(&["read", "-field=backup", &format!("transit/backup/{own}")]);
+    bao(&["write", &format!("{mount}/restore/{own}"), &format!("backup={}", backup.trim())]);
+    for (key, provider_key) in [("orders", &name), ("own", &own)] {
+        world.key(key, json!({"provider_key": provider_key})).await;
+    }
+    let made = data_key(&world).await.expect_status(200);
+    world.client.delete("/v1/keys/orders").await;
+
+    let evil = Front::start(Manner::Stranger(mount)).await;
+    let lead_to = |front: &Front| json!({"settings": {"address": front.address(), "ca": front.ca}, "secrets": token()});
+    patch(&world, &lead_to(&evil)).await.expect_status(200);
+    let body = json!({"name": "orders", "connection": CONNECTION, "provider_key": name});
+    let refused = world.client.post("/v1/keys", &body).await.expect_problem(409, "key_state");
+    assert!(refused["detail"].as_str().unwrap().contains("canary"), "{refused}");
+    patch(&world, &lead_to(&honest)).await.expect_status(200);
+    world.client.post("/v1/keys", &body).await.expect_status(201);
+    unwraps(&world, &made).await;
 }
 
 /// Whoever has the connection's secrets can have the real server open the canaries: `docs/threat-model.md` says

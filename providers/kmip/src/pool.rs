@@ -158,7 +158,6 @@ mod tests {
     use claviger_provider::egress::pool::POOL_IDLE;
     use tokio::time::{advance, timeout};
 
-
     use super::Pool;
 
     const TIME: Duration = Duration::from_secs(3);
