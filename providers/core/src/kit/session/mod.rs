@@ -139,11 +139,19 @@ impl<S: CredentialSource> Session<S> {
                 Some(Look::Ready(other)) => return Ok(Some(other)),
                 Some(Look::Refused(error)) => self.0.fetch_if_changed().await.ok_or(error)?,
                 Some(Look::Wait(attempt)) => attempt,
-                None => return Ok(None),
+                // A file may have another secret by now.
+                None => match self.0.fetch_if_changed().await {
+                    Some(attempt) => attempt,
+                    None => return Ok(None),
+                },
             };
             match wait.during(attempt.outcome()).await {
                 Some(Ok(Some(other))) if !Arc::ptr_eq(&other, refused) => return Ok(Some(other)),
-                Some(Ok(None)) => return Ok(None),
+                Some(Ok(None)) => {
+                    if self.0.fetch_if_changed().await.is_none() {
+                        return Ok(None);
+                    }
+                }
                 // A renewal that failed does not say that a login would.
                 Some(Err(error)) if !attempt.is_renewal() => return Err(error),
                 Some(Ok(Some(_)) | Err(_)) | None => {}

@@ -426,12 +426,34 @@ async fn what_nothing_could_replace_is_renewed_without_a_call() {
     assert_eq!(unused.source().logins(), 1);
 }
 
-#[tokio::test]
-async fn a_changed_file_ends_a_refusal_and_replaces_a_live_credential() {
+/// A secret's file with this content.
+fn secret_file(content: &str) -> PathBuf {
     let mut name = [0; 8];
     fill_random(&mut name);
     let path = std::env::temp_dir().join(format!("claviger-login-{}", u64::from_le_bytes(name)));
-    std::fs::write(&path, "wrong").unwrap();
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// The clock stands still, so the files are not looked at in between.
+#[tokio::test(start_paused = true)]
+async fn the_call_that_finds_a_replaced_file_is_served() {
+    for only in [false, true] {
+        let path = secret_file("first");
+        let bench = Bench::with(false, Some(path.clone()));
+        bench.source().final_one.store(only, Ordering::Relaxed);
+        let of_new = 2 + u32::from(!only);
+        assert_eq!(bench.called(9).await.1, None);
+        assert_eq!(bench.called(9).await, (1, None), "held off");
+        std::fs::write(&path, "another").unwrap();
+        assert_eq!(bench.called(of_new).await, (2, Some(of_new)));
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_ends_a_refusal_and_replaces_a_live_credential() {
+    let path = secret_file("wrong");
     let bench = Bench::with(false, Some(path.clone()));
     bench.source().answers(FakeResponse::Refused);
     bench.kind().await;
