@@ -90,6 +90,7 @@ impl UnsealError {
             ErrorKind::KeyNotFound
             | ErrorKind::KeyState
             | ErrorKind::RateLimited
+            | ErrorKind::Crowded
             | ErrorKind::ProviderDenied
             | ErrorKind::ExternalDenied
             | ErrorKind::UpstreamUnavailable

@@ -202,6 +202,7 @@ const fn advice_of_check(kind: ErrorKind, of_request: Option<&'static str>) -> O
         | ErrorKind::TooLarge
         | ErrorKind::CiphertextRejected
         | ErrorKind::RateLimited
+        | ErrorKind::Crowded
         | ErrorKind::ExternalDenied
         | ErrorKind::Severed
         | ErrorKind::UpstreamProtocol

@@ -429,6 +429,8 @@ impl From<&Error> for Failure {
             ErrorKind::CiphertextRejected => Self::ciphertext_rejected(),
             ErrorKind::RateLimited => Self::new(Code::RateLimited, "The provider throttles this connection.")
                 .advice("Repeat the request after the pause. If it happens often, use the cache, or ask the provider for a higher quota."),
+            ErrorKind::Crowded => Self::new(Code::RateLimited, "The tenant's connections to providers are all taken by other calls.")
+                .advice("Send fewer requests at once, and repeat this one after the pause."),
             ErrorKind::ProviderDenied => Self::new(
                 Code::ProviderDenied,
                 "The provider denies the connection's credential this operation.",

@@ -60,6 +60,7 @@ impl CallResult {
                 ErrorKind::UpstreamUnavailable
                 | ErrorKind::UpstreamProtocol
                 | ErrorKind::UpstreamTimeout
+                | ErrorKind::Crowded
                 | ErrorKind::Severed
                 | ErrorKind::Internal => false,
                 ErrorKind::InvalidInput

@@ -24,6 +24,9 @@ pub enum ErrorKind {
     CiphertextRejected,
     /// The provider throttles the gateway.
     RateLimited,
+    /// The gateway has no socket for the call, or no memory for its response: others of the tenant, or of all, take what
+    /// they may. It says nothing about the provider.
+    Crowded,
     /// The provider denies the connection's credential this right.
     ProviderDenied,
     /// The external key manager denies the call.
@@ -57,6 +60,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::CiphertextRejected => "ciphertext_rejected",
             Self::RateLimited => "rate_limited",
+            Self::Crowded => "crowded",
             Self::ProviderDenied => "provider_denied",
             Self::ExternalDenied => "external_denied",
             Self::UpstreamUnavailable => "upstream_unavailable",

@@ -113,7 +113,7 @@ impl SendError {
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::NotTls | Self::NotHttp | Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
-            Self::Crowded => ErrorKind::RateLimited,
+            Self::Crowded => ErrorKind::Crowded,
             Self::Severed(_) => ErrorKind::Severed,
         }
     }
@@ -152,10 +152,7 @@ impl SendError {
             Self::NotHttp => error.retry(Retry::Backoff).advice(
                 "What the server sent is not HTTP: if it speaks TLS on this port, give the connection an address that begins with https://.",
             ),
-            Self::Crowded => error
-                .retry(Retry::Backoff)
-                .advice("The tenant's connections have too many calls under way at once. Send fewer at once, and retry later."),
-            Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
+            Self::Crowded | Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
         let concerns = match (self.is_unsent() && !matches!(self, Self::Crowded)) || matches!(self, Self::NotHttp) {

@@ -258,6 +258,7 @@ fn of_login<R: Refusal>(refusal: &R) -> Meaning {
         | ErrorKind::ProviderDenied
         | ErrorKind::ExternalDenied => ErrorKind::ProviderDenied,
         ErrorKind::RateLimited
+        | ErrorKind::Crowded
         | ErrorKind::UpstreamUnavailable
         | ErrorKind::CircuitOpen
         | ErrorKind::Severed

@@ -67,6 +67,7 @@ const fn is_answer(kind: ErrorKind) -> bool {
         | ErrorKind::CiphertextRejected
         | ErrorKind::ProviderDenied
         | ErrorKind::Misconfigured
+        | ErrorKind::Crowded
         | ErrorKind::CircuitOpen
         | ErrorKind::Severed
         | ErrorKind::Internal => false,

@@ -136,7 +136,7 @@ const fn of_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Misconfigured => "the connection's settings or credentials are wrong",
         ErrorKind::CiphertextRejected => "the ciphertext was rejected",
         ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Conflict => "the request was rejected",
-        ErrorKind::CircuitOpen | ErrorKind::Severed | ErrorKind::Internal => "the call was not made",
+        ErrorKind::Crowded | ErrorKind::CircuitOpen | ErrorKind::Severed | ErrorKind::Internal => "the call was not made",
     }
 }
 
@@ -249,6 +249,7 @@ impl Trial {
             | ErrorKind::TooLarge
             | ErrorKind::CiphertextRejected
             | ErrorKind::RateLimited
+            | ErrorKind::Crowded
             | ErrorKind::UpstreamUnavailable
             | ErrorKind::CircuitOpen
             | ErrorKind::Severed

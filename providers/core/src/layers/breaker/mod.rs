@@ -112,6 +112,7 @@ impl Breaker {
             (
                 ErrorKind::InvalidInput
                 | ErrorKind::TooLarge
+                | ErrorKind::Crowded
                 | ErrorKind::CircuitOpen
                 | ErrorKind::Severed
                 | ErrorKind::Unsupported

@@ -189,6 +189,24 @@ fn new_key() -> KeyRequest {
     }
 }
 
+/// What never reached the provider is neither its failure nor its response.
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_place_says_nothing_of_the_provider() {
+    let crowded = || Step::Fail(ErrorKind::Crowded, Retry::Backoff);
+    let bench = Bench::new(BreakerConfig::default());
+    for _ in 0..4 {
+        bench.call(DOWN).await.unwrap_err();
+    }
+    bench.call(crowded()).await.unwrap_err();
+    bench.call(DOWN).await.unwrap_err();
+    assert_eq!(bench.state(), BreakerState::Open, "the count of failures goes on");
+    advance(Duration::from_secs(5)).await;
+    bench.call(crowded()).await.unwrap_err();
+    assert_eq!(bench.state(), BreakerState::HalfOpen, "the trial is still to be made");
+    bench.call(DOWN).await.unwrap_err();
+    assert_eq!(bench.state(), BreakerState::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timeout_without_a_fair_chance_does_not_count() {
     let bench = Bench::new(BreakerConfig::default());
