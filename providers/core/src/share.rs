@@ -116,8 +116,8 @@ impl Share {
         self.now(|bounds| &bounds.calls, 1)
     }
 
-    /// Places for this many idle sockets.
-    pub(crate) fn idle(&self, sockets: u32) -> Option<Place> {
+    /// Places for this many idle sockets; `None` if the tenant or all together have too many.
+    pub fn idle(&self, sockets: u32) -> Option<Place> {
         self.now(|bounds| &bounds.idle, sockets)
     }
 

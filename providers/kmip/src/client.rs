@@ -143,9 +143,16 @@ impl Client {
             outcome,
         } = response;
         // What a change opened beside the idle connections would take the place of one of them.
-        match is_named && !ids.operation.changes() && ready.connection.is_quiet().await {
-            true => place.give_back(ready),
-            false => {
+        let idle = match is_named && !ids.operation.changes() && ready.connection.is_quiet().await {
+            true => self.switch.share().idle(1),
+            false => None,
+        };
+        match idle {
+            Some(idle) => {
+                ready.connection.hold(idle);
+                place.give_back(ready);
+            }
+            None => {
                 drop(ready);
                 place.end();
             }
@@ -172,14 +179,18 @@ impl Client {
     where
         W: FnOnce(&mut Writer, Version) + Send,
     {
+        let socket = self.switch.share().call().ok_or(SendError::Crowded)?;
         let idle = self.idle(place, request.operation).await;
         let (mut connection, spoken) = match idle {
-            Some(Ready { connection, version }) => (connection, Some(version)),
+            Some(Ready { mut connection, version }) => {
+                connection.hold(socket);
+                (connection, Some(version))
+            }
             None => {
                 place.make_room();
                 // The dialer's own limit is the same for a change, too. A connection that does not open is told as such.
                 let unopened = || Err(SendError::Unreachable("no connection in time".to_owned()).into());
-                (within(end, self.dial.connect()).await.unwrap_or_else(unopened)?, None)
+                (within(end, self.dial.connect(socket)).await.unwrap_or_else(unopened)?, None)
             }
         };
         let exchanged = async move {

@@ -18,8 +18,8 @@ use crate::ttlv::{self, HEADER, Value, Writer};
 /// request: whatever else happens, it is closed.
 pub(crate) struct Connection {
     stream: TlsStream,
-    /// Of its tenant's sockets.
-    _place: Place,
+    /// Among its tenant's sockets for calls; while it is idle, among the idle ones.
+    place: Place,
     share: Share,
 }
 
@@ -28,11 +28,12 @@ const OLD: (i32, i32) = (1, 1);
 
 impl Connection {
     pub(crate) const fn new(stream: TlsStream, place: Place, share: Share) -> Self {
-        Self {
-            stream,
-            _place: place,
-            share,
-        }
+        Self { stream, place, share }
+    }
+
+    /// Takes this place, and gives the former one back.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = place;
     }
 
     /// Whether the server has neither closed it nor sent anything that nobody asked for. If so, its buffers hold nothing

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::Share;
-use claviger_provider::egress::{ClientCertificate, Egress, Endpoint, SendError, TlsDialer, TlsOptions};
+use claviger_provider::egress::{ClientCertificate, Egress, Endpoint, TlsDialer, TlsOptions};
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
 use claviger_provider::kit::settings::Secrets;
+use claviger_provider::{Place, Share};
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
@@ -53,8 +53,8 @@ impl Dial {
         self.dialer(&self.secrets.latest()).map(drop)
     }
 
-    /// Opens a connection. The operator's files, if the secrets come from some, are read each time.
-    pub(crate) async fn connect(&self) -> Result<Connection, CallError> {
+    /// Opens a connection, which takes this place. The operator's files, if the secrets come from some, are read each time.
+    pub(crate) async fn connect(&self, place: Place) -> Result<Connection, CallError> {
         let secrets = self.secrets.read().await.map_err(|error| unusable(error.to_string()))?;
         let known = self
             .latest
@@ -70,7 +70,6 @@ impl Dial {
                 dialer
             }
         };
-        let place = self.share.call().ok_or(SendError::Crowded)?;
         Ok(Connection::new(dialer.connect().await?, place, self.share.clone()))
     }
 

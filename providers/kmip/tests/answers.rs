@@ -13,6 +13,8 @@ mod health;
 mod lifecycle;
 #[path = "answers/mixed_up.rs"]
 mod mixed_up;
+#[path = "answers/places.rs"]
+mod places;
 #[path = "answers/responses.rs"]
 mod responses;
 #[path = "answers/server.rs"]
