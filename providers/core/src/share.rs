@@ -76,6 +76,13 @@ struct Held {
     _of: Arc<Places>,
 }
 
+/// A place among a tenant's lookups, until it is dropped. The share lasts as long: a lookup goes on when the tenant's
+/// last connection has left memory, and must count for the share that the next one gets.
+#[derive(Debug, Default)]
+pub(crate) struct LookupPlace {
+    _held: Option<(OwnedSemaphorePermit, Arc<Places>)>,
+}
+
 impl Shares {
     /// With at most this many sockets of one tenant, and of all.
     pub fn new(all: usize, of_tenant: usize) -> Self {
@@ -149,8 +156,12 @@ impl Share {
     }
 
     /// A place among the tenant's lookups of names. Waits for one.
-    pub(crate) async fn lookup(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.as_ref()?.lookups).acquire_owned().await.ok()
+    pub(crate) async fn lookup(&self) -> LookupPlace {
+        let Some(places) = &self.0 else { return LookupPlace::default() };
+        let permit = Arc::clone(&places.lookups).acquire_owned().await.ok();
+        LookupPlace {
+            _held: permit.map(|permit| (permit, Arc::clone(places))),
+        }
     }
 }
 

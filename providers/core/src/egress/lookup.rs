@@ -168,6 +168,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_tenants_lookups_count_after_its_connections_left_memory() {
+        let ((server, lookups), shares) = (silent(), Shares::new(64, 64));
+        let tenant = TenantId::random();
+        for number in 0..100 {
+            // The only share of the tenant in memory.
+            gives_up(&lookups, &format!("{number}.silent.test"), &shares.of(tenant)).await;
+        }
+        assert_eq!(server.asked.lock().len(), 4);
+        server.speaks.send_replace(true);
+        lookups.find("later.test", &shares.of(tenant)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_name_is_looked_up_once_at_a_time_and_each_time_anew() {
         let (server, lookups) = silent();
         let unbounded = Share::default();
