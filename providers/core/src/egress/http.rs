@@ -1,7 +1,7 @@
 //! An HTTP client of one destination, with limits on time and bytes. It connects nowhere else.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -117,6 +117,10 @@ struct Pool {
     recipe: Recipe,
     health: Arc<PoolHealth>,
     current: Mutex<Current>,
+    /// Held while a client is made: it may read the system's certificates, and calls must not wait on a lock for that.
+    making: tokio::sync::Mutex<()>,
+    /// Opens a connection for each request; made when it is first needed.
+    unpooled: OnceLock<reqwest::Client>,
 }
 
 struct Current {
@@ -126,8 +130,6 @@ struct Current {
     /// given up, their connections are still idle until the last of them has ended.
     idle: Option<Arc<Place>>,
     last_use: Instant,
-    /// Opens a connection for each request; made when it is first needed.
-    unpooled: Option<reqwest::Client>,
 }
 
 /// What a client is made from.
@@ -190,15 +192,13 @@ impl Recipe {
 
 impl Pool {
     /// Begins an attempt, and returns the client for it with the places of its idle connections.
-    fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
+    async fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
         let attempt = self.health.attempt(switch);
-        let mut current = self.current.lock();
         if let Connections::Pooled(generation) = attempt.connections() {
-            if generation > current.generation {
-                current.pooled = self.recipe.client(self.recipe.max_idle())?;
-                current.generation = generation;
-                current.idle = None;
+            if !self.has(generation) {
+                self.renew(generation).await?;
             }
+            let mut current = self.current.lock();
             current.last_use = Instant::now();
             if current.idle.is_none() {
                 let share = self.recipe.options.switch.share();
@@ -212,12 +212,30 @@ impl Pool {
                 return Ok((attempt, current.pooled.clone(), Some(Arc::clone(idle))));
             }
         }
-        let client = match &current.unpooled {
+        let client = match self.unpooled.get() {
             Some(client) => client.clone(),
-            None => current.unpooled.insert(self.recipe.client(0)?).clone(),
+            None => {
+                let made = self.recipe.client(0)?;
+                // If two are made at the same time, the first one is kept.
+                self.unpooled.get_or_init(|| made).clone()
+            }
         };
-        drop(current);
         Ok((attempt, client, None))
+    }
+
+    fn has(&self, generation: u64) -> bool {
+        self.current.lock().generation >= generation
+    }
+
+    /// Makes the client of a generation that has none yet. All calls ask for it at once: one makes it.
+    async fn renew(&self, generation: u64) -> Result<(), ClientError> {
+        let _one_at_a_time = self.making.lock().await;
+        if !self.has(generation) {
+            let pooled = self.recipe.client(self.recipe.max_idle())?;
+            let mut current = self.current.lock();
+            (current.generation, current.pooled, current.idle) = (generation, pooled, None);
+        }
+        Ok(())
     }
 }
 
@@ -248,12 +266,13 @@ impl Client {
             pooled: recipe.client(recipe.max_idle())?,
             idle: None,
             last_use: Instant::now(),
-            unpooled: None,
         };
         let pool = Pool {
             recipe,
             health,
             current: Mutex::new(current),
+            making: tokio::sync::Mutex::default(),
+            unpooled: OnceLock::new(),
         };
         Ok(Self {
             pool: Arc::new(pool),
@@ -330,8 +349,8 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<Response, SendError> {
         let _place = self.switch.share().call().ok_or(SendError::Crowded)?;
-        let begun = self.pool.attempt(&self.switch).map_err(|ClientError(error)| SendError::of(error))?;
-        let (attempt, client, _idle) = begun;
+        let begun = self.pool.attempt(&self.switch).await;
+        let (attempt, client, _idle) = begun.map_err(|ClientError(error)| SendError::of(error))?;
         let request = client.request(method, url).headers(headers);
         let request = match body {
             Some(body) => request.body(body),

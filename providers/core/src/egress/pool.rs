@@ -8,7 +8,8 @@
 //!
 //! A server that says that it cannot serve may be one of several behind a load balancer, which leads new connections
 //! to another one already: the pool is given up, too, at most once in that time. The call by which an open circuit
-//! finds out whether the provider responds again always has a new connection. And no pool is older than
+//! finds out whether the provider responds again always has a new connection, and so has the first call of a check:
+//! for them the pool is given up, too, at most once in that time, because tenants that make checks may share it. And no pool is older than
 //! [`GREATEST_AGE`], so that a name that has another address by now is looked up again under any traffic.
 //!
 //! Where calls have less than [`SHORT`], a timeout may be no more than one slow answer, and a handshake takes most of the
@@ -116,19 +117,19 @@ impl PoolHealth {
         })
     }
 
-    /// Begins an attempt of a connection with this switch: the first one after a check began gives the pool up.
+    /// Begins an attempt of a connection with this switch: the first one after a check began has a new connection.
     pub fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Attempt {
         let now = Instant::now();
         let mut state = self.state.lock();
         let (is_old, checked) = (now - state.born >= GREATEST_AGE, switch.dialed_anew());
         let is_checked = checked > state.checked;
         state.checked = state.checked.max(checked);
-        if is_old || is_checked || self.idle.is_some_and(|idle| now - state.last_use >= idle) {
+        if is_old || self.idle.is_some_and(|idle| now - state.last_use >= idle) {
             state.generation += 1;
             state.born = now;
         }
         state.last_use = now;
-        if switch.take_renewal() && !state.renew(now) {
+        if (switch.take_renewal() || is_checked) && !state.renew(now) {
             state.owed = (state.owed + 1).min(MAX_OWED);
         }
         let connections = match state.owed.checked_sub(1) {
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_check_gives_the_pool_up_once() {
+    async fn checks_give_the_pool_up_at_most_once_in_ten_seconds() {
         let health = PoolHealth::new(ProviderKind::Vault, SECOND);
         let (ours, other) = (SeverSwitch::default(), SeverSwitch::default());
         ours.dial_anew();
@@ -358,6 +359,16 @@ mod tests {
             assert_eq!(health.attempt(&ours).connections(), Connections::Pooled(1));
             assert_eq!(health.attempt(&other).connections(), Connections::Pooled(1));
         }
+        for _ in 0..2 {
+            other.dial_anew();
+            assert_eq!(
+                health.attempt(&other).connections(),
+                Connections::New,
+                "the pool was given up a moment ago"
+            );
+            assert_eq!(health.attempt(&ours).connections(), Connections::Pooled(1));
+        }
+        advance(LEAST_TIME).await;
         other.dial_anew();
         for _ in 0..2 {
             assert_eq!(health.attempt(&other).connections(), Connections::Pooled(2));
