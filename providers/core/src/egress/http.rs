@@ -192,7 +192,7 @@ impl Recipe {
 
 impl Pool {
     /// Begins an attempt, and returns the client for it with the places of its idle connections.
-    async fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<Arc<Place>>), ClientError> {
+    async fn attempt(self: &Arc<Self>, switch: &SeverSwitch) -> Result<(Attempt, reqwest::Client, Option<InUse>), ClientError> {
         let attempt = self.health.attempt(switch);
         if let Connections::Pooled(generation) = attempt.connections() {
             if !self.has(generation) {
@@ -204,12 +204,16 @@ impl Pool {
                 let share = self.recipe.options.switch.share();
                 current.idle = share.idle(self.recipe.max_idle()).map(Arc::new);
                 if current.idle.is_some() {
-                    tokio::spawn(give_back_idle(Arc::downgrade(self)));
+                    tokio::spawn(give_back_idle(Arc::downgrade(self), current.generation));
                 }
             }
             // Without places, its tenant's other connections have enough idle ones: this one keeps none.
             if let Some(idle) = &current.idle {
-                return Ok((attempt, current.pooled.clone(), Some(Arc::clone(idle))));
+                let in_use = InUse {
+                    pool: Arc::clone(self),
+                    _idle: Arc::clone(idle),
+                };
+                return Ok((attempt, current.pooled.clone(), Some(in_use)));
             }
         }
         let client = match self.unpooled.get() {
@@ -239,12 +243,27 @@ impl Pool {
     }
 }
 
-/// Gives the places of idle connections back when all of them must be closed.
-async fn give_back_idle(pool: Weak<Pool>) {
+/// A call with a connection of the pool, which may become idle with the call's end.
+struct InUse {
+    pool: Arc<Pool>,
+    _idle: Arc<Place>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.pool.current.lock().last_use = Instant::now();
+    }
+}
+
+/// Gives the places of a generation's idle connections back when all of them must be closed. Ends with the generation.
+async fn give_back_idle(pool: Weak<Pool>, generation: u64) {
     loop {
         sleep(ALL_CLOSED).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut current = pool.current.lock();
+        if current.generation != generation {
+            return;
+        }
         if current.idle.is_none() || current.last_use.elapsed() >= ALL_CLOSED {
             current.idle = None;
             return;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{advance, pause, resume, timeout};
 use wiremock::ResponseTemplate;
 
 use super::{Client, Options, Script, SendError, egress, get, options, server};
@@ -123,6 +124,33 @@ async fn a_tenant_has_few_sockets_over_all_its_connections_and_others_have_their
     assert!(others.join_all().await[0] && calls.join_all().await.iter().all(|answered| *answered));
     // Two of the clients may keep idle connections; 30 are closed with their calls.
     server.until(|counts| counts.closed >= 30).await;
+}
+
+/// Each pool has a task, which ends when the pool was given up and when nobody uses it.
+#[tokio::test]
+async fn the_tasks_of_pools_that_were_given_up_end() {
+    let server = server("127.0.0.1:0".parse().unwrap(), ResponseTemplate::new(200)).await;
+    let switch = SeverSwitch::default();
+    let egress = egress(&Script::new(&[]));
+    let options = Options {
+        switch: switch.clone(),
+        ..options()
+    };
+    let client = egress.client(egress.destination(&server.uri()).unwrap(), options).unwrap();
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let mut after = Vec::new();
+    for _ in 0..20 {
+        switch.renew();
+        // The pool is used without a pause, and never idle.
+        for _ in 0..15 {
+            get(&client).await.unwrap();
+            pause();
+            advance(Duration::from_secs(1)).await;
+            resume();
+        }
+        after.push(alive());
+    }
+    assert!(after[19] < after[5] + 5, "{after:?}");
 }
 
 #[tokio::test]
