@@ -211,6 +211,7 @@ fn unreachable(error: reqwest::Error, address: &Url) -> Failure {
         | SendError::TooLong
         | SendError::WrongHost
         | SendError::Crowded
+        | SendError::Unread
         | SendError::Severed(_) => return Failure::Unreachable(format!("{place}:{port}: {error}")),
     };
     Failure::Unreachable(format!("{place}:{port}: {error}\n  what to do: {what_to_do}"))

@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::ids::TenantId;
 
@@ -20,6 +22,12 @@ pub const SHORT_RESPONSE: usize = 64 * 1024;
 const LONG_RESPONSES: usize = 4;
 /// The same of all tenants.
 const LONG_RESPONSES_OF_ALL: usize = 32;
+
+/// The longest wait for a place of a connection that has this time to open. The waits for a lookup, for a socket and for
+/// a long response are no fault of the provider's, so they end, together, before an attempt does.
+pub(crate) fn wait(connect_timeout: Duration) -> Duration {
+    connect_timeout / 5
+}
 
 /// The shares of all tenants.
 #[derive(Debug)]
@@ -135,24 +143,23 @@ impl Share {
         Some(Place::of(places, permits))
     }
 
-    /// A place for a socket that is being opened. Waits for one.
-    pub(crate) async fn dial(&self) -> Place {
-        self.waiting(|bounds| &bounds.dials).await
+    /// A place for a socket that is being opened within this time; `None` if none becomes free in [`wait`].
+    pub(crate) async fn dial(&self, connect_timeout: Duration) -> Option<Place> {
+        self.waiting(|bounds| &bounds.dials, connect_timeout).await
     }
 
-    /// A place for a response that is longer than [`SHORT_RESPONSE`], while it is read. Waits for one.
-    pub async fn long_response(&self) -> Place {
-        self.waiting(|bounds| &bounds.long).await
+    /// A place for a response that is longer than [`SHORT_RESPONSE`], while it is read, of a connection that had this time
+    /// to open; `None` if none becomes free in [`wait`].
+    pub async fn long_response(&self, connect_timeout: Duration) -> Option<Place> {
+        self.waiting(|bounds| &bounds.long, connect_timeout).await
     }
 
-    async fn waiting(&self, part: impl Fn(&Bounds) -> &Arc<Semaphore> + Send) -> Place {
-        let Some(places) = &self.0 else { return Place::default() };
+    async fn waiting(&self, part: impl Fn(&Bounds) -> &Arc<Semaphore> + Send, connect_timeout: Duration) -> Option<Place> {
+        let Some(places) = &self.0 else { return Some(Place::default()) };
         let (own, all) = (Arc::clone(part(&places.own)), Arc::clone(part(&places.all)));
-        let (own, all) = (own.acquire_owned().await, all.acquire_owned().await);
-        // The semaphores are never closed.
-        own.ok()
-            .zip(all.ok())
-            .map_or_else(Place::default, |(own, all)| Place::of(places, [own, all]))
+        let taking = async { Some([own.acquire_owned().await.ok()?, all.acquire_owned().await.ok()?]) };
+        let permits = timeout(wait(connect_timeout), taking).await.ok()??;
+        Some(Place::of(places, permits))
     }
 
     /// A place among the tenant's lookups of names. Waits for one.

@@ -234,6 +234,7 @@ impl Client {
     fn ended(place: Place<'_, Ready>, error: CallError) -> CallError {
         match error {
             CallError::Unsent(SendError::Timeout) | CallError::Timeout => place.time_out(),
+            CallError::Unsent(SendError::Crowded) => place.withdraw(),
             _ => place.end(),
         }
         error

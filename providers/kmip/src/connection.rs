@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use claviger_provider::egress::{SendError, TlsStream};
 use claviger_provider::{Place, SHORT_RESPONSE, Share, fill_random};
@@ -21,14 +22,21 @@ pub(crate) struct Connection {
     /// Among its tenant's sockets for calls; while it is idle, among the idle ones.
     place: Place,
     share: Share,
+    /// The time that it had to open.
+    connect_timeout: Duration,
 }
 
 /// The version that only older servers accept, to ask them for theirs.
 const OLD: (i32, i32) = (1, 1);
 
 impl Connection {
-    pub(crate) const fn new(stream: TlsStream, place: Place, share: Share) -> Self {
-        Self { stream, place, share }
+    pub(crate) const fn new(stream: TlsStream, place: Place, share: Share, connect_timeout: Duration) -> Self {
+        Self {
+            stream,
+            place,
+            share,
+            connect_timeout,
+        }
     }
 
     /// Takes this place, and gives the former one back.
@@ -60,7 +68,7 @@ impl Connection {
             return Err(CallError::Unsent(SendError::TooLong));
         }
         let _long = match length > SHORT_RESPONSE {
-            true => Some(self.share.long_response().await),
+            true => Some(self.share.long_response(self.connect_timeout).await.ok_or(SendError::Unread)?),
             false => None,
         };
         // It grows with what arrives: the server decides what it announces.

@@ -70,7 +70,7 @@ impl Dial {
                 dialer
             }
         };
-        Ok(Connection::new(dialer.connect().await?, place, self.share.clone()))
+        Ok(Connection::new(dialer.connect().await?, place, self.share.clone(), self.timeout))
     }
 
     fn dialer(&self, secrets: &Secrets) -> Result<TlsDialer, CallError> {

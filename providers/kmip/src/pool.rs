@@ -126,6 +126,11 @@ impl<C: Send + 'static> Place<'_, C> {
         self.attempt.end();
     }
 
+    /// Ends the call that was not made.
+    pub(crate) fn withdraw(self) {
+        self.attempt.withdraw();
+    }
+
     /// Ends the call whose response did not arrive in time.
     pub(crate) fn time_out(self) {
         self.attempt.time_out();

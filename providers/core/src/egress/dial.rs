@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::lookup::Lookups;
 use super::policy::EgressPolicy;
-use crate::share::Share;
+use crate::share::{Place, Share};
 
 /// Maximum number of addresses of one name to try.
 const MAX_ADDRESSES: usize = 16;
@@ -21,11 +21,18 @@ const MAX_ADDRESSES: usize = 16;
 #[error("the host has only addresses that the egress policy refuses")]
 pub struct Refused;
 
+/// The places of the tenant, or of all, are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many connections are being opened")]
+pub struct Crowded;
+
 /// Why a host has no address to connect to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
     #[error(transparent)]
     Refused(#[from] Refused),
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     #[error(transparent)]
     Lookup(#[from] Arc<io::Error>),
 }
@@ -36,6 +43,9 @@ pub enum DialError {
     /// The egress policy permits none of the host's addresses.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Too many connections are being opened.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The name was not found, or no address accepted the connection.
     #[error("no connection ({0})")]
     Unreachable(io::ErrorKind),
@@ -58,10 +68,15 @@ impl Dialer {
         Self { policy, lookups, share }
     }
 
+    /// A place for the socket that is opened next.
+    pub(super) async fn place(&self, connect_timeout: Duration) -> Result<Place, Crowded> {
+        self.share.dial(connect_timeout).await.ok_or(Crowded)
+    }
+
     /// The addresses of a name that the policy permits, at most 16. Callers connect to these very
     /// addresses: a second lookup could give others.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let found = self.lookups.find(name, &self.share).await?;
+    pub(super) async fn resolve(&self, name: &str, connect_timeout: Duration) -> Result<Vec<IpAddr>, ResolveError> {
+        let found = self.lookups.find(name, &self.share, connect_timeout).await.ok_or(Crowded)??;
         let permitted = found.into_iter().filter(|address| self.policy.permits(*address));
         let permitted: Vec<IpAddr> = permitted.take(MAX_ADDRESSES).collect();
         if permitted.is_empty() { Err(Refused.into()) } else { Ok(permitted) }
@@ -74,16 +89,18 @@ impl Dialer {
     /// # Errors
     /// Why there is no connection.
     pub async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, DialError> {
-        let opened = timeout(patience, self.open(host, port, Instant::now() + patience)).await;
+        let opened = timeout(patience, self.open(host, port, patience)).await;
         opened.unwrap_or(Err(DialError::Timeout))
     }
 
-    async fn open(&self, host: &str, port: u16, end: Instant) -> Result<TcpStream, DialError> {
+    async fn open(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, DialError> {
+        let end = Instant::now() + patience;
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) if self.policy.permits(address) => vec![address],
             Ok(_) => return Err(Refused.into()),
-            Err(_) => self.resolve(host).await.map_err(|error| match error {
+            Err(_) => self.resolve(host, patience).await.map_err(|error| match error {
                 ResolveError::Refused(refused) => DialError::Refused(refused),
+                ResolveError::Crowded(crowded) => DialError::Crowded(crowded),
                 ResolveError::Lookup(error) => DialError::Unreachable(error.kind()),
             })?,
         };

@@ -1,11 +1,9 @@
 //! An HTTP client of one destination, with limits on time and bytes. It connects nowhere else.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::tls::Version;
@@ -14,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use super::destination::Destination;
-use super::dial::{Dialer, ResolveError};
-use super::dial_places::DialPlaces;
+use super::dial::Dialer;
+use super::dial_places::{DialPlaces, Found};
 use super::pool::{Attempt, Connections, POOL_IDLE, PoolHealth};
 use super::send_error::SendError;
 use super::tls::{Authorities, ClientCertificate};
@@ -135,7 +133,7 @@ struct Current {
 /// What a client is made from.
 struct Recipe {
     options: Options,
-    dialer: Dialer,
+    places: DialPlaces,
     encrypted: bool,
 }
 
@@ -156,11 +154,11 @@ impl Recipe {
             .redirect(Policy::none())
             .referer(false)
             .no_proxy()
-            .dns_resolver(Resolver(self.dialer.clone()))
+            .dns_resolver(Found)
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(usize::try_from(max_idle).unwrap_or(usize::MAX))
-            .connector_layer(DialPlaces(options.switch.share().clone()))
+            .connector_layer(self.places.clone())
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
             .tcp_keepalive_retries(2)
@@ -275,9 +273,14 @@ impl Client {
     pub(super) fn new(destination: Destination, options: Options, dialer: Dialer) -> Result<Self, ClientError> {
         let (max_response, switch) = (options.max_response, options.switch.clone());
         let health = PoolHealth::new(options.provider, options.timeout);
+        let places = DialPlaces {
+            dialer,
+            host: options.proxy.as_ref().unwrap_or(&destination).host().into(),
+            connect_timeout: options.connect_timeout,
+        };
         let recipe = Recipe {
             options,
-            dialer,
+            places,
             encrypted: destination.encrypted(),
         };
         let current = Current {
@@ -392,6 +395,7 @@ impl Client {
         let result = self.switch.pass(exchange).await;
         match &result {
             Ok(Err(SendError::Timeout)) => attempt.time_out(),
+            Ok(Err(SendError::Crowded)) => attempt.withdraw(),
             Ok(Ok(response)) if response.status.is_server_error() => attempt.unavailable(),
             Ok(_) | Err(_) => attempt.end(),
         }
@@ -412,34 +416,11 @@ impl Client {
                 return Err(SendError::TooLong);
             }
             if length > SHORT_RESPONSE && long.is_none() {
-                long = Some(self.switch.share().long_response().await);
+                let place = self.switch.share().long_response(self.pool.recipe.options.connect_timeout).await;
+                long = Some(place.ok_or(SendError::Unread)?);
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
-    }
-}
-
-/// Resolves names for the HTTP client, which connects to these addresses and no others: the
-/// addresses that the policy permitted are the ones that are used.
-struct Resolver(Dialer);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let dialer = self.0.clone();
-        Box::pin(async move {
-            let permitted = dialer
-                .resolve(name.as_str())
-                .await
-                .map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
-                    match error {
-                        ResolveError::Refused(refused) => refused.into(),
-                        ResolveError::Lookup(error) => Box::new(error),
-                    }
-                })?;
-            // Port 0 stands for the URL's own.
-            let addresses: Vec<SocketAddr> = permitted.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
     }
 }

@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
-use crate::share::Share;
+use crate::share::{Share, wait};
 
 /// The most lookups at once.
 const LOOKUPS: usize = 64;
@@ -64,18 +66,19 @@ impl Lookups {
         }
     }
 
-    /// The addresses of a name: of the lookup under way if there is one, which may be another tenant's.
-    pub(super) async fn find(self: &Arc<Self>, name: &str, share: &Share) -> Found {
+    /// The addresses of a name: of the lookup under way if there is one, which may be another tenant's. `None` if no place
+    /// for one becomes free, for a connection that has this time to open.
+    pub(super) async fn find(self: &Arc<Self>, name: &str, share: &Share, connect_timeout: Duration) -> Option<Found> {
         let joined = self.under_way.lock().get(name).cloned();
         let finding = match joined {
             Some(finding) => finding,
             None => {
                 // Whoever waits here and gives up leaves nothing behind.
-                let places = (share.lookup().await, Arc::clone(&self.places).acquire_owned().await);
-                self.begin(name, places)
+                let places = async { (share.lookup().await, Arc::clone(&self.places).acquire_owned().await) };
+                self.begin(name, timeout(wait(connect_timeout), places).await.ok()?)
             }
         };
-        result(finding).await
+        Some(result(finding).await)
     }
 
     fn begin<P: Send + 'static>(self: &Arc<Self>, name: &str, places: P) -> watch::Receiver<Option<Found>> {
@@ -151,7 +154,12 @@ mod tests {
 
     /// A caller that gives up soon.
     async fn gives_up(lookups: &Arc<Lookups>, name: &str, share: &Share) {
-        assert!(timeout(Duration::from_millis(10), lookups.find(name, share)).await.is_err());
+        assert!(timeout(Duration::from_millis(10), find(lookups, name, share)).await.is_err());
+    }
+
+    async fn find(lookups: &Arc<Lookups>, name: &str, share: &Share) -> Option<bool> {
+        let found = lookups.find(name, share, Duration::from_secs(5)).await;
+        found.map(|found| found.is_ok())
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,9 +170,14 @@ mod tests {
             gives_up(&lookups, &format!("{number}.silent.test"), &hostile).await;
         }
         assert_eq!(server.asked.lock().len(), 4, "those given up go on");
-        lookups.find("other.test", &other).await.unwrap();
+        assert_eq!(find(&lookups, "other.test", &other).await, Some(true));
+        assert_eq!(
+            find(&lookups, "hostile.test", &hostile).await,
+            None,
+            "it waits for no silent server"
+        );
         server.speaks.send_replace(true);
-        lookups.find("hostile.test", &hostile).await.unwrap();
+        assert_eq!(find(&lookups, "hostile.test", &hostile).await, Some(true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,7 +190,7 @@ mod tests {
         }
         assert_eq!(server.asked.lock().len(), 4);
         server.speaks.send_replace(true);
-        lookups.find("later.test", &shares.of(tenant)).await.unwrap();
+        assert_eq!(find(&lookups, "later.test", &shares.of(tenant)).await, Some(true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -186,7 +199,7 @@ mod tests {
         let unbounded = Share::default();
         let callers = (0..100).map(|_| {
             let lookups = Arc::clone(&lookups);
-            tokio::spawn(async move { lookups.find("a.silent.test", &Share::default()).await.is_ok() })
+            tokio::spawn(async move { find(&lookups, "a.silent.test", &Share::default()).await == Some(true) })
         });
         let callers: Vec<_> = callers.collect();
         gives_up(&lookups, "a.silent.test", &unbounded).await;
@@ -195,7 +208,7 @@ mod tests {
         for caller in callers {
             assert!(caller.await.unwrap());
         }
-        lookups.find("a.silent.test", &unbounded).await.unwrap();
+        assert_eq!(find(&lookups, "a.silent.test", &unbounded).await, Some(true));
         assert_eq!(server.asked.lock().len(), 2);
     }
 }

@@ -26,7 +26,7 @@ mod tls_stream;
 use std::sync::Arc;
 
 pub use destination::{Destination, DestinationError, MAX_ADDRESS};
-pub use dial::{DialError, Dialer, Refused};
+pub use dial::{Crowded, DialError, Dialer, Refused};
 pub use http::{Client, ClientError, Options, RawRequest, Request, Response};
 pub use lookup::{Lookup, SystemLookup};
 pub use overwriting::Overwriting;

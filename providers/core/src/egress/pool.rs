@@ -216,6 +216,11 @@ impl Attempt {
         self.health.state.lock().timeouts = 0;
     }
 
+    /// Ends it without a request, which says nothing of the connections.
+    pub fn withdraw(mut self) {
+        self.open = false;
+    }
+
     /// Ends it with a response by which the server cannot serve any request now.
     pub fn unavailable(mut self) {
         self.open = false;

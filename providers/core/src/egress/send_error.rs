@@ -6,7 +6,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-use super::dial::Refused;
+use super::dial::{Crowded, Refused};
 use crate::error::{Concerns, Error, ErrorKind, Retry};
 use crate::sever_switch::Severed;
 
@@ -47,6 +47,9 @@ pub enum SendError {
     /// The tenant, or all together, have too many calls under way.
     #[error("too many calls are under way")]
     Crowded,
+    /// The tenant, or all together, have too many long responses under way: this one was not read to its end.
+    #[error("too many long responses are being read")]
+    Unread,
     /// The connection is severed.
     #[error(transparent)]
     Severed(#[from] Severed),
@@ -113,7 +116,7 @@ impl SendError {
             Self::Timeout => ErrorKind::UpstreamTimeout,
             Self::NotTls | Self::NotHttp | Self::Unreachable(_) | Self::Broken(_) => ErrorKind::UpstreamUnavailable,
             Self::TooLong | Self::WrongHost => ErrorKind::UpstreamProtocol,
-            Self::Crowded => ErrorKind::Crowded,
+            Self::Crowded | Self::Unread => ErrorKind::Crowded,
             Self::Severed(_) => ErrorKind::Severed,
         }
     }
@@ -128,7 +131,7 @@ impl SendError {
             | Self::Unreachable(_)
             | Self::WrongHost
             | Self::Crowded => true,
-            Self::NotHttp | Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Severed(_) => false,
+            Self::NotHttp | Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Unread | Self::Severed(_) => false,
         }
     }
 
@@ -152,7 +155,7 @@ impl SendError {
             Self::NotHttp => error.retry(Retry::Backoff).advice(
                 "What the server sent is not HTTP: if it speaks TLS on this port, give the connection an address that begins with https://.",
             ),
-            Self::Crowded | Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
+            Self::Crowded | Self::Unread | Self::Timeout | Self::Unreachable(_) | Self::Broken(_) => error.retry(Retry::Backoff),
             Self::TooLong | Self::WrongHost | Self::Severed(_) => error,
         };
         let concerns = match (self.is_unsent() && !matches!(self, Self::Crowded)) || matches!(self, Self::NotHttp) {
@@ -176,6 +179,9 @@ impl SendError {
             for at in [Some(at), inner].into_iter().flatten() {
                 if let Some(refused) = at.downcast_ref::<Refused>() {
                     return Self::Refused(*refused);
+                }
+                if at.is::<Crowded>() {
+                    return Self::Crowded;
                 }
                 if let Some(error) = at.downcast_ref::<rustls::Error>().and_then(Self::of_tls) {
                     return error;

@@ -126,6 +126,7 @@ impl TlsDialer {
             .await;
         let tcp = tcp.map_err(|error| match error {
             DialError::Refused(refused) => SendError::Refused(refused),
+            DialError::Crowded(_) => SendError::Crowded,
             DialError::Unreachable(kind) => SendError::Unreachable(kind.to_string()),
             DialError::Timeout => SendError::Unreachable("no connection in time".to_owned()),
         })?;

@@ -1,9 +1,11 @@
 //! What the calls of one tenant take of the process: sockets, and memory for responses.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -12,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{advance, pause, resume, timeout};
 use wiremock::ResponseTemplate;
 
-use super::{Client, Options, Script, SendError, egress, get, options, server};
+use super::{Client, Egress, EgressPolicy, Lookup, Options, Script, SendError, egress, get, options, server};
 use crate::{SHORT_RESPONSE, SeverSwitch, Share, Shares, TenantId};
 
 /// How long a condition is waited for.
@@ -157,22 +159,57 @@ async fn the_tasks_of_pools_that_were_given_up_end() {
 async fn a_socket_is_opened_only_with_a_place() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let share = Shares::new(1024, 4).of(TenantId::random());
-    let place = share.dial().await;
+    let place = share.dial(PATIENCE).await;
     let egress = egress(&Script::new(&[]));
     let destination = egress.destination(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let options = Options {
         switch: SeverSwitch::default().with_share(share),
-        connect_timeout: Duration::from_millis(100),
         ..options()
     };
     let client = egress.client(destination, options).unwrap();
-    assert!(matches!(get(&client).await, Err(SendError::Unreachable(_))));
+    assert!(matches!(get(&client).await, Err(SendError::Crowded)));
     let opened = timeout(Duration::from_millis(1), listener.accept()).await;
     assert!(opened.is_err(), "a socket was opened");
     drop(place);
     let calling = tokio::spawn(async move { get(&client).await.is_ok() });
     timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     calling.abort();
+}
+
+/// A name server that says nothing, and one socket of the tenant's that may be opened at once.
+#[tokio::test]
+async fn no_place_is_taken_while_a_name_is_looked_up() {
+    struct Silent(watch::Sender<usize>);
+
+    #[async_trait]
+    impl Lookup for Silent {
+        async fn lookup(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+            self.0.send_modify(|asked| *asked += 1);
+            std::future::pending().await
+        }
+    }
+
+    let server = server("127.0.0.1:0".parse().unwrap(), ResponseTemplate::new(200)).await;
+    let (asking, mut asked) = watch::channel(0);
+    let policy = EgressPolicy {
+        allow: vec!["127.0.0.1/32".parse().unwrap()],
+        allow_plain_http: true,
+    };
+    let egress = Egress::with_lookup(policy, Arc::new(Silent(asking)));
+    let share = Shares::new(1024, 4).of(TenantId::random());
+    let made = |address: &str| {
+        let options = Options {
+            switch: SeverSwitch::default().with_share(share.clone()),
+            connect_timeout: PATIENCE,
+            timeout: PATIENCE,
+            ..options()
+        };
+        egress.client(egress.destination(address).unwrap(), options).unwrap()
+    };
+    let unknown = many(&[made("http://silent.test")]);
+    timeout(PATIENCE, asked.wait_for(|asked| *asked == 1)).await.unwrap().unwrap();
+    get(&made(&server.uri())).await.unwrap();
+    drop(unknown);
 }
 
 /// A server that announces a long response, sends nearly all of it, and then is silent.
@@ -218,6 +255,7 @@ async fn few_long_responses_are_read_at_once_and_short_ones_meanwhile() {
     assert_eq!(get(&client).await.unwrap().body.len(), SHORT_RESPONSE);
     let limited = client.with_max_response(SHORT_RESPONSE - 1);
     assert!(matches!(get(&limited).await, Err(SendError::TooLong)));
-    assert_eq!(*taken.borrow(), 4, "the others wait");
+    assert!(matches!(get(&made(address)).await, Err(SendError::Unread)));
+    assert_eq!(*taken.borrow(), 4, "no other one is read");
     calls.abort_all();
 }
