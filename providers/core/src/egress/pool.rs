@@ -50,7 +50,7 @@ const RENEWED: &str = "claviger_provider_pools_renewed_total";
 pub(crate) fn describe() {
     describe_counter!(
         RENEWED,
-        "Pools of connections to a provider that were given up after a timeout or because the server could not serve"
+        "Pools of connections to a provider that were given up after a timeout, because the server could not serve, or for a check or the trial of an open circuit"
     );
 }
 
@@ -129,7 +129,9 @@ impl PoolHealth {
             state.born = now;
         }
         state.last_use = now;
-        if (switch.take_renewal() || is_checked) && !state.renew(now) {
+        let wants_new = switch.take_renewal() || is_checked;
+        let is_renewed = wants_new && state.renew(now);
+        if wants_new && !is_renewed {
             state.owed = (state.owed + 1).min(MAX_OWED);
         }
         let connections = match state.owed.checked_sub(1) {
@@ -139,6 +141,10 @@ impl PoolHealth {
             }
             None => Connections::Pooled(state.generation),
         };
+        drop(state);
+        if is_renewed {
+            self.count("a check, or the trial of an open circuit, wants a new connection, so the open ones to its host are given up");
+        }
         Attempt {
             health: Arc::clone(self),
             connections,

@@ -137,7 +137,10 @@ impl Breaker {
                     tracing::warn!(%provider, of, %tenant, connection, provider_key, "circuit opened: the provider does not respond or fails")
                 }
                 BreakerState::HalfOpen => {
-                    self.switch.renew();
+                    // Of a key that fails, the others work with the connections that are open.
+                    if whose == Whose::Connection {
+                        self.switch.renew();
+                    }
                     tracing::info!(%provider, of, %tenant, connection, provider_key, "circuit half open: one call is tried")
                 }
                 BreakerState::Closed => {

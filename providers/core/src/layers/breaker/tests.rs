@@ -189,6 +189,20 @@ fn new_key() -> KeyRequest {
     }
 }
 
+/// The trial of a connection's circuit has a new connection, and that of a key's has not.
+#[tokio::test(start_paused = true)]
+async fn the_trial_of_a_key_gives_up_no_connection() {
+    let bench = Bench::new(BreakerConfig::default());
+    bench.open_key("bad").await;
+    advance(Duration::from_secs(5)).await;
+    bench.call_with("bad", Step::Succeed).await.unwrap();
+    assert!(!bench.breaker.switch.take_renewal());
+    bench.open().await;
+    advance(Duration::from_secs(5)).await;
+    bench.call(Step::Succeed).await.unwrap();
+    assert!(bench.breaker.switch.take_renewal());
+}
+
 /// What never reached the provider is neither its failure nor its response.
 #[tokio::test(start_paused = true)]
 async fn a_call_without_a_place_says_nothing_of_the_provider() {
