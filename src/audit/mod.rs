@@ -17,7 +17,7 @@
 //! | `observer`, `last_record`, `daily_bytes` | what is built from committed frames |
 //! | `recovery`, `resume`, `scan`, `history`, `index`, `lost_numbers` | opening an existing log |
 //! | `copy` | the files of a log, and a copy of them |
-//! | `kill_file` | revocations when the disk is full |
+//! | `kill_file`, `kill_file_writer` | revocations when the disk is full |
 //!
 //! `broker` records intents and outcomes, `access` and the limiter count, `protocols` build
 //! responses, `boot` opens the log. This module uses only `providers/core`.
@@ -47,6 +47,7 @@ mod index;
 mod intent;
 mod keep;
 mod kill_file;
+mod kill_file_writer;
 mod last_record;
 mod log;
 mod lost_numbers;
@@ -95,6 +96,7 @@ pub use history::{ChangeHistory, EffectiveChange};
 pub use intent::{Intent, OpenIntent};
 pub use keep::{HeldFiles, Keep, KeepError, Keeper, Part, hold_files};
 pub use kill_file::{KillEntry, KillFile, KillFileError, KillFileStanding, NAME as KILL_FILE, SLOTS};
+pub use kill_file_writer::KillFileWriter;
 pub use last_record::{LastRecord, LastRecordWatch};
 pub use log::Log;
 pub use observer::{Commit, CommitMetrics, CommitObserver, CommittedFrame};

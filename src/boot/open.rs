@@ -17,7 +17,7 @@ use super::node::{first_name, known_name};
 use super::options::{Accepted, ConfigSource};
 use super::registry;
 use crate::access::GrantsAuthorizer;
-use crate::audit::{self, CommitMetrics, DailyBytes, KillFile, LastRecordWatch, Origin, Position, Recovered};
+use crate::audit::{self, CommitMetrics, DailyBytes, KillFile, KillFileWriter, LastRecordWatch, Origin, Position, Recovered};
 use crate::broker::{Broker, Circumstances, Parts, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
@@ -80,7 +80,7 @@ pub(super) struct Opened {
     recovered: Recovered,
     last_record: LastRecordWatch,
     log_bytes: DailyBytes,
-    kill_file: KillFile,
+    kill_file: KillFileWriter,
     idempotency_key: aws_lc_rs::hmac::Key,
     cursor_key: XaesKey,
 }
@@ -144,7 +144,7 @@ pub(super) async fn open(config: &Config, accepted: Accepted, folder: Folder, ro
         recovered,
         last_record,
         log_bytes,
-        kill_file,
+        kill_file: KillFileWriter::start(kill_file).map_err(audit::KillFileError::from)?,
         idempotency_key,
         cursor_key,
     })

@@ -10,7 +10,7 @@ use claviger_provider::{InstallationId, Secret};
 
 use super::{Broker, Declaration, Declarations, Parts};
 use crate::access::Authorizer;
-use crate::audit::{self, KillFile, Options, Origin};
+use crate::audit::{self, KillFile, KillFileWriter, Options, Origin};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::keys::fixture::World;
 use crate::store::model::Quotas;
@@ -45,7 +45,7 @@ pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker,
         store: world.store.clone(),
         log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
         background: Arc::default(),
-        kill_file: KillFile::open(folder.path(), installation, false).unwrap(),
+        kill_file: KillFileWriter::start(KillFile::open(folder.path(), installation, false).unwrap()).unwrap(),
         directory: world.directory(),
         tokens: 1_000,
         authorizer,

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::{Authenticator, Authorizer};
-use crate::audit::{BackgroundLog, DailyBytes, KillFile, Log, Unavailable};
+use crate::audit::{BackgroundLog, DailyBytes, KillFile, KillFileWriter, Log, Unavailable};
 use crate::cache::{DekCache, Rules};
 use crate::keys::{Directory, EpochGuard};
 use crate::store::model::Quotas;
@@ -32,6 +32,7 @@ pub struct Broker {
     pub(super) log: Log,
     pub(super) background: Arc<BackgroundLog>,
     pub(super) kill_file: Arc<KillFile>,
+    pub(super) kill_file_writer: KillFileWriter,
     pub(super) directory: Directory,
     pub(super) cache: Arc<DekCache<Failure>>,
     pub(super) cache_defaults: Rules,
@@ -69,7 +70,7 @@ pub struct Parts {
     /// Records provider calls that serve no request.
     pub background: Arc<BackgroundLog>,
     /// Keeps revocations while log or store cannot take them.
-    pub kill_file: KillFile,
+    pub kill_file: KillFileWriter,
     /// Keys and connections in memory.
     pub directory: Directory,
     /// Maximum number of API tokens in memory.
@@ -101,7 +102,8 @@ impl Broker {
             store: parts.store,
             log: parts.log,
             background: parts.background,
-            kill_file: Arc::new(parts.kill_file),
+            kill_file: Arc::clone(parts.kill_file.file()),
+            kill_file_writer: parts.kill_file,
             directory: parts.directory,
             cache: parts.cache,
             cache_defaults: parts.cache_defaults,

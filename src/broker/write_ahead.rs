@@ -1,6 +1,5 @@
 //! Changes of state: the intent before the effect, and revocations that never wait for the log.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -161,11 +160,7 @@ impl Broker {
     }
 
     pub(super) async fn push_to_kill_file(&self, entry: KillEntry) -> Result<(), KillFileError> {
-        let (file, (result, pushed)) = (Arc::clone(&self.kill_file), oneshot::channel());
-        // A revocation waits for none of the threads for blocking work.
-        let pushing = move || drop(result.send(file.push(entry)));
-        std::thread::Builder::new().name("kill_file".to_owned()).spawn(pushing)?;
-        pushed.await.map_err(io::Error::other)?
+        self.kill_file_writer.push(entry).await
     }
 
     /// Ends the revocation of an object that was enabled, restored or resumed: it is not offered to the

@@ -1,6 +1,7 @@
 //! Syncs that fail, are slow or are missing, by `strace`: the store's log of a change, the audit log, and the folder of
 //! a new installation. Without `strace` and root, who alone can trace the gateway, they are ignored.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
             "unsynced::the_store_has_a_revocation_whose_intent_came_late_and_was_cut_away",
             || run(late()),
         ),
+        Trial::test("unsynced::a_revocation_needs_no_new_thread", || run(without_threads())),
         Trial::test("unsynced::a_new_data_folder_is_synced_in_its_parents", || {
             run(async { new_folder() })
         }),
@@ -63,9 +65,13 @@ impl Failing {
     }
 
     fn inject(started: &Started, file: &Path, calls: &str, fault: &str) -> Self {
-        let mut strace = Command::new("strace")
-            .args(["-f", "-p", &started.pid().to_string(), "-e", &format!("trace={calls}"), "-P"])
-            .arg(file)
+        Self::attach(started, |strace| strace.arg("-P").arg(file), calls, fault)
+    }
+
+    fn attach(started: &Started, only: impl FnOnce(&mut Command) -> &mut Command, calls: &str, fault: &str) -> Self {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-p", &started.pid().to_string(), "-e", &format!("trace={calls}")]);
+        let mut strace = only(&mut strace)
             .args(["-e", &format!("inject={calls}:{fault}")])
             .stderr(Stdio::piped())
             .spawn()
@@ -181,6 +187,32 @@ async fn unrecorded() {
     let started = gateway.serve(&Tune::default());
     assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
     assert_eq!(result(&gateway, "disable"), "success");
+}
+
+/// The store takes no change, and the system has no more threads.
+async fn without_threads() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let body = json!({"name": "on", "connection": "embedded"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    let kill_file = gateway.data().join("cuts.kill");
+    let empty = fs::read(&kill_file).expect("the kill file");
+    let store = gateway.data().join("claviger.db");
+    let away = store.with_extension("away");
+    fs::rename(&store, &away).expect("moved");
+    let failing = Failing::attach(&started, |strace| strace, "clone,clone3", "error=EAGAIN");
+    let answer = client.post_empty("/v1/keys/on/disable").await;
+    assert!(matches!(answer.status, 200 | 503), "{}", answer.text);
+    assert!(
+        fs::read(&kill_file).expect("the kill file") != empty,
+        "the kill file has no revocation"
+    );
+    started.kill();
+    failing.end();
+    fs::rename(&away, &store).expect("moved back");
+    let started = gateway.serve(&Tune::default());
+    assert_eq!(state(&started.tenant("acme"), "on").await, "disabled");
 }
 
 /// The revocation goes on without its intent, and the store lacks nothing when that is lost.
