@@ -72,6 +72,11 @@ impl call_error::Refusal for Refusal {
         self.meaning().kind != ErrorKind::UpstreamUnavailable || self.is_of_helper()
     }
 
+    /// Many modules return one value for a wrong PIN and for a device that fails.
+    fn may_be_counted(&self) -> bool {
+        self.function == "C_Login" && !self.rules_out_effect()
+    }
+
     fn is_of_credential(&self) -> bool {
         self.is_of_helper()
     }

@@ -42,6 +42,12 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
         self.status() == Some(401)
     }
 
+    /// Whether the provider may have counted a login as refused that it answered with this, though the answer does not
+    /// say so: that of a gateway before the provider (RFC 9110, sections 15.6.3 and 15.6.5).
+    fn may_be_counted(&self) -> bool {
+        matches!(self.status(), Some(502 | 504))
+    }
+
     /// The provider's own code, or the HTTP status where it gave none; `None` where there was no
     /// such response.
     fn code(&self) -> Option<String>;
@@ -51,10 +57,10 @@ pub trait Refusal: fmt::Debug + Clone + Send + Sync + 'static {
     fn message(&self) -> Option<String>;
 }
 
-/// What to do where logins got no response.
-const UNANSWERED: &str = "The provider did not answer the connection's logins. It may have counted them as refused, and locks an identity \
-                          after a few more, so the next one is made after a pause. Find out why the provider does not answer; the login \
-                          is tried at once with another secret.";
+/// What to do where logins got no response, or none that is clear.
+const UNANSWERED: &str = "The provider did not answer the connection's logins, or not clearly. It may have counted them as refused, and \
+                          locks an identity after a few more, so the next one is made after a pause. Find out why the provider does not \
+                          answer; the login is tried at once with another secret.";
 
 /// Why a call failed. A login's is shared by all calls that wait for it, so it can be cloned.
 #[derive(Debug, Clone)]
@@ -133,11 +139,11 @@ impl<R: Refusal> CallError<R> {
         meaning.retry == Retry::Never && matches!(meaning.kind, ErrorKind::ProviderDenied | ErrorKind::Misconfigured)
     }
 
-    /// Whether the provider may have processed the request, though no response of its own says so: it was sent, and got
-    /// none, half of one, or that of a gateway before the provider (RFC 9110, sections 15.6.3 and 15.6.5).
+    /// Whether the provider may have processed the login, and counted it as refused, though no response says so: it was
+    /// sent, and got none, half of one, or one that is unclear ([`Refusal::may_be_counted`]).
     pub fn may_have_been_processed(&self) -> bool {
         match self {
-            Self::Refused(refusal) => matches!(refusal.status(), Some(502 | 504)),
+            Self::Refused(refusal) => refusal.may_be_counted(),
             Self::NoCredential { why, .. } => why.may_have_been_processed(),
             Self::Unsent(error) => !error.is_unsent(),
             Self::Timeout | Self::Unreachable(_) => true,

@@ -58,6 +58,26 @@ pub async fn logins_without_an_answer_are_two_at_most(module: Arc<Module>) {
     assert_eq!(faulty.logins(), 2);
 }
 
+/// Many modules return the same value for a wrong PIN and for a device that fails.
+pub async fn unclear_answers_to_logins_are_two_at_most(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    faulty.have("login-general-error");
+    for _ in 0..3 {
+        let error = key(&provider).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.upstream_code.as_deref()),
+            (ErrorKind::UpstreamUnavailable, Some("CKR_GENERAL_ERROR"))
+        );
+    }
+    assert_eq!(faulty.logins(), 1);
+    for _ in 0..3 {
+        let probe = provider.probe(&cx().checking(), &[]).await.unwrap();
+        assert!(probe.problem.is_some());
+    }
+    assert_eq!(faulty.logins(), 2);
+}
+
 pub async fn a_connection_names_one_token(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     faulty.token.add("claviger");
