@@ -65,6 +65,7 @@ impl Pkcs11Factory {
                 let source = HelperSource {
                     program: self.program.clone(),
                     membership,
+                    module: settings.one_module(),
                     settings: settings.clone(),
                     secrets: ConnectionSecrets::new(parts.secrets, parts.files),
                     latch: self.latch.clone(),

@@ -4,12 +4,13 @@
 //! What is stored is no hash of a PIN, which would be an oracle for short ones, but an HMAC under a random key that
 //! is sealed in the store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use claviger_provider::{Error, ErrorKind, SealedName, SealedStore, Secret, TenantId};
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 /// The row of the store, which belongs to the installation: a token may have several connections.
 const ROW: &str = "pkcs11-pins";
@@ -34,6 +35,8 @@ pub(crate) struct PinLatch {
     store: Arc<dyn SealedStore>,
     /// Marks that this process refused, also where the store could not take them.
     refused: Arc<Mutex<HashSet<String>>>,
+    /// One login at a time for each token, by its serial number: it may have several names, and several connections.
+    turns: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 /// The mark of one PIN at one token.
@@ -44,7 +47,14 @@ impl PinLatch {
         Self {
             store,
             refused: Arc::default(),
+            turns: Arc::default(),
         }
+    }
+
+    /// Waits until no other login at the token is under way, so that what became of it is known to the next one.
+    pub(crate) async fn turn(&self, serial: &str) -> OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.turns.lock().entry(serial.to_owned()).or_default());
+        turn.lock_owned().await
     }
 
     /// The key, drawn when it is first needed.

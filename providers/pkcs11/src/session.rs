@@ -42,6 +42,8 @@ impl Lifetime for LoggedIn {
 pub(crate) struct HelperSource {
     pub(crate) program: HelperProgram,
     pub(crate) settings: Settings,
+    /// [`Settings::one_module`].
+    pub(crate) module: String,
     pub(crate) secrets: ConnectionSecrets,
     pub(crate) latch: PinLatch,
     pub(crate) membership: Membership<Refusal>,
@@ -92,8 +94,9 @@ impl HelperSource {
         if !token.not_hardened.is_empty() {
             tracing::warn!(missing = ?token.not_hardened, "the memory of a PKCS#11 helper is not protected in full");
         }
-        let mark = self.latch.mark(&self.settings.module, &token.serial, &pin).await;
+        let mark = self.latch.mark(&self.module, &token.serial, &pin).await;
         let mark = mark.map_err(|error| unstored(&error))?;
+        let _turn = self.membership.waits().during(self.latch.turn(&token.serial)).await;
         self.membership
             .login(&secrets, self.takes(&token, &mark), self.log_in(&helper, &mark, &pin))
             .await?;

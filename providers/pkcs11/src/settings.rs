@@ -81,6 +81,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// The module's path, the same one for all links to its file.
+    pub(crate) fn one_module(&self) -> String {
+        let canonical = std::fs::canonicalize(&self.module)
+            .ok()
+            .and_then(|path| path.into_os_string().into_string().ok());
+        canonical.unwrap_or_else(|| self.module.clone())
+    }
+
     /// Whom the connection logs in as: a token of the module as this environment configures it.
     pub(crate) fn identity(&self) -> LoginIdentity {
         let (way, token) = match &self.token {
@@ -89,7 +97,7 @@ impl Settings {
         };
         let environment = self.environment.iter().map(|(name, value)| format!("\n{name}={value}"));
         LoginIdentity {
-            service: self.module.clone() + &environment.collect::<String>(),
+            service: self.one_module() + &environment.collect::<String>(),
             identity: format!("{way}\n{token}"),
             route: String::new(),
         }

@@ -111,6 +111,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         faults::a_token_that_is_removed_is_used_once_it_is_back,
         faults::each_fault_has_its_kind,
         faults::the_vector_is_the_one_that_the_token_used,
+        logins::a_changed_pin_is_sent_once,
         logins::a_connection_names_one_token,
         logins::a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes,
         logins::a_refused_pin_is_never_tried_again,

@@ -58,6 +58,7 @@ static ulong login(ulong session, ulong user, byte *pin, ulong length) {
     FILE *file = fopen(path, "a");
     if (file) { fputc('x', file); fclose(file); }
     if (fault("hang-login")) hang();
+    if (fault("slow-login")) sleep(1);
     if (fault("login-general-error")) return GENERAL_ERROR;
     return real->functions[LOGIN](session, user, pin, length);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::token::{Module, Token};
 
 /// Compiles the module, once; the folder stays until the tests end.
-fn module() -> &'static PathBuf {
+pub fn library() -> &'static PathBuf {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| {
         let path = tempfile::tempdir().unwrap().keep().join("faulty.so");
@@ -59,7 +59,7 @@ impl Faulty {
     pub fn settings(&self) -> Value {
         let mut settings = self.token.settings();
         settings["environment"]["FAULTY_MODULE"] = settings["module"].take();
-        settings["module"] = json!(module());
+        settings["module"] = json!(library());
         settings["environment"]["FAULTY_SWITCH"] = json!(self.switch);
         settings
     }

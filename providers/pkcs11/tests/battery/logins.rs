@@ -7,8 +7,9 @@ use claviger_provider::{ConnectionParts, ErrorKind, Factory, Provider, Secret, S
 use claviger_testkit::connection::parts;
 use serde_json::json;
 
-use crate::calls::{cx, key};
-use crate::faulty::Faulty;
+use crate::calls::{cx, key, unwrap, wrapped};
+use crate::faulty::{Faulty, library};
+use crate::objects::set_pin;
 use crate::token::{Module, PIN, connect};
 
 pub async fn a_refused_pin_is_never_tried_again(module: Arc<Module>) {
@@ -76,6 +77,33 @@ pub async fn unclear_answers_to_logins_are_two_at_most(module: Arc<Module>) {
         assert!(probe.problem.is_some());
     }
     assert_eq!(faulty.logins(), 2);
+}
+
+/// One token under two names, and with its module under two paths: a PIN that was changed is sent once.
+pub async fn a_changed_pin_is_sent_once(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let factory = faulty.token.factory();
+    let by_label = connect(&factory, &faulty.settings());
+    let (kek, _, wrapped) = wrapped(&by_label).await;
+    let mut other = faulty.settings();
+    other["token"] = json!({"serial": kek.key.id.rsplit_once('/').unwrap().0});
+    let link = faulty.token.folder().join("module.so");
+    std::os::unix::fs::symlink(library(), &link).unwrap();
+    other["module"] = json!(link);
+    let by_serial = connect(&factory, &other);
+    unwrap(&by_serial, &wrapped).await.unwrap();
+    assert_eq!(faulty.logins(), 2);
+    set_pin(&faulty.token, "16180339");
+    faulty.have("crash-decrypt");
+    for provider in [&by_label, &by_serial] {
+        unwrap(provider, &wrapped).await.unwrap_err();
+    }
+    faulty.have("slow-login");
+    let (one, two) = tokio::join!(unwrap(&by_label, &wrapped), unwrap(&by_serial, &wrapped));
+    for refused in [one, two] {
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::ProviderDenied);
+    }
+    assert_eq!(faulty.logins(), 3, "the refused PIN was tried again");
 }
 
 pub async fn a_connection_names_one_token(module: Arc<Module>) {

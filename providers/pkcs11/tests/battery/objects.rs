@@ -32,6 +32,11 @@ pub fn make_in(token: &Token, of: &str, id: &str, label: &str, what: &str) {
     assert!(made.status.success(), "{what}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
+/// Gives the token's user another PIN.
+pub fn set_pin(token: &Token, pin: &str) {
+    make(token, "", pin, "set-pin");
+}
+
 /// Makes a token with a user in the first slot that has none.
 fn make_token(context: &Pkcs11, label: &str) {
     let slots = context.get_all_slots().unwrap();
@@ -61,6 +66,10 @@ pub fn make_here(arguments: &[String]) {
         .unwrap();
     let session = context.open_rw_session(slot).unwrap();
     session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
+    if what == "set-pin" {
+        session.set_pin(&AuthPin::from(PIN), &AuthPin::from(label.as_str())).unwrap();
+        return;
+    }
     let id = Attribute::Id(hex::decode(id).unwrap());
     let label = Attribute::Label(label.clone().into_bytes());
     if what == "destroy" {

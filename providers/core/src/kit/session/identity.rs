@@ -432,7 +432,7 @@ impl<R: Refusal> Membership<R> {
 
     /// The waits of the connection's logins that are not their own time: for turns, and for a login that is not made
     /// anew.
-    pub(super) const fn waits(&self) -> &LoginWait {
+    pub const fn waits(&self) -> &LoginWait {
         &self.waits
     }
 
