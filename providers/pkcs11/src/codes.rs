@@ -9,6 +9,9 @@ pub(crate) const HELPER_ENDED: &str = "HELPER_ENDED";
 /// The token refused this PIN before, and is not asked again.
 pub(crate) const PIN_REFUSED_BEFORE: &str = "PIN_REFUSED_BEFORE";
 
+/// The token may have counted logins with this PIN as refused, and is asked again after a pause.
+pub(crate) const PIN_UNANSWERED: &str = "PIN_UNANSWERED";
+
 /// The advice for a module that cannot be loaded.
 pub(crate) const NO_MODULE: &str =
     "The file that the setting `module` names is no PKCS#11 module, or cannot be loaded: the gateway's log has the loader's reason.";
@@ -97,6 +100,13 @@ const CODES: CodeTable = CodeTable::new(&[
     (&["CKR_DATA_LEN_RANGE", "CKR_DATA_INVALID"], Meaning::REJECTED_VALUE),
     (&WRONG_PIN, denied(PIN)),
     (&[PIN_REFUSED_BEFORE], denied(PIN)),
+    (
+        &[PIN_UNANSWERED],
+        denied(
+            "Two logins with the connection's PIN got no answer from the token, or none that is clear. It may have counted them as wrong, and \
+             some tokens lock themselves after one more, so the next one is made a day later; with another PIN, at once.",
+        ),
+    ),
     (
         &["CKR_PIN_LOCKED"],
         denied("The user's PIN of the token is locked: its security officer can set another one (`pkcs11-tool --init-pin`)."),

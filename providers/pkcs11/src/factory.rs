@@ -70,6 +70,7 @@ impl Pkcs11Factory {
                     secrets: ConnectionSecrets::new(parts.secrets, parts.files),
                     latch: self.latch.clone(),
                     trace,
+                    switch: parts.switch.clone(),
                 };
                 Session::new(source, parts.login, parts.switch)
             },

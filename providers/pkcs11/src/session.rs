@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use claviger_pkcs11_host::messages::{Output, Request, Sensitive, Token};
+use claviger_provider::kit::call_error::Refusal as _;
 use claviger_provider::kit::secrets::{ConnectionSecrets, SecretsError, secret};
 use claviger_provider::kit::session::identity::{Lockout, Membership};
 use claviger_provider::kit::session::{CredentialSource, Lifetime, Standing, Term};
-use claviger_provider::{BackgroundTrace, CallResult, CallSink, Secret};
+use claviger_provider::{BackgroundTrace, CallResult, CallSink, Secret, SeverSwitch};
 use zeroize::Zeroizing;
 
-use crate::codes::PIN_REFUSED_BEFORE;
+use crate::codes::{PIN_REFUSED_BEFORE, PIN_UNANSWERED};
 use crate::errors::{CallError, Refusal};
 use crate::helper::{Helper, HelperProgram};
 use crate::pin_latch::{Mark, PinLatch};
@@ -48,6 +49,7 @@ pub(crate) struct HelperSource {
     pub(crate) latch: PinLatch,
     pub(crate) membership: Membership<Refusal>,
     pub(crate) trace: BackgroundTrace,
+    pub(crate) switch: SeverSwitch,
 }
 
 impl CredentialSource for HelperSource {
@@ -126,28 +128,38 @@ impl HelperSource {
     /// Whether the token takes a login with the PIN of this mark.
     ///
     /// # Errors
-    /// [`PIN_REFUSED_BEFORE`]; that the PIN is locked; the store's.
+    /// [`PIN_REFUSED_BEFORE`]; [`PIN_UNANSWERED`]; that the PIN is locked; the store's.
     async fn takes(&self, token: &Token, mark: &Mark) -> Result<(), CallError> {
         let refused = |code| Err(CallError::Refused(Refusal::own(code)));
         match self.latch.is_refused(mark).await {
             Ok(true) => refused(PIN_REFUSED_BEFORE),
             Ok(false) if token.is_pin_locked => refused("CKR_PIN_LOCKED"),
-            Ok(false) => Ok(()),
+            Ok(false) => match self.latch.is_paused(mark, LOCKOUT).await {
+                Ok(true) => refused(PIN_UNANSWERED),
+                Ok(false) => Ok(()),
+                Err(error) => Err(unstored(&error)),
+            },
             Err(error) => Err(unstored(&error)),
         }
     }
 
     /// Logs in. A refused PIN is latched before this returns.
     async fn log_in(&self, helper: &Helper, mark: &Mark, pin: &Secret) -> Result<(), CallError> {
+        // Not sent, so not one that may count.
+        let unnoted = |error: claviger_provider::Error| CallError::Unbuilt(format!("the login cannot be noted: {error}"));
+        let sent = self.latch.send(mark, &self.switch).await.map_err(unnoted)?;
         let request = Request::Login {
             pin: Sensitive::new(Zeroizing::new(pin.expose().to_vec())),
         };
         let result = self.call(helper, "C_Login", request).await;
-        if let Err(CallError::Refused(refusal)) = &result
-            && refusal.is_of_pin()
-            && let Err(error) = self.latch.refuse(mark).await
-        {
-            tracing::error!(%error, "a refused PIN cannot be stored: a gateway that is restarted will try it once more");
+        let stored = match &result {
+            Ok(_) => sent.accepted().await,
+            Err(CallError::Refused(refusal)) if refusal.is_of_pin() => sent.refused().await,
+            Err(CallError::Refused(refusal)) if !refusal.may_be_counted() => sent.not_tried().await,
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = stored {
+            tracing::error!(%error, "what a token answered to a login cannot be stored");
         }
         let Output::Done = result? else {
             return Err(CallError::MalformedResponse("login"));

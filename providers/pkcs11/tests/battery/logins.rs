@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_provider::{ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId};
+use claviger_provider_pkcs11::{Pkcs11Factory, Pkcs11Provider};
 use claviger_testkit::connection::parts;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::calls::{cx, key, unwrap, wrapped};
 use crate::faulty::{Faulty, library};
@@ -106,6 +108,47 @@ pub async fn a_changed_pin_is_sent_once(module: Arc<Module>) {
     assert_eq!(faulty.logins(), 3, "the refused PIN was tried again");
 }
 
+/// A connection that somebody can sever.
+fn severable(factory: &Pkcs11Factory, settings: &Value, switch: &SeverSwitch) -> Pkcs11Provider {
+    let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Operator).unwrap();
+    let parts = ConnectionParts {
+        tenant: TenantId::random(),
+        switch: switch.clone(),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    factory.provider(parts).unwrap()
+}
+
+/// A gateway that ends, or a sever, while the token refuses a PIN.
+pub async fn a_login_that_is_cut_off_counts_for_the_next_gateway(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut wrong = faulty.settings();
+    wrong["pin"] = json!("11111111");
+    faulty.have("slow-login");
+    for sent in 0..2 {
+        let switch = SeverSwitch::default();
+        let provider = severable(&faulty.token.factory(), &wrong, &switch);
+        let cut_off = async {
+            while faulty.logins() == sent {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            switch.sever();
+            switch.stopped().await;
+        };
+        let (cut, ()) = tokio::join!(key(&provider), cut_off);
+        assert_eq!(cut.unwrap_err().kind, ErrorKind::Severed);
+    }
+    let error = key(&faulty.token.connect_with(&wrong)).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::ProviderDenied, Some("PIN_UNANSWERED"))
+    );
+    assert!(error.advice.is_some());
+    assert_eq!(faulty.logins(), 2);
+    faulty.have("");
+    key(&faulty.token.connect_with(&faulty.settings())).await.unwrap();
+}
+
 pub async fn a_connection_names_one_token(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     faulty.token.add("claviger");
@@ -192,15 +235,8 @@ pub async fn a_token_that_comes_later_is_found(module: Arc<Module>) {
 /// A severed connection starts no helper, and ends the one that runs.
 pub async fn a_severed_connection_calls_nothing(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
-    let factory = faulty.token.factory();
-    let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
     let switch = SeverSwitch::default();
-    let parts = ConnectionParts {
-        tenant: TenantId::random(),
-        switch: switch.clone(),
-        ..parts(&parsed.public, parsed.secrets)
-    };
-    let provider = factory.provider(parts).unwrap();
+    let provider = severable(&faulty.token.factory(), &faulty.settings(), &switch);
     key(&provider).await.unwrap();
     switch.sever();
     assert_eq!(key(&provider).await.unwrap_err().kind, ErrorKind::Severed);
