@@ -9,8 +9,8 @@ use claviger_provider::kit::secrets::ConnectionSecrets;
 use claviger_provider::kit::session::Session;
 use claviger_provider::kit::session::identity::Identities;
 use claviger_provider::{
-    Call, Capabilities, ClaimSpan, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, SealedStore, Secret,
-    SettingsError, SettingsOrigin,
+    Call, Capabilities, ClaimSpan, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, ParsedSettings, ProviderKind, SealedStore,
+    Secret, SettingsError, SettingsOrigin,
 };
 use parking_lot::Mutex;
 
@@ -111,6 +111,11 @@ impl Factory for Pkcs11Factory {
     /// A token is the operator's to declare, and several tenants may have a connection to it.
     fn claims(&self, _: &str, _: SettingsOrigin) -> ClaimSpan {
         ClaimSpan::INSTALLATION
+    }
+
+    fn declare(&self, connection: ConnectionId, settings: Option<&str>) {
+        let settings = settings.and_then(|settings| serde_json::from_str::<Settings>(settings).ok());
+        self.identities.declare(connection, settings.map(|settings| settings.identity()));
     }
 
     fn unproven(&self, _: &str) -> Error {

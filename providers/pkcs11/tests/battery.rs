@@ -117,6 +117,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         logins::a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes,
         logins::a_refused_pin_is_never_tried_again,
         logins::a_severed_connection_calls_nothing,
+        logins::a_tenant_cannot_lock_a_token_that_is_declared,
         logins::a_token_that_comes_later_is_found,
         logins::logins_without_an_answer_are_two_at_most,
         logins::unclear_answers_to_logins_are_two_at_most,

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId};
+use claviger_provider::{
+    ConnectionId, ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId,
+};
 use claviger_provider_pkcs11::{Pkcs11Factory, Pkcs11Provider};
-use claviger_testkit::connection::parts;
+use claviger_testkit::connection::{login_report, parts};
 use serde_json::{Value, json};
 
 use crate::calls::{cx, key, unwrap, wrapped};
@@ -147,6 +149,25 @@ pub async fn a_login_that_is_cut_off_counts_for_the_next_gateway(module: Arc<Mod
     assert_eq!(faulty.logins(), 2);
     faulty.have("");
     key(&faulty.token.connect_with(&faulty.settings())).await.unwrap();
+}
+
+/// Once a declared connection is released, its tenant can replace the PIN.
+pub async fn a_tenant_cannot_lock_a_token_that_is_declared(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let factory = faulty.token.factory();
+    let parsed = factory.parse(&faulty.settings().to_string(), SettingsOrigin::Operator).unwrap();
+    factory.declare(ConnectionId::random(), Some(&parsed.public));
+    for number in 0..4 {
+        let mut wrong = faulty.settings();
+        wrong["pin"] = json!(format!("1111111{number}"));
+        key(&connect(&factory, &wrong)).await.unwrap_err();
+    }
+    assert_eq!(faulty.logins(), 1);
+    let parts = ConnectionParts {
+        login: login_report().declared(true),
+        ..parts(&parsed.public, parsed.secrets)
+    };
+    key(&factory.provider(parts).unwrap()).await.unwrap();
 }
 
 pub async fn a_connection_names_one_token(module: Arc<Module>) {
