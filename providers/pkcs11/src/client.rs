@@ -86,7 +86,7 @@ impl Client {
             let attempt = CallSink::from(cx).begin(call.operation);
             let attempt = if call.generates { attempt.changing() } else { attempt };
             let time = longest.min(cx.remaining());
-            let called = timeout(time, logged_in.helper.call(request(), time));
+            let called = timeout(time, logged_in.helper.call(request(), time, longest));
             let sent = self.switch.pass(async { called.await.unwrap_or(Err(CallError::Timeout)) }).await;
             let sent = sent.unwrap_or_else(|severed| Err(severed.into()));
             attempt.finish(None, CallResult::of(&sent, CallError::result));

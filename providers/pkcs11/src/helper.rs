@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::codes::HELPER_ENDED;
 use crate::errors::{CallError, Refusal, refused};
 
-/// How much longer than its patience a call may take before the helper counts as hung.
+/// How long after the time of its kind a call without an answer shows that the helper hangs.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a call that waits looks whether the helper hangs.
 const LOOK: Duration = Duration::from_secs(1);
@@ -151,17 +151,18 @@ impl Helper {
         }
     }
 
-    /// Makes a call, which may wait for its turn in the helper for as long as `patience`. A caller that goes away ends nothing:
-    /// the module cannot be interrupted.
+    /// Makes a call, which may wait for its turn in the helper for as long as `patience`, its caller's. Calls of its kind
+    /// take at most `longest`, whatever patience a caller has. A caller that goes away ends nothing: the module cannot be
+    /// interrupted.
     ///
     /// # Errors
     /// `HELPER_ENDED` if the helper did not get the request: it has ended, or hangs. `Unreachable` if it ended before its answer.
-    pub(crate) async fn call(&self, request: Request, patience: Duration) -> Result<Output, CallError> {
+    pub(crate) async fn call(&self, request: Request, patience: Duration, longest: Duration) -> Result<Output, CallError> {
         let (tell, told) = oneshot::channel();
         // First the place in the queue, so that a caller that goes away meanwhile leaves no call behind that nobody sent.
         let place = self.frames.reserve().await.map_err(|_| ended())?;
         let generates = matches!(request, Request::Generate { .. });
-        let number = self.begin(tell, patience, generates).ok_or_else(ended)?;
+        let number = self.begin(tell, longest, generates).ok_or_else(ended)?;
         let asked = Asked {
             number,
             patience: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
@@ -198,7 +199,7 @@ impl Helper {
     }
 
     /// Notes a call; `None` if the helper has ended. One that hangs is ended here.
-    fn begin(&self, tell: oneshot::Sender<Output>, patience: Duration, generates: bool) -> Option<u64> {
+    fn begin(&self, tell: oneshot::Sender<Output>, longest: Duration, generates: bool) -> Option<u64> {
         if self.is_hung() {
             self.end();
         }
@@ -208,7 +209,7 @@ impl Helper {
         }
         calls.last += 1;
         let number = calls.last;
-        let overdue = Instant::now() + patience + GRACE;
+        let overdue = Instant::now() + longest + GRACE;
         let waiting = Waiting { tell, overdue, generates };
         calls.waiting.insert(number, waiting);
         Some(number)

@@ -108,7 +108,7 @@ impl HelperSource {
     /// Makes a call that serves no single operation.
     async fn call(&self, helper: &Helper, operation: &'static str, request: Request) -> Result<Output, CallError> {
         let attempt = CallSink::from(&self.trace).begin(operation);
-        let result = helper.call(request, PATIENCE).await;
+        let result = helper.call(request, PATIENCE, PATIENCE).await;
         attempt.finish(None, CallResult::of(&result, CallError::result));
         result
     }

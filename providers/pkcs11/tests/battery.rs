@@ -104,6 +104,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         adoption::a_replaced_token_keeps_the_names_of_its_keys,
         adoption::another_tenants_key_is_not_adopted,
         faults::a_call_ends_with_its_budget,
+        faults::a_callers_short_time_ends_no_helper,
         faults::a_module_that_computes_wrong_makes_no_key,
         faults::a_module_that_crashes_takes_down_its_connection_only,
         faults::a_module_that_hangs_is_ended,

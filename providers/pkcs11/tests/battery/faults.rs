@@ -60,6 +60,22 @@ pub async fn a_call_ends_with_its_budget(module: Arc<Module>) {
     assert_eq!(error.kind, ErrorKind::UpstreamTimeout, "{error}");
 }
 
+pub async fn a_callers_short_time_ends_no_helper(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let (_, dek, first) = wrapped(&provider).await;
+    // Longer than the caller waits and the helper is granted on top, and shorter than the budget.
+    faulty.have("slow-decrypt");
+    let short = Duration::from_millis(100);
+    let cx = OpContext::for_system("test", TenantId::random(), short);
+    assert!(!matches!(
+        timeout(short, provider.unwrap_key(&cx, &first, &context())).await,
+        Ok(Ok(_))
+    ));
+    assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
+    assert_eq!(faulty.logins(), 1, "the helper was replaced");
+}
+
 pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());

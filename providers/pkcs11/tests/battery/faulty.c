@@ -99,6 +99,7 @@ static ulong encrypt(ulong session, byte *plain, ulong plain_length, byte *out, 
 
 static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
     if (fault("hang-decrypt")) hang();
+    if (fault("slow-decrypt")) sleep(4);
     if (fault_once("crash-decrypt-once") || fault("crash-decrypt")) abort();
     if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
     if (fault("device-removed")) return DEVICE_REMOVED;
