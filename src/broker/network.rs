@@ -27,9 +27,6 @@ const MADE: usize = 16;
 /// How many keys without a canary a message names.
 const NAMED: usize = 3;
 
-/// Every network setting of any provider, in the order of canonical JSON.
-const SETTINGS: [&str; 6] = ["address", "ca", "endpoint", "iam_endpoint", "proxy", "sts_endpoint"];
-
 /// Which canaries must open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
@@ -73,11 +70,12 @@ impl Broker {
         put: ConnectionPut,
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
-        note(cx, now, &settings);
+        let factory = self.family(now.provider)?;
+        note(cx, factory.as_ref(), now, &settings);
         self.all_secrets(now, &put.replaced).await?;
         // Of versions that were learned a moment ago, say, and only through the settings of now.
         Box::pin(self.keep_missing_canaries(cx, now, MADE)).await?;
-        let claims = self.family(now.provider)?.claims(&settings, SettingsOrigin::Tenant);
+        let claims = factory.claims(&settings, SettingsOrigin::Tenant);
         let changed = Connection {
             settings,
             claims,
@@ -111,9 +109,10 @@ impl Broker {
         replaced: Vec<(SealedName, Secret)>,
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
-        note(cx, now, &settings);
+        let factory = self.family(now.provider)?;
+        note(cx, factory.as_ref(), now, &settings);
         let changed = Connection {
-            claims: self.family(now.provider)?.claims(&settings, SettingsOrigin::Operator),
+            claims: factory.claims(&settings, SettingsOrigin::Operator),
             settings,
             ..now.clone()
         };
@@ -233,19 +232,22 @@ fn members(settings: &str) -> Option<BTreeMap<String, Value>> {
 }
 
 /// Puts the fingerprints of both network settings into the record, also of a change that is refused.
-fn note(cx: &RequestContext, now: &Connection, settings: &str) {
+fn note(cx: &RequestContext, factory: &dyn Factory, now: &Connection, settings: &str) {
+    let of = |settings: &str| fingerprint(factory.network_settings(), settings);
     let change = NetworkChange {
-        after: fingerprint(settings),
-        before: fingerprint(&now.settings),
+        after: of(settings),
+        before: of(&now.settings),
     };
     cx.note(|fields| fields.network = Some(Box::new(change)));
 }
 
-/// SHA-256 of a connection's network settings as canonical JSON (`docs/audit-format.md`, `network`).
-fn fingerprint(settings: &str) -> Digest {
+/// SHA-256 of a connection's network settings, which have these names, as canonical JSON (`docs/audit-format.md`,
+/// `network`).
+fn fingerprint(names: &[&str], settings: &str) -> Digest {
     let mut members = members(settings).unwrap_or_default();
-    members.retain(|name, _| SETTINGS.contains(&name.as_str()));
-    // In the order of their names, and all are texts, which serde_json writes as RFC 8785 does.
+    members.retain(|name, _| names.contains(&name.as_str()));
+    // In the order of their names, and all are texts, or objects of texts with ASCII names, which serde_json writes as
+    // RFC 8785 does.
     let canonical = serde_json::to_vec(&members).unwrap_or_default();
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(digest(&SHA256, &canonical).as_ref());
@@ -331,11 +333,11 @@ fn refused(version: &VersionCanary, failure: Failure) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{SETTINGS, fingerprint};
+    use super::fingerprint;
 
     #[test]
     fn a_fingerprint_is_of_the_network_settings_alone() {
-        assert!(SETTINGS.is_sorted());
+        let fingerprint = |settings| fingerprint(&["address", "ca", "proxy"], settings);
         // printf '%s' '{"address":"https://vault.example/","ca":"A\nB"}' | sha256sum
         let settings = r#"{"mount":"transit","address":"https://vault.example/","auth":{"token":{}},"ca":"A\nB"}"#;
         let expected = "a9bec59e859ae18ef8377036324dfa932e53e99412d04d9285c4e3eaa9762c0f";
@@ -344,5 +346,14 @@ mod tests {
         assert_eq!(fingerprint(reordered), fingerprint(settings));
         let other = r#"{"ca":"A\nC","address":"https://vault.example/","mount":"kms"}"#;
         assert_ne!(fingerprint(other), fingerprint(settings));
+    }
+
+    #[test]
+    fn objects_in_network_settings_are_canonical() {
+        let names = ["module", "token", "environment", "known_as"];
+        // printf '%s' '{"environment":{"A":"1","B":"2"},"known_as":"7","module":"/m.so","token":{"label":"t"}}' | sha256sum
+        let settings = r#"{"token":{"label":"t"},"sessions":8,"module":"/m.so","known_as":"7","environment":{"B":"2","A":"1"}}"#;
+        let expected = "9840d15e3eee5eeac3a0cce6249edc739f3dbed1d698dd3f8e969e456aafd54a";
+        assert_eq!(hex::encode(fingerprint(&names, settings).0), expected);
     }
 }

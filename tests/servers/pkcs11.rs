@@ -143,6 +143,11 @@ async fn a_replaced_token_is_taken_once_its_keys_open() {
         assert_eq!(connection["settings"]["token"]["label"] == label, is_taken, "{connection}");
         assert_eq!(unwrapped(&world.client, &data_key).await, data_key["plaintext"]);
     }
+    // What was tried is in the record, also of a change that was refused.
+    let records = claviger_test_support::records(&world.gateway.data());
+    let changes: Vec<&Value> = records.iter().filter_map(|record| record.get("network")).collect();
+    assert!(changes.len() >= 2, "{changes:?}");
+    assert!(changes.iter().all(|change| change["after"] != change["before"]), "{changes:?}");
     assert_eq!(world.client.list("/v1/keys/orders/versions").await[0]["provider_key"], provider_key);
     let made = world.key("more", json!({})).await;
     assert_eq!(made["custody"], "external");
