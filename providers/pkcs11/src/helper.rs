@@ -13,6 +13,7 @@ use std::time::Duration;
 use claviger_pkcs11_host::frames;
 use claviger_pkcs11_host::messages::{Answered, Asked, Output, Request};
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -67,6 +68,9 @@ struct Calls {
     last: u64,
     waiting: HashMap<u64, Waiting>,
     ended: bool,
+    /// The helper, which leads the group of the processes that its module started. `None` once they were killed: then its
+    /// id may be another's.
+    group: Option<Pid>,
 }
 
 impl Calls {
@@ -89,6 +93,15 @@ impl Calls {
             }
         }
         Some(taken)
+    }
+
+    /// Ends the calls under way without an answer, and kills the helper with what its module started.
+    fn end(&mut self) {
+        self.ended = true;
+        self.waiting.clear();
+        if let Some(group) = self.group.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
@@ -128,7 +141,8 @@ impl Helper {
             .kill_on_drop(true)
             .spawn()?;
         let (from, to) = UnixStream::from_std(ours)?.into_split();
-        let calls = Arc::new(Mutex::new(Calls::default()));
+        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let calls = Arc::new(Mutex::new(Calls { group, ..Calls::default() }));
         let (frames, queue) = mpsc::channel(QUEUE);
         let reading = tokio::spawn(read(from, child, Arc::clone(&calls)));
         let writing = tokio::spawn(write(to, queue));
@@ -141,10 +155,7 @@ impl Helper {
 
     /// Kills the helper. Calls under way end without an answer.
     fn end(&self) {
-        let mut calls = self.calls.lock();
-        calls.ended = true;
-        calls.waiting.clear();
-        drop(calls);
+        self.calls.lock().end();
         // The first task has the process, which is killed when it is dropped.
         for task in &self.tasks {
             task.abort();
@@ -238,12 +249,8 @@ async fn read(mut from: OwnedReadHalf, mut child: Child, calls: Arc<Mutex<Calls>
             drop(waiting.tell.send(answered.output));
         }
     }
-    {
-        let mut calls = calls.lock();
-        calls.ended = true;
-        calls.waiting.clear();
-    }
     // It may have sent what makes no sense, and still run.
+    calls.lock().end();
     drop(child.kill().await);
 }
 

@@ -112,6 +112,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         faults::a_token_that_is_removed_is_used_once_it_is_back,
         faults::each_fault_has_its_kind,
         faults::the_vector_is_the_one_that_the_token_used,
+        faults::what_a_module_started_ends_with_its_helper,
         logins::a_changed_pin_is_sent_once,
         logins::a_connection_names_one_token,
         logins::a_login_that_is_cut_off_counts_for_the_next_gateway,

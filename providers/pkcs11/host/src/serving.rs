@@ -1,5 +1,6 @@
 //! The helper's life: from the inherited socket to its end.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, kill_process, kill_process_group};
+use rustix::stdio::dup2_stdin;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::frames;
@@ -33,8 +35,10 @@ pub fn run() -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         drop(signal(kind)?);
     }
+    // A descriptor that no process inherits which the module starts.
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
+    dup2_stdin(File::open("/dev/null")?)?;
     let shared = Arc::new(Shared::new(not_hardened));
     // Whatever ended it, the gateway starts another helper.
     drop(serve(&socket, &shared));
@@ -133,7 +137,9 @@ fn end(shared: Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process without its exit handlers: those of a module that hangs may hang too.
+/// Ends the process without its exit handlers, since those of a module that hangs may hang too, and what the module
+/// started: the gateway makes the process the leader of a group of its own.
 fn end_process() {
+    let _ = kill_process_group(getpid(), Signal::KILL);
     let _ = kill_process(getpid(), Signal::KILL);
 }

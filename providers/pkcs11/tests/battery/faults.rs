@@ -76,6 +76,41 @@ pub async fn a_callers_short_time_ends_no_helper(module: Arc<Module>) {
     assert_eq!(faulty.logins(), 1, "the helper was replaced");
 }
 
+/// Whether a process runs (proc_pid_stat(5)).
+fn is_running(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
+}
+
+async fn until_ended(process: u32) {
+    let ended = async {
+        while is_running(process) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), ended).await.expect("it ends");
+}
+
+/// A module may start processes: they have no part in the helper's socket, and end with the helper.
+pub async fn what_a_module_started_ends_with_its_helper(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    faulty.have("child-login");
+    let (_, dek, first) = wrapped(&provider).await;
+    let (child, input) = faulty.child();
+    assert!(is_running(child));
+    assert_eq!(input, "/dev/null");
+    faulty.have("crash-decrypt");
+    unwrap(&provider, &first).await.unwrap_err();
+    until_ended(child).await;
+    faulty.have("child-login");
+    assert_eq!(unwrap(&provider, &first).await.unwrap(), dek);
+    let (child, _) = faulty.child();
+    assert!(is_running(child));
+    drop(provider);
+    until_ended(child).await;
+}
+
 pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());

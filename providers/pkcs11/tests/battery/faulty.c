@@ -1,7 +1,8 @@
 /* A PKCS#11 module for tests: another module, with the fault that a file names.
  *
  * FAULTY_MODULE: the module to stand before. FAULTY_SWITCH: the file with the fault's name, read at each call.
- * Each login is noted by a byte in the file FAULTY_SWITCH.logins.
+ * Each login is noted by a byte in the file FAULTY_SWITCH.logins, and a process that it leaves behind by its id and
+ * standard input in FAULTY_SWITCH.child.
  * The types are those of the standard's header files on Unix, written out as far as they are needed here.
  */
 #include <dlfcn.h>
@@ -52,14 +53,28 @@ static void draw(ulong length) {
     fclose(file);
 }
 
-static ulong login(ulong session, ulong user, byte *pin, ulong length) {
+static FILE *beside(const char *name, const char *mode) {
     char path[4096];
-    snprintf(path, sizeof path, "%s.logins", getenv("FAULTY_SWITCH"));
-    FILE *file = fopen(path, "a");
+    snprintf(path, sizeof path, "%s.%s", getenv("FAULTY_SWITCH"), name);
+    return fopen(path, mode);
+}
+
+static void leave_child(void) {
+    char input[4096] = "";
+    if (readlink("/proc/self/fd/0", input, sizeof input - 1) < 0) abort();
+    pid_t child = fork();
+    if (child == 0) hang();
+    FILE *file = beside("child", "w");
+    if (file) { fprintf(file, "%d %s", (int)child, input); fclose(file); }
+}
+
+static ulong login(ulong session, ulong user, byte *pin, ulong length) {
+    FILE *file = beside("logins", "a");
     if (file) { fputc('x', file); fclose(file); }
     if (fault("hang-login")) hang();
     if (fault("slow-login")) sleep(1);
     if (fault("login-general-error")) return GENERAL_ERROR;
+    if (fault("child-login")) leave_child();
     return real->functions[LOGIN](session, user, pin, length);
 }
 

@@ -55,6 +55,13 @@ impl Faulty {
         std::fs::metadata(noted).map_or(0, |file| usize::try_from(file.len()).unwrap())
     }
 
+    /// The process that the module left behind at its last login, and the standard input that it has.
+    pub fn child(&self) -> (u32, String) {
+        let noted = std::fs::read_to_string(self.switch.with_extension("child")).unwrap();
+        let (process, input) = noted.split_once(' ').unwrap();
+        (process.parse().unwrap(), input.to_owned())
+    }
+
     /// The settings of a connection.
     pub fn settings(&self) -> Value {
         let mut settings = self.token.settings();
