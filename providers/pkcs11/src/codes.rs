@@ -107,6 +107,14 @@ const CODES: CodeTable = CodeTable::new(&[
              some tokens lock themselves after one more, so the next one is made a day later; with another PIN, at once.",
         ),
     ),
+    // The token did not look at the PIN, so the login counts as none, and a repetition is no use.
+    (
+        &["CKR_USER_ALREADY_LOGGED_IN", "CKR_USER_ANOTHER_ALREADY_LOGGED_IN"],
+        Meaning::of(ErrorKind::Unsupported).advice(
+            "The token was logged in to before the connection's login, so nothing shows that its PIN is right. The module logs in by itself, \
+             or has one login for all processes: turn that off in its configuration.",
+        ),
+    ),
     (
         &["CKR_PIN_LOCKED"],
         denied("The user's PIN of the token is locked: its security officer can set another one (`pkcs11-tool --init-pin`)."),

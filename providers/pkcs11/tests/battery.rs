@@ -121,6 +121,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         logins::a_severed_connection_calls_nothing,
         logins::a_tenant_cannot_lock_a_token_that_is_declared,
         logins::a_token_that_comes_later_is_found,
+        logins::a_token_that_is_logged_in_to_before_is_told,
         logins::logins_without_an_answer_are_two_at_most,
         logins::unclear_answers_to_logins_are_two_at_most,
         logins::what_is_no_module_is_told,

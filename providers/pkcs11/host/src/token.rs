@@ -1,7 +1,6 @@
 //! The module, and the token in one of its slots.
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::{AuthPin, RawAuthPin};
@@ -71,9 +70,7 @@ impl Module {
             Ok(text) => session.login(UserType::User, Some(&AuthPin::from(text))),
             Err(_) => session.login_with_raw(UserType::User, &RawAuthPin::new(Box::new(pin.expose().to_vec()))),
         };
-        match logged_in {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-            Err(error) => Err(of(error)),
-        }
+        logged_in.map_err(of)?;
+        Ok(session)
     }
 }

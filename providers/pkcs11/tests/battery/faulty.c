@@ -15,7 +15,8 @@ typedef unsigned long ulong;
 typedef unsigned char byte;
 
 enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34 };
-enum { GENERAL_ERROR = 0x05, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200, NOT_LOGGED_IN = 0x101 };
+enum { GENERAL_ERROR = 0x05, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
+enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
 
 struct list { byte version[2]; ulong (*functions[FUNCTIONS])(); };
@@ -74,6 +75,7 @@ static ulong login(ulong session, ulong user, byte *pin, ulong length) {
     if (fault("hang-login")) hang();
     if (fault("slow-login")) sleep(1);
     if (fault("login-general-error")) return GENERAL_ERROR;
+    if (fault("already-logged-in")) return ALREADY_LOGGED_IN;
     if (fault("child-login")) leave_child();
     return real->functions[LOGIN](session, user, pin, length);
 }

@@ -170,6 +170,23 @@ pub async fn a_tenant_cannot_lock_a_token_that_is_declared(module: Arc<Module>) 
     key(&factory.provider(parts).unwrap()).await.unwrap();
 }
 
+/// Then the token has not looked at the PIN.
+pub async fn a_token_that_is_logged_in_to_before_is_told(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    faulty.have("already-logged-in");
+    for _ in 0..3 {
+        let error = key(&provider).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.upstream_code.as_deref()),
+            (ErrorKind::Unsupported, Some("CKR_USER_ALREADY_LOGGED_IN"))
+        );
+        assert!(error.advice.is_some() && error.retry == claviger_provider::Retry::Never);
+    }
+    faulty.have("");
+    key(&provider).await.unwrap();
+}
+
 pub async fn a_connection_names_one_token(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     faulty.token.add("claviger");
