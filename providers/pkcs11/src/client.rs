@@ -12,11 +12,9 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::errors::{CallError, fault};
+use crate::helper::GENERATION;
 use crate::names::KeyName;
 use crate::session::{HelperSource, LoggedIn};
-
-/// How long the generation of a key may wait for its turn and take.
-const GENERATION: Duration = Duration::from_secs(60);
 
 /// Whether the helper has ended or is no longer logged in, so that another one can serve the call.
 fn is_of_helper(error: &CallError) -> bool {

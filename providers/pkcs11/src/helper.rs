@@ -28,6 +28,8 @@ use crate::errors::{CallError, Refusal, refused};
 
 /// How long after the time of its kind a call without an answer shows that the helper hangs.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the generation of a key may wait for its turn and take.
+pub(crate) const GENERATION: Duration = Duration::from_secs(60);
 /// How often a call that waits looks whether the helper hangs.
 const LOOK: Duration = Duration::from_secs(1);
 /// The most frames that wait for the socket.
@@ -59,6 +61,8 @@ struct Waiting {
     tell: oneshot::Sender<Output>,
     /// When the helper counts as hung.
     overdue: Instant,
+    /// The same, of a call that waits for generations: however many come one after the other.
+    latest: Instant,
     /// Whether it generates a key. Some modules serve nothing else meanwhile.
     generates: bool,
 }
@@ -74,22 +78,20 @@ struct Calls {
 }
 
 impl Calls {
-    /// When the helper counts as hung unless it answers: while it generates a key, only that counts.
+    /// When the helper counts as hung unless it answers: while it generates a key, all calls may wait for that.
     fn overdue(&self) -> Option<Instant> {
-        let of = |generates| {
-            let calls = self.waiting.values().filter(move |waiting| waiting.generates == generates);
-            calls.map(|waiting| waiting.overdue).min()
-        };
-        of(true).or_else(|| of(false))
+        let generates = self.waiting.values().any(|waiting| waiting.generates);
+        let of = |waiting: &Waiting| if generates { waiting.latest } else { waiting.overdue };
+        self.waiting.values().map(of).min()
     }
 
-    /// Takes a call that is answered. Those that waited for a generation have time again.
+    /// Takes a call that is answered. Those that waited for a generation have time again, as long as that may take.
     fn take(&mut self, number: u64) -> Option<Waiting> {
         let taken = self.waiting.remove(&number)?;
         if taken.generates {
             let again = Instant::now() + GRACE;
             for waiting in self.waiting.values_mut() {
-                waiting.overdue = waiting.overdue.max(again);
+                waiting.overdue = waiting.overdue.max(again.min(waiting.latest));
             }
         }
         Some(taken)
@@ -169,6 +171,9 @@ impl Helper {
     /// # Errors
     /// `HELPER_ENDED` if the helper did not get the request: it has ended, or hangs. `Unreachable` if it ended before its answer.
     pub(crate) async fn call(&self, request: Request, patience: Duration, longest: Duration) -> Result<Output, CallError> {
+        if self.is_hung() {
+            self.end();
+        }
         let (tell, told) = oneshot::channel();
         // First the place in the queue, so that a caller that goes away meanwhile leaves no call behind that nobody sent.
         let place = self.frames.reserve().await.map_err(|_| ended())?;
@@ -209,19 +214,21 @@ impl Helper {
         self.calls.lock().overdue().is_some_and(|overdue| overdue <= Instant::now())
     }
 
-    /// Notes a call; `None` if the helper has ended. One that hangs is ended here.
+    /// Notes a call; `None` if the helper has ended.
     fn begin(&self, tell: oneshot::Sender<Output>, longest: Duration, generates: bool) -> Option<u64> {
-        if self.is_hung() {
-            self.end();
-        }
         let mut calls = self.calls.lock();
         if calls.ended {
             return None;
         }
         calls.last += 1;
         let number = calls.last;
-        let overdue = Instant::now() + longest + GRACE;
-        let waiting = Waiting { tell, overdue, generates };
+        let now = Instant::now();
+        let waiting = Waiting {
+            tell,
+            overdue: now + longest + GRACE,
+            latest: now + longest.max(GENERATION) + GRACE,
+            generates,
+        };
         calls.waiting.insert(number, waiting);
         Some(number)
     }
@@ -260,4 +267,66 @@ async fn next(from: &mut OwnedReadHalf) -> io::Result<Answered> {
     let mut message = Zeroizing::new(vec![0; frames::length(head)?]);
     from.read_exact(&mut message).await?;
     frames::decode(&message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use claviger_pkcs11_host::messages::Request;
+    use parking_lot::Mutex;
+    use tokio::sync::{mpsc, oneshot};
+    use tokio::time::{advance, timeout};
+
+    use super::{Calls, GENERATION, GRACE, Helper};
+    use crate::codes::HELPER_ENDED;
+
+    const BUDGET: Duration = Duration::from_millis(250);
+
+    /// A helper that reads no frame, after the first `room`.
+    fn silent(room: usize) -> Helper {
+        let (frames, queue) = mpsc::channel(room);
+        let unread = async move {
+            let _queue = queue;
+            pending().await
+        };
+        Helper {
+            frames,
+            calls: Arc::new(Mutex::new(Calls::default())),
+            tasks: [tokio::spawn(pending()), tokio::spawn(unread)],
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn generations_one_after_the_other_hide_no_call_that_hangs() {
+        let helper = silent(1);
+        let (tell, _told) = oneshot::channel();
+        helper.begin(tell, BUDGET, false).unwrap();
+        let (tell, _told) = oneshot::channel();
+        let mut generation = helper.begin(tell, GENERATION, true).unwrap();
+        for seconds in 0..70 {
+            assert_eq!(helper.is_hung(), seconds >= (GENERATION + GRACE).as_secs(), "{seconds} s");
+            advance(Duration::from_secs(1)).await;
+            // The next one waits already when one is done.
+            let (tell, _told) = oneshot::channel();
+            let next = helper.begin(tell, GENERATION, true).unwrap();
+            helper.calls.lock().take(generation).unwrap();
+            generation = next;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_reads_nothing_is_ended_by_the_next_call() {
+        let helper = silent(1);
+        let find = || Request::Find { id: vec![1].into() };
+        // Its caller goes away; its frame stays in the queue.
+        assert!(timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.is_err());
+        assert!(timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.is_err());
+        advance(BUDGET + GRACE).await;
+        let error = timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.unwrap().unwrap_err();
+        assert_eq!(error.refusal().unwrap().code, HELPER_ENDED);
+    }
 }
