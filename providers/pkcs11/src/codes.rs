@@ -16,7 +16,11 @@ pub(crate) const PIN_UNANSWERED: &str = "PIN_UNANSWERED";
 pub(crate) const NO_MODULE: &str =
     "The file that the setting `module` names is no PKCS#11 module, or cannot be loaded: the gateway's log has the loader's reason.";
 
-/// Codes after which another helper, with another login, can serve the call. The module did nothing then.
+/// Codes of a generation that made no key. With the others of [`LOST`] the device may have been lost while it made one.
+pub(crate) const NOT_BEGUN: [&str; 3] = [HELPER_ENDED, code::LOGGED_OUT, "CKR_USER_NOT_LOGGED_IN"];
+
+/// Codes after which another helper, with another login, can serve the call. The module did nothing then, unless it
+/// generated a key.
 pub(crate) const LOST: [&str; 11] = [
     HELPER_ENDED,
     code::LOGGED_OUT,

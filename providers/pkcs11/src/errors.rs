@@ -35,7 +35,9 @@ impl Refusal {
 
     /// Whether another helper can serve the call, and this one did nothing.
     pub(crate) fn is_of_helper(&self) -> bool {
-        codes::LOST.contains(&self.code.as_str())
+        let code = self.code.as_str();
+        let generated = self.function.starts_with("C_GenerateKey") && !codes::NOT_BEGUN.contains(&code);
+        codes::LOST.contains(&code) && !generated
     }
 
     /// Whether the token did not take the PIN, which it may count.

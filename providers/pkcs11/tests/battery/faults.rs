@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{ErrorKind, OpContext, Provider, TenantId};
+use claviger_provider::{ErrorKind, KeySpec, OpContext, Provider, TenantId};
+use claviger_testkit::connection::new_key;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::calls::{context, key, unwrap, unwrap_at_last, wrap, wrapped};
+use crate::calls::{context, cx, key, unwrap, unwrap_at_last, wrap, wrapped};
 use crate::faulty::Faulty;
 use crate::token::Module;
 
@@ -111,6 +112,21 @@ pub async fn what_a_module_started_ends_with_its_helper(module: Arc<Module>) {
     until_ended(child).await;
 }
 
+/// A device that is lost while it generates may have made the key: another generation would find it in its way.
+pub async fn a_generation_that_may_have_been_done_is_not_repeated(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    faulty.have("removed-after-generate");
+    let request = new_key(KeySpec::Aes256, None);
+    let error = provider.create_key(&cx(), &request).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::UpstreamUnavailable, Some("CKR_DEVICE_REMOVED"))
+    );
+    faulty.have("");
+    assert!(provider.find_made(&cx(), &request).await.unwrap().is_some());
+}
+
 pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
@@ -175,7 +191,7 @@ pub async fn a_module_that_computes_wrong_makes_no_key(module: Arc<Module>) {
             matches!(error.kind, ErrorKind::UpstreamProtocol | ErrorKind::UpstreamUnavailable),
             "{fault}: {error}"
         );
-        let probe = provider.probe(&crate::calls::cx(), &[kek]).await.unwrap();
+        let probe = provider.probe(&cx(), &[kek]).await.unwrap();
         let canary = probe.rights.iter().find(|right| right.operation == "canary").unwrap();
         assert_eq!(canary.finding, claviger_provider::Finding::Failed, "{fault}");
     }

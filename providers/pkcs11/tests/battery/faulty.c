@@ -14,7 +14,7 @@
 typedef unsigned long ulong;
 typedef unsigned char byte;
 
-enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34 };
+enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE_KEY = 58 };
 enum { GENERAL_ERROR = 0x05, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
 enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
@@ -131,6 +131,12 @@ static ulong decrypt(ulong session, byte *cipher, ulong cipher_length, byte *out
     return result;
 }
 
+static ulong generate_key(ulong session, void *mechanism, void *template, ulong count, ulong *key) {
+    ulong result = real->functions[GENERATE_KEY](session, mechanism, template, count, key);
+    if (result == 0 && fault("removed-after-generate")) return DEVICE_REMOVED;
+    return result;
+}
+
 ulong C_GetFunctionList(struct list **list) {
     if (!real) {
         void *module = dlopen(getenv("FAULTY_MODULE"), RTLD_NOW);
@@ -142,6 +148,7 @@ ulong C_GetFunctionList(struct list **list) {
         ours.functions[ENCRYPT] = (ulong(*)())encrypt;
         ours.functions[DECRYPT_INIT] = (ulong(*)())decrypt_init;
         ours.functions[DECRYPT] = (ulong(*)())decrypt;
+        ours.functions[GENERATE_KEY] = (ulong(*)())generate_key;
     }
     *list = &ours;
     return 0;
