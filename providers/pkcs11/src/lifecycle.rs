@@ -64,11 +64,11 @@ impl Client {
         Ok(key.description(&name))
     }
 
-    /// The key that an earlier attempt of a creation made; `None` if there is none.
+    /// The key that an earlier attempt of a creation made, once it has opened a canary; `None` if there is none.
     pub(crate) async fn find_made(&self, cx: &OpContext, request: &KeyRequest) -> Result<Option<KeyDescription>, Error> {
         let name = KeyName::made(&self.serial(cx).await?, request.made_as);
-        match self.key(cx, &name).await {
-            Ok(key) => Ok(Some(key.description(&name))),
+        match self.made(cx, &name, request.spec).await {
+            Ok(made) => Ok(Some(made)),
             Err(error) if error.kind == ErrorKind::KeyNotFound => Ok(None),
             Err(error) => Err(error),
         }

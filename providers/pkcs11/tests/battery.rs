@@ -106,6 +106,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         faults::a_call_ends_with_its_budget,
         faults::a_callers_short_time_ends_no_helper,
         faults::a_generation_that_may_have_been_done_is_not_repeated,
+        faults::a_made_key_is_tried_before_it_is_found,
         faults::a_module_that_computes_wrong_makes_no_key,
         faults::a_module_that_crashes_takes_down_its_connection_only,
         faults::a_module_that_hangs_is_ended,

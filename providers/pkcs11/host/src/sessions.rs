@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cryptoki::error::Error;
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
 
 use crate::messages::{KeyKind, Refused, code};
@@ -106,11 +106,12 @@ pub(crate) fn not_found(session: &Session) -> Failure {
     }
 }
 
-/// Whether a handle still leads to the key with this id. Some tokens use the handles of removed objects again, and
-/// each has its own error for a handle that leads nowhere.
-fn is_still(session: &Session, handle: ObjectHandle, id: &[u8]) -> Result<bool, Error> {
-    match session.get_attributes(handle, &[AttributeType::Id]) {
-        Ok(attributes) => Ok(matches!(attributes.as_slice(), [Attribute::Id(found)] if found == id)),
+/// Whether a handle still leads to a key of this kind with this id. Some tokens use the handles of removed objects again,
+/// and each has its own error for a handle that leads nowhere.
+fn is_still(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -> Result<bool, Error> {
+    let wanted = template(kind, id);
+    match session.get_attributes(handle, &wanted.each_ref().map(Attribute::attribute_type)) {
+        Ok(attributes) => Ok(attributes == wanted),
         Err(error) if is_of_session(&error) => Err(error),
         Err(_) => Ok(false),
     }
@@ -120,7 +121,7 @@ fn is_still(session: &Session, handle: ObjectHandle, id: &[u8]) -> Result<bool, 
 pub(crate) fn handle(session: &Session, handles: &mut Handles, kind: KeyKind, id: &[u8]) -> Result<ObjectHandle, Failure> {
     let name = (kind, id.to_vec());
     if let Some(handle) = handles.get(&name).copied() {
-        if is_still(session, handle, id)? {
+        if is_still(session, handle, kind, id)? {
             return Ok(handle);
         }
         handles.remove(&name);

@@ -127,6 +127,19 @@ pub async fn a_generation_that_may_have_been_done_is_not_repeated(module: Arc<Mo
     assert!(provider.find_made(&cx(), &request).await.unwrap().is_some());
 }
 
+/// Neither by its creation nor by who looks for it later.
+pub async fn a_made_key_is_tried_before_it_is_found(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let provider = faulty.token.connect_with(&faulty.settings());
+    let request = new_key(KeySpec::Aes256, None);
+    assert!(provider.find_made(&cx(), &request).await.unwrap().is_none());
+    faulty.have("wrong-tag");
+    provider.create_key(&cx(), &request).await.unwrap_err();
+    provider.find_made(&cx(), &request).await.unwrap_err();
+    faulty.have("");
+    assert!(provider.find_made(&cx(), &request).await.unwrap().is_some());
+}
+
 pub async fn a_token_that_forgets_the_login_is_logged_in_to_again(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
     let provider = faulty.token.connect_with(&faulty.settings());
