@@ -46,8 +46,8 @@ pub(crate) const NO_MECHANISM: [&str; 4] = [
     "CKR_FUNCTION_NOT_SUPPORTED",
 ];
 
-const PIN: &str = "The token refused the connection's PIN. It is not tried again, since some wrong PINs lock a token: give the connection the right \
-                   one (`claviger connections update --secrets`, or its file).";
+const PIN: &str = "The token refused the connection's PIN. It is not tried again, since some wrong PINs lock a token: the operator gives the \
+                   connection the right one, in its file, or in the configuration and with `claviger apply`.";
 
 const fn denied(advice: &'static str) -> Meaning {
     Meaning::of(ErrorKind::ProviderDenied).advice(advice)
