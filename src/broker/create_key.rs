@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, ProviderKind, TenantId};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyId, KeyRequest, KeySpec, OpContext, ProviderKind, TenantId};
 
 use super::connections::MANAGED_BY;
 use super::described::{described_anew, number_versions};
@@ -88,7 +88,7 @@ impl Broker {
             Err(error) => return Err(error.into()),
         }
         let new = self.with_own_name(cx, &reach, new).await?;
-        let id = self.id_of(cx, view.provider, &new, drawn).await?;
+        let id = self.id_of(cx, &reach, &new, drawn).await?;
         authorized.creates(id);
         may_cache(cx, new.cache, Custody::of(view.provider).is_external())?;
         // A key in external custody must not get out of it by a detach and an adoption.
@@ -129,8 +129,9 @@ impl Broker {
             Ok(change.keeping(keep.row(Completion::Created, key, Some(key.revision))?))
         };
         let row = self
-            .store_created(cx.tenant(), id, &wanted, (&described, &identities), view, complete)
-            .await?;
+            .store_created((&cx.op_context(), &reach), id, &wanted, (&described, &identities), complete)
+            .await
+            .map_err(|failure| left_there(&request, &described.id, failure))?;
         self.keep_first_canary(cx, id).await;
         Ok(Guarded::free(changed(Completion::Created, row)))
     }
@@ -198,21 +199,23 @@ impl Broker {
         }
     }
 
-    /// Stores a key that a provider created or adopted. `complete` makes the change to commit of the row as the
-    /// transaction will leave it.
+    /// Stores a key that a provider created or adopted through this connection. `complete` makes the change to commit of
+    /// the row as the transaction will leave it.
     ///
     /// # Errors
     /// Those of [`Broker::create_key`] that the store decides.
     pub(super) async fn store_created(
         &self,
-        tenant: TenantId,
+        (cx, through): (&OpContext, &Reach),
         id: KeyId,
         wanted: &WantedKey,
         (described, identities): Described<'_>,
-        view: &Connection,
         complete: impl FnOnce(&Key) -> Result<Change, Failure>,
     ) -> Result<Key, Failure> {
-        self.not_detached_under_another_id(tenant, view.provider, &described.id, id).await?;
+        let (tenant, view) = (cx.tenant, &*through.row);
+        let beside = self.keys_elsewhere(cx, (tenant, id), &described.id, through).await?;
+        self.not_detached_under_another_id((tenant, id), view.provider, &described.id, &beside)
+            .await?;
         let now = self.now();
         // A key that is adopted again continues the numbers of its old versions.
         let old = self.versions_of(tenant, id).await?;
@@ -245,7 +248,7 @@ impl Broker {
         if let Some(before) = self.store.holder(tenant, id).await? {
             rules::adopt(&mut key, &before, &old)?;
         }
-        let change = complete(&key)?;
+        let change = complete(&key)?.beside(beside);
         let created = self.store.create_key(&key, &versions, &change).await;
         let row = created.map_err(|error| self.refused_claim(view, error))?;
         self.directory().readopted(tenant, id);
@@ -270,8 +273,8 @@ impl Broker {
     /// What the provider reports.
     async fn with_own_name(&self, cx: &RequestContext, through: &Reach, new: NewKey) -> Result<NewKey, Failure> {
         let Some(name) = &new.adopt else { return Ok(new) };
-        let holder = self.store.provider_key_holder(cx.tenant(), through.row.provider, name).await?;
-        if holder.is_some() || !self.has_detached_keys(cx.tenant()).await? {
+        let holders = self.store.provider_key_holders(cx.tenant(), through.row.provider, name).await?;
+        if !holders.is_empty() || !self.has_detached_keys(cx.tenant()).await? {
             return Ok(new);
         }
         let factory = self.directory().factories().get(through.row.provider);
@@ -304,15 +307,23 @@ impl Broker {
 
     /// The id that the key gets: the one that an earlier attempt of the request drew, or another. A provider
     /// key that this tenant detached before gets its old id, so that its wrapped keys open again.
-    async fn id_of(&self, cx: &RequestContext, provider: ProviderKind, new: &NewKey, drawn: Option<KeyId>) -> Result<KeyId, Failure> {
-        let holder = match &new.adopt {
-            Some(name) => self.store.provider_key_holder(cx.tenant(), provider, name).await?,
-            None => None,
-        };
-        match (holder, new.id) {
-            (Some((_, false)), _) => Err(StoreError::ProviderKeyTaken.into()),
-            (Some((held, true)), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
-            (Some((held, true)), Some(_) | None) => Ok(held),
+    async fn id_of(&self, cx: &RequestContext, through: &Reach, new: &NewKey, drawn: Option<KeyId>) -> Result<KeyId, Failure> {
+        let mut detached = Vec::new();
+        let mut held = None;
+        if let Some(name) = &new.adopt {
+            let op = cx.op_context();
+            for (holder, is_detached) in self.store.provider_key_holders(cx.tenant(), through.row.provider, name).await? {
+                if is_detached {
+                    detached.push(holder);
+                } else if !self.is_elsewhere(&op, (cx.tenant(), holder), name, through).await? {
+                    return Err(StoreError::ProviderKeyTaken.into());
+                }
+            }
+            held = self.comes_back(&op, (cx.tenant(), &detached), name, through).await?;
+        }
+        match (held, new.id) {
+            (Some(held), Some(asked)) if held != asked => Err(StoreError::ProviderKeyTaken.into()),
+            (Some(held), Some(_) | None) => Ok(held),
             (None, Some(asked)) if self.versions_of(cx.tenant(), asked).await?.is_empty() => Ok(asked),
             (None, Some(_)) => Err(
                 Failure::new(Code::AlreadyExists, "A key of that id exists in this tenant, or was detached.")
@@ -323,16 +334,17 @@ impl Broker {
     }
 
     /// Refuses an alias or a short name of a provider key that this tenant detached. Such a key
-    /// must get its old id, which the store finds only by the provider key id.
+    /// must get its old id, which the store finds only by the provider key id. Those `beside` it are at other servers.
     async fn not_detached_under_another_id(
         &self,
-        tenant: TenantId,
+        (tenant, id): (TenantId, KeyId),
         provider: ProviderKind,
         provider_key: &str,
-        id: KeyId,
+        beside: &[KeyId],
     ) -> Result<(), Failure> {
-        match self.store.provider_key_holder(tenant, provider, provider_key).await? {
-            Some((held, true)) if held != id => Err(Failure::new(
+        let holders = self.store.provider_key_holders(tenant, provider, provider_key).await?;
+        match holders.into_iter().find(|(held, _)| *held != id && !beside.contains(held)) {
+            Some((_, true)) => Err(Failure::new(
                 Code::ProviderKeyTaken,
                 format!("The tenant had this provider's key before and detached it; its own name is {provider_key}."),
             )
@@ -340,7 +352,7 @@ impl Broker {
                 "/provider_key",
                 "the provider's own name of the key, so that it comes back under its id",
             )),
-            Some(_) | None => Ok(()),
+            Some((_, false)) | None => Ok(()),
         }
     }
 
@@ -397,6 +409,23 @@ pub(super) fn made(described: KeyDescription, spec: KeySpec) -> Result<KeyDescri
         );
     }
     Ok(described)
+}
+
+/// The failure of a creation or a move. Where the provider key cannot be claimed that was made for it, it is named, since
+/// nothing will use it, and the gateway deletes nothing at a provider.
+pub(super) fn left_there(request: &KeyRequest, provider_key: &str, failure: Failure) -> Failure {
+    let is_claimed = matches!(failure.code, Code::ProviderKeyTaken | Code::ProviderDenied);
+    if request.adopt.is_some() || !is_claimed {
+        return failure;
+    }
+    let detail = format!(
+        "{} The provider made the key `{provider_key}` for this request, and nothing uses it: delete it there.",
+        failure.detail
+    );
+    Failure {
+        detail: detail.into(),
+        ..failure
+    }
 }
 
 /// The failure of a creation of a name whose last creation, with other labels or cache rules, may still succeed.

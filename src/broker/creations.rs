@@ -259,15 +259,11 @@ impl Broker {
             if self.store.holder(tenant, creation.key).await?.is_some() {
                 return Err(StoreError::AlreadyExists.into());
             }
+            let cx = self.background.operation("creation", tenant, through.row.id, PATIENCE);
             let row = self
-                .store_created(
-                    tenant,
-                    creation.key,
-                    wanted,
-                    (&described, &Identities::default()),
-                    &through.row,
-                    |_| Ok(change),
-                )
+                .store_created((&cx, through), creation.key, wanted, (&described, &Identities::default()), |_| {
+                    Ok(change)
+                })
                 .await?;
             Ok(row.primary.number)
         };

@@ -32,7 +32,7 @@ pub(super) enum Identity {
 
 /// What a provider responds to a canary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CanaryResponse {
+pub(super) enum CanaryResponse {
     Opens,
     Rejected,
     /// Nothing of either kind.
@@ -290,7 +290,7 @@ impl Broker {
     }
 
     /// Has the provider open the canary of a version.
-    async fn try_canary(
+    pub(super) async fn try_canary(
         &self,
         cx: &OpContext,
         (tenant, key): (TenantId, KeyId),

@@ -50,6 +50,7 @@ mod lost_versions;
 mod move_key;
 mod network;
 mod opening;
+mod other_servers;
 mod principals;
 mod quotas;
 mod reach;

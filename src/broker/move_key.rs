@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{KeyDescription, KeyId, KeyRequest};
+use claviger_provider::{KeyDescription, KeyId, KeyRequest, OpContext};
 
 use super::connections::not_declared;
-use super::create_key::{can_be_made, made};
+use super::create_key::{can_be_made, left_there, made};
 use super::described::number_versions;
 use super::export::{Destination, may_leave};
 use super::external_custody::may_cache;
 use super::reach::{Reach, permitted, severed};
 use super::read::changed;
 use super::rotate::not_rotating;
+use super::rounds::PATIENCE;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Keep, NewPrimary, RequestContext, op};
 use crate::audit::{self, Object, Verb};
 use crate::keys::{ConnectionEntry, KeyEntry};
@@ -52,10 +53,14 @@ impl Broker {
         may_cache(cx, view.key.cache, comes_into(custody, from))?;
         let spec = new.spec.unwrap_or(from.spec);
         can_be_made(&reach, spec, new.provider_key)?;
-        if let Some(name) = new.provider_key
-            && let Some(_holder) = self.store.provider_key_holder(key.tenant(), reach.row.provider, name).await?
-        {
-            return Err(StoreError::ProviderKeyTaken.into());
+        if let Some(name) = new.provider_key {
+            let holders = self.store.provider_key_holders(key.tenant(), reach.row.provider, name).await?;
+            let beside = self
+                .keys_elsewhere(&cx.op_context(), (key.tenant(), key.id()), name, &reach)
+                .await?;
+            if holders.iter().any(|(held, _)| !beside.contains(held)) {
+                return Err(StoreError::ProviderKeyTaken.into());
+            }
         }
         self.has_room(cx, &[Resource::Versions], keep).await?;
 
@@ -99,7 +104,8 @@ impl Broker {
             cx.note(|fields| fields.key_version = Some(after.primary.number));
             Ok(change.keeping(keep.row(Completion::Done, after, Some(after.revision))?))
         };
-        let row = self.store_moved(cx, key, to, &described, complete).await?;
+        let stored = self.store_moved(cx, key, to, &described, complete).await;
+        let row = stored.map_err(|failure| left_there(&request, &described.id, failure))?;
         Box::pin(self.keep_canary(cx, key)).await;
         Ok(Guarded::free(changed(Completion::Done, row)))
     }
@@ -118,6 +124,12 @@ impl Broker {
         described: &KeyDescription,
         complete: impl FnOnce(&Key) -> Result<Change, Failure>,
     ) -> Result<Key, Failure> {
+        let asker: Option<&RequestContext> = asker.into();
+        let background = self.background.operation("creation", key.tenant(), to.id(), PATIENCE);
+        let asked = asker.map(RequestContext::op_context);
+        let op: &OpContext = asked.as_ref().unwrap_or(&background);
+        let before = Reach::through(Arc::clone(to))?;
+        let beside = self.keys_elsewhere(op, (key.tenant(), key.id()), &described.id, &before).await?;
         let _row = key.change().lock().await;
         // All of this may have changed while the provider made the key.
         let view = key.view()?;
@@ -136,7 +148,7 @@ impl Broker {
         }
         after.revision += 1;
         after.updated = now;
-        let change = complete(&after)?;
+        let change = complete(&after)?.beside(beside);
         let row = self
             .store
             .move_key(key.tenant(), key.id(), &versions, primary, now, &change)

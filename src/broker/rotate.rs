@@ -161,6 +161,14 @@ impl Broker {
                 refused.unwrap_or_else(|| Failure::new(Code::InProgress, "The key changed meanwhile.").advice("Repeat the request."))
             );
         }
+        let beside = match rotation {
+            Rotation::InPlace | Rotation::InPlaceUnnamed => Vec::new(),
+            // Without an answer, the store refuses what may be another key's.
+            Rotation::NewKey => {
+                let beside = self.keys_beside(cx, key, &ready.view.key.primary, &described.id).await;
+                beside.unwrap_or_default()
+            }
+        };
         let changing = key.change().lock().await;
         // Read the row again, because a disable may have come during the provider call.
         let view = key.view()?;
@@ -191,7 +199,7 @@ impl Broker {
             // The provider has rotated: a credential that ended since gets no answer, but the version is stored.
             Rotation::InPlace | Rotation::InPlaceUnnamed => change.keeping(kept).already_effective(),
             // Nobody has to use another provider key, and one that an ended credential had made is not used.
-            Rotation::NewKey => change.keeping(kept).within(None),
+            Rotation::NewKey => change.keeping(kept).within(None).beside(beside),
         };
         let row = if under_way {
             self.store.set_key_rotating(tenant, id, Some(now), now, &change).await?

@@ -26,6 +26,8 @@ pub struct Change {
     pub revocation: bool,
     /// The creation of a provider key that begins or ends with it.
     pub creation: Option<CreationMark>,
+    /// Keys of the tenant whose provider keys may have the id of one that is claimed: they were found at other servers.
+    pub beside: Vec<KeyId>,
 }
 
 /// Who asks for a change.
@@ -56,6 +58,7 @@ impl Change {
             quotas: None,
             revocation: false,
             creation: None,
+            beside: Vec::new(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Change {
             quotas: None,
             revocation: false,
             creation: None,
+            beside: Vec::new(),
         }
     }
 
@@ -115,6 +119,13 @@ impl Change {
     #[must_use]
     pub fn ending(mut self, made_as: KeyId) -> Self {
         self.creation = Some(CreationMark::Ends(made_as));
+        self
+    }
+
+    /// Claims provider keys beside those of the same ids that these keys of the tenant have at other servers.
+    #[must_use]
+    pub fn beside(mut self, keys: Vec<KeyId>) -> Self {
+        self.beside = keys;
         self
     }
 

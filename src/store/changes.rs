@@ -116,10 +116,10 @@ async fn add_versions(
     let mut all = transaction.versions(key.tenant, key.id).await?;
     let new: Vec<KeyVersion> = rules::new_versions(&all, versions)?.into_iter().cloned().collect();
     transaction.insert_versions(key, &new).await?;
-    let is_new = !new.is_empty();
     added(transaction, change, key.tenant, Resource::Versions, new.len()).await?;
+    claim(transaction, key, (&all, &new), &change.beside).await?;
+    let is_new = !new.is_empty();
     all.extend(new);
-    claim(transaction, key, &all).await?;
     Ok((all, is_new))
 }
 

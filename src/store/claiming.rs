@@ -4,29 +4,46 @@ use std::collections::BTreeSet;
 
 use claviger_provider::{KeyId, TenantId};
 
-use super::model::{Connection, Key, KeyVersion};
+use super::model::{Claim, Connection, Key, KeyVersion};
 use super::transaction::Transaction;
 use super::{StoreError, rules};
 
-/// Claims the provider keys of a key's versions.
-pub(super) async fn claim(transaction: &mut dyn Transaction, key: &Key, versions: &[KeyVersion]) -> Result<(), StoreError> {
+/// Claims the provider keys of a key: those of the versions that it had `before`, and of `new` ones. Within the tenant,
+/// a new one is refused where another key has a provider key of the same id and is not among those `beside` it. What
+/// the key had before, it was given so.
+pub(super) async fn claim(
+    transaction: &mut dyn Transaction,
+    key: &Key,
+    (before, new): (&[KeyVersion], &[KeyVersion]),
+    beside: &[KeyId],
+) -> Result<(), StoreError> {
+    let versions = [before, new].concat();
     let mut connections: Vec<Connection> = Vec::new();
-    for version in versions {
+    for version in &versions {
         if let Some(id) = version.connection_id()
             && connections.iter().all(|connection| connection.id != id)
         {
             connections.push(transaction.connection(key.tenant, id).await?);
         }
     }
-    for claim in rules::claims(key.tenant, versions, &connections) {
-        match transaction.claim(&claim, key).await? {
-            Some(other) if other == key.tenant => return Err(StoreError::ProviderKeyTaken),
-            Some(_) => return Err(StoreError::ClaimedElsewhere),
-            None => {}
-        }
-        // A detached key keeps its provider keys reserved until it is adopted again.
-        if claim.span == key.tenant && transaction.is_remembered(&claim, key).await? {
-            return Err(StoreError::ProviderKeyTaken);
+    for claim in rules::claims(key.tenant, &versions, &connections) {
+        if claim.span == key.tenant {
+            let had = |version: &KeyVersion| version.provider == claim.provider && version.provider_key == claim.provider_key;
+            let is_other = |(holder, _): &(KeyId, bool)| *holder != key.id && !beside.contains(holder);
+            if !before.iter().any(had) && transaction.holders(&claim, key.tenant).await?.iter().any(is_other) {
+                return Err(StoreError::ProviderKeyTaken);
+            }
+            if transaction.claim(&claim, key).await?.is_some() {
+                let service = key.id.to_string();
+                transaction.claim(&Claim { service, ..claim }, key).await?;
+            }
+        } else if let Some(other) = transaction.claim(&claim, key).await? {
+            let within = other == key.tenant;
+            return Err(if within {
+                StoreError::ProviderKeyTaken
+            } else {
+                StoreError::ClaimedElsewhere
+            });
         }
     }
     Ok(())
@@ -47,7 +64,7 @@ pub(super) async fn claim_anew(
     }
     for key in keys {
         let versions = transaction.versions(tenant, key.id).await?;
-        claim(transaction, &key, &versions).await?;
+        claim(transaction, &key, (&versions, &[]), &[]).await?;
     }
     Ok(())
 }

@@ -216,14 +216,14 @@ pub trait Reads: Send + Sync {
     async fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     /// An attached key with all of its versions.
     async fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
-    /// The id of the tenant's key that is based on this provider key, and whether it is detached;
-    /// `None` if there is none.
-    async fn provider_key_holder(
+    /// The ids of the tenant's keys that are based on provider keys of this id, and whether each is detached; attached
+    /// ones first, at most [`MAX_HOLDERS`](model::MAX_HOLDERS). Several only where each is at another server.
+    async fn provider_key_holders(
         &self,
         tenant: TenantId,
         provider: ProviderKind,
         provider_key: &str,
-    ) -> Result<Option<(KeyId, bool)>, StoreError>;
+    ) -> Result<Vec<(KeyId, bool)>, StoreError>;
     /// The tenant whose key has claimed this provider key of a service for the installation, if one has.
     async fn claimant_of(&self, provider: ProviderKind, provider_key: &str, service: &str) -> Result<Option<TenantId>, StoreError>;
     /// A tenant's attached keys. Reads at most [`Page::max_reads`] rows that do not match, so the
@@ -343,8 +343,8 @@ pub trait Store: Reads + SealedStore {
     /// stay, some of them under the new connection ([`rules::follow`]), those given are added as in
     /// [`Store::add_key_versions`], and the provider keys of all are claimed anew.
     ///
-    /// Errors: `ProviderKeyTaken` when another key of the tenant is based on a provider key, also a
-    /// detached one. `ClaimedElsewhere` when another tenant's has claimed one for the installation.
+    /// Errors: `ProviderKeyTaken` when another key of the tenant is based on a provider key of the same id, also a
+    /// detached one, unless the change names it ([`Change::beside`]). `ClaimedElsewhere` when another tenant's has claimed one for the installation.
     /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
     /// when the primary version is not among those given.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use creations::{Creation, CredentialRef, Wanted, WantedKey};
 pub use keys::{
     CacheSettings, Claim, ConnectionRef, DetachedFilter, DetachedKey, Holder, Key, KeyFilter, KeyPatch, KeySelector, KeySnapshot,
-    KeyVersion, SeenVersion, VersionCanary, WrapsReserved,
+    KeyVersion, MAX_HOLDERS, SeenVersion, VersionCanary, WrapsReserved,
 };
 pub use quotas::{Quotas, Resource, Usage};
 pub use states::{Custody, DeclaredRow, KeyState, Liftable, Material, ProviderState, Releasable};

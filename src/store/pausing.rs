@@ -140,7 +140,7 @@ forward! {
     fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Key, StoreError>;
     fn key(&self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     fn key_snapshot(&self, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError>;
-    fn provider_key_holder(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Option<(KeyId, bool)>, StoreError>;
+    fn provider_key_holders(&self, tenant: TenantId, provider: ProviderKind, provider_key: &str) -> Result<Vec<(KeyId, bool)>, StoreError>;
     fn claimant_of(&self, provider: ProviderKind, provider_key: &str, service: &str) -> Result<Option<TenantId>, StoreError>;
     fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError>;
     fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError>;

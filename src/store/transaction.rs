@@ -160,8 +160,9 @@ pub trait Transaction: Send {
     /// Writes a claim of this key, if it does not have it already. If another key has it, writes nothing
     /// and returns that key's tenant.
     async fn claim(&mut self, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError>;
-    /// Whether another key of this key's tenant, a detached one, is based on the claimed provider key.
-    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError>;
+    /// The tenant's keys, attached and detached, that are based on provider keys of the claimed id, as
+    /// [`Reads::provider_key_holders`] has them.
+    async fn holders(&mut self, claim: &Claim, tenant: TenantId) -> Result<Vec<(KeyId, bool)>, StoreError>;
     /// Deletes the claims of a key.
     async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError>;
 }

@@ -39,6 +39,24 @@ async fn within_a_tenant_a_provider_key_is_taken_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_made_and_cannot_be_claimed_is_named() {
+    let world = FakeWorld::start().await;
+    let id = "00000000000000000000000000000001";
+    connect(&world.bank, "own", "bank", false).await;
+    connect(&world.bank, "second", "elsewhere", false).await;
+    world.made("bank", &format!("fake/{id}")).await;
+    adopt(&world.bank, "orders", "own", &format!("fake/{id}")).await.expect_status(201);
+    let body = json!({"name": "other", "connection": "second", "id": id});
+    let refused = world.bank.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains(&format!("made the key `fake/{id}`")), "{refused}");
+    // What was not made for the request is not named so.
+    let taken = adopt(&world.bank, "other", "own", &format!("fake/{id}")).await;
+    let taken = taken.expect_problem(409, "provider_key_taken");
+    assert!(!taken["detail"].as_str().unwrap().contains("made the key"), "{taken}");
+}
+
+#[tokio::test]
 async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof() {
     let world = FakeWorld::start().await;
     for client in [&world.bank, &world.evil] {

@@ -26,6 +26,9 @@ const WITH_OWNER: &[&str] = &[
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("key_managers::a_data_key_outlives_a_restart", PYKMIP, || Box::pin(restarted())),
+        Case::new("key_managers::keys_of_two_servers_have_the_same_ids", PYKMIP, || {
+            Box::pin(two_servers())
+        }),
         Case::new("key_managers::a_server_of_old_versions_is_told", KMIP_GO, || {
             Box::pin(old_versions())
         }),
@@ -167,6 +170,46 @@ async fn restarted() {
         .post("/v1/unwrap", &other)
         .await
         .expect_problem(422, "ciphertext_rejected");
+}
+
+/// Each PyKMIP counts its keys from 1.
+async fn two_servers() {
+    let world = world().await;
+    let mut servers = Vec::new();
+    for name in ["first", "second"] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::pykmip(folder.path(), free_address().port());
+        let body = json!({"name": name, "provider": "kmip", "settings": server.settings("CLAVIGER_TEST_PYKMIP_FOLDER")});
+        world.client.post("/v1/connections", &body).await.expect_status(201);
+        servers.push((server, folder));
+    }
+    let made = async |name: &str, connection: &str| {
+        let body = json!({"name": name, "connection": connection});
+        let key = world.client.post("/v1/keys", &body).await.expect_status(201);
+        key["provider_key"].as_str().unwrap().to_owned()
+    };
+    let mut wrapped = Vec::new();
+    for (name, connection) in [("a", "first"), ("b", "second")] {
+        assert_eq!(made(name, connection).await, "1");
+        let key = format!("/v1/keys/{name}");
+        let data_key = async || world.client.post(&format!("{key}/data-keys"), &json!({})).await.expect_status(200);
+        wrapped.push(data_key().await);
+        let rotated = world.client.post_empty(&format!("{key}/rotate")).await.expect_status(200);
+        assert_eq!(rotated["provider_key"], "2");
+        wrapped.push(data_key().await);
+        assert_eq!(made(&format!("detached-{name}"), connection).await, "3");
+        // One that is detached keeps nothing from the other server's.
+        assert_eq!(world.client.delete(&format!("/v1/keys/detached-{name}")).await.status, 204);
+    }
+    for connection in ["first", "second"] {
+        let body = json!({"name": "copy", "connection": connection, "provider_key": "1"});
+        world.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
+    }
+    for made in &wrapped {
+        let body = json!({"wrapped": made["wrapped"]});
+        let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
 }
 
 async fn justified() {

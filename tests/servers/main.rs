@@ -29,6 +29,7 @@ mod openbao;
 mod owners_versions;
 mod pkcs11;
 mod root_key;
+mod same_ids;
 mod secrets;
 mod shared_logins;
 mod short_deadlines;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         owners_versions::cases(),
         pkcs11::cases(),
         root_key::cases(),
+        same_ids::cases(),
         secrets::cases(),
         shared_logins::cases(),
         short_deadlines::cases(),

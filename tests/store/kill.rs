@@ -160,9 +160,9 @@ async fn check(folder: &Folder, acknowledged: u64, round: usize) {
     assert_eq!(&key.primary, primary, "round {round}");
     assert_eq!(key.revision, 1 + rotations as u64, "round {round}");
     let held = store
-        .provider_key_holder(key.tenant, key.primary.provider, &primary.provider_key)
+        .provider_key_holders(key.tenant, key.primary.provider, &primary.provider_key)
         .await
         .unwrap();
-    assert_eq!(held, Some((key.id, false)), "round {round}");
+    assert_eq!(held, [(key.id, false)], "round {round}");
     store.close().await;
 }

@@ -80,6 +80,7 @@ pub const NONE: Change = Change {
     quotas: None,
     revocation: false,
     creation: None,
+    beside: Vec::new(),
 };
 
 pub fn intent(position: u64) -> Change {

@@ -159,6 +159,13 @@ pub trait Factory: Send + Sync + 'static {
         ClaimSpan::Tenant
     }
 
+    /// The server of a connection with these public settings, where another server of this kind can have a key of the
+    /// same id. `None` where ids are unique everywhere. It is how the connection names the server, and no proof: two
+    /// names can lead to one server.
+    fn server(&self, _settings: &str) -> Option<String> {
+        None
+    }
+
     /// The provider's own id of a key to adopt, as [`crate::KeyDescription::id`] will have it, where a connection's
     /// public settings show it without a call. `None` where a call is needed, or no key has that name.
     fn own_id(&self, _settings: &str, _adopt: &str) -> Option<String> {

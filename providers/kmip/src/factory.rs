@@ -124,10 +124,14 @@ impl Factory for KmipFactory {
     /// A Unique Identifier does not name the server, so claims are per address. A tenant could write the settings of
     /// a server that it controls, so only the operator's settings claim a key for the whole installation.
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
-        match (origin, stored(settings)) {
-            (SettingsOrigin::Operator, Some(Settings { address, .. })) => ClaimSpan::Installation { service: address },
+        match (origin, self.server(settings)) {
+            (SettingsOrigin::Operator, Some(service)) => ClaimSpan::Installation { service },
             (SettingsOrigin::Operator, None) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
         }
+    }
+
+    fn server(&self, settings: &str) -> Option<String> {
+        stored(settings).map(|settings| settings.address)
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

@@ -120,10 +120,14 @@ impl Factory for VaultFactory {
     /// write the settings of a server that it controls, so only the operator's settings claim a key
     /// for the whole installation.
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
-        match (origin, serde_json::from_str(settings)) {
-            (SettingsOrigin::Operator, Ok(Settings { address, .. })) => ClaimSpan::Installation { service: address },
-            (SettingsOrigin::Operator, Err(_)) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
+        match (origin, self.server(settings)) {
+            (SettingsOrigin::Operator, Some(service)) => ClaimSpan::Installation { service },
+            (SettingsOrigin::Operator, None) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
         }
+    }
+
+    fn server(&self, settings: &str) -> Option<String> {
+        serde_json::from_str(settings).ok().map(|settings: Settings| settings.address)
     }
 
     fn own_id(&self, settings: &str, adopt: &str) -> Option<String> {

@@ -124,10 +124,14 @@ impl Factory for XksFactory {
     /// A provider key id does not name the proxy, so claims are per address. A tenant could write the settings of a
     /// proxy that it controls, so only the operator's settings claim a key for the whole installation.
     fn claims(&self, settings: &str, origin: SettingsOrigin) -> ClaimSpan {
-        match (origin, serde_json::from_str(settings)) {
-            (SettingsOrigin::Operator, Ok(Settings { address, .. })) => ClaimSpan::Installation { service: address },
-            (SettingsOrigin::Operator, Err(_)) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
+        match (origin, self.server(settings)) {
+            (SettingsOrigin::Operator, Some(service)) => ClaimSpan::Installation { service },
+            (SettingsOrigin::Operator, None) | (SettingsOrigin::Tenant, _) => ClaimSpan::Tenant,
         }
+    }
+
+    fn server(&self, settings: &str) -> Option<String> {
+        serde_json::from_str(settings).ok().map(|settings: Settings| settings.address)
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

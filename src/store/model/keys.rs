@@ -274,9 +274,13 @@ pub struct Claim {
     pub provider_key: String,
     /// The span: a tenant, or [`TenantId::INSTALLATION`].
     pub span: TenantId,
-    /// For the installation, the service within which provider key ids are unique; else empty.
+    /// For the installation, the service within which provider key ids are unique. Within a tenant empty or, where
+    /// another key has the id at another server, the id of the key that claims.
     pub service: String,
 }
+
+/// The most keys of a tenant that are based on provider keys of one id, and one more.
+pub const MAX_HOLDERS: u32 = 17;
 
 /// A detached key. Its versions keep the provider keys that it was based on, for an adoption.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Which key is based on a provider key: the claims of attached keys, and what detached ones remember.
 
 use claviger_provider::{KeyId, ProviderKind, TenantId};
-use sqlx::{SqliteConnection, query, query_scalar};
+use sqlx::{SqliteConnection, query};
 
 use super::SqliteStore;
 use super::row::{self, Columns, bytes};
 use crate::store::StoreError;
-use crate::store::model::{Claim, Key};
+use crate::store::model::{Claim, Key, MAX_HOLDERS};
 
 /// Writes a claim. If another key has it, writes nothing and returns that key's tenant.
 pub(super) async fn insert(connection: &mut SqliteConnection, claim: &Claim, key: &Key) -> Result<Option<TenantId>, StoreError> {
@@ -31,22 +31,6 @@ pub(super) async fn insert(connection: &mut SqliteConnection, claim: &Claim, key
         .await?;
     let (tenant, id): (TenantId, KeyId) = (row.id("tenant")?, row.id("key")?);
     Ok((tenant != key.tenant || id != key.id).then_some(tenant))
-}
-
-/// Whether a detached key of the tenant, another one, is based on the provider key.
-pub(super) async fn is_remembered(connection: &mut SqliteConnection, claim: &Claim, key: &Key) -> Result<bool, StoreError> {
-    let remembered = query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM key_versions v INDEXED BY key_versions_by_provider_key \
-         CROSS JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
-         WHERE v.tenant = ?1 AND v.provider = ?2 AND v.provider_key = ?3 AND v.key <> ?4 AND k.detached IS NOT NULL)",
-    )
-    .bind(bytes(&key.tenant))
-    .bind(row::provider(claim.provider))
-    .bind(&claim.provider_key)
-    .bind(bytes(&key.id))
-    .fetch_one(connection)
-    .await?;
-    Ok(remembered)
 }
 
 pub(super) async fn delete(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
@@ -75,26 +59,33 @@ pub(super) async fn claimant_of(
     row.map(|row| row.id("tenant")).transpose()
 }
 
-/// The key of a tenant that is based on a provider key, and whether it is detached: the attached one
-/// has the claim within the tenant; of several detached ones, any.
-pub(super) async fn holder(
+/// The keys of a tenant that are based on provider keys of an id, and whether each is detached; attached ones first.
+pub(super) async fn holders(
     store: &SqliteStore,
     tenant: TenantId,
     provider: ProviderKind,
     provider_key: &str,
-) -> Result<Option<(KeyId, bool)>, StoreError> {
-    let row = query(
-        "SELECT key, 0 AS detached FROM claims WHERE provider = ?1 AND provider_key = ?2 AND span = ?3 AND service = '' \
-         UNION ALL \
-         SELECT * FROM (SELECT v.key, 1 FROM key_versions v INDEXED BY key_versions_by_provider_key \
+) -> Result<Vec<(KeyId, bool)>, StoreError> {
+    holders_in(&mut *store.reader(tenant).await?, tenant, provider, provider_key).await
+}
+
+/// As [`holders`], in a transaction.
+pub(super) async fn holders_in(
+    connection: &mut SqliteConnection,
+    tenant: TenantId,
+    provider: ProviderKind,
+    provider_key: &str,
+) -> Result<Vec<(KeyId, bool)>, StoreError> {
+    let rows = query(
+        "SELECT DISTINCT v.key AS key, k.detached IS NOT NULL AS detached FROM key_versions v INDEXED BY key_versions_by_provider_key \
          CROSS JOIN keys k ON k.tenant = v.tenant AND k.id = v.key \
-         WHERE v.tenant = ?3 AND v.provider = ?1 AND v.provider_key = ?2 AND k.detached IS NOT NULL LIMIT 1) \
-         LIMIT 1",
+         WHERE v.tenant = ?1 AND v.provider = ?2 AND v.provider_key = ?3 ORDER BY 2, 1 LIMIT ?4",
     )
+    .bind(bytes(&tenant))
     .bind(row::provider(provider))
     .bind(provider_key)
-    .bind(bytes(&tenant))
-    .fetch_optional(&mut *store.reader(tenant).await?)
+    .bind(MAX_HOLDERS)
+    .fetch_all(connection)
     .await?;
-    row.map(|row| Ok((row.id("key")?, row.value("detached")?))).transpose()
+    rows.iter().map(|row| Ok((row.id("key")?, row.value("detached")?))).collect()
 }

@@ -145,13 +145,13 @@ impl Reads for SqliteStore {
         claims::claimant_of(self, provider, provider_key, service).await
     }
 
-    async fn provider_key_holder(
+    async fn provider_key_holders(
         &self,
         tenant: TenantId,
         provider: ProviderKind,
         provider_key: &str,
-    ) -> Result<Option<(KeyId, bool)>, StoreError> {
-        claims::holder(self, tenant, provider, provider_key).await
+    ) -> Result<Vec<(KeyId, bool)>, StoreError> {
+        claims::holders(self, tenant, provider, provider_key).await
     }
 
     async fn keys(&self, tenant: TenantId, filter: &KeyFilter, page: &Page) -> Result<Rows<Key>, StoreError> {

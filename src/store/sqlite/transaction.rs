@@ -297,8 +297,8 @@ impl Transaction for SqliteTransaction {
         claims::insert(&mut self.transaction, claim, key).await
     }
 
-    async fn is_remembered(&mut self, claim: &Claim, key: &Key) -> Result<bool, StoreError> {
-        claims::is_remembered(&mut self.transaction, claim, key).await
+    async fn holders(&mut self, claim: &Claim, tenant: TenantId) -> Result<Vec<(KeyId, bool)>, StoreError> {
+        claims::holders_in(&mut self.transaction, tenant, claim.provider, &claim.provider_key).await
     }
 
     async fn drop_claims(&mut self, key: &Key) -> Result<(), StoreError> {

@@ -123,7 +123,7 @@ async fn an_intent_without_effect_is_not_applied(store: Arc<dyn Store>) {
     refused!(missing_primary, StoreError::NotFound);
     assert_eq!(store.last_applied().await.unwrap(), None);
     assert_eq!(store.key_versions(ours, key.id).await.unwrap().len(), 1);
-    assert_eq!(store.provider_key_holder(ours, key.primary.provider, "new").await.unwrap(), None);
+    assert_eq!(store.provider_key_holders(ours, key.primary.provider, "new").await.unwrap(), []);
 }
 
 async fn a_change_that_changes_nothing_is_applied(store: Arc<dyn Store>) {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use claviger::store::model::{Connection, DetachedFilter, Key, KeyState};
 use claviger::store::{Store, StoreError};
-use claviger_provider::{ClaimSpan, ProviderKind, TenantId};
+use claviger_provider::{ClaimSpan, KeyId, ProviderKind, TenantId};
 
 use crate::support::{NONE, cases, connection, first, key, new_connection, new_key, new_tenant, refused, version};
 
 cases! { contract:
     a_provider_key_belongs_to_one_key_of_the_tenant,
     a_claim_within_a_tenant_is_nothing_to_another,
+    keys_at_other_servers_have_claims_beside_each_other,
     a_claim_for_the_installation_excludes_other_tenants,
     a_service_is_a_span_of_its_own,
     a_conflict_within_the_tenant_hides_one_with_another,
@@ -54,13 +55,51 @@ async fn a_provider_key_belongs_to_one_key_of_the_tenant(store: Arc<dyn Store>) 
         refused!(store.create_key(&taken, &versions, &NONE).await, StoreError::ProviderKeyTaken);
         // Nothing of it stays, not even the claim that came first.
         refused!(store.key_by_name(ours, "l").await, StoreError::NotFound);
-        assert_eq!(store.provider_key_holder(ours, made.primary.provider, "fresh").await.unwrap(), None);
+        assert_eq!(store.provider_key_holders(ours, made.primary.provider, "fresh").await.unwrap(), []);
     }
     // Another provider's key may have the same text.
     let mut elsewhere = crate::support::connection(ours, "vault");
     elsewhere.provider = ProviderKind::Vault;
     store.create_connection(&elsewhere, Vec::new(), &NONE).await.unwrap();
     adopt(&*store, &elsewhere, "v", &made.primary.provider_key).await.unwrap();
+}
+
+async fn keys_at_other_servers_have_claims_beside_each_other(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let (here, there) = (
+        new_connection(&*store, ours, "here").await,
+        new_connection(&*store, ours, "there").await,
+    );
+    let provider = here.provider;
+    let first = adopt(&*store, &here, "a", "1").await.unwrap();
+    let second = key(&there, "b", "1");
+    let create = async |beside: &[KeyId]| {
+        let change = NONE.beside(beside.to_vec());
+        store.create_key(&second, std::slice::from_ref(&second.primary), &change).await
+    };
+    refused!(create(&[]).await, StoreError::ProviderKeyTaken);
+    refused!(create(&[second.id]).await, StoreError::ProviderKeyTaken);
+    create(&[first.id]).await.unwrap();
+    let third = key(&there, "c", "1");
+    let third_beside = NONE.beside(vec![first.id]);
+    refused!(
+        store.create_key(&third, std::slice::from_ref(&third.primary), &third_beside).await,
+        StoreError::ProviderKeyTaken
+    );
+    // Neither has to prove again what it has: for a later version, nor when it comes back.
+    for made in [&first, &second, &first] {
+        let number = store.key_versions(ours, made.id).await.unwrap().len() + 1;
+        let next = version(made, u32::try_from(number).unwrap(), "1", &format!("{number}"));
+        let primary = next.number;
+        store.add_key_versions(ours, made.id, &[next], primary, 5, &NONE).await.unwrap();
+        store.detach_key(ours, made.id, 6, &NONE).await.unwrap();
+        refused!(adopt(&*store, &here, "d", "1").await, StoreError::ProviderKeyTaken);
+        let holders = store.provider_key_holders(ours, provider, "1").await.unwrap();
+        assert_eq!((holders.len(), holders[1]), (2, (made.id, true)));
+        let mut back = key(&here, &made.name, "1");
+        back.id = made.id;
+        store.create_key(&back, std::slice::from_ref(&back.primary), &NONE).await.unwrap();
+    }
 }
 
 async fn a_claim_within_a_tenant_is_nothing_to_another(store: Arc<dyn Store>) {
@@ -135,8 +174,8 @@ async fn a_detach_ends_the_claims_and_not_the_memory(store: Arc<dyn Store>) {
         ids.push(made.id);
         let provider = made.primary.provider;
         assert_eq!(
-            store.provider_key_holder(tenant, provider, "orders").await.unwrap(),
-            Some((made.id, true))
+            store.provider_key_holders(tenant, provider, "orders").await.unwrap(),
+            [(made.id, true)]
         );
         // Under no other id, neither as a first version nor as a later one.
         refused!(adopt(&*store, connection, "l", "orders").await, StoreError::ProviderKeyTaken);
@@ -216,14 +255,14 @@ async fn the_holder_is_told_to_its_tenant_only(store: Arc<dyn Store>) {
     let made = new_key(&*store, &lent(&*store, ours, "main", "").await, "k").await;
     let holder = |tenant, provider| {
         let (store, provider_key) = (Arc::clone(&store), made.primary.provider_key.clone());
-        async move { store.provider_key_holder(tenant, provider, &provider_key).await.unwrap() }
+        async move { store.provider_key_holders(tenant, provider, &provider_key).await.unwrap() }
     };
-    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, false)));
-    assert_eq!(holder(theirs, made.primary.provider).await, None);
-    assert_eq!(holder(ours, ProviderKind::Gcp).await, None);
+    assert_eq!(holder(ours, made.primary.provider).await, [(made.id, false)]);
+    assert_eq!(holder(theirs, made.primary.provider).await, []);
+    assert_eq!(holder(ours, ProviderKind::Gcp).await, []);
     store.detach_key(ours, made.id, 0, &NONE).await.unwrap();
-    assert_eq!(holder(ours, made.primary.provider).await, Some((made.id, true)));
-    assert_eq!(holder(theirs, made.primary.provider).await, None);
+    assert_eq!(holder(ours, made.primary.provider).await, [(made.id, true)]);
+    assert_eq!(holder(theirs, made.primary.provider).await, []);
 }
 
 /// The key that comes back under its id through a connection, and its state and needs.

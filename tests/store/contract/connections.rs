@@ -197,10 +197,10 @@ async fn what_a_key_uses_is_not_deleted(store: Arc<dyn Store>) {
     refused!(store.delete_connection(ours, made.id, &NONE).await, StoreError::NotFound);
     // What the detached key held stays its own.
     let holder = store
-        .provider_key_holder(ours, key.primary.provider, &key.primary.provider_key)
+        .provider_key_holders(ours, key.primary.provider, &key.primary.provider_key)
         .await
         .unwrap();
-    assert_eq!(holder, Some((key.id, true)));
+    assert_eq!(holder, [(key.id, true)]);
 }
 
 async fn secrets_go_with_the_connection(store: Arc<dyn Store>) {

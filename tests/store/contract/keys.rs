@@ -109,7 +109,7 @@ async fn names_and_ids_are_taken_once(store: Arc<dyn Store>) {
         store.create_key(&same_id, std::slice::from_ref(&same_id.primary), &NONE).await,
         StoreError::AlreadyExists
     );
-    assert_eq!(store.provider_key_holder(ours, connection.provider, "other").await.unwrap(), None);
+    assert_eq!(store.provider_key_holders(ours, connection.provider, "other").await.unwrap(), []);
     assert_eq!(store.key(ours, made.id).await.unwrap(), made);
     new_key(&*store, &new_connection(&*store, theirs, "main").await, "k").await;
 }
@@ -264,8 +264,8 @@ async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
     let numbers: Vec<_> = store.key_versions(ours, made.id).await.unwrap().iter().map(|v| v.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(
-        store.provider_key_holder(ours, made.primary.provider, "successor").await.unwrap(),
-        Some((made.id, false))
+        store.provider_key_holders(ours, made.primary.provider, "successor").await.unwrap(),
+        [(made.id, false)]
     );
 
     let other = new_key(&*store, &new_connection(&*store, ours, "other").await, "l").await;
@@ -275,7 +275,7 @@ async fn versions_are_added_with_their_claims(store: Arc<dyn Store>) {
         StoreError::ProviderKeyTaken
     );
     assert_eq!(store.key_versions(ours, other.id).await.unwrap().len(), 1);
-    assert_eq!(store.provider_key_holder(ours, made.primary.provider, "fresh").await.unwrap(), None);
+    assert_eq!(store.provider_key_holders(ours, made.primary.provider, "fresh").await.unwrap(), []);
 }
 
 async fn versions_that_are_there_stay(store: Arc<dyn Store>) {

@@ -79,7 +79,7 @@ async fn a_move_repeats_no_version_of_the_key(store: Arc<dyn Store>) {
         assert_eq!(store.key(ours, made.id).await.unwrap(), made);
         assert_eq!(store.key_versions(ours, made.id).await.unwrap().len(), 1);
     }
-    assert_eq!(store.provider_key_holder(ours, here.provider, "fresh").await.unwrap(), None);
+    assert_eq!(store.provider_key_holders(ours, here.provider, "fresh").await.unwrap(), []);
 }
 
 async fn a_rotation_in_place_repeats_one_only_where_it_is(store: Arc<dyn Store>) {
@@ -116,8 +116,8 @@ async fn a_move_claims_its_provider_key(store: Arc<dyn Store>) {
         (ProviderKind::Vault, "transit/k"),
         (made.primary.provider, &made.primary.provider_key),
     ] {
-        let holder = store.provider_key_holder(ours, provider, provider_key).await.unwrap();
-        assert_eq!(holder, Some((made.id, false)));
+        let holder = store.provider_key_holders(ours, provider, provider_key).await.unwrap();
+        assert_eq!(holder, [(made.id, false)]);
     }
 }
 

@@ -64,7 +64,8 @@ async fn each_kind_is_refused_over_its_quota_and_leaves_no_row(store: Arc<dyn St
     );
     refused!(store.key_by_name(ours, "l").await, StoreError::NotFound);
     let versions = [version(&first, 2, "provider/2", ""), version(&first, 3, "provider/3", "")];
-    let added = |n: usize| store.add_key_versions(ours, first.id, &versions[..n], 2, now(), &NONE);
+    let none = NONE;
+    let added = |n: usize| store.add_key_versions(ours, first.id, &versions[..n], 2, now(), &none);
     refused!(
         store.add_key_versions(ours, first.id, &versions, 2, now(), &within(ONE)).await,
         StoreError::OverQuota(Resource::Versions, 2)

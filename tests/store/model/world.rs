@@ -139,10 +139,10 @@ impl World {
                 let kind = connections[0].provider;
                 let holder = self
                     .store
-                    .provider_key_holder(*tenant, kind, &self.provider_key(provider_key))
+                    .provider_key_holders(*tenant, kind, &self.provider_key(provider_key))
                     .await
                     .unwrap();
-                assert_eq!(holder, expected);
+                assert_eq!(holder, Vec::from_iter(expected));
             }
             for (label, connection) in [(None, None), (Some(0), None), (Some(1), Some(0)), (None, Some(1))] {
                 let mut expected: Vec<_> = model
