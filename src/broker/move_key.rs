@@ -63,6 +63,7 @@ impl Broker {
             }
         }
         self.has_room(cx, &[Resource::Versions], keep).await?;
+        self.key_has_room(cx, &view)?;
 
         // A provider key that was made for this key before may still have the name with the key's id.
         let made_as = keep.drawn().unwrap_or_else(KeyId::random);

@@ -3,8 +3,14 @@
 
 use super::{Broker, Code, Failure, Keep, RequestContext};
 use crate::access::{Caller, Credential};
+use crate::keys::KeyView;
 use crate::store::model::{Quotas, Resource};
 use crate::store::rules;
+
+/// One key has one part in so many of the tenant's quota of versions,
+const PART_OF_KEY: u32 = 100;
+/// and in any case so many.
+const LEAST_OF_KEY: u32 = 100;
 
 impl Broker {
     /// The quotas that limit what this request adds. `None` for the operator's configuration, whose
@@ -62,5 +68,23 @@ impl Broker {
             rules::check_quota(Some(&quotas), resource, usage.of(resource) + 1)?;
         }
         Ok(())
+    }
+
+    /// Refuses another version of a key that has its part of the tenant's quota: a credential that is limited to one key
+    /// must leave versions for the others.
+    ///
+    /// # Errors
+    /// `quota_exceeded`.
+    pub(super) fn key_has_room(&self, cx: &RequestContext, view: &KeyView) -> Result<(), Failure> {
+        let Some(quotas) = self.quotas_of(cx) else { return Ok(()) };
+        let most = (quotas.versions / PART_OF_KEY).max(LEAST_OF_KEY);
+        if u32::try_from(view.versions.len()).is_ok_and(|versions| versions < most) {
+            return Ok(());
+        }
+        let detail = format!(
+            "The key has {most} versions: a hundredth of the tenant's quota of {} key versions, and no less than {LEAST_OF_KEY}.",
+            quotas.versions
+        );
+        Err(Failure::new(Code::QuotaExceeded, detail).advice("Make another key, or ask the operator to raise `quotas.versions`."))
     }
 }

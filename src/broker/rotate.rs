@@ -141,6 +141,7 @@ impl Broker {
             return Ok(Guarded::free(changed(Completion::Done, key)));
         }
         self.has_room(cx, &[Resource::Versions], keep).await?;
+        self.key_has_room(cx, &ready.view)?;
         self.keep_begun(cx, keep, Begun::RotateFrom(primary)).await?;
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Rotate, Object::Key, &key.id()).at_provider())

@@ -71,6 +71,23 @@ async fn at_its_quota_a_tenant_is_refused_and_another_is_not() {
     assert_eq!(api.state().await, before);
 }
 
+#[tokio::test]
+async fn one_key_leaves_versions_for_the_others() {
+    let api = Api::tuned(&tune(&[("VERSIONS", 1000)])).await;
+    for name in ["orders", "others"] {
+        new_key(&api.client, name).await.expect_status(201);
+    }
+    let (_, thief) = api.token("thief", &["Rotate"], Some(&["orders"])).await;
+    for _ in 1..100 {
+        thief.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+    }
+    over(thief.post_empty("/v1/keys/orders/rotate").await, "versions");
+    new_connection(&api.client, "second").await.expect_status(201);
+    let moved = json!({"connection": "second"});
+    over(api.client.post("/v1/keys/orders/rotate", &moved).await, "versions");
+    api.client.post_empty("/v1/keys/others/rotate").await.expect_status(200);
+}
+
 /// At every quota, and beyond: the operator lowered them.
 #[tokio::test]
 async fn no_revocation_is_ever_refused() {
