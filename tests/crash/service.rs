@@ -36,6 +36,8 @@ pub enum Loss {
 #[derive(Default)]
 struct State {
     keys: BTreeMap<String, Key>,
+    /// How many keys were deleted: no id is given twice.
+    deleted: usize,
     loss: Option<Loss>,
     /// Whether it answers nothing at all.
     down: bool,
@@ -125,7 +127,9 @@ impl Service {
 
     /// Deletes a key of this name, as its owner may.
     pub fn delete(&self, name: &str) {
-        self.state.lock().keys.remove(name);
+        let mut state = self.state.lock();
+        state.keys.remove(name);
+        state.deleted += 1;
     }
 
     /// Carries out a rotation of a key of this name.
@@ -318,7 +322,8 @@ impl Service {
         }
         match target {
             "CreateKey" => {
-                let id = format!("00000000-0000-4000-8000-{:012}", self.keys());
+                let made = self.keys() + self.state.lock().deleted;
+                let id = format!("00000000-0000-4000-8000-{made:012}");
                 let description = body["Description"].as_str().unwrap_or_default();
                 let (changes, status, _) = self.change(&id, description, 0);
                 (changes, status, self.metadata(&id))
