@@ -225,6 +225,8 @@ async fn few_long_responses_are_read_at_once_and_short_ones_meanwhile() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let taking = Arc::clone(&taking);
             tokio::spawn(async move {
+                // A response before the request is none.
+                stream.read_exact(&mut [0; 4]).await.unwrap();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
                 stream.write_all(head.as_bytes()).await.unwrap();
                 // More than sockets buffer is taken only by who reads it.
@@ -255,7 +257,8 @@ async fn few_long_responses_are_read_at_once_and_short_ones_meanwhile() {
     assert_eq!(get(&client).await.unwrap().body.len(), SHORT_RESPONSE);
     let limited = client.with_max_response(SHORT_RESPONSE - 1);
     assert!(matches!(get(&limited).await, Err(SendError::TooLong)));
-    assert!(matches!(get(&made(address)).await, Err(SendError::Unread)));
+    let unread = get(&made(address)).await.map(|response| response.body.len());
+    assert!(matches!(unread, Err(SendError::Unread)), "{unread:?}");
     assert_eq!(*taken.borrow(), 4, "no other one is read");
     calls.abort_all();
 }
