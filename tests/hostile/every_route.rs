@@ -220,8 +220,8 @@ async fn with_a_full_disk_only_cuts_are_done() {
     for call in &repeated {
         let answer = call.send(&world.evil).await;
         if call.path.starts_with("/v1/principals/attacker/tokens/") {
-            // It ended with its principal.
-            answer.expect_problem(404, "not_found");
+            // It ended with its principal, unless its own end is still being recorded.
+            assert!(matches!(answer.status, 204 | 404), "{} with room: {}", call.name(), answer.text);
             continue;
         }
         assert!(matches!(answer.status, 200 | 204), "{} with room: {}", call.name(), answer.text);

@@ -55,6 +55,14 @@ fn switches(call: &Call) -> bool {
     call.route.ends_with("/disable") || call.route.ends_with("/enable")
 }
 
+/// The key service of the key that is rotated.
+const ROTATING: &str = "rotating";
+
+/// Whether it rotates a key.
+fn rotates(call: &Call) -> bool {
+    call.route.ends_with("/rotate")
+}
+
 /// Every call of a tenant that asks a key service: a route that is new is tried, too. Network settings are changed in
 /// a test of their own.
 fn asking() -> Vec<Call> {
@@ -66,14 +74,19 @@ fn asking() -> Vec<Call> {
 async fn what_waits_gets_nothing(cut: Cut) {
     let (world, control) = World::with_fake().await;
     let evil = &world.evil;
-    let like = json!({"provider": "vault", "settings": {"server": KeyService::NAME, "shared": false}, "timeouts": {"attempt": "10s"}});
     let mut waiting = Vec::new();
     for (number, call) in asking().into_iter().enumerate() {
+        // A rotation looks at the key before it asks for a version: it has a service of its own, which holds the
+        // second of its calls.
+        let server = if rotates(&call) { ROTATING } else { KeyService::NAME };
+        let like = json!({"provider": "vault", "settings": {"server": server, "shared": false}, "timeouts": {"attempt": "10s"}});
         waiting.push(Waiting::prepare(evil, number, call, &like).await);
     }
     let mut service = KeyService::at(control).await;
+    let mut rotating = KeyService::named(control, ROTATING).await;
     let honest = world.honest().await;
     service.hold().await;
+    rotating.hold_only("rotate").await;
     let stolen = cut.stolen(evil).await;
     let thief = evil.with_token(&stolen.text);
 
@@ -81,7 +94,7 @@ async fn what_waits_gets_nothing(cut: Cut) {
     let cutting = async {
         let all_wait = async {
             // Each makes one call.
-            while service.waiting().await != waiting.len() as u64 {
+            while service.waiting().await + rotating.waiting().await != waiting.len() as u64 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -89,8 +102,10 @@ async fn what_waits_gets_nothing(cut: Cut) {
             .await
             .expect("all wait for the key service");
         cut.make(&world, &stolen).await;
-        assert_eq!(service.waiting().await, waiting.len() as u64, "the cut waited for nothing");
+        let still = service.waiting().await + rotating.waiting().await;
+        assert_eq!(still, waiting.len() as u64, "the cut waited for nothing");
         service.release().await;
+        rotating.release().await;
     };
     let (answers, ()) = tokio::join!(answers, cutting);
     for (answer, one) in answers.into_iter().zip(&waiting) {
@@ -110,7 +125,7 @@ async fn what_waits_gets_nothing(cut: Cut) {
             .map(|outcome| (outcome["result"] == "success", withheld(outcome)))
             .collect();
         let expected = match one.call.route {
-            "/v1/keys/{key}/rotate" => vec![(true, 1)],
+            _ if rotates(&one.call) => vec![(true, 1)],
             // Here, before the credential ended, and then there.
             "/v1/keys/{key}/disable" => vec![(true, 0), (true, 1)],
             _ => vec![(false, 0)],
@@ -122,7 +137,7 @@ async fn what_waits_gets_nothing(cut: Cut) {
         let connection = evil.get(&format!("/v1/connections/{}", one.connection)).await.expect_status(200);
         let state = if switches(&one.call) { "disabled" } else { "enabled" };
         // The key service has the version, so the row says so.
-        let version = if one.call.route.ends_with("/rotate") { 2 } else { 1 };
+        let version = if rotates(&one.call) { 2 } else { 1 };
         assert_eq!(
             (&key["state"], &key["primary_version"], &connection["state"]),
             (&json!(state), &json!(version), &json!("active")),

@@ -37,12 +37,17 @@ impl KeyService {
 
     /// From now on calls wait until the release.
     pub async fn hold(&mut self) {
-        self.plan(Fault::Slow).await;
+        self.plan(None, Fault::Slow).await;
+    }
+
+    /// From now on the calls of this operation wait until the release.
+    pub async fn hold_only(&mut self, op: &str) {
+        self.plan(Some(op.to_owned()), Fault::Slow).await;
     }
 
     /// From now on no call is answered.
     pub async fn hang(&mut self) {
-        self.plan(Fault::Hang).await;
+        self.plan(None, Fault::Hang).await;
     }
 
     /// How many calls wait.
@@ -64,12 +69,8 @@ impl KeyService {
         }
     }
 
-    async fn plan(&mut self, fault: Fault) {
-        let plan = Plan {
-            op: None,
-            fault,
-            times: None,
-        };
+    async fn plan(&mut self, op: Option<String>, fault: Fault) {
+        let plan = Plan { op, fault, times: None };
         self.0.tell(&Request::Plan(plan)).await.unwrap();
     }
 }

@@ -10,9 +10,13 @@ use claviger_provider::{Call, Capabilities, Error, KeyRequest, KeySpec, Op, OpCo
 use claviger_test_support::fault_battery::{Case, MakeSubject, Subject, cases, tls_cases};
 use claviger_test_support::proxy::{FaultProxy, Setup};
 use libtest_mimic::{Failed, Trial};
+use serde_json::json;
 
 use crate::bench::{Bench, connect};
 use crate::runtime;
+
+/// The budget of a call: two that time out end before the health check of the connection, which would use a socket.
+const BUDGET_MS: u64 = 3000;
 
 pub fn trials() -> Vec<Trial> {
     let trial = |name: &str, encrypted: bool, case: Case| {
@@ -36,7 +40,8 @@ async fn subject(encrypted: bool) -> Subject {
         None => proxy,
     };
     let connect = move |proxy: &FaultProxy| {
-        let settings = bench.settings_at(&format!("{}/prefix", proxy.url()), proxy.ca_pem().as_deref());
+        let mut settings = bench.settings_at(&format!("{}/prefix", proxy.url()), proxy.ca_pem().as_deref());
+        settings["budget_ms"] = json!(BUDGET_MS);
         let provider: Arc<dyn Call> = Arc::new(WithOwner {
             keys: Arc::clone(bench.fake.keys()),
             inner: Arc::new(connect(&settings)),
