@@ -81,6 +81,17 @@ impl Caller {
         }
     }
 
+    /// A tenant's own caller with a token of these grants.
+    #[cfg(test)]
+    pub(crate) fn with_token(tenant: TenantId, grants: Grants) -> Self {
+        Self {
+            home: tenant,
+            credential: Credential::Token(TokenId::random()),
+            grants: Arc::new(grants),
+            ..Self::configuration(tenant)
+        }
+    }
+
     /// The principal that the credential belongs to.
     pub const fn principal(&self) -> PrincipalId {
         self.principal

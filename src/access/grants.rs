@@ -93,6 +93,14 @@ impl KeySet {
         matches!(self, Self::All)
     }
 
+    /// The keys of [`KeySet::Only`]; `None` for all.
+    pub const fn only(&self) -> Option<&BTreeSet<KeyId>> {
+        match self {
+            Self::All => None,
+            Self::Only(keys) => Some(keys),
+        }
+    }
+
     /// Whether the set contains this key.
     pub fn contains(&self, key: KeyId) -> bool {
         match self {

@@ -7,6 +7,7 @@
 mod decide;
 mod objects;
 mod operation;
+mod scopes;
 mod subject;
 mod tokens;
 
@@ -18,9 +19,10 @@ use crate::access::{Action, Caller, Resource};
 use crate::store::for_revocation;
 use crate::store::model::{Key, KeyVersion};
 
+pub(super) use objects::InspectedKey;
 pub use objects::{ConnectionUpdateNamed, KeyNamed, Names, NewPrimary, PairNamed, RotateNamed, UpdateNamed};
-pub(super) use objects::{InspectedKey, Through};
 pub use operation::{Operation, op};
+pub(super) use scopes::Through;
 pub(super) use subject::Subject;
 pub use tokens::{EndingPrincipal, NewTokenNamed, TokenNamed};
 

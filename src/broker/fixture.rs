@@ -12,7 +12,9 @@ use super::{Broker, Declaration, Declarations, Parts};
 use crate::access::Authorizer;
 use crate::audit::{self, KillFile, KillFileWriter, Options, Origin};
 use crate::cache::{DekCache, Limits, Rules};
+use crate::keys::Directory;
 use crate::keys::fixture::World;
+use crate::store::Store;
 use crate::store::model::Quotas;
 
 struct NothingDeclared;
@@ -26,6 +28,11 @@ impl Declarations for NothingDeclared {
 
 /// A broker over the store of `world`; the folder keeps its log.
 pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker, tempfile::TempDir) {
+    broker_over(world.store.clone(), world.directory(), authorizer)
+}
+
+/// As [`broker`], over another store, which the directory has as well.
+pub(super) fn broker_over(store: Arc<dyn Store>, directory: Directory, authorizer: Arc<dyn Authorizer>) -> (Broker, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let installation = InstallationId::random();
     let origin = Origin {
@@ -42,11 +49,11 @@ pub(super) fn broker(world: &World, authorizer: Arc<dyn Authorizer>) -> (Broker,
         bytes_per_tenant: 1 << 20,
     };
     let broker = Broker::new(Parts {
-        store: world.store.clone(),
+        store,
         log: audit::open(folder.path(), &origin, options, Vec::new()).unwrap().log,
         background: Arc::default(),
         kill_file: KillFileWriter::start(KillFile::open(folder.path(), installation, false).unwrap()).unwrap(),
-        directory: world.directory(),
+        directory,
         tokens: 1_000,
         authorizer,
         cache: Arc::new(DekCache::new(&limits, Arena::new(ArenaConfig::default()))),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use claviger_provider::{ConnectionId, KeyId};
+use claviger_provider::KeyId;
 
 use super::admit::Through;
 use super::connection_now::ConnectionNow;
@@ -10,7 +10,6 @@ use super::cursor::Position;
 use super::sever::completed;
 use super::tokens::GrantedToken;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, Operation, op};
-use crate::access::KeySet;
 use crate::keys::KeyView;
 use crate::store::model::{
     self, Connection, DetachedFilter, DetachedKey, Key, KeyFilter, KeyState, KeyVersion, Principal, Rows, Tenant, Weight,
@@ -83,13 +82,12 @@ impl Broker {
         page: &model::Page,
     ) -> Result<Guarded<Page<Key>>, Failure> {
         let as_revoked = self.as_revoked();
-        let connection: Option<ConnectionId> = match authorized.object().through {
-            Through::Any => None,
-            Through::Connection(id) => Some(id),
-            Through::Missing => return Ok(Guarded::free(Page::empty())),
-        };
+        let through = &authorized.object().through;
+        if *through == Through::Missing {
+            return Ok(Guarded::free(Page::empty()));
+        }
         let filter = KeyFilter {
-            connection,
+            connection: through.id(),
             // What the store lacks it cannot find.
             state: query.state.filter(|_| as_revoked.is_empty()),
             label: query.label,
@@ -97,7 +95,8 @@ impl Broker {
         };
         let mut rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
         let items = rows.items.into_iter().map(|row| as_revoked.key(row));
-        rows.items = items.filter(|row| query.state.is_none_or(|state| row.state == state)).collect();
+        let items = items.filter(|row| query.state.is_none_or(|state| row.state == state));
+        rows.items = items.filter(|row| through.may_lead_to(row)).collect();
         Ok(Guarded::free(Page::filtered(rows)))
     }
 
@@ -110,26 +109,24 @@ impl Broker {
         authorized: Authorized<op::ListKeys>,
         page: &model::Page,
     ) -> Result<Guarded<Page<DetachedKey>>, Failure> {
-        let connection = match authorized.object().through {
-            Through::Any => None,
-            Through::Connection(id) => Some(id),
-            Through::Missing => return Ok(Guarded::free(Page::empty())),
-        };
+        let through = &authorized.object().through;
+        if *through == Through::Missing {
+            return Ok(Guarded::free(Page::empty()));
+        }
         let filter = DetachedFilter {
-            connection,
+            connection: through.id(),
             only: self.only(&authorized),
         };
-        let rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
+        let mut rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
+        rows.items.retain(|row| through.may_lead_to(&row.key));
         Ok(Guarded::free(Page::filtered(rows)))
     }
 
     /// The keys that a list may show to the caller; `None` for all. The store applies it, so that
     /// neither a page's size nor its cursor depends on another key.
     fn only(&self, listed: &Authorized<op::ListKeys>) -> Option<BTreeSet<KeyId>> {
-        match self.authorizer.keys(listed.caller(), <op::ListKeys as Operation>::ACTION) {
-            KeySet::All => None,
-            KeySet::Only(keys) => Some(keys.clone()),
-        }
+        let keys = self.authorizer.keys(listed.caller(), <op::ListKeys as Operation>::ACTION);
+        keys.only().cloned()
     }
 
     /// A key as it is now.

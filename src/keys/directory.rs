@@ -1,5 +1,6 @@
 //! The keys and connections in memory, loaded from the store at their first use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -100,12 +101,18 @@ impl Directory {
         &self.factories
     }
 
-    /// A key by name; `None` when the tenant has no key of that name.
+    /// A key by name, with `only` of these keys alone: what that costs does not depend on the tenant's other keys.
+    /// `None` when none of them has that name.
     ///
     /// # Errors
     /// When the store fails, or memory has no room.
-    pub async fn key_by_name(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        self.named(tenant, name, WhenFull::Refuse).await
+    pub async fn key_by_name(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        only: Option<&BTreeSet<KeyId>>,
+    ) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        self.named(tenant, name, only, WhenFull::Refuse).await
     }
 
     /// As [`Directory::key_by_name`], for a disable, which may exceed the number of entries, so
@@ -113,18 +120,36 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn key_to_disable(&self, tenant: TenantId, name: &str) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        self.named(tenant, name, WhenFull::Exceed).await
+    pub async fn key_to_disable(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        only: Option<&BTreeSet<KeyId>>,
+    ) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        self.named(tenant, name, only, WhenFull::Exceed).await
     }
 
-    async fn named(&self, tenant: TenantId, name: &str, when_full: WhenFull) -> Result<Option<Arc<KeyEntry>>, LoadError> {
-        if let Some(id) = self.names.get(tenant, name)
+    async fn named(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        only: Option<&BTreeSet<KeyId>>,
+        when_full: WhenFull,
+    ) -> Result<Option<Arc<KeyEntry>>, LoadError> {
+        // Names in memory are those of other keys, too: one of theirs is as good as none.
+        let in_memory = self.names.get(tenant, name);
+        let in_memory = in_memory.filter(|id| only.is_none_or(|only| only.contains(id)));
+        if let Some(id) = in_memory
             && let Some(entry) = self.keys.get(&(tenant, id))
             && entry.is_named(name)
         {
             return Ok(Some(entry));
         }
-        let found = self.load(tenant, KeySelector::Name(name), when_full).await?;
+        let selector = match only {
+            None => KeySelector::Name(name),
+            Some(only) => KeySelector::NameAmong(name, only),
+        };
+        let found = self.load(tenant, selector, when_full).await?;
         if let Some(entry) = &found {
             self.names.put(tenant, name, entry.id());
         }
@@ -165,7 +190,7 @@ impl Directory {
         loop {
             let load = match selector {
                 KeySelector::Id(id) => self.keys.loads().begin((tenant, id)),
-                KeySelector::Name(_) => self.keys.loads().begin_unknown(),
+                KeySelector::Name(_) | KeySelector::NameAmong(..) => self.keys.loads().begin_unknown(),
             };
             let mut snapshot = match self.store.key_snapshot(tenant, selector).await {
                 Ok(snapshot) => snapshot,

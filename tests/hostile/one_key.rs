@@ -1,9 +1,12 @@
 //! What a token that is limited to one key finds out of the other objects of its own tenant: nothing, whatever it
 //! sends beside a name.
 
-use claviger_test_support::{Client, text_of, token};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use claviger_test_support::{Answer, Client, records, text_of, token};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::every_route::everything;
 use crate::names::{Bare, elsewhere, wrapped};
@@ -26,13 +29,29 @@ const HEADERS: [&[(&str, &str)]; 5] = [
     &[("if-match", "*"), ("claviger-timeout", "5s"), ("claviger-justification", "none")],
 ];
 
-async fn send(client: &Client, call: &Call, headers: &[(&str, &str)]) -> Bare {
+async fn send(client: &Client, call: &Call, headers: &[(&str, &str)]) -> Answer {
     let mut request = client.request(call.method.clone(), &call.path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = if call.body.is_null() { request } else { request.json(&call.body) };
-    Bare::of(&client.send(request).await)
+    client.send(request).await
+}
+
+/// What the log has of each request, without what differs from request to request: ids, times and places.
+fn recorded(data: &Path) -> BTreeMap<String, Vec<Value>> {
+    let mut requests = BTreeMap::<String, Vec<Value>>::new();
+    for mut record in records(data) {
+        let members = record.as_object_mut().unwrap();
+        let Some(Value::String(request)) = members.remove("request_id") else {
+            continue;
+        };
+        for member in ["time", "sequence", "intent", "latency_us"] {
+            members.remove(member);
+        }
+        requests.entry(request).or_default().push(record);
+    }
+    requests
 }
 
 #[tokio::test]
@@ -80,6 +99,7 @@ async fn a_token_for_one_key_is_answered_alike_for_what_exists_and_what_does_not
     let (to_there, to_absent) = (Names { wrapped: &own, ..there }, Names { wrapped: &own, ..absent });
     let detached = Names { key: "gone", ..there };
     let all = |names| calls(names).into_iter().chain(more_calls(names));
+    let mut asked = Vec::new();
     for (there, absent) in [(&there, &absent), (&to_there, &to_absent), (&detached, &absent)] {
         let pairs = all(there).zip(all(absent)).filter(|(call, _)| !shows_connections(call));
         for (there, absent) in pairs {
@@ -88,9 +108,19 @@ async fn a_token_for_one_key_is_answered_alike_for_what_exists_and_what_does_not
             }
             for headers in HEADERS {
                 let (of_there, of_absent) = (send(&thief, &there, headers).await, send(&thief, &absent, headers).await);
-                assert_eq!(of_there, of_absent, "{} {} {headers:?}", there.name(), there.path);
+                let named = format!("{} {} {headers:?}", there.name(), there.path);
+                assert_eq!(Bare::of(&of_there), Bare::of(&of_absent), "{named}");
+                let ids = [of_there, of_absent].map(|answer| answer.header("x-request-id").to_owned());
+                asked.push((named, ids));
             }
         }
+    }
+    // The log has the same of both.
+    let recorded = recorded(&world.gateway.data());
+    for (named, [there, absent]) in &asked {
+        let of_there = recorded.get(there);
+        assert!(of_there.is_some(), "{named}: no record");
+        assert_eq!(of_there, recorded.get(absent), "{named}");
     }
     // Nor by what pages are asked for: of others' cursors it gets what it gets of none that there is.
     let page = evil.get("/v1/keys?page_size=1").await.expect_status(200);

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use claviger_provider::{ConnectionId, KeySpec, ProviderKind, TenantId};
+use claviger_provider::{KeyId, KeySpec, ProviderKind, TenantId};
 
 use super::decide;
 use crate::access::{Action, KeySet, PolicyRef, Resource};
@@ -12,7 +12,7 @@ use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::envelope::Envelope;
 use crate::keys::{ConnectionEntry, KeyEntry};
 use crate::store::StoreError;
-use crate::store::model::{DetachedFilter, DetachedKey, KeyVersion, Page, Tenant};
+use crate::store::model::{DetachedFilter, DetachedKey, KeyVersion, Page};
 
 /// How a request names an object of type `T`.
 pub trait Names<T>: Send {
@@ -37,13 +37,14 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
         cx.require_tenant()?;
         decide::precheck(broker, cx, action)?;
         let tenant = cx.tenant();
+        let reached = broker.authorizer.keys(cx.caller(), action);
         let found = match self {
-            KeyNamed::Name(name) if action == Action::Disable => broker.directory.key_to_disable(tenant, name).await?,
-            KeyNamed::Name(name) => broker.directory.key_by_name(tenant, name).await?,
-            KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
-                broker.directory.key(tenant, envelope.header().key()).await?
-            }
-            KeyNamed::Envelope(_) => None,
+            KeyNamed::Name(name) if action == Action::Disable => broker.directory.key_to_disable(tenant, name, reached.only()).await?,
+            KeyNamed::Name(name) => broker.directory.key_by_name(tenant, name, reached.only()).await?,
+            KeyNamed::Envelope(envelope) => match key_of(cx, reached, envelope) {
+                Some(id) => broker.directory.key(tenant, id).await?,
+                None => None,
+            },
         };
         let view = found.as_ref().and_then(|entry| entry.view().ok());
         let key = view.as_ref().map(|view| view.key.clone());
@@ -77,13 +78,31 @@ impl Names<Arc<KeyEntry>> for KeyNamed<'_> {
     }
 }
 
+/// The key that an envelope names, if the caller reaches it. No other one is looked up: what a denial costs must not
+/// depend on whether there is such a key.
+fn key_of(cx: &RequestContext, reached: &KeySet, envelope: &Envelope) -> Option<KeyId> {
+    let header = envelope.header();
+    (header.tenant() == cx.tenant() && reached.contains(header.key())).then(|| header.key())
+}
+
+/// The detached key that an envelope names, as [`key_of`].
+async fn detached_of(broker: &Broker, cx: &RequestContext, action: Action, envelope: &Envelope) -> Result<Option<DetachedKey>, Failure> {
+    let Some(id) = key_of(cx, broker.authorizer.keys(cx.caller(), action), envelope) else {
+        return Ok(None);
+    };
+    match broker.store.detached_key(cx.tenant(), id).await {
+        Ok(found) => Ok(Some(found)),
+        Err(StoreError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// More keys than a grant names.
 const NAMED_KEYS: u32 = 1_000;
 
 /// The failure for a caller who reaches named keys alone, and names one of them that is detached: to such
 /// a caller a key that does not exist is denied, and a denial would lead to a search for permissions.
 async fn detached(broker: &Broker, cx: &RequestContext, action: Action, named: KeyNamed<'_>) -> Result<Option<Failure>, Failure> {
-    let tenant = cx.tenant();
     let found = match named {
         KeyNamed::Name(name) => match broker.authorizer.keys(cx.caller(), action) {
             KeySet::All => Vec::new(),
@@ -97,19 +116,12 @@ async fn detached(broker: &Broker, cx: &RequestContext, action: Action, named: K
                     after: None,
                     size: NAMED_KEYS,
                 };
-                let mut found = broker.store.detached_keys(tenant, &filter, &page).await?.items;
+                let mut found = broker.store.detached_keys(cx.tenant(), &filter, &page).await?.items;
                 found.retain(|detached| detached.key.name == name);
                 found
             }
         },
-        KeyNamed::Envelope(envelope) if envelope.header().tenant() == tenant => {
-            match broker.store.detached_key(tenant, envelope.header().key()).await {
-                Ok(found) => vec![found],
-                Err(StoreError::NotFound) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        KeyNamed::Envelope(_) => Vec::new(),
+        KeyNamed::Envelope(envelope) => detached_of(broker, cx, action, envelope).await?.into_iter().collect(),
     };
     for detached in found {
         let resource = Resource::Key(Some(&detached.key));
@@ -209,16 +221,10 @@ impl Names<InspectedKey> for KeyNamed<'_> {
             Err(failure) => return Err(failure),
         };
         let detached = match self {
-            KeyNamed::Envelope(envelope) if envelope.header().tenant() == cx.tenant() => {
-                broker.store.detached_key(cx.tenant(), envelope.header().key()).await
-            }
-            KeyNamed::Envelope(_) | KeyNamed::Name(_) => return Err(refused),
+            KeyNamed::Envelope(envelope) => detached_of(broker, cx, action, envelope).await?,
+            KeyNamed::Name(_) => None,
         };
-        let detached = match detached {
-            Ok(detached) => detached,
-            Err(StoreError::NotFound) => return Err(refused),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(detached) = detached else { return Err(refused) };
         // Only a caller with the permission to list detached keys learns that this key is detached.
         let resource = Resource::Key(Some(&detached.key));
         let (Ok(policy), Ok(_)) = (
@@ -271,7 +277,7 @@ impl Names<Arc<ConnectionEntry>> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Arc<ConnectionEntry>, PolicyRef), Failure> {
         cx.require_tenant()?;
         decide::precheck(broker, cx, action)?;
-        let found = connection(broker, cx.tenant(), self, action).await?;
+        let found = reached_connection(broker, cx, action, self, Resource::Connection(None)).await?;
         let row = found.as_ref().map(|entry| entry.view());
         cx.subject(|subject| {
             subject.connection = row.as_ref().map(|row| row.id);
@@ -310,7 +316,28 @@ impl Names<Arc<ConnectionEntry>> for ConnectionUpdateNamed<'_> {
     }
 }
 
-async fn connection(broker: &Broker, tenant: TenantId, name: &str, action: Action) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
+/// A connection by name. It is not looked up for a caller who reaches named keys alone and is denied `absent`, what
+/// decides where there is no such connection: the denial costs the same whether there is one.
+async fn reached_connection(
+    broker: &Broker,
+    cx: &RequestContext,
+    action: Action,
+    name: &str,
+    absent: Resource<'_>,
+) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
+    let is_limited = broker.authorizer.keys(cx.caller(), action).only().is_some();
+    if is_limited && decide::allowed(broker, cx, action, absent).await.is_err() {
+        return Ok(None);
+    }
+    connection(broker, cx.tenant(), name, action).await
+}
+
+pub(super) async fn connection(
+    broker: &Broker,
+    tenant: TenantId,
+    name: &str,
+    action: Action,
+) -> Result<Option<Arc<ConnectionEntry>>, Failure> {
     match broker.store.connection_by_name(tenant, name).await {
         Ok(row) if action == Action::Sever => Ok(broker.directory.connection_to_sever(tenant, row.id).await?),
         Ok(row) => Ok(broker.directory.connection(tenant, row.id).await?),
@@ -342,7 +369,7 @@ impl Names<NewKeyIn> for &str {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(NewKeyIn, PolicyRef), Failure> {
         cx.require_tenant()?;
         decide::precheck(broker, cx, action)?;
-        let found = connection(broker, cx.tenant(), self, action).await?;
+        let found = reached_connection(broker, cx, action, self, Resource::NewKey { connection: None }).await?;
         let row = found.as_ref().map(|entry| entry.view());
         cx.subject(|subject| {
             subject.connection = row.as_ref().map(|row| row.id);
@@ -420,80 +447,4 @@ impl Names<RotateOf> for RotateNamed<'_> {
         let to = Some(to.connection);
         Ok((RotateOf { key, to }, policy))
     }
-}
-
-/// The tenant as a whole, for what only a tenant has: keys and connections.
-pub struct TenantScope(());
-
-impl Names<TenantScope> for () {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(TenantScope, PolicyRef), Failure> {
-        cx.require_tenant()?;
-        let policy = decide::allowed(broker, cx, action, Resource::Tenant).await?;
-        Ok((TenantScope(()), policy))
-    }
-}
-
-/// The keys that a list is asked for.
-pub struct ListedKeys {
-    pub(in crate::broker) through: Through,
-}
-
-/// Which connection the keys of a list are reached through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) enum Through {
-    /// Any.
-    Any,
-    /// This one.
-    Connection(ConnectionId),
-    /// A connection that does not exist, so the list is empty.
-    Missing,
-}
-
-impl Names<ListedKeys> for Option<&str> {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(ListedKeys, PolicyRef), Failure> {
-        let (TenantScope(()), policy) = Names::<TenantScope>::admit((), broker, cx, action).await?;
-        let through = match self {
-            None => Through::Any,
-            Some(name) => match connection(broker, cx.tenant(), name, action).await? {
-                Some(entry) => Through::Connection(entry.id()),
-                None => Through::Missing,
-            },
-        };
-        Ok((ListedKeys { through }, policy))
-    }
-}
-
-/// The installation, which holds the tenants. For platform operators only.
-pub struct Installation(());
-
-impl Names<Installation> for () {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Installation, PolicyRef), Failure> {
-        let policy = decide::allowed(broker, cx, action, Resource::Installation).await?;
-        Ok((Installation(()), policy))
-    }
-}
-
-impl Names<Tenant> for &str {
-    async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(Tenant, PolicyRef), Failure> {
-        let policy = decided(broker, cx, action, Resource::Installation).await?;
-        let as_revoked = broker.as_revoked();
-        match broker.store.tenant_by_name(self).await {
-            Ok(tenant) => Ok((as_revoked.tenant(tenant), policy)),
-            Err(StoreError::NotFound) => {
-                Err(Failure::new(Code::NotFound, "There is no tenant of that name.").advice("`claviger tenants list` shows all names."))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Decides before the object is looked up, so that the record names the policy even if there is no
-/// such object.
-///
-/// # Errors
-/// `permission_denied`.
-pub(super) async fn decided(broker: &Broker, cx: &RequestContext, action: Action, resource: Resource<'_>) -> Result<PolicyRef, Failure> {
-    let policy = decide::allowed(broker, cx, action, resource).await?;
-    cx.subject(|subject| subject.policy = Some(policy.clone()));
-    Ok(policy)
 }

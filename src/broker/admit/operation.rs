@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::objects::{InspectedKey, Installation, KeyPair, ListedKeys, NewConnectionIn, NewKeyIn, RotateOf, TenantScope, UpdateOf};
+use super::objects::{InspectedKey, KeyPair, NewConnectionIn, NewKeyIn, RotateOf, UpdateOf};
+use super::scopes::{Installation, ListedKeys, TenantScope};
 use super::tokens::{EndingPrincipal, NewTokenFor, OwnToken, PrincipalScope, TokenOf};
 use crate::access::Action;
 use crate::keys::{ConnectionEntry, KeyEntry};

@@ -1,6 +1,8 @@
 //! Admission with another authorizer than the one that the gateway starts with.
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+mod limited;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

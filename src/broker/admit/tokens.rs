@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use claviger_provider::{KeyId, TenantId, TokenId};
 
 use super::decide;
-use super::objects::{Names, decided};
+use super::objects::Names;
+use super::scopes::decided;
 use crate::access::{Action, ActionSet, Credential, Grants, KeySet, NewGrant, PolicyRef, Resource};
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::store::StoreError;
@@ -172,9 +173,10 @@ async fn named_keys(broker: &Broker, cx: &RequestContext, action: Action, names:
     if names.is_empty() || names.len() > Grants::MAX_KEYS {
         return Err(Failure::invalid("/keys", "1 to 256 names, or left out for every key"));
     }
+    let reached = broker.authorizer.keys(cx.caller(), action);
     let mut ids = BTreeSet::<KeyId>::new();
     for (number, name) in names.iter().enumerate() {
-        let found = broker.directory.key_by_name(cx.tenant(), name).await?;
+        let found = broker.directory.key_by_name(cx.tenant(), name, reached.only()).await?;
         let key = found.and_then(|entry| entry.view().ok()).map(|view| view.key);
         decide::allowed(broker, cx, action, Resource::Key(key.as_deref())).await?;
         let absent = || Failure::none_named("key").at(format!("/keys/{number}"), "a key's name");

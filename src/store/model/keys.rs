@@ -321,6 +321,8 @@ pub enum KeySelector<'a> {
     Id(KeyId),
     /// By its name in the tenant.
     Name(&'a str),
+    /// By its name, of these keys alone. Only they are read, so what it costs does not depend on other keys.
+    NameAmong(&'a str, &'a BTreeSet<KeyId>),
 }
 
 /// A key and all of its versions, read together.

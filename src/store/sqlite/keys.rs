@@ -1,8 +1,10 @@
 //! Logical keys and their labels. Their lists are in [`lists`], their versions in [`super::versions`].
 
+use std::collections::BTreeSet;
+
 use claviger_provider::{ConnectionId, KeyId, TenantId};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqliteExecutor, query, query_scalar};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqliteExecutor, query, query_scalar};
 
 use super::row::{self, Columns, bytes, integer, one_row};
 use super::{SqliteStore, versions};
@@ -77,21 +79,49 @@ pub(super) async fn by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, i
     read(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(executor).await?)
 }
 
+/// The ids of a filter: at most 256, so the rows that they are looked up to are sorted in memory.
+fn push_only(statement: &mut QueryBuilder<Sqlite>, only: &BTreeSet<KeyId>) {
+    statement.push(" AND k.id IN (");
+    let mut ids = statement.separated(", ");
+    for id in only {
+        ids.push_bind(bytes(id).to_vec());
+    }
+    statement.push(")");
+}
+
+/// The signs keep SQLite from the index of names: it would read other keys.
+fn among_statement(tenant: &TenantId, name: &str, only: &BTreeSet<KeyId>) -> QueryBuilder<Sqlite> {
+    let mut statement = QueryBuilder::<Sqlite>::new(select_snapshot!("WHERE +k.detached IS NULL AND k.tenant = "));
+    statement.push_bind(bytes(tenant).to_vec());
+    push_only(&mut statement, only);
+    statement
+        .push(" AND +k.name = ")
+        .push_bind(name.to_owned())
+        .push(" ORDER BY v.number");
+    statement
+}
+
 pub(super) async fn snapshot(store: &SqliteStore, tenant: TenantId, key: KeySelector<'_>) -> Result<KeySnapshot, StoreError> {
-    let statement = match key {
-        KeySelector::Id(_) => query(select_snapshot!(
-            "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number"
-        )),
-        KeySelector::Name(_) => query(select_snapshot!(
-            "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number"
-        )),
+    let mut reader = store.reader(tenant).await?;
+    let rows = match key {
+        KeySelector::Id(id) => {
+            let statement = query(select_snapshot!(
+                "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NULL ORDER BY v.number"
+            ));
+            statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_all(&mut *reader).await?
+        }
+        KeySelector::Name(name) => {
+            let statement = query(select_snapshot!(
+                "WHERE k.tenant = ?1 AND k.name = ?2 AND k.detached IS NULL ORDER BY v.number"
+            ));
+            statement.bind(bytes(&tenant)).bind(name).fetch_all(&mut *reader).await?
+        }
+        KeySelector::NameAmong(name, only) => {
+            let mut statement = among_statement(&tenant, name, only);
+            statement.build().persistent(false).fetch_all(&mut *reader).await?
+        }
     };
-    let statement = statement.bind(bytes(&tenant));
-    let statement = match &key {
-        KeySelector::Id(id) => statement.bind(bytes(id)),
-        KeySelector::Name(name) => statement.bind(*name),
-    };
-    let rows = statement.fetch_all(&mut *store.reader(tenant).await?).await?;
+    drop(reader);
     let primary: i64 = rows.first().ok_or(StoreError::NotFound)?.value("primary_version")?;
     let mut key = None;
     let mut versions = Vec::with_capacity(rows.len());

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use claviger::store::Store;
-use claviger::store::model::{DetachedFilter, Key, KeyFilter, KeyPatch, KeyState, Page};
+use claviger::store::model::{DetachedFilter, Key, KeyFilter, KeyPatch, KeySelector, KeyState, Page};
+use claviger::store::{Store, StoreError};
 use claviger_provider::{KeyId, TenantId};
 
-use crate::support::{NONE, cases, first, key, labels, new_connection, new_key, new_tenant};
+use crate::support::{NONE, cases, first, key, labels, new_connection, new_key, new_tenant, refused};
 
 cases! { contract:
+    a_name_is_looked_up_among_some_keys,
     filters_show_what_matches_all_of_them,
     a_label_follows_renaming_relabelling_and_detaching,
     pages_join_without_gap_or_repetition,
@@ -303,4 +304,28 @@ async fn only_chosen_detached_keys_are_listed(store: Arc<dyn Store>) {
         }
         assert_eq!(found, expected);
     }
+}
+
+async fn a_name_is_looked_up_among_some_keys(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let connection = new_connection(&*store, ours, "main").await;
+    let (one, two) = (
+        new_key(&*store, &connection, "one").await,
+        new_key(&*store, &connection, "two").await,
+    );
+    let only = [one.id, KeyId::random()].into();
+    let found = store.key_snapshot(ours, KeySelector::NameAmong("one", &only)).await.unwrap();
+    assert_eq!(found.key, one);
+    for (tenant, name) in [(ours, "two"), (ours, "three"), (theirs, "one")] {
+        refused!(
+            store.key_snapshot(tenant, KeySelector::NameAmong(name, &only)).await,
+            StoreError::NotFound
+        );
+    }
+    store.detach_key(ours, one.id, 0, &NONE).await.unwrap();
+    let both = [one.id, two.id].into();
+    refused!(
+        store.key_snapshot(ours, KeySelector::NameAmong("one", &both)).await,
+        StoreError::NotFound
+    );
 }

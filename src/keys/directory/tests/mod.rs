@@ -58,7 +58,7 @@ impl Race {
     }
 
     async fn named(&self, tenant: TenantId, name: &str) -> Option<Reached> {
-        let found = self.directory.key_by_name(tenant, name).await.unwrap()?;
+        let found = self.directory.key_by_name(tenant, name, None).await.unwrap()?;
         connected(&self.directory, found).await
     }
 
@@ -103,7 +103,7 @@ async fn concurrent_loads_make_one_entry() {
             match at % 2 {
                 0 => reached(&directory, tenant, id).await.unwrap(),
                 _ => {
-                    let found = directory.key_by_name(tenant, "one").await.unwrap().unwrap();
+                    let found = directory.key_by_name(tenant, "one", None).await.unwrap().unwrap();
                     connected(&directory, found).await.unwrap()
                 }
             }
@@ -225,7 +225,7 @@ async fn a_lookup_by_name_that_read_before_a_rename_does_not_follow_the_old_name
     let key = race.world.key("old").await;
     let pause = race.store.pause_next("key_snapshot");
     let (directory, tenant) = (Arc::clone(&race.directory), key.tenant);
-    let lookup = tokio::spawn(async move { directory.key_by_name(tenant, "old").await.unwrap() });
+    let lookup = tokio::spawn(async move { directory.key_by_name(tenant, "old", None).await.unwrap() });
     let reached = pause.reached().await;
     race.rename(&key, "new").await;
     reached.resume();

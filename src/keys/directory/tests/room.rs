@@ -42,7 +42,10 @@ async fn with_every_entry_held_there_is_no_room_for_one_more() {
     for _ in 0..2 {
         let refused = race.directory.key(third.tenant, third.id).await;
         assert!(matches!(refused, Err(LoadError::Full)));
-        assert!(matches!(race.directory.key_by_name(third.tenant, "c").await, Err(LoadError::Full)));
+        assert!(matches!(
+            race.directory.key_by_name(third.tenant, "c", None).await,
+            Err(LoadError::Full)
+        ));
     }
     assert!(held[0].is_same_gate(&race.entry(&first).await), "what is in memory is still found");
     held.pop();
@@ -211,7 +214,7 @@ async fn no_answer_passes_a_disable_while_keys_come_and_go() {
                 let key = &keys[at];
                 let found = match round % 2 {
                     0 => race.directory.key(key.tenant, key.id).await,
-                    _ => race.directory.key_by_name(key.tenant, &key.name).await,
+                    _ => race.directory.key_by_name(key.tenant, &key.name, None).await,
                 };
                 // Four readers and a writer hold five of six places at most.
                 let found = connected(&race.directory, found.unwrap().unwrap()).await.unwrap();

@@ -10,19 +10,9 @@ use sqlx::{QueryBuilder, Sqlite, query_scalar};
 
 use super::super::SqliteStore;
 use super::super::row::{self, bytes};
-use super::{read, read_detached};
+use super::{push_only, read, read_detached};
 use crate::store::StoreError;
 use crate::store::model::{DetachedFilter, DetachedKey, Key, KeyFilter, Page, Rows, Weight};
-
-/// The ids of a filter: at most 256, so the rows that they are looked up to are sorted in memory.
-fn push_only(statement: &mut QueryBuilder<Sqlite>, only: &BTreeSet<KeyId>) {
-    statement.push(" AND k.id IN (");
-    let mut ids = statement.separated(", ");
-    for id in only {
-        ids.push_bind(bytes(id).to_vec());
-    }
-    statement.push(")");
-}
 
 /// A statement that looks keys up by their ids. The signs before the other columns keep SQLite
 /// from the indexes that are in the list's order: it would read all of the tenant's keys.

@@ -7,6 +7,7 @@ use sqlx::query;
 
 use super::super::super::SqliteStore;
 use super::super::super::row::Columns;
+use super::super::among_statement;
 use super::{LAST_DETACHED, LAST_OF_LABEL, chosen_statement, detached_statement, range_statement};
 use crate::store::model::{DetachedFilter, KeyFilter, KeyState, Page};
 use crate::store::sealing::RootKey;
@@ -99,6 +100,7 @@ async fn chosen_keys_are_looked_up_by_their_ids() {
         };
         statements.push(detached_statement(&tenant, &filter, &page, None).sql().as_str().to_owned());
     }
+    statements.push(among_statement(&tenant, "orders", &only).sql().as_str().to_owned());
     for sql in statements {
         let plan = plan(&store, &sql).await;
         let by_id = |step: &String| step.starts_with("SEARCH k USING") && step.contains("(tenant=? AND id=?)");
