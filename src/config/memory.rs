@@ -7,7 +7,7 @@ use super::values::Count;
 /// store when it is needed. Entries that requests hold count, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
-    /// Keys, with their versions.
+    /// Keys, with their versions; one counts once for each 2 KiB.
     pub keys: u32,
     /// Names of keys.
     pub names: u32,

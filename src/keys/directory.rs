@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 /// How many entries of each kind stay in memory. Entries that a request holds count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// Keys.
+    /// Keys; one with large labels or many versions counts as several, an eighth at most.
     pub keys: usize,
     /// Names of keys.
     pub names: usize,
@@ -85,7 +85,8 @@ impl Directory {
         Self {
             store,
             factories,
-            keys: LoadingCache::new("keys", capacity.keys, |entry| Arc::strong_count(entry) == 1),
+            keys: LoadingCache::new("keys", capacity.keys, |entry| Arc::strong_count(entry) == 1)
+                .shared(|(tenant, _)| *tenant, |entry: &Arc<KeyEntry>| entry.places()),
             names: Names::new(capacity.names),
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),
@@ -203,7 +204,7 @@ impl Directory {
                 key: Arc::new(snapshot.key),
                 versions: snapshot.versions.into(),
             };
-            let loaded = Arc::new(KeyEntry::new(view, Arc::clone(self.keys.loads())));
+            let loaded = Arc::new(KeyEntry::new(view, Arc::clone(self.keys.loads()), Arc::clone(self.keys.room())));
             if let Some(entry) = self.keys.insert((tenant, id), loaded, &load, when_full)? {
                 return Ok((!entry.is_closed()).then_some(entry));
             }

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::in_use::{Allowance, KeyUse};
 use super::loads::Loads;
+use super::room::{KeyPlaces, Room};
 use super::unusable::Reason;
 use super::view::KeyView;
 use super::wraps::ReservedWraps;
@@ -283,6 +284,7 @@ pub struct KeyEntry {
     wraps: ReservedWraps,
     revocations: RevocationCounter,
     loads: Arc<Loads<(TenantId, KeyId)>>,
+    places: KeyPlaces,
 }
 
 /// How many versions wraps of one key may bring to light one after another, and in which time one more: a
@@ -310,8 +312,9 @@ pub enum MayAsk {
 pub struct Gone;
 
 impl KeyEntry {
-    pub(super) fn new(view: KeyView, loads: Arc<Loads<(TenantId, KeyId)>>) -> Self {
+    pub(super) fn new(view: KeyView, loads: Arc<Loads<(TenantId, KeyId)>>, room: Arc<Room>) -> Self {
         Self {
+            places: KeyPlaces::new(room, &view),
             id: view.key.id,
             tenant: view.key.tenant,
             rows: RwLock::new(Some(view)),
@@ -334,6 +337,11 @@ impl KeyEntry {
     /// The key's tenant.
     pub const fn tenant(&self) -> TenantId {
         self.tenant
+    }
+
+    /// How many places the entry takes in memory.
+    pub(super) fn places(&self) -> usize {
+        self.places.count()
     }
 
     pub(super) const fn rows(&self) -> &RwLock<Option<KeyView>> {
@@ -424,6 +432,7 @@ impl KeyEntry {
             if let Some(versions) = versions {
                 view.versions = versions.into();
             }
+            self.places.recount(view);
         }
         self.loads.note_change(&(self.tenant, self.id));
     }
@@ -435,6 +444,7 @@ impl KeyEntry {
             // again.
             let epoch = key.epoch.max(view.key.epoch + u64::from(view.key.state.is_disabled()));
             view.key = Arc::new(Key { epoch, ..key });
+            self.places.recount(view);
         }
         self.loads.note_change(&(self.tenant, self.id));
     }
@@ -447,6 +457,7 @@ impl KeyEntry {
             && view.key.revision <= row.revision
         {
             view.key = Arc::new(row.clone());
+            self.places.recount(view);
         }
         self.revocations.count();
     }

@@ -17,6 +17,7 @@ mod loading_cache;
 mod loads;
 mod looks;
 mod names;
+mod room;
 mod tenants;
 mod unstored;
 mod unusable;

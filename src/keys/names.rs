@@ -11,14 +11,14 @@ use super::loading_cache::{Full, LoadingCache, WhenFull};
 /// An entry may be wrong (the key was renamed or detached, or two names have one hash), so the
 /// caller compares the name of the key that it finds.
 pub(super) struct Names {
-    ids: LoadingCache<u64, KeyId>,
+    ids: LoadingCache<(TenantId, u64), KeyId>,
     hasher: RandomState,
 }
 
 impl Names {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            ids: LoadingCache::new("names", capacity, |_| true),
+            ids: LoadingCache::new("names", capacity, |_| true).shared(|(tenant, _)| *tenant, |_| 1),
             hasher: RandomState::new(),
         }
     }
@@ -38,8 +38,8 @@ impl Names {
         let (Ok(_) | Err(Full)) = self.ids.insert(hash, id, &load, WhenFull::Refuse);
     }
 
-    fn hash(&self, tenant: TenantId, name: &str) -> u64 {
+    fn hash(&self, tenant: TenantId, name: &str) -> (TenantId, u64) {
         // The seed is drawn at each start, so that nobody can choose names of one hash.
-        self.hasher.hash_one((tenant, name))
+        (tenant, self.hasher.hash_one(name))
     }
 }

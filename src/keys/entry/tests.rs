@@ -11,7 +11,7 @@ use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{Pipeline, SeverSwitch};
 use claviger_testkit::{FakeConfig, FakeProvider, FakeServer};
 
-use super::{ConnectionEntry, Gone, KeyEntry, Loads};
+use super::{ConnectionEntry, Gone, KeyEntry, Loads, Room};
 use crate::keys::fixture::{Reached, World, row};
 use crate::keys::{EpochGuard, KeyView, with_gates_held};
 use crate::store::model::{Connection, Key};
@@ -36,7 +36,7 @@ fn key_entry(connection: &Arc<ConnectionEntry>, name: &str) -> Reached {
 
 fn entry_of(view: KeyView, connection: &Arc<ConnectionEntry>) -> Reached {
     Reached {
-        entry: Arc::new(KeyEntry::new(view, Arc::new(Loads::new()))),
+        entry: Arc::new(KeyEntry::new(view, Arc::new(Loads::new()), Room::new(1))),
         connection: Arc::clone(connection),
     }
 }

@@ -119,10 +119,7 @@ fn a_revocation_finds_a_place_among_held_values_and_the_excess_stays_small() {
     assert!(held.iter().all(|value| Arc::ptr_eq(value, &cache.peek(value).unwrap())));
     drop((held, under_way));
     cache.load_value(5000).unwrap();
-    assert_eq!(
-        (cache.len(), cache.taken.load(Ordering::SeqCst)),
-        (CAPACITY as usize, CAPACITY as usize)
-    );
+    assert_eq!((cache.len(), cache.room().taken()), (CAPACITY as usize, CAPACITY as usize));
 }
 
 #[test]
@@ -134,7 +131,7 @@ fn an_insert_gives_back_the_value_in_place_and_its_own_place_is_free_again() {
     assert!(Arc::ptr_eq(&first, &second));
     cache.load_value(2).unwrap();
     cache.load_value(3).unwrap();
-    assert_eq!((cache.len(), cache.taken.load(Ordering::SeqCst)), (2, 2));
+    assert_eq!((cache.len(), cache.room().taken()), (2, 2));
 }
 
 #[test]
@@ -146,7 +143,7 @@ fn a_change_during_a_load_is_seen_though_nothing_is_in_memory() {
     let late = cache.loads().begin(1);
     assert_eq!(cache.insert(1, Arc::new(1), &early, WhenFull::Refuse), Ok(None));
     assert_eq!(cache.insert(1, Arc::new(1), &unknown, WhenFull::Refuse), Ok(None));
-    assert_eq!(cache.taken.load(Ordering::SeqCst), 0, "the reserved places are free again");
+    assert_eq!(cache.room().taken(), 0, "the reserved places are free again");
     assert!(
         cache.insert(2, Arc::new(2), &other, WhenFull::Refuse).unwrap().is_some(),
         "another key's load is not stale"

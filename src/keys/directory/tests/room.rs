@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinSet;
 
 use super::{READS, Race};
-use crate::keys::fixture::{PLAIN, connected, factories, new_connection, new_key, reached};
+use crate::keys::fixture::{PLAIN, connected, factories, new_connection, new_key, new_tenant, reached, row};
 use crate::keys::{Capacity, Directory, LoadError, with_gates_held};
 use crate::store::Store;
-use crate::store::model::Connection;
+use crate::store::model::{Connection, KeyPatch, Labels};
 
 #[tokio::test]
 async fn a_held_entry_is_never_dropped_for_room() {
@@ -50,6 +50,71 @@ async fn with_every_entry_held_there_is_no_room_for_one_more() {
     assert!(held[0].is_same_gate(&race.entry(&first).await), "what is in memory is still found");
     held.pop();
     assert_eq!(race.named(third.tenant, "c").await.unwrap().id(), third.id);
+}
+
+/// The most labels that a key can have.
+fn largest_labels() -> Labels {
+    (0..64).map(|number| (format!("{number:063}"), "v".repeat(256))).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_with_many_large_keys_pushes_out_its_own() {
+    const ROOM: usize = 160;
+    let race = Race::with_room(ROOM).await;
+    let mut ours = Vec::new();
+    for number in 0..40 {
+        ours.push(race.world.key(&format!("ours-{number}")).await);
+        race.named(race.world.tenant, &format!("ours-{number}")).await.unwrap();
+    }
+    let evil = new_tenant(race.world.store.as_ref(), "evil", false).await;
+    let connection = new_connection(race.world.store.as_ref(), evil, "c").await;
+    for number in 0..200 {
+        let (mut key, version) = row(&connection, &format!("k{number}"));
+        key.labels = largest_labels();
+        let key = race.store.create_key(&key, &[version], &PLAIN).await.unwrap();
+        race.named(evil, &key.name).await.unwrap();
+        assert!(race.directory.keys.room().taken() <= ROOM);
+    }
+    assert!(race.directory.keys.len() < 60, "large keys count as several");
+    race.store.reads();
+    for key in &ours {
+        race.named(key.tenant, &key.name).await.unwrap();
+    }
+    assert_eq!(race.store.reads(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_key_that_grows_in_memory_makes_room() {
+    const ROOM: usize = 160;
+    let race = Race::with_room(ROOM).await;
+    let ours = race.world.key("ours").await;
+    race.entry(&ours).await;
+    let evil = new_tenant(race.world.store.as_ref(), "evil", false).await;
+    let connection = new_connection(race.world.store.as_ref(), evil, "c").await;
+    let mut theirs = Vec::new();
+    for number in 0..ROOM - 1 {
+        let key = new_key(race.world.store.as_ref(), &connection, &format!("k{number}")).await;
+        race.entry(&key).await;
+        theirs.push(key);
+    }
+    assert_eq!(race.directory.keys.room().taken(), ROOM);
+    for key in theirs {
+        let entry = race.entry(&key).await;
+        let patch = KeyPatch {
+            expected_revision: key.revision,
+            labels: Some(largest_labels()),
+            ..KeyPatch::default()
+        };
+        let grown = race.store.update_key(evil, key.id, &patch, &PLAIN).await.unwrap();
+        entry.put(grown, None);
+        drop(entry);
+        // The next lookup of any key makes room.
+        race.entry(&ours).await;
+        assert!(race.directory.keys.room().taken() <= ROOM);
+    }
+    race.store.reads();
+    race.entry(&ours).await;
+    assert_eq!(race.store.reads(), Vec::<&str>::new());
 }
 
 #[tokio::test]
