@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use claviger_provider::{PrincipalId, TenantId, TokenId};
+use claviger_provider::{Id, PrincipalId, TenantId, TokenId};
 
 use super::Grants;
 use super::gate::{CallerGates, Ended, Gated};
@@ -122,6 +122,12 @@ impl Caller {
             return Err(Ended::Credential);
         }
         gates.pass(while_suspended, hand_over)
+    }
+
+    /// The ids of what ends the credential when it is revoked, deleted or suspended.
+    pub fn depends_on(&self) -> impl Iterator<Item = [u8; 16]> {
+        let of_token = self.gates.iter().flat_map(|gates| gates.token.ids());
+        of_token.chain([*self.home.bytes(), *self.acting.bytes()])
     }
 
     /// Whether the end of such a token, or of such a principal, ends the credential.

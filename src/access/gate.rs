@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-use claviger_provider::{PrincipalId, TokenId};
+use claviger_provider::{Id, PrincipalId, TokenId};
 use parking_lot::{Mutex, RwLock};
 
 /// With fewer gates than this, nobody looks for dropped ones.
@@ -39,6 +39,11 @@ impl TokenGate {
             },
             tenant,
         }
+    }
+
+    /// The ids of the token, of those above it, and of their principals.
+    pub(super) fn ids(&self) -> impl Iterator<Item = [u8; 16]> {
+        self.line.iter().flat_map(|(token, principal)| [*token.bytes(), *principal.bytes()])
     }
 
     /// Whether one of the token's line, itself included, is such a token or such a principal's.

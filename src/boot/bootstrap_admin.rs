@@ -1,5 +1,6 @@
 //! The first administrator: a platform operator with a token that is valid for a day.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -11,6 +12,7 @@ use super::options::StartOptions;
 use super::root_key::root_key;
 use crate::access::{Action, Grants, NewToken};
 use crate::audit::{Log, Object, Outcome, StateChange, Verb};
+use crate::broker::Recall;
 use crate::config::Config;
 use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
 use crate::store::{self, Store, StoreError};
@@ -37,7 +39,9 @@ pub async fn init(config: &Config, mut options: StartOptions, new_token: bool) -
     }
     let root = root_key(config, &mut options, &folder, true).await?;
     let opened = open(config, options.accepted, folder, root).await?;
-    let (broker, mut remaining) = broker(config, options.dev, None, opened, Shares::new(64, 64)).await;
+    // No response was handed over.
+    let recall: Recall = Arc::new(|_| Box::pin(std::future::ready(())));
+    let (broker, mut remaining) = broker(config, options.dev, None, opened, Shares::new(64, 64), recall).await;
     let issued = async {
         // Reconcile first. Otherwise the next start would see the new token's change as the last
         // applied one, and not notice changes before it that the store lacks.

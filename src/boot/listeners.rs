@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::errors::BootError;
+use crate::broker;
 use crate::config::server::{Limits, Server, Transport};
-use crate::listener::{Listener, Running, SwappableRouter, Tls};
+use crate::listener::{Listener, Recall, Running, SwappableRouter, Tls};
 use crate::protocols::rest::RestService;
 
 /// A running listener and its router.
@@ -28,25 +29,36 @@ pub(super) struct Listeners {
     /// The operator's listener, if there is one.
     pub(super) operator: Option<BoundListener>,
     pub(super) certificates: Vec<Arc<Tls>>,
+    recall: Arc<Recall>,
 }
 
 impl Listeners {
     /// Binds the configured listeners. `starting` creates their first router; its argument says
     /// whether the listener serves the service endpoints.
     pub(super) async fn bind(server: &Server, starting: impl Fn(bool) -> RestService) -> Result<Self, BootError> {
+        let recall = Arc::default();
         let (api, tls) = bind(
             "api",
             server.listen,
             &server.transport,
             &server.limits,
             starting(server.service.is_none()),
+            &recall,
         )
         .await?;
         let mut certificates: Vec<Arc<Tls>> = tls.into_iter().collect();
         let service = match &server.service {
             None => None,
             Some(service) => {
-                let (service, tls) = bind("service", service.listen, &service.transport, &server.limits, starting(true)).await?;
+                let (service, tls) = bind(
+                    "service",
+                    service.listen,
+                    &service.transport,
+                    &server.limits,
+                    starting(true),
+                    &recall,
+                )
+                .await?;
                 certificates.extend(tls);
                 Some(service)
             }
@@ -54,7 +66,15 @@ impl Listeners {
         let operator = match &server.operator {
             None => None,
             Some(operator) => {
-                let (operator, tls) = bind("operator", operator.listen, &operator.transport, &operator.limits, starting(true)).await?;
+                let (operator, tls) = bind(
+                    "operator",
+                    operator.listen,
+                    &operator.transport,
+                    &operator.limits,
+                    starting(true),
+                    &recall,
+                )
+                .await?;
                 certificates.extend(tls);
                 Some(operator)
             }
@@ -64,6 +84,21 @@ impl Listeners {
             service,
             operator,
             certificates,
+            recall,
+        })
+    }
+
+    /// Recalls responses from the connections of all listeners.
+    pub(super) fn recall(&self) -> broker::Recall {
+        let recall = Arc::clone(&self.recall);
+        Arc::new(move |id| {
+            let recall = Arc::clone(&recall);
+            Box::pin(async move {
+                match id {
+                    Some(id) => recall.depending_on(&id).await,
+                    None => recall.of_earlier().await,
+                }
+            })
         })
     }
 
@@ -89,6 +124,7 @@ async fn bind(
     transport: &Transport,
     limits: &Limits,
     router: RestService,
+    recall: &Arc<Recall>,
 ) -> Result<(BoundListener, Option<Arc<Tls>>), BootError> {
     let tls = match transport {
         Transport::Plain => None,
@@ -100,6 +136,6 @@ async fn bind(
         kind: error.kind(),
     })?;
     let router = SwappableRouter::to(router);
-    let running = listener.serve(router.clone());
+    let running = listener.reached_by(recall).serve(router.clone());
     Ok((BoundListener { running, router }, tls))
 }

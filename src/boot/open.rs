@@ -18,7 +18,7 @@ use super::options::{Accepted, ConfigSource};
 use super::registry;
 use crate::access::GrantsAuthorizer;
 use crate::audit::{self, CommitMetrics, DailyBytes, KillFile, KillFileWriter, LastRecordWatch, Origin, Position, Recovered};
-use crate::broker::{Broker, Circumstances, Parts, Recovery};
+use crate::broker::{Broker, Circumstances, Parts, Recall, Recovery};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::config::Config;
 use crate::config::cache::Cache;
@@ -214,6 +214,7 @@ pub(super) async fn broker(
     source: Option<ConfigSource>,
     opened: Opened,
     shares: Shares,
+    recall: Recall,
 ) -> (Arc<Broker>, Remaining) {
     let Opened {
         folder,
@@ -246,6 +247,7 @@ pub(super) async fn broker(
         idempotency_key,
         cursor_key,
         declarations: Arc::new(FromConfig(source)),
+        recall,
     });
     let remaining = Remaining {
         folder,

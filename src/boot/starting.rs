@@ -99,7 +99,7 @@ impl Starting {
         } = self;
         progress.begin(Step::Open);
         let opened = open(config, options.accepted, folder, root).await?;
-        let (broker, mut remaining) = broker(config, options.dev, options.source, opened, shares).await;
+        let (broker, mut remaining) = broker(config, options.dev, options.source, opened, shares, listeners.recall()).await;
         progress.begin(Step::Reconcile);
         if let Err(error) = remaining.reconcile(&broker, options.accepted).await {
             // After an unclean stop, recovery is not finished, so do not record a clean stop.

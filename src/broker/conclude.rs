@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
+use futures::future::{join, try_join_all};
 
 use super::context::Effect;
 use super::context::Noted;
@@ -64,8 +64,13 @@ impl Unrecorded {
 /// How a protocol renders a recorded outcome: the value, or the failure to answer.
 pub type Render<'a, T, R> = &'a (dyn Fn(Result<T, &Failure>, Option<&Receipt>) -> R + Send + Sync);
 
+/// Is told, under the gates, on what the answer depends that is handed over: the ids of credential, tenants, keys and
+/// connections. Must not block.
+pub type HandOver<'a> = &'a mut (dyn FnMut(&mut dyn Iterator<Item = [u8; 16]>) + Send);
+
 impl Broker {
-    /// Records the outcome of an operation and renders its answer under the gates.
+    /// Records the outcome of an operation and renders its answer under the gates. That of a revocation waits until no
+    /// answer can arrive any more that was handed over before it.
     ///
     /// # Errors
     /// [`Unrecorded`] when the log could not take the outcome: the value is gone then.
@@ -74,15 +79,22 @@ impl Broker {
         cx: &RequestContext,
         result: Result<Guarded<T>, Failure>,
         render: Render<'_, T, R>,
+        hand_over: HandOver<'_>,
     ) -> Result<Recorded<R>, Unrecorded>
     where
         T: Send,
         R: Send,
     {
         let (epoch_guards, value) = self.still_holds(cx, result);
-        let recorded = self.record(cx, value).await?;
+        let recorded = match cx.revoked() {
+            None => self.record(cx, value).await?,
+            Some(id) => Box::pin(join(self.record(cx, value), (self.recall)(id))).await.0?,
+        };
         let mut waiting = Some(recorded);
-        let handed_over = self.while_all_hold(cx, &epoch_guards, || waiting.take().map(|recorded| show(recorded, render)));
+        let handed_over = self.while_all_hold(cx, &epoch_guards, || {
+            hand_over(&mut depends_on(cx, &epoch_guards));
+            waiting.take().map(|recorded| show(recorded, render))
+        });
         let closed = match handed_over {
             Ok(Some(shown)) => return Ok(shown),
             Ok(None) => None,
@@ -112,6 +124,7 @@ impl Broker {
         render: Render<'_, T, R>,
         join: impl FnOnce(Vec<R>) -> B + Send,
         refuse: impl FnOnce(&Failure) -> B + Send,
+        hand_over: HandOver<'_>,
     ) -> Result<Recorded<B>, Unrecorded>
     where
         T: Send,
@@ -146,6 +159,7 @@ impl Broker {
             let strictest = contexts.iter().find(|cx| !cx.may_answer_suspended()).or_else(|| contexts.first());
             let Some(of_all) = strictest else { return Err(no_items()) };
             let handed_over = self.while_all_hold(of_all, &flat, || {
+                hand_over(&mut depends_on(of_all, &flat));
                 Recorded::join(waiting.take().into_iter().flatten().map(|item| show(item, render)).collect())
             });
             let moved = match handed_over {
@@ -334,6 +348,11 @@ fn show<T, R>(recorded: Recorded<Result<T, Failure>>, render: Render<'_, T, R>) 
         Ok(value) => render(Ok(value), receipt.as_ref()),
         Err(failure) => render(Err(&failure), receipt.as_ref()),
     })
+}
+
+/// The ids of what an answer depends on.
+fn depends_on(cx: &RequestContext, epoch_guards: &[EpochGuard]) -> impl Iterator<Item = [u8; 16]> {
+    cx.caller().depends_on().chain(epoch_guards.iter().flat_map(EpochGuard::ids))
 }
 
 fn record_deadline(cx: &RequestContext) -> Instant {

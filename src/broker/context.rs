@@ -85,6 +85,8 @@ struct OperationState {
     effect: Mutex<Option<Effect>>,
     /// Whether it is a revocation that ends the caller's own credential.
     ended_itself: AtomicBool,
+    /// The id of what it has revoked; `None` of what an earlier request has revoked.
+    revoked: OnceLock<Option<[u8; 16]>>,
     unfinished: OnceLock<Code>,
     /// Whether the store has noted what is to be found out at a provider.
     noted_at_provider: AtomicBool,
@@ -131,6 +133,7 @@ impl RequestContext {
             noted: Mutex::new(Noted { subject, fields }),
             effect: Mutex::new(None),
             ended_itself: AtomicBool::new(false),
+            revoked: OnceLock::new(),
             unfinished: OnceLock::new(),
             noted_at_provider: AtomicBool::new(false),
             turns,
@@ -191,6 +194,21 @@ impl RequestContext {
     /// Whether it was a revocation that ended the caller's own credential.
     pub(super) fn ended_itself(&self) -> bool {
         self.operation.ended_itself.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the operation has revoked: it is answered once no response arrives any more that depends on it.
+    pub(super) fn set_revoked(&self, id: [u8; 16]) {
+        self.operation.revoked.get_or_init(|| Some(id));
+    }
+
+    /// The same for what an earlier request has revoked, which may not be answered yet.
+    pub(super) fn set_revoked_earlier(&self) {
+        self.operation.revoked.get_or_init(|| None);
+    }
+
+    /// What the operation has revoked.
+    pub(super) fn revoked(&self) -> Option<Option<[u8; 16]>> {
+        self.operation.revoked.get().copied()
     }
 
     /// Whether its answer may be handed over while the tenant that an operator acts for is suspended.

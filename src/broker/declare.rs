@@ -290,7 +290,7 @@ impl Broker {
             Err(failure) => Err(failure),
         };
         let render = |result: Result<T, &Failure>, _: Option<&audit::Receipt>| result.map(drop).map_err(Failure::clone);
-        match self.conclude(&cx, result, &render).await {
+        match self.conclude(&cx, result, &render, &mut |_| ()).await {
             Ok(recorded) => recorded.into_value(),
             Err(unrecorded) => Err(unrecorded.failure().clone()),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use claviger_provider::TenantId;
+use claviger_provider::{Id, TenantId};
 
 use super::connections::not_declared;
 use super::{Authorized, Broker, Failure, Guarded, op};
@@ -29,6 +29,7 @@ impl Broker {
         self.store.detach_key(key.tenant(), key.id(), self.now(), &change).await?;
         self.directory().detached(key);
         self.cache().drop_key(key.tenant(), key.id());
+        cx.set_revoked(*key.id().bytes());
         Ok(Guarded::free(()))
     }
 

@@ -24,7 +24,7 @@ impl Broker {
         if !at_provider {
             return Ok(Guarded::free(switched(row, None)));
         }
-        let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| ()).await;
+        let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| (), &mut |_| ()).await;
         recorded.map_err(|unrecorded| unrecorded.failure().clone())?.into_value();
         let at_provider = self.disable_at_provider(cx, key).await?;
         let row = Key::clone(&key.view()?.key);

@@ -78,7 +78,7 @@ impl Broker {
         // A disable must not wait for the log.
         drop(one_at_a_time);
         if let Some(undone) = undone {
-            let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| ()).await;
+            let recorded = self.conclude(cx, Ok(Guarded::free(())), &|_, _| (), &mut |_| ()).await;
             recorded.map_err(|unrecorded| unrecorded.failure().clone())?.into_value();
             cx.set_unfinished(undone);
         }

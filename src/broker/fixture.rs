@@ -70,6 +70,7 @@ pub(super) fn broker_over(store: Arc<dyn Store>, directory: Directory, authorize
         idempotency_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[0; 32]),
         cursor_key: XaesKey::new(&Secret::copy_from(&[0; 32])).unwrap(),
         declarations: Arc::new(NothingDeclared),
+        recall: Arc::new(|_| Box::pin(std::future::ready(()))),
     });
     (broker, folder)
 }

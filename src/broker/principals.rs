@@ -61,6 +61,7 @@ impl Broker {
     /// `in_use` for the caller's own principal.
     pub async fn delete_principal(&self, authorized: Authorized<op::DeletePrincipal>) -> Result<Guarded<()>, Failure> {
         let (cx, EndingPrincipal::Present(principal)) = (authorized.cx(), authorized.object()) else {
+            authorized.cx().set_revoked_earlier();
             return Ok(Guarded::free(()));
         };
         if principal.id == cx.caller().principal() {

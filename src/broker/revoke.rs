@@ -6,7 +6,7 @@
 //! It is used for every committed revocation: of a use case, of the recovery at a start, and later
 //! of another node.
 
-use claviger_provider::{PrincipalId, TenantId};
+use claviger_provider::{Id, PrincipalId, TenantId};
 
 use super::{Broker, Failure, RequestContext};
 use crate::audit::{EmergencyRevocation, JournaledRevocation};
@@ -69,6 +69,17 @@ impl Revoked {
         }
     }
 
+    /// The id of what is revoked.
+    fn id(&self) -> [u8; 16] {
+        match self {
+            Self::Key(key) => *key.id.bytes(),
+            Self::Connection(connection) => *connection.id.bytes(),
+            Self::Token { row, .. } => *row.id.bytes(),
+            Self::Tenant(tenant) => *tenant.id.bytes(),
+            Self::Principal { id, .. } => *id.bytes(),
+        }
+    }
+
     const fn tenant(&self) -> TenantId {
         match self {
             Self::Key(key) => key.tenant,
@@ -107,6 +118,7 @@ impl Broker {
         };
         cx.note_end(&revoked);
         self.apply_revocation(&revoked);
+        cx.set_revoked(revoked.id());
         if stored {
             cx.note_stored();
             // An earlier request may have found that the store could not take it.

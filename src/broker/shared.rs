@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use claviger_provider::xaes::XaesKey;
+use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -56,7 +57,13 @@ pub struct Broker {
     /// Held while the declarations are applied: one apply at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
     pub(super) slow_connections: SlowConnections,
+    pub(super) recall: Recall,
 }
+
+/// Recalls the responses that were handed over and depend on the credential, tenant, key or connection with this id:
+/// once it resolves, no byte of them leaves any more. `None` for what an earlier request has revoked, and whose id is not
+/// known any more: it resolves once that request has recalled them.
+pub type Recall = Arc<dyn Fn(Option<[u8; 16]>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Counts as one operation under way until it is dropped.
 pub type Accepted = TaskTrackerToken;
@@ -91,6 +98,8 @@ pub struct Parts {
     pub cursor_key: XaesKey,
     /// Reads what the operator's configuration declares.
     pub declarations: Arc<dyn Declarations>,
+    /// Reaches what was handed over to the connections of callers.
+    pub recall: Recall,
 }
 
 impl Broker {
@@ -122,6 +131,7 @@ impl Broker {
             degraded: Degraded::default(),
             applying: tokio::sync::Mutex::new(()),
             slow_connections: SlowConnections::default(),
+            recall: parts.recall,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use claviger_provider::{ConnectionId, KeyId, TenantId};
+use claviger_provider::{ConnectionId, Id, KeyId, TenantId};
 
 use super::entry::{ConnectionEntry, ConnectionView, Gone, KeyEntry, Reach};
 use super::view::KeyView;
@@ -43,6 +43,11 @@ impl EpochGuard {
     /// The connection.
     pub fn connection(&self) -> ConnectionId {
         self.connection.id()
+    }
+
+    /// The ids of the key and the connection.
+    pub fn ids(&self) -> [[u8; 16]; 2] {
+        [*self.key().bytes(), *self.connection().bytes()]
     }
 
     /// The key's epoch when the answer was begun.

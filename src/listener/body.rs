@@ -68,13 +68,23 @@ impl Body {
         }
     }
 
+    /// It belongs to a response that was handed over.
+    pub fn of_handed_over(&mut self, unwritten: Unwritten) {
+        self.unwritten = Some(unwritten);
+    }
+
     /// The bytes that are left to send.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.as_slice()
     }
 
-    /// Registers the response, if it has bytes or a deadline, with the connection that will write it.
+    /// Registers the response, if it has bytes or a deadline, with the connection that will write it. One that was
+    /// handed over is registered already.
     pub(super) fn register(&mut self, responses: &Arc<UnwrittenResponses>) {
+        if let Some(unwritten) = &mut self.unwritten {
+            unwritten.begin(self.deadline);
+            return;
+        }
         let counts = self.deadline.is_some() || !self.as_slice().is_empty();
         self.unwritten = counts.then(|| responses.register(self.deadline));
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Version, header};
 use hyper::body::{Body, Incoming};
@@ -16,11 +16,13 @@ use tokio::sync::watch;
 
 use super::budget::Share;
 use super::connection_state::{ConnectionState, Overdue};
+use super::open_socket::{OpenSocket, Outgoing, SocketStream, Stream};
 use super::router::SwappableRouter;
 use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
 use super::unread::{self, RequestBody};
+use super::unwritten::Progress;
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -38,6 +40,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const RESETS_PENDING: usize = 20;
 /// Streams that an HTTP/2 peer may make us reset; more closes the connection (CVE-2025-8671).
 const RESETS_CAUSED: usize = 128;
+
+/// How soon it is looked again whether the peer has all of a connection that ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a peer of a connection that makes room, or is drained, may take nothing of what is on its way.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a connection ended: the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +69,8 @@ pub(super) enum End {
     SourceIsFull,
     /// The drain closed it.
     Drained,
+    /// The peer did not take a response before the revocation of what it depends on was answered.
+    Recalled,
 }
 
 impl End {
@@ -77,6 +86,7 @@ impl End {
             Self::Evicted => "evicted",
             Self::SourceIsFull => "source_limit",
             Self::Drained => "drained",
+            Self::Recalled => "recalled",
         }
     }
 }
@@ -86,6 +96,7 @@ pub(super) struct Serving<S> {
     router: SwappableRouter<S>,
     tls: Option<Arc<Tls>>,
     handshake_timeout: Duration,
+    slow_reader_timeout: Duration,
     /// The most that the requests and answers of one connection take.
     bytes: usize,
     stop: watch::Receiver<bool>,
@@ -115,6 +126,7 @@ impl<S: Service> Serving<S> {
             router,
             tls,
             handshake_timeout: limits.handshake_timeout,
+            slow_reader_timeout: limits.slow_reader_timeout,
             bytes: limits.bytes_per_connection(),
             stop,
             protocol,
@@ -122,13 +134,12 @@ impl<S: Service> Serving<S> {
     }
 
     /// Serves one connection to its end.
-    pub(super) async fn connection(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        address: PeerAddress,
-        state: Arc<ConnectionState>,
-    ) {
+    pub(super) async fn connection(&self, stream: impl Stream, address: PeerAddress, state: Arc<ConnectionState>) {
         let open = OpenConnection::begin();
+        let socket = OpenSocket::new(stream);
+        state.responses().write_to(Arc::clone(&socket) as Arc<dyn Outgoing>);
+        let closing = Closing(Arc::clone(&socket) as Arc<dyn Outgoing>);
+        let stream = SocketStream(socket);
         let peer = |tls, certificate| Peer {
             address,
             tls,
@@ -156,9 +167,44 @@ impl<S: Service> Serving<S> {
                 }
             }
         };
+        state.left();
+        let end = self.arrive(&state, end).await;
+        closing.in_order();
         tracing::debug!(end = end.as_str(), "connection ended");
         connection_ended(end.as_str());
         drop(open);
+    }
+
+    /// Waits until the peer has what a revocation can recall: of a socket that is closed, the kernel would send the rest
+    /// whenever the peer reads. Drops the rest where it must not be sent, or the peer takes nothing of it for too long.
+    async fn arrive(&self, state: &ConnectionState, end: End) -> End {
+        let patience = match end {
+            End::Recalled | End::Expired | End::SlowReader => Duration::ZERO,
+            End::Evicted | End::Drained => SHORT_PATIENCE,
+            End::Closed | End::Broken | End::Handshake | End::SlowHead | End::Idle | End::SourceIsFull => self.slow_reader_timeout,
+        };
+        let responses = state.responses();
+        let (mut taken, mut until) = (0, Instant::now() + patience);
+        while let Some(sent) = responses.sent() {
+            let last = match responses.progress_of_all() {
+                Progress::Arrived => break,
+                // Nobody writes the rest.
+                Progress::Unwritten => sent.written,
+                Progress::Written(last) => last,
+            };
+            if sent.acknowledged >= last {
+                break;
+            }
+            if sent.acknowledged > taken {
+                (taken, until) = (sent.acknowledged, Instant::now() + patience);
+            }
+            if patience.is_zero() || Instant::now() >= until {
+                responses.reset();
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        if state.is_recalled() { End::Recalled } else { end }
     }
 
     async fn requests(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) -> End {
@@ -193,6 +239,7 @@ impl<S: Service> Serving<S> {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return match ended {
+                    _ if state.is_recalled() => End::Recalled,
                     _ if idle => End::Idle,
                     Ok(()) if draining => End::Drained,
                     Ok(()) => End::Closed,
@@ -212,15 +259,36 @@ impl<S: Service> Serving<S> {
                     }
                 },
                 // hyper begins a request in this task, so none can begin in between.
-                () = state.asked_to_close() => if state.idle_since().is_some() {
-                    return End::Evicted;
-                },
+                () = state.asked_to_close() => {
+                    if state.is_recalled() {
+                        return End::Recalled;
+                    }
+                    if state.idle_since().is_some() {
+                        return End::Evicted;
+                    }
+                }
                 () = stopped(&mut stop), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
         }
+    }
+}
+
+/// Resets a socket when it is dropped, whoever else holds it: its task was ended.
+struct Closing(Arc<dyn Outgoing>);
+
+impl Closing {
+    /// Closes the socket. The kernel sends what it has of it.
+    fn in_order(self) {
+        self.0.close();
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.reset();
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct ConnectionState {
     /// Whether a request on it was authenticated.
     authenticated: AtomicBool,
     close: Notify,
+    /// Whether a revocation has reset it.
+    recalled: AtomicBool,
     responses: Arc<UnwrittenResponses>,
     state: Mutex<State>,
 }
@@ -52,6 +54,8 @@ struct State {
     first_byte: Option<Instant>,
     /// No further request is taken, and the last responses must be written by then.
     ends: Option<Instant>,
+    /// It ends, and makes no more room by being asked to.
+    left: bool,
 }
 
 impl ConnectionState {
@@ -62,6 +66,7 @@ impl ConnectionState {
             quiet_since: Instant::now(),
             first_byte: None,
             ends: None,
+            left: false,
         };
         Arc::new(Self {
             head: limits.header_timeout,
@@ -69,6 +74,7 @@ impl ConnectionState {
             look: limits.header_timeout.min(limits.slow_reader_timeout) / 4,
             authenticated: AtomicBool::new(false),
             close: Notify::new(),
+            recalled: AtomicBool::new(false),
             responses: UnwrittenResponses::new(limits.slow_reader_timeout),
             state: Mutex::new(state),
         })
@@ -100,8 +106,13 @@ impl ConnectionState {
     /// counts only for a peer that was authenticated: anybody can leave one unread.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let busy = state.requests > 0 || (self.is_authenticated() && self.responses.any());
+        let busy = state.requests > 0 || state.left || (self.is_authenticated() && self.responses.any());
         (!busy).then_some(state.quiet_since)
+    }
+
+    /// It has ended, but for what is on its way to the peer.
+    pub(super) fn left(&self) {
+        self.state.lock().left = true;
     }
 
     /// Asks the connection to close if it is idle.
@@ -112,6 +123,19 @@ impl ConnectionState {
     /// Resolves when the connection should close if it is idle.
     pub(super) async fn asked_to_close(&self) {
         self.close.notified().await;
+    }
+
+    /// Closes it at once: what the peer does not have of its responses is not sent any more.
+    pub(super) fn recall(&self) {
+        self.recalled.store(true, Ordering::Relaxed);
+        self.responses.reset();
+        // The socket wakes nobody any more.
+        self.close.notify_one();
+    }
+
+    /// Whether a revocation has reset it.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Relaxed)
     }
 
     /// No further request is taken: what is on its way has as long as an idle connection.

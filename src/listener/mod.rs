@@ -11,6 +11,8 @@ mod budget;
 mod byte_rate;
 mod connection;
 mod connection_state;
+mod open_socket;
+mod recall;
 mod room;
 mod router;
 mod service;
@@ -41,12 +43,14 @@ use socket::Socket;
 pub use body::Body;
 pub use budget::{Account, Each, Full, Held, Place, Pool, Share, Sharing};
 pub use byte_rate::ByteRate;
+pub use recall::Recall;
 pub use router::SwappableRouter;
 pub use service::{Peer, PeerAddress, Service};
 pub use socket::UnixSocket;
 pub use sources::{Source, Sources};
 pub use tls::{Tls, TlsError};
 pub use unread::RequestBody;
+pub use unwritten::{Unwritten, UnwrittenResponses};
 
 /// The pause after the system refused a connection for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,6 +61,7 @@ pub struct Listener<S: Socket = TcpListener> {
     address: S::Address,
     tls: Option<Arc<Tls>>,
     limits: Limits,
+    recall: Arc<Recall>,
 }
 
 impl Listener {
@@ -73,6 +78,7 @@ impl Listener {
             address,
             tls,
             limits,
+            recall: Arc::default(),
         })
     }
 }
@@ -89,6 +95,7 @@ impl Listener<UnixSocket> {
             address: path.to_owned(),
             tls: None,
             limits,
+            recall: Arc::default(),
         })
     }
 }
@@ -97,6 +104,13 @@ impl<S: Socket> Listener<S> {
     /// The address that it listens on.
     pub fn local_addr(&self) -> S::Address {
         self.address.clone()
+    }
+
+    /// Its connections are reached by these revocations.
+    #[must_use]
+    pub fn reached_by(mut self, recall: &Arc<Recall>) -> Self {
+        self.recall = Arc::clone(recall);
+        self
     }
 
     /// Accepts connections from now on and passes their requests to the router.
@@ -165,8 +179,10 @@ async fn accept<S: Socket>(listener: Listener<S>, router: SwappableRouter<impl S
         address: _,
         tls,
         limits,
+        recall,
     } = listener;
     let room = Room::new(&limits);
+    recall.add(&room);
     let serving = Arc::new(Serving::new(router, tls, &limits, stop.clone()));
     let mut connections = JoinSet::new();
     loop {

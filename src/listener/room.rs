@@ -95,6 +95,11 @@ impl Room {
         }))
     }
 
+    /// Every open connection.
+    pub(super) fn connections(&self) -> Vec<Arc<ConnectionState>> {
+        self.open.lock().connections.values().cloned().collect()
+    }
+
     /// The source to which the connection counts; `None` where there is no bound.
     fn source(&self, address: &PeerAddress) -> Option<Source> {
         match address {

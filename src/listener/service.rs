@@ -10,6 +10,7 @@ use super::body::Body;
 use super::budget::{Account, Share};
 use super::connection_state::ConnectionState;
 use super::unread::RequestBody;
+use super::unwritten::UnwrittenResponses;
 
 /// What a listener serves. The body of a response may carry a deadline, see [`Body::until`].
 pub trait Service: Send + Sync + 'static {
@@ -39,6 +40,12 @@ impl Peer {
     /// closes connections without such a request first.
     pub fn authenticated(&self) {
         self.connection.authenticated();
+    }
+
+    /// The responses of this connection, for one that a revocation can recall. It belongs to a body then
+    /// ([`Body::of_handed_over`]).
+    pub fn responses(&self) -> &Arc<UnwrittenResponses> {
+        self.connection.responses()
     }
 }
 

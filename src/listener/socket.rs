@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::open_socket::Stream;
 use super::service::PeerAddress;
 
 /// Bytes that the kernel takes for a connection before it has sent what it took earlier. So the bytes
@@ -20,7 +20,7 @@ pub trait Socket: Send + Sync + 'static {
     /// The type of the socket's own address.
     type Address: Clone + Send + std::fmt::Debug;
     /// An accepted connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: Stream;
 
     /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, PeerAddress)>> + Send;

@@ -1,22 +1,36 @@
 //! The responses that one connection has not written completely: the deadlines after which they must
-//! not be written, and whether the peer reads them fast enough.
+//! not be written, whether the peer reads them fast enough, and what a revocation can recall of them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::open_socket::{Outgoing, Sent};
 
 /// What a peer must read of the responses that wait for it, in bytes per second.
 const SLOWEST: u64 = 1024;
 
+/// The id of what a response depends on, such as a credential or a key: a revocation of it recalls the response.
+pub(super) type Id = [u8; 16];
+
+/// A response about one key depends on so many at most, unless its token has others above it.
+const FEW: usize = 8;
+
+/// With fewer ids than this of responses that were written, nobody looks which of them arrived.
+const PRUNED_FROM: usize = 64;
+
 /// The unwritten responses of one connection. A response is registered when it is made. hyper then
 /// buffers it, alone (HTTP/1) or mixed with others (HTTP/2), so it counts until everything that was
-/// buffered has been flushed.
+/// buffered has been flushed. From then on the kernel has it: of that only the ids on which such responses
+/// depend are noted, with the connection's last byte of each.
 ///
 /// The peer's speed is measured in windows. A window looks at the responses that wait when it begins,
 /// and at no later one: otherwise a peer that reads small responses could leave large ones unread.
-pub(super) struct UnwrittenResponses {
+pub struct UnwrittenResponses {
     /// Length of a window.
     window: Duration,
     /// Whether there are responses: lets a connection without any write without a lock.
@@ -25,6 +39,8 @@ pub(super) struct UnwrittenResponses {
     of_window: AtomicU64,
     /// Bytes of the window's responses that were taken in it, and what the window before had over.
     taken: AtomicU64,
+    /// What they are written to, once there is a connection.
+    socket: OnceLock<Arc<dyn Outgoing>>,
     responses: Mutex<Responses>,
 }
 
@@ -34,12 +50,26 @@ struct Responses {
     open: Vec<Response>,
     /// When the window began, if there is one.
     since: Option<Instant>,
+    /// On what responses depend that were written and may not have arrived, and the last byte of those.
+    arriving: BTreeMap<Id, u64>,
+    /// At this size those that arrived are removed.
+    full: usize,
 }
 
 struct Response {
     id: u64,
     deadline: Option<Instant>,
     held: Held,
+    /// In order.
+    depends_on: SmallVec<[Id; FEW]>,
+}
+
+impl Responses {
+    /// Forgets what has arrived: all up to this byte of the connection.
+    fn forget_arrived(&mut self, acknowledged: u64) {
+        self.arriving.retain(|_, end| *end > acknowledged);
+        self.full = self.arriving.len() * 2;
+    }
 }
 
 /// What hyper holds of a response.
@@ -53,6 +83,17 @@ enum Held {
     Dropped,
 }
 
+/// How far the responses are that depend on something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// At least one is not written completely.
+    Unwritten,
+    /// All are written: up to this byte of the connection, which may not have arrived.
+    Written(u64),
+    /// There are none.
+    Arrived,
+}
+
 impl UnwrittenResponses {
     /// With windows of this length.
     pub(super) fn new(window: Duration) -> Arc<Self> {
@@ -61,12 +102,35 @@ impl UnwrittenResponses {
             any: AtomicBool::new(false),
             of_window: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            socket: OnceLock::new(),
             responses: Mutex::default(),
         })
     }
 
+    /// They are written to this socket.
+    pub(super) fn write_to(&self, socket: Arc<dyn Outgoing>) {
+        let _ = self.socket.set(socket);
+    }
+
+    /// Registers a response that depends on what has these ids. The caller holds their gates: what closes one of them
+    /// later finds the response here.
+    pub fn hand_over(self: &Arc<Self>, depends_on: &mut dyn Iterator<Item = Id>) -> Unwritten {
+        let mut ids: SmallVec<[Id; FEW]> = depends_on.collect();
+        ids.sort_unstable();
+        ids.dedup();
+        // A batch names the same key a thousand times.
+        ids.shrink_to_fit();
+        let mut unwritten = self.add(None, ids);
+        unwritten.then = None;
+        unwritten
+    }
+
     /// Registers a response, which must not be written after the deadline if it has one.
     pub(super) fn register(self: &Arc<Self>, deadline: Option<Instant>) -> Unwritten {
+        self.add(deadline, SmallVec::new())
+    }
+
+    fn add(self: &Arc<Self>, deadline: Option<Instant>, depends_on: SmallVec<[Id; FEW]>) -> Unwritten {
         let mut responses = self.responses.lock();
         let id = responses.next;
         responses.next += 1;
@@ -74,12 +138,13 @@ impl UnwrittenResponses {
             id,
             deadline,
             held: Held::Bytes,
+            depends_on,
         });
         self.any.store(true, Ordering::Release);
         Unwritten {
             responses: Arc::clone(self),
             id,
-            then: Held::Dropped,
+            then: Some(Held::Dropped),
         }
     }
 
@@ -103,11 +168,65 @@ impl UnwrittenResponses {
 
     /// Notes that all buffered bytes were written.
     pub(super) fn flushed(&self) {
-        if self.any() {
-            let mut responses = self.responses.lock();
-            responses.open.retain(|response| response.held == Held::Bytes);
-            self.any.store(!responses.open.is_empty(), Ordering::Release);
+        if !self.any() {
+            return;
         }
+        let written = self.socket.get().map_or(0, |socket| socket.written());
+        let mut responses = self.responses.lock();
+        let Responses { open, arriving, .. } = &mut *responses;
+        open.retain(|response| {
+            let keep = response.held == Held::Bytes;
+            if !keep {
+                arriving.extend(response.depends_on.iter().map(|id| (*id, written)));
+            }
+            keep
+        });
+        self.any.store(!open.is_empty(), Ordering::Release);
+        if responses.arriving.len() >= PRUNED_FROM.max(responses.full) {
+            responses.forget_arrived(self.acknowledged());
+        }
+    }
+
+    /// The bytes that the peer's kernel has: all, once the socket is closed.
+    fn acknowledged(&self) -> u64 {
+        self.sent().map_or(u64::MAX, |sent| sent.acknowledged)
+    }
+
+    /// What became of the bytes that were written; `None` once the socket is closed.
+    pub(super) fn sent(&self) -> Option<Sent> {
+        self.socket.get()?.sent()
+    }
+
+    /// Drops what the peer does not have, and closes the socket.
+    pub(super) fn reset(&self) {
+        if let Some(socket) = self.socket.get() {
+            socket.reset();
+        }
+    }
+
+    /// The number of the next response.
+    pub(super) fn next(&self) -> u64 {
+        self.responses.lock().next
+    }
+
+    /// How far the responses before this one are that depend on this id.
+    pub(super) fn progress(&self, id: &Id, before: u64) -> Progress {
+        let responses = self.responses.lock();
+        let depends = |response: &Response| response.id < before && response.depends_on.binary_search(id).is_ok();
+        if responses.open.iter().any(depends) {
+            return Progress::Unwritten;
+        }
+        responses.arriving.get(id).map_or(Progress::Arrived, |end| Progress::Written(*end))
+    }
+
+    /// How far all responses are that depend on anything.
+    pub(super) fn progress_of_all(&self) -> Progress {
+        let responses = self.responses.lock();
+        if responses.open.iter().any(|response| !response.depends_on.is_empty()) {
+            return Progress::Unwritten;
+        }
+        let last = responses.arriving.values().max();
+        last.map_or(Progress::Arrived, |end| Progress::Written(*end))
     }
 
     /// Whether the peer took less than a KiB/s of the responses that waited for it all through a
@@ -119,6 +238,10 @@ impl UnwrittenResponses {
 
     fn is_slow_at(&self, now: Instant) -> bool {
         if !self.any() {
+            let mut responses = self.responses.lock();
+            if responses.arriving.len() >= PRUNED_FROM {
+                responses.forget_arrived(self.acknowledged());
+            }
             return false;
         }
         let mut responses = self.responses.lock();
@@ -145,14 +268,25 @@ impl UnwrittenResponses {
 }
 
 /// A response of which hyper still holds bytes.
-pub(super) struct Unwritten {
+pub struct Unwritten {
     responses: Arc<UnwrittenResponses>,
     id: u64,
-    /// What hyper holds of it once this is dropped.
-    then: Held,
+    /// What hyper holds of it once this is dropped; `None` before hyper got it.
+    then: Option<Held>,
 }
 
 impl Unwritten {
+    /// Notes that hyper gets it now, to be written before the deadline if it has one.
+    pub(super) fn begin(&mut self, deadline: Option<Instant>) {
+        self.then = Some(Held::Dropped);
+        if deadline.is_some() {
+            let mut responses = self.responses.responses.lock();
+            if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id) {
+                response.deadline = deadline;
+            }
+        }
+    }
+
     /// Notes that hyper handed on so many bytes of it.
     pub(super) fn took(&self, bytes: usize) {
         if self.id < self.responses.of_window.load(Ordering::Relaxed) {
@@ -162,15 +296,24 @@ impl Unwritten {
 
     /// Notes that hyper handed on its last byte.
     pub(super) fn handed_on(mut self) {
-        self.then = Held::HandedOn;
+        self.then = Some(Held::HandedOn);
     }
 }
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
         let mut responses = self.responses.responses.lock();
-        if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id) {
-            response.held = self.then;
+        match self.then {
+            Some(held) => {
+                if let Some(response) = responses.open.iter_mut().find(|response| response.id == self.id) {
+                    response.held = held;
+                }
+            }
+            // Nothing of it was written.
+            None => {
+                responses.open.retain(|response| response.id != self.id);
+                self.responses.any.store(!responses.open.is_empty(), Ordering::Release);
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use super::run_to_completion::{Panicked, RunToCompletion};
 use crate::access::{Action, Caller, for_revocation};
 use crate::audit::{Counters, Receipt, Recorded, Text};
 use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo, Unrecorded};
-use crate::listener::{Body, Full, Held, Peer, PeerAddress, RequestBody};
+use crate::listener::{Body, Full, Held, Peer, PeerAddress, RequestBody, UnwrittenResponses};
 use crate::telemetry::request::RequestLabel;
 
 /// A protocol, such as the REST API. Unless a method's comment says otherwise, the exchange calls each
@@ -297,7 +297,12 @@ impl<P: Protocol> Exchange<P> {
             Err(failure) if class != Class::Ordinary && self.app.broker.may_be_recorded(cx.caller(), permitted).is_err() => {
                 return self.counted(&meta, cx.caller(), &failure);
             }
-            Err(failure) => return self.conclude(&cx, request_id, Err(failure)).await.holding(held),
+            Err(failure) => {
+                return self
+                    .conclude(&cx, meta.peer.responses(), request_id, Err(failure))
+                    .await
+                    .holding(held);
+            }
         };
         let received = Received {
             broker: Arc::clone(&self.app.broker),
@@ -309,6 +314,7 @@ impl<P: Protocol> Exchange<P> {
         let accepted = self.app.broker.accept_operation();
         let exchange = Arc::clone(self);
         let id = request_id.clone();
+        let responses = Arc::clone(meta.peer.responses());
         let lane = admission.lane(cx.caller(), class);
         // An operation is not left half done when the client disconnects.
         let work = RunToCompletion::new(label, async move {
@@ -322,7 +328,7 @@ impl<P: Protocol> Exchange<P> {
                     None => return Err(cx),
                 },
             };
-            Ok(exchange.conclude(&cx, &id, result).await.holding(held))
+            Ok(exchange.conclude(&cx, &responses, &id, result).await.holding(held))
         });
         match work.await {
             Ok(Ok(answer)) => answer,
@@ -414,16 +420,24 @@ impl<P: Protocol> Exchange<P> {
         })
     }
 
-    /// Records an outcome and renders its answer.
-    async fn conclude(&self, cx: &RequestContext, request_id: &RequestId, result: Result<HandledOf<P>, Failure>) -> AuditedResponse {
+    /// Records an outcome and renders its answer, which is one of these responses from then on.
+    async fn conclude(
+        &self,
+        cx: &RequestContext,
+        responses: &Arc<UnwrittenResponses>,
+        request_id: &RequestId,
+        result: Result<HandledOf<P>, Failure>,
+    ) -> AuditedResponse {
         let (protocol, broker) = (&self.protocol, &self.app.broker);
+        let mut unwritten = None;
+        let mut hand_over = |depends_on: &mut dyn Iterator<Item = [u8; 16]>| unwritten = Some(responses.hand_over(depends_on));
         let one = match result {
             Ok(Handled::Batch(items)) => {
                 let render = |item: Result<P::Item, &Failure>, receipt: Option<&Receipt>| protocol.item(item, request_id, receipt);
                 let join = |items| protocol.batch(items, request_id);
                 let refuse = |failure: &Failure| protocol.failure(failure, request_id);
-                let recorded = broker.conclude_batch(items, &render, join, refuse).await;
-                return self.concluded(recorded, request_id);
+                let recorded = broker.conclude_batch(items, &render, join, refuse, &mut hand_over).await;
+                return self.concluded(recorded, request_id).handed_over(unwritten);
             }
             Ok(Handled::One(payload)) => Ok(payload),
             Err(failure) => Err(failure),
@@ -432,8 +446,8 @@ impl<P: Protocol> Exchange<P> {
             Ok(payload) => protocol.success(payload),
             Err(failure) => protocol.failure(failure, request_id),
         };
-        let recorded = broker.conclude(cx, one, &render).await;
-        self.concluded(recorded, request_id)
+        let recorded = broker.conclude(cx, one, &render, &mut hand_over).await;
+        self.concluded(recorded, request_id).handed_over(unwritten)
     }
 
     fn concluded(&self, recorded: Result<Recorded<Response<Body>>, Unrecorded>, request_id: &RequestId) -> AuditedResponse {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::audit::{Receipt, Recorded};
 use crate::broker::Unrecorded;
-use crate::listener::{Body, Held};
+use crate::listener::{Body, Held, Unwritten};
 
 /// A response that may be sent.
 pub struct AuditedResponse(Response<Body>);
@@ -54,6 +54,15 @@ impl AuditedResponse {
     #[must_use]
     pub fn holding(mut self, held: Held) -> Self {
         self.0.body_mut().hold(held);
+        self
+    }
+
+    /// It was handed over as this one of its connection's responses.
+    #[must_use]
+    pub fn handed_over(mut self, unwritten: Option<Unwritten>) -> Self {
+        if let Some(unwritten) = unwritten {
+            self.0.body_mut().of_handed_over(unwritten);
+        }
         self
     }
 

@@ -27,6 +27,7 @@ mod one_key;
 mod others_names;
 mod own_service;
 mod proxied;
+mod recalled;
 mod revoked;
 mod routes;
 mod service_pages;

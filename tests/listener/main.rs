@@ -5,6 +5,7 @@ mod clients;
 mod deadline;
 mod drain;
 mod protocols;
+mod recall;
 mod refused;
 mod reload;
 mod room;

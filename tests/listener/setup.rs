@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger::config::server::{Limits, TlsFiles};
-use claviger::listener::{Body, Listener, Peer, PeerAddress, RequestBody, Running, Service, SwappableRouter, Tls};
+use claviger::listener::{Body, Listener, Peer, PeerAddress, Recall, RequestBody, Running, Service, SwappableRouter, Tls};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
@@ -34,7 +34,8 @@ pub struct Gate {
 
 /// `/hello` names the peer, `/echo` answers the body, `/part` reads what comes of it first, `/slow` waits for the gate, `/until/N` answers
 /// a body of N MiB with a deadline of 500 ms, and `/past` one whose deadline has passed. `/known`
-/// authenticates its peer, and `/bytes/N` answers a body of N KiB.
+/// authenticates its peer, and `/bytes/N` answers a body of N KiB. So does `/depends/I/N`, whose body depends on what has
+/// the id of 16 bytes I.
 pub struct App(Arc<Gate>);
 
 impl Service for App {
@@ -70,6 +71,13 @@ impl Service for App {
                 let size: usize = bytes.strip_prefix("/bytes/").unwrap().parse().unwrap();
                 vec![b'x'; size << 10].into()
             }
+            depends if depends.starts_with("/depends/") => {
+                let (id, size) = depends.strip_prefix("/depends/").unwrap().split_once('/').unwrap();
+                let unwritten = peer.responses().hand_over(&mut std::iter::once([id.parse().unwrap(); 16]));
+                let mut body = Body::from(vec![b'x'; size.parse::<usize>().unwrap() << 10]);
+                body.of_handed_over(unwritten);
+                body
+            }
             until => {
                 let size: usize = until.strip_prefix("/until/").unwrap().parse().unwrap();
                 Body::from(vec![b'x'; size << 20]).until(Instant::now() + Duration::from_millis(500))
@@ -93,6 +101,13 @@ pub async fn start(tls: Option<Arc<Tls>>, limits: Limits) -> (Running, Arc<Gate>
         .await
         .unwrap();
     (listener.serve(SwappableRouter::to(App(Arc::clone(&gate)))), gate)
+}
+
+/// A listener that this reaches.
+pub async fn reached_by(recall: &Arc<Recall>, tls: Option<Arc<Tls>>) -> Running {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = Listener::bind(address, tls, limits()).await.unwrap();
+    listener.reached_by(recall).serve(app())
 }
 
 /// A certificate for `localhost` that is its own authority, in a folder of its own.

@@ -1,10 +1,11 @@
-//! Memory and process hardening: the only crate of the workspace with unsafe code, kept
+//! Memory, process hardening and one question about sockets: the only crate of the workspace with unsafe code, kept
 //! small so that it can be read in one sitting. Every crate may use it; it uses none.
 //!
 //! - [`Arena`]: locked memory for secrets that stay for a while (the cache's data keys).
 //! - [`ZeroOnFree`]: a global allocator that zeroes what is freed, for what libraries leave
 //!   behind in their buffers.
 //! - [`harden_process`]: no core dumps, no reading by other processes of the same user.
+//! - [`unacknowledged`]: how much of what was written to a socket the peer does not have.
 //!
 //! Nothing here fails the start: what the system refuses is reported as [`Hardening`] and
 //! is for the caller to log. Runs on Unix; what only Linux has is reported elsewhere as
@@ -15,12 +16,14 @@ mod arena;
 mod heap;
 mod process;
 mod region;
+mod socket;
 
 use std::fmt;
 
 pub use arena::{Arena, ArenaConfig, ArenaError, LockedBytes, MAX_LEN};
 pub use heap::ZeroOnFree;
 pub use process::harden_process;
+pub use socket::unacknowledged;
 
 /// One measure and whether the system granted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,7 +108,12 @@ async fn what_was_recorded_is_withheld_from_a_credential_that_ended_before_the_h
     let mut recorded = Vec::new();
     loop {
         let cx = scene.request().await;
-        let mut concluding = pin!(scene.broker.conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value)));
+        let mut handed_over = |_: &mut dyn Iterator<Item = [u8; 16]>| ();
+        let mut concluding = pin!(
+            scene
+                .broker
+                .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value), &mut handed_over)
+        );
         recorded.push(outcome.clone());
         if let Poll::Ready(answer) = futures::poll!(concluding.as_mut()) {
             // The record was on the disk before this thread looked again.
@@ -132,7 +137,7 @@ async fn an_answer_that_was_made_by_a_credential_that_ended_is_recorded_as_refus
     scene.revoke();
     let concluded = scene
         .broker
-        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value))
+        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value), &mut |_| ())
         .await;
     assert_eq!(concluded.ok().unwrap().into_value(), Err(Code::Unauthenticated));
     let refused = ("outcome".to_owned(), "failed".to_owned(), "unauthenticated".to_owned(), None);
@@ -145,7 +150,7 @@ async fn a_failure_is_recorded_as_it_was_and_not_told() {
     let cx = scene.request().await;
     scene.revoke();
     let failed: Result<Guarded<&str>, _> = Err(Failure::not_found());
-    let concluded = scene.broker.conclude(&cx, failed, &|value, _| render(value)).await;
+    let concluded = scene.broker.conclude(&cx, failed, &|value, _| render(value), &mut |_| ()).await;
     assert_eq!(concluded.ok().unwrap().into_value(), Err(Code::Unauthenticated));
     let failed = ("outcome".to_owned(), "failed".to_owned(), "not_found".to_owned(), None);
     let withheld = ("withheld".to_owned(), "failed".to_owned(), "unauthenticated".to_owned(), Some(0));
@@ -169,9 +174,10 @@ async fn a_whole_batch_is_withheld_from_a_credential_that_ended() {
         .ok()
         .unwrap();
     let render = |value: Result<&'static str, &Failure>, _: Option<&crate::audit::Receipt>| render(value);
+    let mut hand_over = |_: &mut dyn Iterator<Item = [u8; 16]>| ();
     let concluding = scene
         .broker
-        .conclude_batch(items, &render, Ok::<_, Code>, |failure| Err(failure.code));
+        .conclude_batch(items, &render, Ok::<_, Code>, |failure| Err(failure.code), &mut hand_over);
     let mut concluding = pin!(concluding);
     assert!(futures::poll!(concluding.as_mut()).is_pending());
     scene.revoke();
@@ -199,7 +205,7 @@ async fn a_credential_in_force_gets_its_answer() {
     let cx = scene.request().await;
     let concluded = scene
         .broker
-        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value))
+        .conclude(&cx, Ok(Guarded::free(SECRET)), &|value, _| render(value), &mut |_| ())
         .await;
     assert_eq!(concluded.ok().unwrap().into_value(), Ok(SECRET));
     assert_eq!(scene.recorded().len(), 1);
@@ -219,7 +225,7 @@ async fn an_interrupted_change_is_left_to_the_next_start_unless_the_store_has_no
             cx.set_noted();
         }
         let panicked: Result<Guarded<&str>, _> = Err(Failure::internal(&"a handler panicked"));
-        let concluded = scene.broker.conclude(&cx, panicked, &|value, _| render(value)).await;
+        let concluded = scene.broker.conclude(&cx, panicked, &|value, _| render(value), &mut |_| ()).await;
         assert_eq!(concluded.ok().unwrap().into_value(), Err(Code::Internal));
         assert_eq!(scene.recorded().last().unwrap().1, "interrupted");
         let position = change.intent.unwrap();
