@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 use crate::BINARY;
 use crate::entries::{Entry, Start};
+use crate::wire::Wire;
 use crate::xks::owners_key;
 
 /// The connection to the provider, of each tenant.
@@ -183,6 +184,12 @@ impl Bench {
         }
         let body = json!({"name": name, "provider": self.entry.provider, "settings": settings});
         client.post("/v1/connections", &body).await.expect_status(201);
+    }
+
+    /// A connection of the operator's, acting for the tenant.
+    pub async fn wire(&self) -> Wire {
+        let started = &self.host.running().started;
+        Wire::connect(started.address(), started.token(), &self.tenant).await
     }
 
     /// What asks for a new key of the entry's specification. Where the provider creates none, its owner just made it.

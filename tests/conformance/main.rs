@@ -21,6 +21,7 @@ mod external;
 mod kmip;
 mod owner;
 mod pkcs11;
+mod wire;
 mod xks;
 
 use std::panic::AssertUnwindSafe;
