@@ -239,6 +239,7 @@ impl<'c> Unsealer<'c> {
             repeated: false,
             spec: self.source.spec,
             adopt: Some(self.source.key.clone()),
+            taken: false,
         };
         let described = pipeline.create_key(&self.cx(), &request).await?;
         let kek = described

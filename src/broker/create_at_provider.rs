@@ -5,16 +5,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{ClaimSpan, KeyDescription, KeyRequest, TenantId};
+use claviger_provider::{KeyDescription, KeyRequest};
 use tokio::sync::oneshot;
 
-use super::create_key::{refused_adoption, refused_creation};
+use super::create_key::refused_creation;
 use super::reach::Reach;
 use super::{Broker, Failure, Keep, RequestContext};
 use crate::audit;
 use crate::keys::Reserved;
-use crate::store::model::{Connection, Key, Wanted};
-use crate::store::{Change, StoreError};
+use crate::store::Change;
+use crate::store::model::{Key, Wanted};
 
 /// What to do after a create that ran out of time.
 const REPEAT: &str =
@@ -39,12 +39,14 @@ impl Broker {
         reserved: Option<Arc<Reserved>>,
     ) -> Result<(Change, KeyDescription), Failure> {
         if let Some(name) = &request.adopt {
-            self.not_claimed_elsewhere(cx.tenant(), &through.row, name).await?;
+            let request = KeyRequest {
+                taken: self.is_taken(cx.tenant(), &through.row, name).await?,
+                ..request.clone()
+            };
             let change = self.announce(cx, change).await?;
             // It makes nothing that could be left there.
             cx.set_noted();
-            let adopted = through.pipeline.create_key(&cx.op_context(), request).await;
-            return Ok((change, adopted.map_err(refused_adoption)?));
+            return Ok((change, self.adopted(cx, through, &request).await?));
         }
         self.begin_creation(cx, keep, request, through, wanted).await?;
         let created = async {
@@ -64,22 +66,6 @@ impl Broker {
                 self.forget_creation(cx, keep, request).await;
                 Err(failure)
             }
-        }
-    }
-
-    /// Refuses a provider key that another tenant has claimed for the installation, where its id is known without a
-    /// call: an adoption tries the key, which takes one of the other tenant's nonces.
-    async fn not_claimed_elsewhere(&self, tenant: TenantId, through: &Connection, adopt: &str) -> Result<(), Failure> {
-        let ClaimSpan::Installation { service } = &through.claims else {
-            return Ok(());
-        };
-        let factory = self.directory().factories().get(through.provider);
-        let Some(id) = factory.and_then(|factory| factory.own_id(&through.settings, adopt)) else {
-            return Ok(());
-        };
-        match self.store.claimant_of(through.provider, &id, service).await? {
-            Some(claimant) if claimant != tenant => Err(self.refused_claim(through, StoreError::ClaimedElsewhere)),
-            Some(_) | None => Ok(()),
         }
     }
 

@@ -109,6 +109,7 @@ impl Broker {
             repeated: new.adopt.is_none() && drawn == Some(id),
             spec: new.spec,
             adopt: new.adopt,
+            taken: false,
         };
         let goes_on = match view.provider {
             // It works in this process, and not for callers who are gone.
@@ -255,16 +256,6 @@ impl Broker {
         Ok(row)
     }
 
-    /// The failure of a change that claims provider keys through a connection. If another tenant
-    /// has claimed one of them for the installation, the caller gets the same error as for a failed
-    /// proof of ownership, so that the response does not reveal the other tenant's key.
-    pub(super) fn refused_claim(&self, through: &Connection, error: StoreError) -> Failure {
-        match (&error, self.directory().factories().get(through.provider)) {
-            (StoreError::ClaimedElsewhere, Some(factory)) => factory.unproven(&through.settings).into(),
-            (_, _) => error.into(),
-        }
-    }
-
     /// The request with the provider's own id of the key to adopt, if the tenant may have had that key before
     /// and the request names it otherwise, as by an alias or a short name: the store finds the key's old id only
     /// by the provider's own one. Reads at the provider where a call is needed, and changes nothing there.
@@ -288,10 +279,10 @@ impl Broker {
             repeated: false,
             spec: new.spec,
             adopt: Some(name.clone()),
+            taken: self.is_taken(cx.tenant(), &through.row, name).await?,
         };
-        let described = through.pipeline.create_key(&cx.op_context(), &request).await;
         Ok(NewKey {
-            adopt: Some(described.map_err(refused_adoption)?.id),
+            adopt: Some(self.adopted(cx, through, &request).await?.id),
             ..new
         })
     }
@@ -438,22 +429,6 @@ fn another_is_begun() -> Failure {
         "Repeat that request as it was, or wait: the gateway finds out a minute after it. Then change the key's labels and cache rules, or \
          create it if there is none.",
     )
-}
-
-/// The failure of an adoption. A name that the provider does not know is told apart from a key that is not
-/// there any more, which [`Failure`] reports of a key in use.
-pub(super) fn refused_adoption(error: Error) -> Failure {
-    let (is_unknown, advice) = (error.kind == ErrorKind::KeyNotFound, error.advice);
-    let mut failure = Failure::from(error);
-    if is_unknown {
-        failure.detail = "The provider has no such key, or hides it from the connection's identity.".into();
-        failure.advice = advice.or(Some(
-            "Check the provider key's id, that it is where the connection points (account and region, vault, key ring, mount), and that it \
-             was not deleted.",
-        ));
-        failure = failure.at("/provider_key", "a key that exists at the provider");
-    }
-    failure
 }
 
 /// The failure of a creation: what the provider does not find is the place for the key.

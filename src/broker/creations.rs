@@ -194,6 +194,7 @@ impl Broker {
             repeated: true,
             spec: creation.spec,
             adopt: None,
+            taken: false,
         };
         let found = if late.is_some() {
             Ok(late)

@@ -6,6 +6,7 @@
 //! the gates of key and connection last. Protocols call this module; it calls none of them.
 
 mod admit;
+mod adoption;
 mod apply;
 mod as_revoked;
 mod at_provider;

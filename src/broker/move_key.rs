@@ -81,6 +81,7 @@ impl Broker {
             repeated: new.provider_key.is_none() && keep.drawn().is_some(),
             spec,
             adopt: new.provider_key.map(str::to_owned),
+            taken: false,
         };
         let wanted = Wanted::VersionAfter(from.number);
         let (change, described) = self.create_at_provider(cx, keep, &reach, &request, wanted, change, None).await?;

@@ -1,7 +1,9 @@
 //! A provider key serves one key: within a tenant always, for the installation where the operator
 //! lends the identity. Nobody learns what another tenant has claimed.
 
+use claviger_test_support::{Client, records_of, text_of, token};
 use claviger_testkit::Fault;
+use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
 use crate::fake_world::{FakeWorld, adopt, connect, problem};
@@ -68,11 +70,8 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
     world.fault("cloud", "create_key", Fault::Denied, 1).await;
     let unproven = adopt(&world.evil, "orders", "cloud", "denied").await;
     unproven.clone().expect_problem(424, "provider_denied");
-    // Nothing is sent of it: to try the key takes a wrap of bank's.
-    let sent = world.calls("cloud", "create_key").await;
     let refused = adopt(&world.evil, "orders", "cloud", "orders").await;
     assert_eq!(problem(&refused), problem(&unproven));
-    assert_eq!(world.calls("cloud", "create_key").await, sent);
     world.evil.get("/v1/keys/orders").await.expect_problem(404, "not_found");
 
     // Once bank lets go of it, evil may have it, since both may use it at the provider.
@@ -91,6 +90,74 @@ async fn where_the_operator_lends_the_identity_another_s_key_is_a_failed_proof()
         }
         let back = adopt(client, "orders", "cloud", "orders").await.expect_status(201);
         assert_eq!(&back["id"], id);
+    }
+}
+
+/// What one adoption by a caller of evil's shows: the problem, the calls that the service got, the records, and how many the log has
+/// after it.
+async fn attempt(world: &FakeWorld, caller: &Client, path: &str, body: &Value) -> (Value, u64, Vec<Value>, u64) {
+    let before = world.all_calls("cloud").await;
+    let refused = caller.post(path, body).await;
+    let calls = world.all_calls("cloud").await - before;
+    let mut records = records_of(&world.gateway.data(), refused.header("x-request-id"));
+    let end = records.last().unwrap()["sequence"].as_u64().unwrap();
+    for record in &mut records {
+        let members = record.as_object_mut().unwrap();
+        // The key's id is drawn for each request. The calls are for the operator, and for the owner of the tenant's log.
+        for member in ["time", "sequence", "request_id", "latency_us", "intent", "key", "provider_calls"] {
+            members.remove(member);
+        }
+        members.get_mut("change").map(|change| change.as_object_mut().unwrap().remove("id"));
+    }
+    (problem(&refused), calls, records, end)
+}
+
+/// A key that another tenant has claimed is refused as one that the service denies: in the same words, after as many
+/// calls and with the same records, and while the service is away it is away for both.
+#[tokio::test]
+async fn a_claim_of_another_tenant_s_is_refused_as_a_denied_key_in_every_respect() {
+    for (world, provider) in [(FakeWorld::start().await, "vault"), (FakeWorld::external().await, "xks")] {
+        for client in [&world.bank, &world.evil] {
+            let settings = json!({"server": "cloud", "shared": true});
+            let body = json!({"name": "cloud", "provider": provider, "settings": settings});
+            client.post("/v1/connections", &body).await.expect_status(201);
+        }
+        for id in ["orders", "mine", "denied"] {
+            world.made("cloud", id).await;
+        }
+        adopt(&world.bank, "orders", "cloud", "orders").await.expect_status(201);
+        let key = adopt(&world.evil, "mine", "cloud", "mine").await.expect_status(201);
+        // An operator is told the service's own reason.
+        let issued = token(&world.evil, "caller", &["CreateKey", "Rotate"], None).await;
+        let caller = world.evil.with_token(text_of(&issued));
+        for (path, detached) in [("/v1/keys", false), ("/v1/keys/mine/rotate", false), ("/v1/keys", true)] {
+            if detached {
+                // Where a tenant has detached keys, the provider's own name is looked up first.
+                assert_eq!(world.evil.delete("/v1/keys/mine").await.status, 204);
+            }
+            let body = |id: &str| match path {
+                "/v1/keys" => json!({"name": "other", "connection": "cloud", "provider_key": id}),
+                _ => json!({"connection": "cloud", "provider_key": id}),
+            };
+            world.fault("cloud", "create_key", Fault::Denied, 1).await;
+            let (denied, calls, records, end) = attempt(&world, &caller, path, &body("denied")).await;
+            let (claimed, of_claimed, recorded, its_end) = attempt(&world, &caller, path, &body("orders")).await;
+            assert_eq!((&denied["code"], denied["status"].as_u64()), (&json!("provider_denied"), Some(424)));
+            assert_eq!((&claimed, of_claimed), (&denied, calls), "{provider} {path}");
+            assert_eq!(recorded, records, "{provider} {path}");
+            assert_eq!(its_end - end, records.len() as u64, "{provider} {path}");
+            // Nor does a service that is away tell.
+            for op in ["create_key", "describe"] {
+                world.fault("cloud", op, Fault::Unavailable, 20).await;
+            }
+            let (away, calls, ..) = attempt(&world, &caller, path, &body("denied")).await;
+            assert_eq!(away["code"], "provider_unavailable", "{away}");
+            let (claimed, of_claimed, ..) = attempt(&world, &caller, path, &body("orders")).await;
+            assert_eq!((&claimed, of_claimed), (&away, calls), "{provider} {path}");
+            world.at("cloud", Request::Clear).await;
+        }
+        let back = adopt(&world.evil, "mine", "cloud", "mine").await.expect_status(201);
+        assert_eq!(back["id"], key["id"]);
     }
 }
 

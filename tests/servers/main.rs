@@ -14,6 +14,7 @@
 mod adopting;
 mod audited;
 mod check;
+mod claimed;
 mod external;
 mod failover;
 mod front;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         adopting::cases(),
         audited::cases(),
         check::cases(),
+        claimed::cases(),
         external::cases(),
         failover::cases(),
         gone::cases(),

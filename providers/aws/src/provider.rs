@@ -307,6 +307,7 @@ impl Provider for AwsProvider {
                     repeated: false,
                     spec: kek.spec,
                     adopt: None,
+                    taken: false,
                 };
                 Ok(self.kms.create(cx, &next).await?.describe(&[]))
             }

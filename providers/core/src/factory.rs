@@ -104,6 +104,10 @@ impl ConnectionParts<'_> {
     }
 }
 
+/// What to do about an adoption that is denied, for whichever reason.
+const UNPROVEN: &str = "The connection's identity may not read this key, or wrap and unwrap with it, or nothing shows that the key is this \
+                        tenant's. Run the connection's check to see which right is missing; else ask the key's owner or the gateway's operator.";
+
 /// Makes the providers of one kind.
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
@@ -172,11 +176,20 @@ pub trait Factory: Send + Sync + 'static {
         None
     }
 
+    /// The id under which another tenant may have claimed a key to adopt ([`crate::KeyRequest::taken`]). By default
+    /// [`Factory::own_id`]; where keys also have names that only a call resolves, the given text itself.
+    fn claimed_id(&self, settings: &str, adopt: &str) -> Option<String> {
+        self.own_id(settings, adopt)
+    }
+
     /// The error of an adoption that does not prove that the tenant owns the key. It must be the
-    /// same error that this provider's proof of ownership returns. `settings` are the connection's
-    /// public settings.
+    /// same error that this provider's proof of ownership returns. Where [`Factory::claimed_id`] knows one, it takes the
+    /// place of the provider's own denials, too, so it says nothing that is not true of all of them. `settings` are the
+    /// connection's public settings.
     fn unproven(&self, _settings: &str) -> Error {
-        Error::new(ErrorKind::ProviderDenied, "prove the key's owner").provider(self.kind())
+        Error::new(ErrorKind::ProviderDenied, "prove the key's owner")
+            .provider(self.kind())
+            .advice(UNPROVEN)
     }
 
     /// Notes the identity of a connection that the operator declares, from its declaration on: `settings` are its

@@ -122,6 +122,10 @@ pub struct KeyRequest {
     pub spec: KeySpec,
     /// The provider's name of the key to adopt; `None` to create one.
     pub adopt: Option<String>,
+    /// Whether another tenant has the key to adopt, where claims span the installation: the key is read, as any other,
+    /// and then refused as one that the provider denies ([`crate::Factory::unproven`]). It is not tried, since that takes
+    /// one of the other tenant's nonces, and nothing is told of it.
+    pub taken: bool,
 }
 
 /// The state of a key or version at the provider.

@@ -134,6 +134,11 @@ impl Factory for KmipFactory {
         stored(settings).map(|settings| settings.address)
     }
 
+    /// A key is adopted by its Unique Identifier, or by a name, which only a call resolves.
+    fn claimed_id(&self, _: &str, adopt: &str) -> Option<String> {
+        Some(adopt.to_owned())
+    }
+
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts)?))
     }

@@ -60,7 +60,7 @@ impl KeyManager {
 
     /// Adopts a key by its Unique Identifier; where the server has none of that identifier, by its name. After any other
     /// refusal, a key of that name is not the one that was meant. The gateway never activates one that it did not make.
-    pub(crate) async fn adopt(&self, cx: &OpContext, wanted: &str) -> Result<KeyDescription, Error> {
+    pub(crate) async fn adopt(&self, cx: &OpContext, wanted: &str, taken: bool) -> Result<KeyDescription, Error> {
         let operation = "adopt a key";
         if !is_sound(wanted) {
             return Err(fault(ErrorKind::InvalidInput, operation)
@@ -76,6 +76,9 @@ impl KeyManager {
             }
             Err(error) => return Err(error),
         };
+        if taken {
+            return Err(fault(ErrorKind::ExternalDenied, operation));
+        }
         key.usable()?;
         self.canary(cx, &key_ref(&key.id)).await?;
         Ok(key.describe())

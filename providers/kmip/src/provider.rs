@@ -90,7 +90,7 @@ impl Provider for KmipProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         supported(request.spec, "create_key")?;
         match &request.adopt {
-            Some(name) => self.noted(self.manager().adopt(cx, name)).await,
+            Some(name) => self.noted(self.manager().adopt(cx, name, request.taken)).await,
             None => self.noted(self.manager().create(cx, request)).await,
         }
     }

@@ -27,6 +27,7 @@ fn request(key_id: KeyId) -> KeyRequest {
         repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
+        taken: false,
     }
 }
 

@@ -39,5 +39,6 @@ pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
         repeated: false,
         spec,
         adopt: adopt.map(str::to_owned),
+        taken: false,
     }
 }

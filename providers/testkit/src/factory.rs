@@ -77,7 +77,7 @@ impl Factory for FakeFactory {
     /// Only where claims need it: with a server of its own, a tenant may leave `fake/` out of an id.
     fn own_id(&self, settings: &str, adopt: &str) -> Option<String> {
         let is_shared = serde_json::from_str(settings).is_ok_and(|settings: Settings| settings.shared);
-        (is_shared && self.kind() == ProviderKind::Vault).then(|| adopt.to_owned())
+        (is_shared && matches!(self.kind(), ProviderKind::Vault | ProviderKind::Xks)).then(|| adopt.to_owned())
     }
 
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {

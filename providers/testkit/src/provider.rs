@@ -391,7 +391,10 @@ impl Provider for FakeProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         self.can(request.spec)?;
         let act = |_| match &request.adopt {
-            Some(name) => self.adopted(name),
+            Some(name) => match self.adopted(name) {
+                Ok(_) if request.taken => Err(self.error(ErrorKind::ProviderDenied, "adopt a key")),
+                adopted => adopted,
+            },
             None => {
                 self.declared(self.config.capabilities.create_key)?;
                 let id = name_of_made_key(request);

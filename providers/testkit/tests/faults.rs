@@ -52,6 +52,7 @@ impl Bench {
             repeated: false,
             spec: KeySpec::Aes256,
             adopt: None,
+            taken: false,
         };
         let kek = pipeline.create_key(&cx(10), &request).await.unwrap().kek(request.key_id).unwrap();
         let dek = Secret::random(32);
@@ -213,6 +214,7 @@ async fn keys_of_the_server_can_be_adopted_and_vanish() {
         repeated: false,
         spec: KeySpec::Aes256,
         adopt: Some("theirs".into()),
+        taken: false,
     };
     let kek = bench
         .pipeline

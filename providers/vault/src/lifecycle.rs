@@ -66,7 +66,7 @@ impl Transit {
     }
 
     /// Adopts a key that exists in the engine.
-    pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, kind: KeyType) -> Result<KeyDescription, Error> {
+    pub(crate) async fn adopt(&self, cx: &OpContext, name: &str, taken: bool, kind: KeyType) -> Result<KeyDescription, Error> {
         let name = self.engine.adopted(name).ok_or_else(|| {
             fault(ErrorKind::InvalidInput, "adopt a key")
                 .advice("provider_key is the Transit key's name alone, or namespace/mount/name of this connection's own engine.")
@@ -74,6 +74,9 @@ impl Transit {
         let key = self.read(cx, &name).await?.ok_or_else(|| {
             fault(ErrorKind::KeyNotFound, "adopt a key").advice("The connection's Transit engine has no key of that name.")
         })?;
+        if taken {
+            return Err(fault(ErrorKind::ProviderDenied, "adopt a key"));
+        }
         key.usable(kind)?;
         let described = key.describe(&self.engine, &name, kind)?;
         // One that is soft-deleted is refused for that.

@@ -72,7 +72,7 @@ impl Provider for VaultProvider {
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         let kind = self.0.type_of(request.spec);
         match &request.adopt {
-            Some(name) => self.0.adopt(cx, name, kind).await,
+            Some(name) => self.0.adopt(cx, name, request.taken, kind).await,
             None => self.0.create(cx, request, kind).await,
         }
     }

@@ -357,6 +357,7 @@ async fn a_key_that_another_made_meanwhile_is_a_conflict() {
         repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
+        taken: false,
     };
     Mock::given(path("/v1/auth/token/lookup-self"))
         .respond_with(data(json!({})))

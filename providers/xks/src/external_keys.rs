@@ -137,7 +137,7 @@ impl ExternalKeys {
     }
 
     /// Adopts an external key for a logical key.
-    pub(crate) async fn adopt(&self, cx: &OpContext, wanted: &str, key: KeyId) -> Result<KeyDescription, Error> {
+    pub(crate) async fn adopt(&self, cx: &OpContext, wanted: &str, taken: bool, key: KeyId) -> Result<KeyDescription, Error> {
         let name = KeyName::parse(wanted).ok_or_else(|| {
             fault(ErrorKind::InvalidInput, "adopt a key").advice(
                 "provider_key is the external key's id in the key manager: 1 to 128 of letters, digits, '.', '_' and '-'. For AWS it is the \
@@ -145,6 +145,9 @@ impl ExternalKeys {
             )
         })?;
         let found = self.metadata(cx, &name).await?;
+        if taken {
+            return Err(fault(ErrorKind::ExternalDenied, "adopt a key"));
+        }
         found.usable()?;
         if found.state() == KeyState::Disabled {
             return Err(fault(ErrorKind::KeyState, "adopt a key")

@@ -134,6 +134,10 @@ impl Factory for XksFactory {
         serde_json::from_str(settings).ok().map(|settings: Settings| settings.address)
     }
 
+    fn own_id(&self, _: &str, adopt: &str) -> Option<String> {
+        KeyName::parse(adopt).map(|name| name.as_str().to_owned())
+    }
+
     async fn connect(&self, parts: ConnectionParts<'_>) -> Result<Arc<dyn Call>, Error> {
         Ok(Arc::new(self.provider(parts)?))
     }

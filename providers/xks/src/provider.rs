@@ -85,7 +85,7 @@ impl Provider for XksProvider {
 
     async fn create_key(&self, cx: &OpContext, request: &KeyRequest) -> Result<KeyDescription, Error> {
         match (&request.adopt, request.spec) {
-            (Some(wanted), KeySpec::Aes256) => self.noted(self.keys().adopt(cx, wanted, request.key_id)).await,
+            (Some(wanted), KeySpec::Aes256) => self.noted(self.keys().adopt(cx, wanted, request.taken, request.key_id)).await,
             (Some(_) | None, KeySpec::Aes256 | KeySpec::Rsa3072 | KeySpec::Rsa4096) => {
                 Err(fault(ErrorKind::Unsupported, "the API creates no keys, and knows AES-256 alone"))
             }

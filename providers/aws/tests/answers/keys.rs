@@ -15,6 +15,7 @@ fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
         repeated: false,
         spec,
         adopt: adopt.map(str::to_owned),
+        taken: false,
     }
 }
 

@@ -26,6 +26,7 @@ pub fn request(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
         repeated: false,
         spec,
         adopt: adopt.map(str::to_owned),
+        taken: false,
     }
 }
 

@@ -233,6 +233,7 @@ mod tests {
                 repeated: false,
                 spec,
                 adopt,
+                taken: false,
             };
             let result = guard.call(&cx(Duration::from_secs(1)), Op::CreateKey { request: &request }).await;
             assert_eq!(result.map(drop).map_err(|e| e.kind), expected, "{request:?}");

@@ -289,6 +289,7 @@ pub(super) fn all_ops() -> Vec<OwnedOp> {
                 repeated: false,
                 spec: KeySpec::Aes256,
                 adopt: None,
+                taken: false,
             },
         })
         .collect()

@@ -38,6 +38,7 @@ async fn every_operation_passes_all_layers() {
         repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
+        taken: false,
     };
     pipeline.wrap_key(&cx, &kek, &secret, &context).await.unwrap();
     pipeline.unwrap_key(&cx, &wrapped(), &context).await.unwrap();

@@ -191,6 +191,7 @@ mod tests {
             repeated: false,
             spec: KeySpec::Aes256,
             adopt: Some("theirs".to_owned()),
+            taken: false,
         };
         let layer = AttemptTimeout::new(Arc::new(Scripted::new([Step::Hang])), Duration::from_secs(3), CREATION);
         let start = Instant::now();

@@ -65,6 +65,7 @@ impl Bench {
             repeated: false,
             spec: self.can.spec,
             adopt: None,
+            taken: false,
         }
     }
 

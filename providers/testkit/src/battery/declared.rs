@@ -62,6 +62,7 @@ pub(super) async fn what_is_not_declared_is_unsupported(bench: Bench) -> Outcome
                 repeated: false,
                 spec,
                 adopt: None,
+                taken: false,
             };
             refused(spec.as_str(), provider.create_key(&cx, &request).await, &unsupported)?;
         }

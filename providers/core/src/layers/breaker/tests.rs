@@ -186,6 +186,7 @@ fn new_key() -> KeyRequest {
         repeated: false,
         spec: KeySpec::Aes256,
         adopt: None,
+        taken: false,
     }
 }
 
