@@ -22,15 +22,19 @@ const ANSWER: Duration = Duration::from_millis(500);
 
 /// Whether a version was made so short a time ago that its provider may not show it everywhere.
 pub(super) fn is_young(version: &KeyVersion, now: i64) -> bool {
-    let young = match version.provider {
+    u128::from(now.abs_diff(version.created)) < young_for(version.provider).as_micros()
+}
+
+/// How long a version of a provider is young.
+const fn young_for(provider: ProviderKind) -> Duration {
+    match provider {
         // Its keys are in the gateway's own store.
-        ProviderKind::Local => return false,
+        ProviderKind::Local => Duration::ZERO,
         // The gateway makes no keys there, and used this one before it adopted it.
-        ProviderKind::Xks => return false,
+        ProviderKind::Xks => Duration::ZERO,
         ProviderKind::Vault | ProviderKind::Azure => YOUNG_IN_A_VAULT,
-        _ => YOUNG,
-    };
-    u128::from(now.abs_diff(version.created)) < young.as_micros()
+        ProviderKind::Aws | ProviderKind::Gcp | ProviderKind::Kmip | ProviderKind::Pkcs11 => YOUNG,
+    }
 }
 
 /// Whether an error can be of a key that is not there yet.
@@ -98,5 +102,41 @@ fn not_there_yet(error: &Error) -> Failure {
         retry_after: Some(Duration::from_secs(1)),
         of_request_alone: true,
         ..failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_provider::{ProviderKind, TenantId};
+
+    use super::is_young;
+    use crate::keys::fixture::{connection, row};
+    use crate::store::model::KeyVersion;
+
+    const SECOND: i64 = 1_000_000;
+
+    /// As long as the provider's servers may be behind, and no longer: a key that is gone is told as gone after that.
+    #[test]
+    fn a_version_is_young_for_as_long_as_its_provider_may_be_behind() {
+        let (_, made) = row(&connection(TenantId::random(), "c"), "k");
+        for (provider, seconds) in [
+            (ProviderKind::Local, 0),
+            (ProviderKind::Xks, 0),
+            (ProviderKind::Vault, 6),
+            (ProviderKind::Azure, 6),
+            (ProviderKind::Aws, 60),
+            (ProviderKind::Gcp, 60),
+            (ProviderKind::Kmip, 60),
+            (ProviderKind::Pkcs11, 60),
+        ] {
+            let version = KeyVersion {
+                provider,
+                created: 1_000 * SECOND,
+                ..made.clone()
+            };
+            let end = version.created + seconds * SECOND;
+            assert_eq!(is_young(&version, end - 1), seconds > 0, "{provider}");
+            assert!(!is_young(&version, end), "{provider}");
+        }
     }
 }

@@ -109,6 +109,8 @@ async fn a_key_whose_material_can_leave_the_provider_has_warnings() {
     world.at("bank", Request::ExposeKey { id: "later".to_owned() }).await;
     world.bank.post_empty("/v1/connections/own/check").await.expect_status(200);
     assert_eq!(warned(&world.bank.get("/v1/keys/later").await.expect_status(200)), both);
+    let line = "the owner of a key lets a version's material leave the provider now";
+    assert_eq!(world.started().output().matches(line).count(), 1);
 
     // An older version that can leave is told as such.
     world.at("bank", Request::RotateKey { id: "later".to_owned() }).await;

@@ -6,17 +6,32 @@ use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::fake_world::{FakeWorld, adopt, connect};
+use crate::fake_world::{FakeWorld, adopt, connect, connect_cloud};
 use crate::support::PATIENCE;
 
 const DATA_KEYS: &str = "/v1/keys/orders/data-keys";
 const WRAP: &str = "/v1/keys/orders/wrap";
 const UNWRAP: &str = "/v1/unwrap";
 
+/// A key service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// A vault, whose replicas are seconds behind.
+    Vault,
+    /// A cloud, whose servers may be a minute behind.
+    Cloud,
+}
+
 /// A world in which bank has made a key `orders` a moment ago, which the next `calls` do not find.
-async fn start(calls: u32) -> FakeWorld {
-    let world = FakeWorld::start().await;
-    connect(&world.bank, "first", "here", false).await;
+async fn start(at: At, calls: u32) -> FakeWorld {
+    let world = match at {
+        At::Vault => FakeWorld::start().await,
+        At::Cloud => FakeWorld::cloud().await,
+    };
+    match at {
+        At::Vault => connect(&world.bank, "first", "here", false).await,
+        At::Cloud => connect_cloud(&world.bank, "first", "here").await,
+    }
     world.at("here", Request::HideNewKeys { calls }).await;
     let key = json!({"name": "orders", "connection": "first"});
     world.bank.post("/v1/keys", &key).await.expect_status(201);
@@ -29,22 +44,29 @@ async fn data_key(world: &FakeWorld) -> Value {
 
 #[tokio::test]
 async fn a_young_key_that_is_not_found_at_first_is_waited_for() {
-    let world = start(4).await;
-    let wraps = world.calls("here", "wrap_key").await;
-    let made = data_key(&world).await;
-    assert!(world.calls("here", "wrap_key").await > wraps + 1, "it was asked for again");
-    world.fault("here", "unwrap_key", Fault::KeyMissing, 3).await;
-    let opened = world
-        .bank
-        .post(UNWRAP, &json!({"wrapped": made["wrapped"]}))
-        .await
-        .expect_status(200);
-    assert_eq!(opened["plaintext"], made["plaintext"]);
+    for at in [At::Vault, At::Cloud] {
+        let world = start(at, 4).await;
+        let wraps = world.calls("here", "wrap_key").await;
+        let made = data_key(&world).await;
+        assert!(world.calls("here", "wrap_key").await > wraps + 1, "{at:?}: it was asked for again");
+        world.fault("here", "unwrap_key", Fault::KeyMissing, 3).await;
+        let opened = world
+            .bank
+            .post(UNWRAP, &json!({"wrapped": made["wrapped"]}))
+            .await
+            .expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"], "{at:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_young_key_that_does_not_come_is_unavailable_and_not_gone() {
-    let world = start(1).await;
+    for at in [At::Vault, At::Cloud] {
+        does_not_come(start(at, 1).await).await;
+    }
+}
+
+async fn does_not_come(world: FakeWorld) {
     let made = data_key(&world).await;
     let hasty = world.bank.clone().with_header("claviger-timeout", "1200ms");
     for (op, path, body) in [
@@ -78,7 +100,7 @@ async fn a_revocation_ends_the_wait_for_a_young_key() {
         ("/v1/keys/orders/disable", 409, "key_disabled"),
         ("/v1/connections/first/sever", 409, "connection_severed"),
     ] {
-        let world = start(1).await;
+        let world = start(At::Vault, 1).await;
         let made = data_key(&world).await;
         for (op, path, body) in [
             ("wrap_key", DATA_KEYS, json!({})),
@@ -113,7 +135,7 @@ async fn a_revocation_ends_the_wait_for_a_young_key() {
 
 #[tokio::test]
 async fn a_key_that_was_made_long_ago_is_gone_when_it_is_not_found() {
-    let world = start(0).await;
+    let world = start(At::Vault, 0).await;
     world.made("here", "theirs").await;
     adopt(&world.bank, "old", "first", "theirs").await.expect_status(201);
     world.at("here", Request::RemoveKey { id: "theirs".to_owned() }).await;

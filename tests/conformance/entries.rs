@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::kmip::{KMIP_GO, PYKMIP};
 use crate::xks::XKS;
-use crate::{Act, Needs};
 
 /// One provider and what is known of it.
 pub struct Entry {
@@ -59,36 +58,6 @@ pub struct Difference {
 }
 
 impl Entry {
-    /// Whether a case can be run on it.
-    pub fn has(&self, needs: Needs) -> bool {
-        let faults = matches!(self.start, Start::Fake(_));
-        match needs {
-            Needs::Keys => true,
-            Needs::Faults | Needs::FaultsAlone => faults,
-            Needs::FaultsInside => faults && self.inside,
-            // Nobody else has the keys of the embedded provider, and neither AWS, an XKS proxy, KMIP nor a token names versions.
-            Needs::OwnersVersions => !matches!(self.provider, "local" | "aws" | "xks" | "kmip" | "pkcs11"),
-            Needs::Owner(act) => self.owner_can(act),
-        }
-    }
-
-    /// Whether the owner of a key can do it at this service, and the service shows it.
-    fn owner_can(&self, act: Act) -> bool {
-        match (self.start, self.provider) {
-            // Of KMIP and PKCS#11, the provider's own battery has the owner's acts.
-            (Start::Fake(_) | Start::SoftHsm, _) | (Start::Serve, "local" | "kmip") => false,
-            (Start::Serve, _) => act != Act::MoveAlias,
-            // A key ends after a week at the earliest, and neither stand-in checks policies.
-            (Start::Aws(_), _) => matches!(act, Act::SoftDelete | Act::MoveAlias),
-            // The cases share the fake, whose permissions are those of all.
-            (Start::Azure, _) => matches!(act, Act::SoftDelete | Act::Delete),
-            // A version ends after a day at the earliest, and the name of a deleted key is never given again.
-            (Start::Google, _) => act == Act::SoftDelete,
-            // The cases share the fake, whose denials are those of all.
-            (Start::Xks, _) => act == Act::Delete,
-        }
-    }
-
     /// How its gateway is tuned.
     pub fn tune(&self) -> Tune {
         match self.start {

@@ -19,8 +19,10 @@ mod cutoff;
 mod entries;
 mod external;
 mod kmip;
+mod needs;
 mod owner;
 mod pkcs11;
+mod tables;
 mod wire;
 mod xks;
 
@@ -32,6 +34,7 @@ use bench::{Bench, Host};
 use claviger_testkit::battery::known::{Known, expect};
 use entries::{ENTRIES, Entry};
 use libtest_mimic::{Arguments, Failed, Trial};
+use needs::{Act, Needs};
 
 /// The binary under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -39,46 +42,16 @@ const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 /// A future that a case returns.
 type Boxed = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
-/// What a case needs of a provider to be run on it at all.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// Nothing but keys.
-    Keys,
-    /// That it can be told to misbehave.
-    Faults,
-    /// That, and that it generates data keys and rewraps by itself.
-    FaultsInside,
-    /// That it can be told to misbehave, and a gateway for this case alone.
-    FaultsAlone,
-    /// That the owner of its keys can rotate them there, and disable one version.
-    OwnersVersions,
-    /// That its owner can do this there, without the gateway.
-    Owner(Act),
-}
-
-/// What the owner of a key does at its service, without asking the gateway.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Deletes a key so that it can be recovered, and recovers it.
-    SoftDelete,
-    /// Deletes a key for good, and may make another of its name.
-    Delete,
-    /// Moves an alias to another key.
-    MoveAlias,
-    /// Takes a credential's right away, and gives it back.
-    ChangeRights,
-}
-
 /// One case of the battery: its name, what it needs, and what it does with a fresh tenant.
 type Case = (&'static str, Needs, fn(Bench) -> Boxed);
 
 fn main() -> ExitCode {
-    let mut trials = Vec::new();
+    let mut trials = vec![tables::trial()];
     for entry in ENTRIES {
         // Its cases hold it: the gateway ends with the last of them.
         let host = Arc::new(Host::new(entry));
         for (module, cases) in cases::MODULES {
-            for case in cases.iter().filter(|(_, needs, _)| entry.has(*needs)) {
+            for case in cases.iter().filter(|(_, needs, _)| needs.met_by(entry)) {
                 trials.push(trial(entry, &host, module, case));
             }
         }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use claviger_fake_xks::Keys;
+use claviger_provider::oaep::OaepPublic;
+use claviger_provider::{KeySpec, Secret};
 use claviger_testkit::control::Request;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
@@ -177,6 +181,18 @@ impl Owner {
         }
     }
 
+    /// Disables a key as a whole, or enables it again.
+    pub async fn switch(&self, key: &str, enabled: bool) {
+        match self {
+            Self::Aws(service) => {
+                let operation = if enabled { "EnableKey" } else { "DisableKey" };
+                service.aws(operation, json!({"KeyId": id_of(key)})).await;
+            }
+            Self::Xks(keys) => keys.change(key, |key| key.enabled = enabled),
+            Self::Vault(_) | Self::Azure(_) | Self::Google(_) => panic!("the service disables versions alone"),
+        }
+    }
+
     /// Deletes a key for good.
     pub async fn delete(&self, key: &str) {
         match self {
@@ -269,6 +285,32 @@ impl Owner {
             Self::Aws(service) => service,
             Self::Vault(_) | Self::Azure(_) | Self::Google(_) | Self::Xks(_) => panic!("the service has no aliases"),
         }
+    }
+
+    /// A new key of 256 bits without material, which its owner imports.
+    pub async fn new_key_for_import(&self) -> String {
+        let made = self.account().aws("CreateKey", json!({"Origin": "EXTERNAL"})).await;
+        text(&made["KeyMetadata"]["Arn"])
+    }
+
+    /// Imports the material of such a key: the same at each time, as AWS demands.
+    pub async fn import_material(&self, key: &str) {
+        let (service, id) = (self.account(), id_of(key));
+        let wanted = json!({"KeyId": id, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_4096"});
+        let parameters = service.aws("GetParametersForImport", wanted).await;
+        let public = BASE64.decode(text(&parameters["PublicKey"])).expect("Base64");
+        let public = OaepPublic::from_spki(&public, KeySpec::Rsa4096).expect("a public key");
+        let material = public.wrap(&Secret::copy_from(&[7; 32])).expect("a ciphertext");
+        let body = json!({
+            "KeyId": id, "ImportToken": parameters["ImportToken"], "EncryptedKeyMaterial": BASE64.encode(material),
+            "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE",
+        });
+        service.aws("ImportKeyMaterial", body).await;
+    }
+
+    /// Removes what was imported.
+    pub async fn remove_material(&self, key: &str) {
+        self.account().aws("DeleteImportedKeyMaterial", json!({"KeyId": id_of(key)})).await;
     }
 
     async fn new_key(service: &Service) -> String {

@@ -96,8 +96,8 @@ pub(crate) const CODES: CodeTable = CodeTable::new(&[
         &["KMSInvalidStateException"],
         Meaning::of(ErrorKind::KeyState).advice(
             "The KMS key's state forbids the call: it is scheduled for deletion (`aws kms cancel-key-deletion`), \
-             it has no key material yet, or its key store is disconnected. `aws kms describe-key` shows the \
-             state.",
+             it has no key material (`aws kms import-key-material`), or its key store is disconnected. `aws kms \
+             describe-key` shows the state.",
         ),
     ),
     (

@@ -13,6 +13,11 @@ pub const CASES: &[Case] = &[
         |bench| Box::pin(a_key_that_was_deleted_softly_works_again_once_recovered(bench)),
     ),
     (
+        "a_key_that_was_disabled_works_again_once_enabled",
+        Needs::Owner(Act::Disable),
+        |bench| Box::pin(a_key_that_was_disabled_works_again_once_enabled(bench)),
+    ),
+    (
         "a_deleted_key_is_told_apart_from_one_that_never_was",
         Needs::Owner(Act::Delete),
         |bench| Box::pin(a_deleted_key_is_told_apart_from_one_that_never_was(bench)),
@@ -26,6 +31,11 @@ pub const CASES: &[Case] = &[
         "a_key_made_again_is_not_taken_for_the_old_one",
         Needs::Owner(Act::Delete),
         |bench| Box::pin(a_key_made_again_is_not_taken_for_the_old_one(bench)),
+    ),
+    (
+        "imported_material_that_is_removed_comes_back",
+        Needs::Owner(Act::RemoveMaterial),
+        |bench| Box::pin(imported_material_that_is_removed_comes_back(bench)),
     ),
     ("a_moved_alias_moves_no_key", Needs::Owner(Act::MoveAlias), |bench| {
         Box::pin(a_moved_alias_moves_no_key(bench))
@@ -71,6 +81,63 @@ async fn a_key_that_was_deleted_softly_works_again_once_recovered(bench: Bench) 
     let opened = unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
     assert_eq!(opened["plaintext"], made["plaintext"]);
     until("the recovered key wraps", async || wrap(&bench).await.status == 200).await;
+}
+
+async fn a_key_that_was_disabled_works_again_once_enabled(bench: Bench) {
+    let owner = Owner::of(bench.entry);
+    let key = bench.key("orders").await;
+    let made = data_key(&bench.client, "orders").await;
+    let state = async || bench.client.list("/v1/keys/orders/versions").await[0]["provider_state"].clone();
+    assert_eq!(state().await, "enabled");
+    owner.switch(provider_key(&key), false).await;
+    let refused = unwrap(&bench.client, &made["wrapped"]).await.expect_problem(409, "key_state");
+    assert!(refused["what_to_do"].is_string(), "{refused}");
+    // The refusal alone has shown it: nobody made a check.
+    assert_eq!(state().await, "disabled");
+    if wraps_at_provider(&bench).await {
+        wrap(&bench).await.expect_problem(409, "key_state");
+    }
+    // Here nobody disabled it.
+    assert_eq!(bench.client.get("/v1/keys/orders").await.expect_status(200)["state"], "enabled");
+    owner.switch(provider_key(&key), true).await;
+    until("the enabled key opens", async || {
+        unwrap(&bench.client, &made["wrapped"]).await.status == 200
+    })
+    .await;
+    let opened = unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
+    until("the enabled key wraps", async || wrap(&bench).await.status == 200).await;
+    until("it is told as enabled", async || state().await == "enabled").await;
+}
+
+async fn imported_material_that_is_removed_comes_back(bench: Bench) {
+    let owner = Owner::of(bench.entry);
+    let key = owner.new_key_for_import().await;
+    let adopt = bench.new_key_with("orders", json!({"provider_key": key}));
+    let early = bench.client.post("/v1/keys", &adopt).await.expect_problem(409, "key_state");
+    assert!(
+        early["what_to_do"].as_str().expect("advice").contains("import-key-material"),
+        "{early}"
+    );
+    owner.import_material(&key).await;
+    bench.client.post("/v1/keys", &adopt).await.expect_status(201);
+    let made = data_key(&bench.client, "orders").await;
+    owner.remove_material(&key).await;
+    let refused = unwrap(&bench.client, &made["wrapped"]).await.expect_problem(409, "key_state");
+    assert!(
+        refused["what_to_do"].as_str().expect("advice").contains("import-key-material"),
+        "{refused}"
+    );
+    wrap(&bench).await.expect_problem(409, "key_state");
+    let state = async || bench.client.list("/v1/keys/orders/versions").await[0]["provider_state"].clone();
+    assert_eq!(state().await, "pending_import");
+    owner.import_material(&key).await;
+    until("the material is back", async || {
+        unwrap(&bench.client, &made["wrapped"]).await.status == 200
+    })
+    .await;
+    let opened = unwrap(&bench.client, &made["wrapped"]).await.expect_status(200);
+    assert_eq!(opened["plaintext"], made["plaintext"]);
 }
 
 async fn a_deleted_key_is_told_apart_from_one_that_never_was(bench: Bench) {

@@ -10,6 +10,9 @@ pub const CASES: &[Case] = &[
     ("a_rotation_is_followed_by_the_next_wrap", Needs::OwnersVersions, |bench| {
         Box::pin(rotated(bench))
     }),
+    ("a_rotation_is_wrapped_with_after_a_check", Needs::OwnersVersions, |bench| {
+        Box::pin(rotated_and_checked(bench))
+    }),
     ("a_version_that_is_disabled_and_enabled_again", Needs::OwnersVersions, |bench| {
         Box::pin(switched(bench))
     }),
@@ -53,6 +56,20 @@ async fn rotated(bench: Bench) {
         let again = bench.client.post("/v1/keys/orders/rewrap", &body).await.expect_status(200);
         assert_eq!((&again["wrapped"], &again["changed"]), (&made["wrapped"], &json!(false)));
     }
+}
+
+/// Also of keys that have no primary version at their service, which a wrap alone cannot show.
+async fn rotated_and_checked(bench: Bench) {
+    let key = bench.key("orders").await;
+    let old = data_key(&bench.client, "orders").await;
+    rotate(&bench, &key).await;
+    let connection = key["connection"].as_str().expect("a connection");
+    let check = format!("/v1/connections/{connection}/check");
+    bench.client.post_empty(&check).await.expect_status(200);
+    assert_eq!(versions(&bench).await, json!([[1, "enabled"], [2, "enabled"]]));
+    assert_eq!(data_key(&bench.client, "orders").await["version"], 2);
+    let opened = unwrap(&bench.client, &old["wrapped"]).await.expect_status(200);
+    assert_eq!(opened["plaintext"], old["plaintext"]);
 }
 
 async fn switched(bench: Bench) {

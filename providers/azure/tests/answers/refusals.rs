@@ -9,7 +9,7 @@ use claviger_provider::{ErrorKind, KeySpec, Provider, Retry, Secret};
 use serde_json::json;
 
 use crate::bench::{Bench, Place};
-use crate::fixture::{context, cx, fault, made, request, requests, response};
+use crate::fixture::{context, cx, fault, made, owner, request, requests, response};
 
 #[tokio::test]
 async fn throttling_tells_how_long_to_wait() {
@@ -319,4 +319,42 @@ async fn a_key_of_another_vault_is_not_asked_for() {
         let error = provider.unwrap_key(&cx(), &forged, &context()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::KeyNotFound, "{id}: {error}");
     }
+}
+
+/// What its owner changes after the key was adopted. Azure heeds a version's dates where it wraps, and opens all the same.
+#[tokio::test]
+async fn dates_and_operations_that_are_changed_later_are_told() {
+    let bench = Bench::start().await;
+    let provider = bench.connect(Place::Vault);
+    let kek = made(&provider, KeySpec::Rsa3072).await;
+    let dek = Secret::random(32);
+    let wrapped = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    let change = async |what: serde_json::Value| drop(owner(&bench, "PATCH", &kek.key.id, what).await);
+    for (what, back, says) in [
+        (json!({"attributes": {"exp": 1}}), json!({"attributes": {"exp": null}}), "--expires"),
+        (
+            json!({"attributes": {"nbf": 4_102_444_800_i64}}),
+            json!({"attributes": {"nbf": 1}}),
+            "--not-before",
+        ),
+        (
+            json!({"key_ops": ["unwrapKey"]}),
+            json!({"key_ops": ["wrapKey", "unwrapKey"]}),
+            "--ops",
+        ),
+    ] {
+        change(what.clone()).await;
+        let error = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::KeyState, "{what}: {error}");
+        assert!(error.advice.unwrap().contains(says), "{what}: {:?}", error.advice);
+        assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek, "{what}");
+        change(back).await;
+        provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap();
+    }
+    change(json!({"key_ops": ["wrapKey"]})).await;
+    let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::KeyState && error.advice.unwrap().contains("--ops"),
+        "{error}"
+    );
 }

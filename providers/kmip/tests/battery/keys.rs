@@ -1,6 +1,6 @@
 //! Keys: what is wrapped, adopted, refused and rotated.
 
-use claviger_provider::{Algorithm, ErrorKind, GcmParts, KeyState, Provider, Secret};
+use claviger_provider::{Algorithm, ErrorKind, Finding, GcmParts, KeyState, Provider, Secret};
 use serde_json::{Value, json};
 
 use crate::server::{Kind, Server, context, cx, new_key, primary, unique};
@@ -34,6 +34,9 @@ pub async fn a_key_is_adopted_by_its_id_or_its_name(server: &Server, settings: &
         assert_eq!((&adopted.id, adopted.state, adopted.versions.len()), (&id, KeyState::Enabled, 1));
         // PyKMIP's client makes keys that are not sensitive.
         assert!(adopted.versions[0].exposure.unwrap().exportable);
+        let probe = provider.probe(&cx(), &[primary(&adopted)]).await.unwrap();
+        let told = probe.rights.iter().find(|right| right.operation == "export_key").unwrap();
+        assert_eq!(told.finding, Finding::Excessive, "{told:?}");
     }
     let absent = provider.create_key(&cx(), &new_key(Some("no such key"))).await.unwrap_err();
     assert!(absent.kind == ErrorKind::KeyNotFound && absent.advice.is_some(), "{absent}");
