@@ -18,6 +18,7 @@ use super::EgressPolicy;
 use super::destination::{Destination, DestinationError};
 use super::dial::{DialError, Dialer};
 use super::http::{KEEPALIVE, KEEPALIVE_INTERVAL, USER_TIMEOUT};
+use super::last_words::LastWords;
 use super::overwriting::Overwriting;
 use super::send_error::SendError;
 use super::tls::ClientCertificate;
@@ -25,7 +26,7 @@ use crate::share::Share;
 
 /// A connection. What is read and written is encrypted. A read that has to wait overwrites what TLS kept of what was read
 /// before.
-pub type TlsStream = tokio_rustls::client::TlsStream<Overwriting<TcpStream>>;
+pub type TlsStream = tokio_rustls::client::TlsStream<Overwriting<LastWords<TcpStream>>>;
 
 /// Host and port of a server. Only [`super::Egress`] makes one, which guarantees the same about the host as for
 /// a [`Destination`].
@@ -131,11 +132,13 @@ impl TlsDialer {
             DialError::Timeout => SendError::Unreachable("no connection in time".to_owned()),
         })?;
         watched(&tcp).map_err(|error| SendError::Unreachable(error.kind().to_string()))?;
-        let opened = self.connector.connect(self.name.clone(), Overwriting(tcp)).await;
-        opened.map_err(|error| match SendError::of_stream(&error) {
+        let opened = self.connector.connect(self.name.clone(), Overwriting(LastWords::new(tcp))).await;
+        let mut opened = opened.map_err(|error| match SendError::of_stream(&error) {
             SendError::Broken(why) => SendError::Unreachable(why),
             other => other,
-        })
+        })?;
+        opened.get_mut().0.0.shaken();
+        Ok(opened)
     }
 }
 

@@ -262,7 +262,7 @@ async fn a_connection_without_http_is_watched_by_tcp() {
     };
     let endpoint = egress.endpoint(&format!("kms.test:{port}")).unwrap();
     let stream = egress.tls(endpoint, options).unwrap().connect().await.unwrap();
-    let socket = SockRef::from(&stream.get_ref().0.0);
+    let socket = SockRef::from(stream.get_ref().0.0.get_ref());
     assert!(socket.keepalive().unwrap());
     assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
     assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
