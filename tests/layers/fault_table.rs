@@ -82,7 +82,44 @@ fn is_test(sources: &Sources, provider: &str, suite: &str, test: &str) -> bool {
             .is_some_and(|path| !path.starts_with("core/") && !path.starts_with("testkit/"))
             && !path.starts_with(&own);
         let is_of_suite = path.contains(&folder) || path.ends_with(&file);
-        !is_of_another && is_of_suite && text.contains(&format!("fn {test}("))
+        let is_run = || has_attribute(text, test) || sources.iter().any(|(other, text)| beside(path, other) && lists(text, test));
+        !is_of_another && is_of_suite && text.contains(&format!("fn {test}(")) && is_run()
+    })
+}
+
+/// Whether two sources are in the same folder of tests, or in the same package of a provider.
+fn beside(one: &str, other: &str) -> bool {
+    one.split('/').take(2).eq(other.split('/').take(2))
+}
+
+/// Whether a function has the attribute of a test.
+fn has_attribute(text: &str, test: &str) -> bool {
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if line.contains(&format!("fn {test}(")) {
+            return is_test;
+        }
+        let goes_on = line.starts_with("#[") || line.starts_with("//");
+        is_test = (is_test && goes_on) || line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    }
+    false
+}
+
+/// What a case is handed to that is run.
+const RUNNERS: [&str; 3] = ["Box::pin(", "run(", "block_on("];
+
+/// Whether a list of cases has a function: as a line of its own, as the only element, or as the future of a case.
+fn lists(text: &str, test: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.lines().map(str::trim).filter(|line| !line.starts_with("//")).any(|line| {
+        line.match_indices(test).any(|(at, _)| {
+            let (before, after) = (&line[..at], &line[at + test.len()..]);
+            let before = before.trim_end_matches(|c| is_part(c) || c == ':');
+            let is_whole = !line[before.len()..at].ends_with(is_part) && !after.starts_with(is_part);
+            let is_element = ((before.is_empty() || before.ends_with("=> ")) && after == ",") || (before.ends_with("![") && after == "]");
+            let is_future = after.starts_with('(') && RUNNERS.iter().any(|runner| before.ends_with(runner));
+            is_whole && (is_element || is_future)
+        })
     })
 }
 
@@ -102,11 +139,12 @@ pub fn sources(root: &Path) -> Sources {
 fn an_empty_cell_and_a_test_that_does_not_exist_are_mistakes() {
     let sources: Sources = [
         ("providers/aws/tests/battery/faults.rs", "use support::fault_battery::cases;"),
-        ("providers/gcp/tests/answers.rs", "async fn own_answer() {}"),
+        ("providers/gcp/tests/answers.rs", "#[test]\nasync fn own_answer() {}"),
         (
             "tests/support/src/fault_battery/kinds.rs",
             "pub async fn a_shared_case(subject: Subject) {}",
         ),
+        ("tests/support/src/fault_battery/mod.rs", "cases![\n    kinds::a_shared_case,\n]"),
     ]
     .map(|(path, text)| (path.to_owned(), text.to_owned()))
     .into();
@@ -135,4 +173,45 @@ fn an_empty_cell_and_a_test_that_does_not_exist_are_mistakes() {
     assert_eq!(found("answers: own_answer", "fault_battery: a_shared_case"), 2);
     assert_eq!(found("fault_battery: another", ""), 2);
     assert_eq!(found("no", "absent"), 2);
+}
+
+#[test]
+fn a_function_that_nobody_runs_is_no_test() {
+    for text in [
+        "#[test]\nfn works() {}",
+        "#[tokio::test(flavor = \"multi_thread\")]\n/// Why.\nasync fn works() {}",
+    ] {
+        assert!(has_attribute(text, "works"), "{text}");
+    }
+    for text in [
+        "fn works() {}",
+        "#[test]\nfn other() {}\nfn works() {}",
+        "#[test]\nfn it_works() {}",
+    ] {
+        assert!(!has_attribute(text, "works"), "{text}");
+    }
+    for text in [
+        "    works,",
+        "    kinds::works,",
+        "[Server::Moto] => owner::works,",
+        "cases![works]",
+        "|| Box::pin(works())",
+        "run(own::works(bench))",
+        "runtime()?.block_on(works());",
+    ] {
+        assert!(lists(text, "works"), "{text}");
+    }
+    for text in [
+        "fn works() {}",
+        "    // works,",
+        "    it_works,",
+        "    works_too,",
+        "works(1);",
+        "Box::pin(it_works())",
+        "let works = 1;",
+    ] {
+        assert!(!lists(text, "works"), "{text}");
+    }
+    assert!(beside("tests/servers/logins.rs", "tests/servers/main.rs"));
+    assert!(!beside("tests/servers/logins.rs", "tests/cli/main.rs"));
 }
