@@ -5,6 +5,8 @@
 mod budget;
 #[path = "answers/check.rs"]
 mod check;
+#[path = "answers/circuits.rs"]
+mod circuits;
 #[path = "answers/faults.rs"]
 mod faults;
 #[path = "answers/health.rs"]

@@ -1,7 +1,11 @@
 //! A connection and a key request for an adapter's own tests.
 
+use std::io;
+use std::path::PathBuf;
+
 use claviger_provider::{
-    ConnectionId, ConnectionParts, HealthReport, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SeverSwitch, TenantId,
+    ConnectionId, ConnectionParts, HealthReport, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SecretFiles, SeverSwitch,
+    TenantId,
 };
 
 /// The tenant of the connections.
@@ -40,5 +44,34 @@ pub fn new_key(spec: KeySpec, adopt: Option<&str>) -> KeyRequest {
         spec,
         adopt: adopt.map(str::to_owned),
         taken: false,
+    }
+}
+
+/// A folder with the files `certificate` and `key` of a client, as the operator's configuration may name them.
+#[derive(Debug)]
+pub struct CertificateFiles(pub PathBuf);
+
+impl CertificateFiles {
+    /// Writes both.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, certificate: &str, key: &str) -> io::Result<()> {
+        std::fs::write(self.0.join("certificate"), certificate)?;
+        std::fs::write(self.0.join("key"), key)
+    }
+}
+
+impl SecretFiles for CertificateFiles {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.join("certificate"), self.0.join("key")]
+    }
+
+    fn read(&self) -> Result<Vec<(String, Secret)>, String> {
+        let read = |name: &str| -> Result<_, String> {
+            let content = std::fs::read(self.0.join(name)).map_err(|error| error.kind().to_string())?;
+            Ok((name.to_owned(), Secret::new(content)))
+        };
+        Ok(vec![read("certificate")?, read("key")?])
     }
 }

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 use crate::responses::{ATTRIBUTES, CREATE, DECRYPT};
-use crate::server::{Certificates, Fault, Files, PAST, Server, context, cx, kek, localhost_v6, with_ciphertext};
+use crate::server::{CertificateFiles, Certificates, Fault, PAST, Server, context, cx, kek, localhost_v6, with_ciphertext};
 
 fn config() -> PipelineConfig {
     PipelineConfig {
@@ -31,7 +31,7 @@ fn config() -> PipelineConfig {
 }
 
 /// A pipeline to the server, a data key, and the same wrapped.
-async fn bench(server: &Server, config: &PipelineConfig) -> (Pipeline, Secret, Wrapped) {
+pub async fn bench(server: &Server, config: &PipelineConfig) -> (Pipeline, Secret, Wrapped) {
     let provider: Arc<dyn Call> = Arc::new(server.connect(&json!({})));
     let pipeline = Pipeline::new(provider, config, SeverSwitch::default());
     let dek = Secret::random(32);
@@ -195,9 +195,10 @@ async fn an_expired_certificate_is_named() {
 async fn a_replaced_certificate_file_is_read_at_the_next_connection() {
     let (server, strangers) = (Server::start().await, Certificates::new());
     let folder = tempfile::tempdir().unwrap();
-    let files = Arc::new(Files(folder.path().to_owned()));
-    Files::write(folder.path(), server.certificates.client());
-    let provider = server.connect_with(&json!({}), SeverSwitch::default(), Some(files));
+    let files = Arc::new(CertificateFiles(folder.path().to_owned()));
+    let write = |(certificate, key): (String, String)| files.write(&certificate, &key).unwrap();
+    write(server.certificates.client());
+    let provider = server.connect_with(&json!({}), SeverSwitch::default(), Some(Arc::clone(&files) as Arc<_>));
     let dek = Secret::random(32);
     let wrapped = provider.wrap_key(&cx(), &kek(), &dek, &context()).await.unwrap();
     // The server ends the open connection, so that the next call opens one.
@@ -206,7 +207,7 @@ async fn a_replaced_certificate_file_is_read_at_the_next_connection() {
         provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
     };
     end().await;
-    Files::write(folder.path(), strangers.client());
+    write(strangers.client());
     let error = provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap_err();
     assert!(error.kind == ErrorKind::Misconfigured && error.advice.is_some(), "{error}");
     std::fs::remove_file(folder.path().join("key")).unwrap();
@@ -215,7 +216,7 @@ async fn a_replaced_certificate_file_is_read_at_the_next_connection() {
         error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("file"),
         "{error}"
     );
-    Files::write(folder.path(), server.certificates.client());
+    write(server.certificates.client());
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
 }
 

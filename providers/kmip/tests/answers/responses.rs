@@ -32,6 +32,8 @@ const PROTOCOL_VERSION: u32 = 0x42_0069;
 /// The key of the server, and another one that it never gives out.
 pub const KEY: &str = "the-key";
 const OTHER_KEY: &str = "another-key";
+/// A key for which the server fails.
+pub const BROKEN_KEY: &str = "broken-key";
 
 /// The member of a structure with a tag.
 pub fn member<'i, 'a>(item: &'i Item<'a>, tag: u32) -> Option<&'i Item<'a>> {
@@ -114,8 +116,10 @@ fn write(
     state: &mut State,
 ) -> Result<(), Refused> {
     let named = member(payload, UNIQUE_IDENTIFIER).map(|id| id.value.text().unwrap());
-    if named.is_some_and(|id| id != KEY) {
-        return Err(Refused(1));
+    match named {
+        Some(BROKEN_KEY) => return Err(Refused(0x2A)),
+        Some(id) if id != KEY => return Err(Refused(1)),
+        Some(_) | None => {}
     }
     let shown = if matches!(fault, Some(Fault::OtherKey)) { OTHER_KEY } else { KEY };
     let sealed = match operation {

@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
 use claviger_provider::{
-    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, ProviderKeyRef, Secret, SecretFiles, SettingsOrigin,
-    SeverSwitch, Wrapped,
+    Algorithm, BoundContext, ConnectionParts, Factory, Kek, KeyId, KeySpec, ProviderKeyRef, SecretFiles, SettingsOrigin, SeverSwitch,
+    Wrapped,
 };
 use claviger_provider_kmip::ttlv::{HEADER, parse, total_length};
 use claviger_provider_kmip::{KmipFactory, KmipProvider};
+pub use claviger_testkit::connection::CertificateFiles;
 use claviger_testkit::connection::parts;
 pub use claviger_testkit::values::cx;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
@@ -340,30 +340,6 @@ pub fn with_ciphertext(ciphertext: Vec<u8>) -> Wrapped {
 
 pub const fn localhost_v6() -> IpAddr {
     IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)
-}
-
-/// A folder with a client's certificate and key, as the operator's configuration may name them.
-pub struct Files(pub std::path::PathBuf);
-
-impl SecretFiles for Files {
-    fn paths(&self) -> Vec<std::path::PathBuf> {
-        vec![self.0.join("certificate"), self.0.join("key")]
-    }
-
-    fn read(&self) -> Result<Vec<(String, Secret)>, String> {
-        let read = |name: &str| -> Result<_, String> {
-            let content = std::fs::read(self.0.join(name)).map_err(|error| error.kind().to_string())?;
-            Ok((name.to_owned(), Secret::new(content)))
-        };
-        Ok(vec![read("certificate")?, read("key")?])
-    }
-}
-
-impl Files {
-    pub fn write(folder: &Path, (certificate, key): (String, String)) {
-        std::fs::write(folder.join("certificate"), certificate).unwrap();
-        std::fs::write(folder.join("key"), key).unwrap();
-    }
 }
 
 async fn serve(mut stream: TlsStream<TcpStream>, number: usize, state: &Mutex<State>, mut swallowed: watch::Receiver<usize>) {
