@@ -16,6 +16,7 @@ mod process;
 pub mod proxy;
 pub mod raw;
 pub mod softhsm;
+mod tunnel;
 
 pub use client::{Answer, Client};
 pub use endpoint::{Endpoint, Stream};
@@ -25,3 +26,4 @@ pub use log::{last_log_file, log_end, log_files, records, records_from, records_
 pub use objects::{make_key, make_labelled_keys, text_of, token};
 pub use port::{free_address, listen_on};
 pub use process::{Gateway, Memory, Started, Tune};
+pub use tunnel::tunnels_to;

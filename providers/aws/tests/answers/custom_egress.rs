@@ -14,10 +14,9 @@ use claviger_fake::{Dialect, Running, Switches, Tls, serve};
 use claviger_provider::egress::{Egress, EgressPolicy, Lookup};
 use claviger_provider::{Error, ErrorKind, Provider, Secret, SettingsOrigin};
 use claviger_provider_aws::Endpoints;
+use claviger_test_support::tunnels_to;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{ARN, REGION, access_key, b64, context, cx, provider, role, wrapped};
 
@@ -57,37 +56,6 @@ async fn aws(tls: &Tls) -> (Running, Switches) {
 
 fn authority() -> Tls {
     Tls::new(&[KMS, STS]).unwrap()
-}
-
-/// A proxy that tunnels every CONNECT to one server, and the hosts that were requested.
-async fn proxy(server: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let journal = Arc::clone(&asked);
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let journal = Arc::clone(&journal);
-            // The tunnel ends when either side closes.
-            tokio::spawn(async move { drop(tunnel(client, server, &journal).await) });
-        }
-    });
-    (address, asked)
-}
-
-async fn tunnel(client: TcpStream, server: SocketAddr, journal: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut client = BufReader::new(client);
-    let mut request = String::new();
-    while !request.ends_with("\r\n\r\n") {
-        if client.read_line(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
-    journal.lock().push(request.lines().next().unwrap_or_default().to_owned());
-    let mut server = TcpStream::connect(server).await?;
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    copy_bidirectional(&mut client, &mut server).await?;
-    Ok(())
 }
 
 /// A resolver that knows one name, and the names that were looked up.
@@ -148,7 +116,7 @@ async fn an_authority_holds_for_its_connection_alone() {
 async fn a_proxy_is_asked_for_awss_own_hosts() {
     let tls = authority();
     let (server, switches) = aws(&tls).await;
-    let (proxy, asked) = proxy(server.address()).await;
+    let (proxy, asked) = tunnels_to(server.address()).await;
     let looked_up = Arc::default();
     let lookup = Knows("proxy.test", proxy.ip(), Arc::clone(&looked_up));
     let settings = json!({
@@ -160,7 +128,7 @@ async fn a_proxy_is_asked_for_awss_own_hosts() {
         .unwrap();
     assert_eq!(dek.expose(), [1; 32]);
     let tunnels = [format!("CONNECT {STS}:443 HTTP/1.1"), format!("CONNECT {KMS}:443 HTTP/1.1")];
-    assert_eq!(*asked.lock(), tunnels);
+    assert_eq!(*asked.lock().unwrap(), tunnels);
     assert!(looked_up.lock().iter().all(|name| name == "proxy.test"));
     let hosts: Vec<_> = switches.journal.all().into_iter().map(|asked| asked.host).collect();
     assert_eq!(hosts, [STS, KMS]);
@@ -170,7 +138,7 @@ async fn a_proxy_is_asked_for_awss_own_hosts() {
 async fn a_proxy_is_met_under_the_egress_policy() {
     let tls = authority();
     let (server, _) = aws(&tls).await;
-    let (proxy, asked) = proxy(server.address()).await;
+    let (proxy, asked) = tunnels_to(server.address()).await;
     let lookup = Knows("proxy.test", proxy.ip(), Arc::default());
     let settings = json!({
         "region": REGION, "auth": access_key(), "ca": tls.ca_pem(), "proxy": format!("http://proxy.test:{}", proxy.port()),
@@ -182,5 +150,5 @@ async fn a_proxy_is_met_under_the_egress_policy() {
         .unwrap();
     assert_eq!(error.kind, ErrorKind::Misconfigured);
     assert!(error.advice.as_ref().is_some_and(|advice| advice.contains("[egress]")), "{error}");
-    assert!(asked.lock().is_empty());
+    assert!(asked.lock().unwrap().is_empty());
 }
