@@ -18,6 +18,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 pub const RING: &str = "projects/p/locations/global/keyRings/r";
 pub const KEY: &str = "projects/p/locations/global/keyRings/r/cryptoKeys/k";
 
+/// The audience of a workload identity pool's provider.
+pub const AUDIENCE: &str = "//iam.googleapis.com/projects/12/locations/global/workloadIdentityPools/pool/providers/own";
+
 pub async fn connect(server: &MockServer) -> GcpProvider {
     connect_with(&server.uri(), json!({"auth": {"token": "ya29.topsecret"}})).await
 }

@@ -15,10 +15,9 @@ use serde_json::json;
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-use crate::fixture::{RING, b64, context, crc, on, wrapped};
+use crate::fixture::{AUDIENCE, RING, b64, context, crc, on, wrapped};
 
 const EXCHANGE: &str = "/v1/token";
-const AUDIENCE: &str = "//iam.googleapis.com/projects/12/locations/global/workloadIdentityPools/pool/providers/own";
 
 struct Server {
     server: MockServer,

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{Algorithm, ErrorKind, Pipeline, Provider, SeverSwitch};
+use claviger_test_support::tunnels_to;
 use serde_json::{Value, json};
 use wiremock::matchers::{header, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::fixture::{always, b64, connect_severable, connect_with, context, crc, cx, wrapped};
+use crate::fixture::{AUDIENCE, always, b64, connect_severable, connect_with, context, crc, cx, wrapped};
 
 /// The variable with the `auth` setting for the child process.
 const AUTH: &str = "CLAVIGER_TEST_GCP_AUTH";
@@ -53,6 +54,19 @@ async fn opens_one() {
         panic!("{} calls", requests.len())
     };
     assert_eq!(request.headers["authorization"], format!("Bearer {token}").as_str());
+}
+
+/// Runs in a process of its own, with a proxy in its environment: one exchange of a token, and one call of Cloud KMS.
+#[tokio::test]
+#[ignore = "run by googles_client_takes_the_environments_proxy_and_ours_does_not"]
+async fn calls_a_host_that_does_not_exist() {
+    let issued = json!({"access_token": "ya29.issued", "expires_in": 3600, "token_type": "Bearer"});
+    let sts = always(ResponseTemplate::new(200).set_body_json(issued)).await;
+    let auth = json!({"workload_identity": {"audience": AUDIENCE, "subject_token": "e30.e30.sig"}});
+    let provider = connect_with("https://kms.invalid", json!({"auth": auth, "sts_endpoint": sts.uri()})).await;
+    let called = provider.unwrap_key(&cx(), &wrapped(Algorithm::ProviderOpaque), &context()).await;
+    called.unwrap_err();
+    assert_eq!(sts.received_requests().await.unwrap().len(), 1);
 }
 
 fn run(auth: Value, token: &str, metadata: &str, file: Option<&std::path::Path>, severed: bool) -> Output {
@@ -133,6 +147,27 @@ async fn a_machine_without_a_metadata_server_hangs_nothing() {
         // The limit is 5 s; the library would wait for minutes.
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
+}
+
+/// Google's client has no setting against it; README.md says so.
+#[tokio::test]
+async fn googles_client_takes_the_environments_proxy_and_ours_does_not() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (proxy, asked) = tunnels_to(gone).await;
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--ignored", "--exact", "machine::calls_a_host_that_does_not_exist"]);
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"] {
+        child.env(variable, format!("http://{proxy}"));
+    }
+    for variable in ["no_proxy", "NO_PROXY"] {
+        child.env_remove(variable);
+    }
+    passed(&tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap());
+    let asked = asked.lock().unwrap();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|request| request == "CONNECT kms.invalid:443 HTTP/1.1"),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test]
