@@ -134,7 +134,14 @@ const ENTRA: CodeTable = CodeTable::new(&[
         ),
     ),
     (
-        &["AADSTS700024", "AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213"],
+        &["AADSTS700024"],
+        denied(
+            "Entra says that the assertion is not valid at this time. With a certificate, the gateway signs it with the time of this machine: \
+             set its clock. A token of another issuer has expired.",
+        ),
+    ),
+    (
+        &["AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213"],
         denied(
             "Entra does not accept the other issuer's token: it has expired, or the application has no federated credential with its issuer, \
              subject and audience.",

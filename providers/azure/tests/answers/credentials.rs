@@ -149,6 +149,32 @@ async fn a_login_that_is_refused_says_what_to_do() {
     }
 }
 
+/// The gateway's clock, by which it signs.
+#[tokio::test]
+async fn a_clock_ten_minutes_fast_is_named() {
+    let bench = Bench::start().await;
+    let (certificate, key) = certificate();
+    let application = Application {
+        certificates: vec![certificate.clone()],
+        ..Application::default()
+    };
+    bench.fake.access().register(CLIENT, application);
+    let signed = json!({"directory": DIRECTORY, "client_id": CLIENT, "certificate": certificate, "key": key});
+    let provider = connect(&bench, json!({"client_certificate": signed}));
+    let clock = &bench.fake.switches().clock;
+    clock.set_back(Duration::from_secs(600));
+    let error = fails(&provider).await;
+    assert_eq!(
+        (error.kind, error.upstream_code.as_deref()),
+        (ErrorKind::ProviderDenied, Some("AADSTS700024")),
+        "{error}"
+    );
+    assert!(error.advice.unwrap().contains("clock"), "{:?}", error.advice);
+    clock.advance(Duration::from_secs(600));
+    let request = crate::fixture::request(KeySpec::Aes256, None);
+    provider.create_key(&cx().checking(), &request).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_authority_that_is_out_of_order_is_told_as_such() {
     let bench = Bench::start().await;
@@ -305,6 +331,43 @@ async fn the_operators_application_adopts_and_makes_nothing() {
         .create_key(&cx(), &crate::fixture::request(KeySpec::Rsa3072, Some(&name)))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_operators_secret_file_is_read_at_each_login() {
+    let bench = Bench::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let installation = Installation {
+        application: Some(claviger_provider_azure::Application {
+            client_id: CLIENT.to_owned(),
+            secret_file: file.clone(),
+        }),
+        ..bench.installation()
+    };
+    let settings = bench.settings(Place::Vault, json!({"application": {"directory": DIRECTORY}}));
+    let provider = bench.connect_as(&installation, &settings, SettingsOrigin::Tenant);
+    let adopt = async || {
+        let name = crate::fixture::owners_key(&bench, &bench.fake.url(), json!({})).await;
+        let request = crate::fixture::request(KeySpec::Rsa3072, Some(&name));
+        provider.create_key(&cx(), &request).await
+    };
+    let error = adopt().await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("file"),
+        "{error}"
+    );
+    std::fs::write(&file, format!("{}\n", crate::bench::SECRET)).unwrap();
+    adopt().await.unwrap();
+
+    let next = Application {
+        secrets: vec!["the-next-secret".to_owned()],
+        ..Application::default()
+    };
+    bench.fake.access().register(CLIENT, next);
+    bench.fake.access().revoke_all();
+    std::fs::write(&file, "the-next-secret\n").unwrap();
+    adopt().await.unwrap();
 }
 
 /// Runs in a process of its own, with variables that must not be used.
