@@ -8,6 +8,8 @@
 mod adoption;
 #[path = "battery/calls.rs"]
 mod calls;
+#[path = "battery/circuits.rs"]
+mod circuits;
 #[path = "battery/faults.rs"]
 mod faults;
 #[path = "battery/faulty.rs"]
@@ -103,6 +105,9 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         adoption::a_right_is_missed_and_used_again_at_the_next_call,
         adoption::a_replaced_token_keeps_the_names_of_its_keys,
         adoption::another_tenants_key_is_not_adopted,
+        circuits::a_check_calls_the_token_while_the_circuit_is_open,
+        circuits::a_key_that_the_token_fails_for_stops_no_other,
+        circuits::a_token_that_is_removed_opens_the_circuit_and_one_call_closes_it,
         faults::a_call_ends_with_its_budget,
         faults::a_callers_short_time_ends_no_helper,
         faults::a_generation_that_may_have_been_done_is_not_repeated,

@@ -15,7 +15,7 @@ typedef unsigned long ulong;
 typedef unsigned char byte;
 
 enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE_KEY = 58 };
-enum { GENERAL_ERROR = 0x05, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
+enum { GENERAL_ERROR = 0x05, FUNCTION_FAILED = 0x06, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
 enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
 
@@ -27,6 +27,8 @@ static struct list *real, ours;
 /* The vector that the "token" drew for the operation under way; each session has one thread. */
 static __thread byte drawn[16];
 static __thread ulong appended;
+/* The first key that decrypts under the fault "bad-key". */
+static ulong bad_key;
 
 static int fault(const char *name) {
     char found[64] = "";
@@ -121,6 +123,10 @@ static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
     if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
     if (fault("device-removed")) return DEVICE_REMOVED;
     if (fault("reject")) return REJECTED;
+    if (fault("bad-key")) {
+        if (!bad_key) bad_key = key;
+        if (key == bad_key) return FUNCTION_FAILED;
+    }
     return real->functions[DECRYPT_INIT](session, mechanism, key);
 }
 
