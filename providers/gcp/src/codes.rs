@@ -31,7 +31,8 @@ pub(crate) fn of_code(code: &Code) -> Meaning {
         ),
         Code::Unauthenticated => denied(
             "Google does not accept the connection's credentials: the token has expired or was revoked, or the service account or its key was \
-             deleted or disabled. Give the connection new secrets.",
+             deleted or disabled. Give the connection new secrets. If it has a service account's key, the gateway signs the tokens, with \
+             the time of this machine: set its clock if that is wrong.",
         ),
         Code::ResourceExhausted => Meaning::of(ErrorKind::RateLimited)
             .retryable()

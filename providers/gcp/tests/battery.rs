@@ -68,6 +68,8 @@ fn main() -> ExitCode {
         keys::a_disable_that_takes_its_time_is_a_disable,
         keys::data_keys_come_from_the_hsm_where_asked,
         keys::a_destroyed_version_is_told,
+        tokens::a_clock_ten_minutes_fast_is_named,
+        tokens::a_token_file_is_read_at_each_login,
         tokens::each_credential_is_used_as_it_is,
         tokens::a_dropped_token_is_replaced_in_mid_flight,
         tokens::credentials_that_are_refused_say_so,

@@ -1,6 +1,7 @@
 //! Every kind of credential, on a fake with accounts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use claviger_fake_google::{Access, Account, Pool};
 use claviger_provider::{ErrorKind, KeySpec, Provider, Secret};
@@ -143,9 +144,49 @@ pub async fn a_dropped_token_is_replaced_in_mid_flight() {
     // The token has expired by Google's clock, but not by the gateway's.
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     let before = journal.count("POST", "/v1/token");
-    world.server.fake.switches().clock.advance(std::time::Duration::from_secs(3700));
+    world.server.fake.switches().clock.advance(Duration::from_secs(3700));
     assert_eq!(provider.unwrap_key(&cx(), &wrapped, &context()).await.unwrap(), dek);
     assert!(journal.count("POST", "/v1/token") > before);
+}
+
+/// The gateway's clock, by which it signs tokens with a service account's key.
+pub async fn a_clock_ten_minutes_fast_is_named() {
+    let world = world().await;
+    let auth = json!({"service_account_key": key_file(&world.key, KEYED)});
+    let provider = world.server.connect_with(json!({"auth": auth})).await.unwrap();
+    let clock = &world.server.fake.switches().clock;
+    clock.set_back(Duration::from_secs(600));
+    let error = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ProviderDenied, "{error}");
+    assert!(error.advice.unwrap().contains("clock"), "{:?}", error.advice);
+    let problem = provider.probe(&cx().checking(), &[]).await.unwrap().problem.unwrap();
+    assert!(problem.advice.unwrap().contains("clock"), "{problem}");
+    clock.advance(Duration::from_secs(600));
+    provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
+}
+
+/// As Kubernetes' projected tokens, which live for minutes.
+pub async fn a_token_file_is_read_at_each_login() {
+    let world = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let auth = json!({"workload_identity": {"audience": AUDIENCE, "token_file": file}});
+    let provider = world.server.connect_with(json!({"auth": auth})).await.unwrap();
+    let created = async || provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await;
+    let error = created().await.unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Misconfigured && error.advice.unwrap().contains("file"),
+        "{error}"
+    );
+    std::fs::write(&file, "e30.e30.sig\n").unwrap();
+    created().await.unwrap();
+    let mut next = world.access.clone();
+    let pool = next.pools.get_mut(AUDIENCE).unwrap();
+    pool.subjects = [("e30.e30.next".to_owned(), WORKLOAD.to_owned())].into();
+    world.server.fake.set_access(Some(next));
+    world.server.fake.end_tokens();
+    std::fs::write(&file, "e30.e30.next\n").unwrap();
+    created().await.unwrap();
 }
 
 pub async fn credentials_that_are_refused_say_so() {
