@@ -123,6 +123,7 @@ fn own_tls(server: &Arc<Server>) -> Vec<Trial> {
         "openbao-tls",
         tls::its_own_authority_is_trusted_and_no_other,
         tls::a_client_certificate_logs_in_and_again_when_the_token_is_dropped,
+        tls::a_client_certificate_that_is_replaced_logs_in,
         tls::a_certificate_that_the_role_does_not_take_is_denied,
         tls::the_servers_record_shows_only_calls_that_the_policy_names,
     ]

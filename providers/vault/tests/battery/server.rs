@@ -1,9 +1,10 @@
 //! The real server, and the calls of its administrator.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use claviger_provider::egress::{Egress, EgressPolicy};
-use claviger_provider::{Factory, SettingsOrigin};
+use claviger_provider::{ConnectionParts, Factory, SecretFiles, SettingsOrigin};
 use claviger_provider_vault::{VaultFactory, VaultProvider};
 use claviger_testkit::connection::parts;
 pub use claviger_testkit::values::{context, cx, new_aes_key as new_key, primary, unique};
@@ -54,7 +55,12 @@ impl Server {
     }
 
     /// A connection with these settings. Address and CA certificates default to the server's.
-    pub fn connect_with(&self, mut settings: Value) -> VaultProvider {
+    pub fn connect_with(&self, settings: Value) -> VaultProvider {
+        self.connect_from(settings, None)
+    }
+
+    /// The same, whose secrets are in files.
+    pub fn connect_from(&self, mut settings: Value, files: Option<Arc<dyn SecretFiles>>) -> VaultProvider {
         if settings["address"].is_null() {
             settings["address"] = json!(self.address);
         }
@@ -68,7 +74,11 @@ impl Server {
         };
         let factory = VaultFactory::new(Egress::new(policy));
         let parsed = factory.parse(&settings.to_string(), SettingsOrigin::Tenant).unwrap();
-        factory.provider(parts(&parsed.public, parsed.secrets)).unwrap()
+        let parts = ConnectionParts {
+            files,
+            ..parts(&parsed.public, parsed.secrets)
+        };
+        factory.provider(parts).unwrap()
     }
 
     /// A call of the administrator; returns its status and data.

@@ -1,6 +1,9 @@
 //! A server as in production: TLS with a private authority, storage, an audit device.
 
+use std::sync::Arc;
+
 use claviger_provider::{ErrorKind, Provider, Secret};
+use claviger_testkit::connection::CertificateFiles;
 use serde_json::{Value, json};
 
 use crate::policy::printed;
@@ -20,7 +23,7 @@ pub async fn its_own_authority_is_trusted_and_no_other(server: &Server) {
         let provider = server.connect_with(settings.clone());
         for error in [
             provider.probe(&cx(), &[]).await.unwrap().problem.unwrap(),
-            std::sync::Arc::new(provider.create_key(&cx(), &new_key(None)).await.unwrap_err()),
+            Arc::new(provider.create_key(&cx(), &new_key(None)).await.unwrap_err()),
         ] {
             assert_eq!(error.kind, ErrorKind::Misconfigured, "{error}");
             assert!(error.advice.as_ref().unwrap().contains(hint), "{error:?}");
@@ -73,6 +76,22 @@ pub async fn a_certificate_that_the_role_does_not_take_is_denied(server: &Server
         .await
         .unwrap_err();
     assert!(error.kind == ErrorKind::ProviderDenied && error.advice.is_some(), "{error}");
+}
+
+/// The next login shows the new one.
+pub async fn a_client_certificate_that_is_replaced_logs_in(server: &Server) {
+    let mount = certificates(server, json!({})).await;
+    let strange = rcgen::generate_simple_self_signed(["somebody else".to_owned()]).unwrap();
+    let (certificate, key) = (strange.cert.pem(), strange.signing_key.serialize_pem());
+    let folder = tempfile::tempdir().unwrap();
+    let files = Arc::new(CertificateFiles(folder.path().to_owned()));
+    files.write(&certificate, &key).unwrap();
+    let auth = json!({"certificate": certificate, "key": key, "mount": mount});
+    let provider = server.connect_from(json!({"auth": {"cert": auth}}), Some(Arc::clone(&files) as Arc<_>));
+    let create = async || provider.create_key(&cx(), &new_key(None)).await;
+    assert_eq!(create().await.unwrap_err().kind, ErrorKind::ProviderDenied);
+    files.write(&server.file("client.pem"), &server.file("client.key")).unwrap();
+    create().await.unwrap();
 }
 
 /// The server's audit log lists its requests: none outside the least-privilege policy.
