@@ -1,6 +1,7 @@
 //! An external key manager behind the fake XKS proxy: its keys and refusals over HTTP against the real binary.
 
 mod cache;
+mod network;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ pub fn cases() -> Vec<Case> {
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
         case("a_key_without_a_usage_is_not_the_callers_mistake", || Box::pin(usage())),
         case("a_key_moves_to_another_external_key", || Box::pin(moved())),
+        case("the_authority_and_the_address_change", || Box::pin(network::changed())),
         case("a_clock_ten_minutes_off_is_told", || Box::pin(clock())),
         case("a_severed_connection_calls_nothing_and_only_its_owner_restores_it", || {
             Box::pin(severed())

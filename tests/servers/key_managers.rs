@@ -29,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("key_managers::keys_of_two_servers_have_the_same_ids", PYKMIP, || {
             Box::pin(two_servers())
         }),
+        Case::new("key_managers::the_authority_and_the_address_change", PYKMIP, || {
+            Box::pin(network_changed())
+        }),
         Case::new("key_managers::a_server_of_old_versions_is_told", KMIP_GO, || {
             Box::pin(old_versions())
         }),
@@ -206,6 +209,52 @@ async fn two_servers() {
         world.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
     }
     for made in &wrapped {
+        let body = json!({"wrapped": made["wrapped"]});
+        let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+}
+
+/// The key manager moves to another port, and the connection trusts one more authority.
+async fn network_changed() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::pykmip(folder.path(), free_address().port());
+    let stranger = Server::pykmip(other.path(), free_address().port());
+    let world = world().await;
+    let settings = server.settings(PYKMIP[0]);
+    world.connect("kmip", &settings).await;
+    let body = json!({"name": "second", "provider": "kmip", "settings": stranger.settings(PYKMIP[0])});
+    world.client.post("/v1/connections", &body).await.expect_status(201);
+    let own = world.key("orders", json!({})).await;
+    let body = json!({"name": "theirs", "connection": "second"});
+    let theirs = world.client.post("/v1/keys", &body).await.expect_status(201);
+    assert_eq!(own["provider_key"], theirs["provider_key"]);
+    let data_key = async || world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    let made = data_key().await;
+
+    let path = format!("/v1/connections/{CONNECTION}");
+    let change = async |network: &Value| {
+        let body = json!({"settings": network, "secrets": settings["auth"]["cert"]});
+        world.client.patch(&path, "*", &body).await
+    };
+    let strange = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let before = world.client.get(&path).await.expect_status(200);
+    for wrong in [
+        json!({"ca": strange}),
+        json!({"address": stranger.address}),
+        json!({"address": "127.0.0.1:1"}),
+    ] {
+        change(&wrong).await.expect_problem(400, "connection_refused_at_check");
+        assert_eq!(world.client.get(&path).await.expect_status(200), before, "nothing was changed");
+    }
+    drop(server);
+    let moved = Server::pykmip(folder.path(), free_address().port());
+    let both = json!({"address": moved.address, "ca": format!("{}{strange}", settings["ca"].as_str().unwrap())});
+    let after = change(&both).await.expect_status(200);
+    for member in ["address", "ca"] {
+        assert_eq!(after["settings"][member], both[member]);
+    }
+    for made in [made, data_key().await] {
         let body = json!({"wrapped": made["wrapped"]});
         let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
         assert_eq!(opened["plaintext"], made["plaintext"]);
