@@ -1,5 +1,7 @@
 //! Other network settings of a connection: OpenBao whose authority is renewed, and servers of an attacker's.
 
+mod declared;
+
 use claviger_fake::Tls;
 use claviger_test_support::proxy::Setup;
 use claviger_test_support::{Answer, Tune, records_of};
@@ -28,7 +30,12 @@ pub fn cases() -> Vec<Case> {
         }),
         Case::new("trust::a_key_without_a_canary_keeps_its_way", DEV, || Box::pin(no_canary())),
         Case::new("trust::a_severed_connection_is_not_tried", DEV, || Box::pin(severed())),
-        Case::new("trust::the_configuration_leads_its_connections", DEV, || Box::pin(declared())),
+        Case::new("trust::the_configuration_leads_its_connections", DEV, || {
+            Box::pin(declared::declared())
+        }),
+        Case::new("trust::a_key_without_a_canary_keeps_no_declared_connection", DEV, || {
+            Box::pin(declared::without_canary())
+        }),
     ]
 }
 
@@ -321,22 +328,43 @@ async fn liar() {
         .expect_problem(422, "ciphertext_rejected");
 }
 
-async fn no_canary() {
-    let (honest, other) = (Front::start(Manner::Honest).await, Front::start(Manner::Honest).await);
-    let policy = |encrypt: &str| {
-        format!(
+/// A token of OpenBao that may create keys. As long as it may not wrap, they have no canaries.
+struct Limited {
+    policy: String,
+    token: String,
+}
+
+impl Limited {
+    fn new() -> Self {
+        let policy = unique("policy");
+        let mut limited = Self {
+            policy,
+            token: String::new(),
+        };
+        limited.may_wrap(false);
+        let create = ["token", "create", "-orphan", "-no-default-policy", "-field=token"];
+        let made = Server::Dev.bao(&[&create[..], &[&format!("-policy={}", limited.policy)]].concat(), "");
+        made.trim().clone_into(&mut limited.token);
+        limited
+    }
+
+    fn may_wrap(&self, may: bool) {
+        let encrypt = if may { "update" } else { "deny" };
+        let policy = format!(
             "path \"transit/keys/*\" {{ capabilities = [\"create\", \"read\", \"update\"] }}\n\
              path \"transit/decrypt/*\" {{ capabilities = [\"update\"] }}\n\
              path \"transit/encrypt/*\" {{ capabilities = [\"{encrypt}\"] }}\n\
              path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}\n\
              path \"sys/capabilities-self\" {{ capabilities = [\"update\"] }}\n"
-        )
-    };
-    let name = unique("policy");
-    Server::Dev.bao(&["policy", "write", &name, "-"], &policy("deny"));
-    let create = ["token", "create", "-orphan", "-no-default-policy", "-field=token"];
-    let limited = Server::Dev.bao(&[&create[..], &[&format!("-policy={name}")]].concat(), "");
-    let secrets = json!({"token": limited.trim()});
+        );
+        Server::Dev.bao(&["policy", "write", &self.policy, "-"], &policy);
+    }
+}
+
+async fn no_canary() {
+    let (honest, other) = (Front::start(Manner::Honest).await, Front::start(Manner::Honest).await);
+    let limited = Limited::new();
+    let secrets = json!({"token": limited.token});
     let world = World::new(Tune::default()).await;
     world.connect("vault", &honest.settings(&secrets)).await;
     let change = json!({"settings": {"address": other.address(), "ca": other.ca}, "secrets": secrets});
@@ -355,7 +383,7 @@ async fn no_canary() {
     assert!(other.calls().is_empty());
 
     // The change makes it through the old settings, as a check does.
-    Server::Dev.bao(&["policy", "write", &name, "-"], &policy("update"));
+    limited.may_wrap(true);
     honest.calls();
     patch(&world, &change).await.expect_status(200);
     assert!(honest.calls().iter().any(|path| path.contains("/encrypt/")));
@@ -378,114 +406,4 @@ async fn severed() {
     let body = json!({"settings": {"address": other.address(), "ca": other.ca}, "secrets": token()});
     patch(&world, &body).await.expect_problem(409, "connection_severed");
     assert!(other.calls().is_empty());
-}
-
-async fn declared() {
-    let mut front = Front::start(Manner::Honest).await;
-    let world = World::new(Tune::default()).await;
-    let World { gateway, started, .. } = world;
-    assert!(started.terminate());
-    let file = gateway.token_file().with_extension("toml");
-    let secret = gateway.token_file().with_extension("vault");
-    std::fs::write(&secret, Server::Dev.token()).unwrap();
-    let write = |address: &str, ca: &str, more: &str| {
-        let settings = format!(
-            "settings = {{ address = \"{address}\", ca = '''{ca}''', auth = {{ token = {{ file = \"{}\" }} }} }}",
-            secret.display()
-        );
-        let text = format!("[[connections]]\ntenants = [\"acme\"]\nname = \"kms\"\nprovider = \"vault\"\n{settings}\n{more}");
-        std::fs::write(&file, text).unwrap();
-    };
-    let key = "[[keys]]\ntenant = \"acme\"\nname = \"orders\"\nconnection = \"kms\"\n";
-    let tune = || {
-        let mut tune = Tune::default()
-            .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
-            .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
-        tune.arguments = vec!["--config".to_owned(), file.to_str().unwrap().to_owned()];
-        tune
-    };
-    write(&front.address(), &front.ca, key);
-    let started = gateway.serve(&tune());
-    let client = started.tenant("acme");
-    until(async || client.get("/v1/keys/orders").await.status == 200).await;
-    let made = client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
-    // Nobody else changes it.
-    let body = json!({"settings": {"proxy": null}, "secrets": token()});
-    client.patch(PATH, "*", &body).await.expect_problem(409, "managed_by_config");
-
-    let operator = started.operator();
-    let steps = async |path: &str| {
-        let report = operator.post_empty(path).await.expect_status(200);
-        let of = |step: &Value| json!([step["kind"], step["name"], step["result"], step["detail"]]);
-        report["steps"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
-    };
-    // One that lacks the keys is refused here, too: there is a canary. A check makes it where the creation had no time.
-    client.post_empty(&format!("{PATH}/check")).await.expect_status(200);
-    let evil = Front::start(Manner::Stranger(unique("nowhere"))).await;
-    write(&evil.address(), &evil.ca, key);
-    let plan = steps("/v1/declared/plan").await;
-    assert_eq!(plan, [json!(["connection", "kms", "new_settings", "address, ca"])]);
-    let applied = steps("/v1/declared/apply").await;
-    assert_eq!(applied[0][2], "failed", "{applied:?}");
-    assert!(
-        applied[0][3].as_str().unwrap().contains("connection_refused_at_check"),
-        "{applied:?}"
-    );
-    front.renew();
-    write(&front.address(), &front.ca, key);
-    assert_eq!(
-        steps("/v1/declared/plan").await,
-        [json!(["connection", "kms", "new_settings", "ca"])]
-    );
-    assert_eq!(
-        steps("/v1/declared/apply").await,
-        [json!(["connection", "kms", "settings_changed", "ca"])]
-    );
-    assert_eq!(steps("/v1/declared/plan").await, Vec::<Value>::new());
-    let body = json!({"wrapped": made["wrapped"]});
-    client.post("/v1/unwrap", &body).await.expect_status(200);
-
-    // A start takes them over as well, once it serves.
-    assert!(started.terminate());
-    front.renew();
-    write(&front.address(), &front.ca, key);
-    let started = gateway.serve(&tune());
-    let client = started.tenant("acme");
-    until(async || client.get(PATH).await.body["settings"]["ca"] == json!(front.ca)).await;
-    client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
-
-    // What is no longer declared is told, and is the tenant's once it is released.
-    std::fs::write(&file, "").unwrap();
-    let operator = started.operator();
-    let plan = operator.post_empty("/v1/declared/plan").await.expect_status(200);
-    let told: Vec<(&Value, &Value)> = plan["steps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|step| (&step["kind"], &step["result"]))
-        .collect();
-    assert_eq!(told.len(), 2, "{plan}");
-    assert!(told.iter().all(|(_, result)| *result == "not_declared"), "{plan}");
-    for kind in ["connection", "key"] {
-        let name = if kind == "key" { "orders" } else { "kms" };
-        let body = json!({"kind": kind, "tenant": "acme", "name": name});
-        assert_eq!(operator.post("/v1/declared/release", &body).await.status, 204);
-    }
-    let body = json!({"settings": {"ca": format!("{}{}", front.ca, evil.ca)}, "secrets": token()});
-    client.patch(PATH, "*", &body).await.expect_status(200);
-    client.delete("/v1/keys/orders").await;
-    client.delete(PATH).await;
-    client.get(PATH).await.expect_problem(404, "not_found");
-    assert!(started.terminate());
-}
-
-/// Waits for a condition, for a minute at most.
-async fn until(holds: impl AsyncFn() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("it never came");
 }
