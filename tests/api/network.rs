@@ -1,7 +1,7 @@
 //! Other network settings of a connection, on the fake of Azure and on providers that have none.
 
 use claviger_fake_azure::{Application, DIRECTORY, FakeAzure};
-use claviger_test_support::Tune;
+use claviger_test_support::{Tune, tunnels_to};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -101,6 +101,37 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
             "a wrapped key stands in the store"
         );
     }
+}
+
+#[tokio::test]
+async fn a_proxy_comes_and_goes() {
+    let fake = fake().await;
+    let api = api(&fake).await;
+    let made = api.data_key("orders").await;
+    let server: std::net::SocketAddr = fake.url().rsplit_once("//").unwrap().1.parse().unwrap();
+    let (proxy, asked) = tunnels_to(server).await;
+    let change = async |proxy: Value| {
+        let body = json!({"settings": {"proxy": proxy}, "secrets": {"secret": "the-next-secret"}});
+        api.client.patch(PATH, "*", &body).await.expect_status(200)
+    };
+    let proxy = json!(format!("http://{proxy}/"));
+    let after = change(proxy.clone()).await;
+    assert_eq!(after["settings"]["proxy"], proxy);
+    let vault = fake.hsm_url().replace("https://", "CONNECT ");
+    let tunnels = std::mem::take(&mut *asked.lock().unwrap());
+    assert!(tunnels.iter().any(|request| request.starts_with(&vault)), "{tunnels:?}");
+    let newer = api.data_key("orders").await;
+    for made in [&made, &newer] {
+        let body = json!({"wrapped": made["wrapped"]});
+        let opened = api.client.post("/v1/unwrap", &body).await.expect_status(200);
+        assert_eq!(opened["plaintext"], made["plaintext"]);
+    }
+
+    asked.lock().unwrap().clear();
+    let after = change(Value::Null).await;
+    assert_eq!(after["settings"].get("proxy"), None, "{after}");
+    api.data_key("orders").await;
+    assert!(asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
