@@ -108,6 +108,96 @@ async fn unusable_content_degrades_its_connection_alone_and_heals() {
     assert_eq!(degraded(&started).await, None);
 }
 
+/// For each provider: the settings of a connection, of which some are in files whose names follow `%`, and their content.
+fn of_each_provider() -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>)> {
+    let issued = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
+    let text = |name, content: &str| vec![(name, content.to_owned())];
+    vec![
+        (
+            "aws",
+            "{ region = 'eu-central-1', auth = { static = { access_key_id = 'AKIAIOSFODNN7EXAMPLE', secret_access_key = %aws } } }",
+            text("aws", "secret"),
+        ),
+        (
+            "azure",
+            "{ vault = 'https://acme.vault.azure.net/', auth = { client_secret = { directory = '11111111-2222-3333-4444-555555555555', \
+             client_id = 'aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee', secret = %azure } } }",
+            text("azure", "secret"),
+        ),
+        (
+            "gcp",
+            "{ key_ring = 'projects/p/locations/global/keyRings/r', auth = { token = %gcp } }",
+            text("gcp", "ya29.token"),
+        ),
+        (
+            "vault",
+            "{ address = 'http://127.0.0.1:1', auth = { approle = { role_id = 'gateway', secret_id = %vault } } }",
+            text("vault", "secret"),
+        ),
+        (
+            "xks",
+            "{ address = 'https://127.0.0.1:1', region = 'eu-central-1', auth = { sigv4 = { access_key_id = 'CLAVIGERFAKEXKSPROXY', \
+             secret_access_key = %xks } } }",
+            text("xks", "FirstSecretOfTheFakeXksProxyOnlyForTests0123"),
+        ),
+        (
+            "kmip",
+            "{ address = '127.0.0.1:1', auth = { cert = { certificate = %certificate, key = %key } } }",
+            vec![("certificate", issued.cert.pem()), ("key", issued.signing_key.serialize_pem())],
+        ),
+        (
+            "pkcs11",
+            "{ module = '/nowhere/module.so', token = { label = 'acme' }, pin = %pin }",
+            text("pin", "31415926"),
+        ),
+    ]
+}
+
+/// What is missing at the start, for each provider; the others are served.
+#[tokio::test]
+async fn a_missing_file_is_told_of_each_provider_and_stops_nobody_else() {
+    let bench = Bench::new();
+    let file = |name: &str| bench.gateway.token_file().with_extension(format!("secret-{name}"));
+    let (mut config, all) = (TENANTS.to_owned(), of_each_provider());
+    for (provider, settings, files) in &all {
+        let settings = files.iter().fold((*settings).to_owned(), |settings, (name, _)| {
+            settings.replace(&format!("%{name}"), &format!("{{ file = {:?} }}", file(name)))
+        });
+        config +=
+            &format!("[[connections]]\ntenants = [\"acme\"]\nname = \"{provider}\"\nprovider = \"{provider}\"\nsettings = {settings}\n");
+    }
+    let started = bench.serve(&config);
+    let (acme, globex) = (started.tenant("acme"), started.tenant("globex"));
+    let key = json!({"name": "orders", "connection": "embedded"});
+    globex.post("/v1/keys", &key).await.expect_status(201);
+    globex.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    assert!(degraded(&started).await.unwrap().starts_with("some lack a usable secret file"));
+    let log = started.output();
+    for (provider, _, files) in &all {
+        let told = acme.get(&format!("/v1/connections/{provider}")).await;
+        let problem = told.expect_problem(424, "connection_misconfigured");
+        let missing = file(files[0].0);
+        assert!(problem.to_string().contains(missing.to_str().unwrap()), "{provider}: {problem}");
+        assert!(log.contains(missing.to_str().unwrap()), "{provider}: {log}");
+    }
+
+    for (name, content) in all.iter().flat_map(|(_, _, files)| files) {
+        std::fs::write(file(name), content).unwrap();
+    }
+    for (provider, _, _) in &all {
+        let healed = async {
+            while acme.get(&format!("/v1/connections/{provider}")).await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let healed = tokio::time::timeout(Duration::from_secs(30), healed).await;
+        assert!(healed.is_ok(), "{provider}: {}", started.output());
+        let made = acme.get(&format!("/v1/connections/{provider}")).await.expect_status(200);
+        assert_eq!((&made["problem"], &made["managed_by"]), (&Value::Null, &json!("config")));
+    }
+    assert_eq!(degraded(&started).await, None);
+}
+
 #[test]
 fn a_mistake_of_the_configuration_beside_it_stops_the_start() {
     let bench = Bench::new();
