@@ -60,6 +60,18 @@ pub async fn lock_store(data: &Path) -> SqliteConnection {
     store
 }
 
+/// The store takes no change of this column, or takes them again.
+pub async fn take(gateway: &Gateway, column: &str, table: &str, takes: bool) {
+    let mut store = store(&gateway.data()).await;
+    let statement = match takes {
+        false => format!("CREATE TRIGGER held BEFORE UPDATE OF {column} ON {table} BEGIN SELECT RAISE(ABORT, 'held'); END"),
+        true => "DROP TRIGGER held".to_owned(),
+    };
+    let statement = sqlx::AssertSqlSafe(statement);
+    sqlx::query(statement).execute(&mut store).await.expect("the store changes");
+    store.close().await.expect("the store is closed");
+}
+
 async fn key(client: &Client, name: &str) {
     client
         .post("/v1/keys", &json!({"name": name, "connection": "embedded"}))
@@ -88,19 +100,25 @@ async fn overtaken() {
     assert!(said.contains("lacks 1 change(s)") && said.contains("rotate key"), "{said}");
 }
 
-/// The store is busy and the kill file is lost, so the log alone has the disable.
+/// The store refuses the disable until the process ends, and the kill file is lost, so the log alone has it.
 async fn only_in_the_log() {
     let gateway = Gateway::new(crate::BINARY);
     let started = gateway.serve(&Tune::default());
     let client = started.with_tenant("acme").await;
     key(&client, "orders").await;
     let kill_file = Copy::of(&gateway.data(), &KILL_FILE);
-    let store = lock_store(&gateway.data()).await;
+    take(&gateway, "state", "keys", false).await;
     client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
-    store.close().await.expect("the store is free");
     key(&client, "later").await;
     started.kill();
     kill_file.restore(&gateway.data());
+    take(&gateway, "state", "keys", true).await;
+    let mut store = store(&gateway.data()).await;
+    let query = "SELECT name, state FROM keys WHERE name IN ('later', 'orders') ORDER BY name";
+    let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(&mut store).await.expect("the keys");
+    let enabled = |name: &str| (name.to_owned(), "enabled".to_owned());
+    assert_eq!(rows, [enabled("later"), enabled("orders")], "the store lacks the disable alone");
+    store.close().await.expect("the store is closed");
 
     let started = gateway.serve(&Tune::default());
     let client = started.tenant("acme");

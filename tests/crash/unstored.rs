@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use claviger_test_support::{Client, Gateway, Started};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use sqlx::Connection;
 
 use crate::answers::{PATIENCE, world};
 use crate::creations::{begun, found_out, let_be_due, lose, new_key};
-use crate::media::store;
+use crate::media::take;
 use crate::run;
 use crate::service::{Loss, Service};
 
@@ -28,18 +27,6 @@ pub fn trials() -> Vec<Trial> {
             run(adopted())
         }),
     ]
-}
-
-/// The store takes no change of this column, or takes them again.
-async fn take(gateway: &Gateway, column: &str, table: &str, takes: bool) {
-    let mut store = store(&gateway.data()).await;
-    let statement = match takes {
-        false => format!("CREATE TRIGGER held BEFORE UPDATE OF {column} ON {table} BEGIN SELECT RAISE(ABORT, 'held'); END"),
-        true => "DROP TRIGGER held".to_owned(),
-    };
-    let statement = sqlx::AssertSqlSafe(statement);
-    sqlx::query(statement).execute(&mut store).await.expect("the store changes");
-    store.close().await.expect("the store is closed");
 }
 
 /// As [`take`], of revocations of tokens.
