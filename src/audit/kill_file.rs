@@ -3,7 +3,7 @@
 //! The file has its full size from the first start, so a revocation is written in place and
 //! needs no free disk space. A revocation that store or log cannot write is pushed here and
 //! synced before it is answered. At start the file is read before the store; its revocations
-//! are applied, and cleared once store and log have them. The file is also written anew then, so
+//! are applied, and cleared once store and log have them, as they are while the gateway runs. The file is also written anew then, so
 //! that it shares no block with a copy of the data folder.
 //!
 //! While the gateway runs, something else may remove the file, replace it or write to it. Memory has
@@ -20,6 +20,7 @@
 //! have 0 there. An entry is void if its object was enabled, restored or resumed since, so it does
 //! no harm until it is removed.
 
+mod share;
 mod watch;
 
 use std::fs::File;
@@ -40,10 +41,6 @@ use super::state_change::{EmergencyRevocation, JournaledRevocation, ObjectId};
 
 /// The most revocations in the file.
 pub const SLOTS: usize = 4096;
-
-/// Slots that only the installation's own revocations may take: an operator must be able to suspend
-/// a tenant that takes all it can get.
-const OPERATORS: usize = 64;
 
 const SLOT: usize = 64;
 const MAGIC: &[u8; 24] = b"claviger-kill-file/1\n\0\0\0";
@@ -128,6 +125,8 @@ pub enum KillFileStanding {
     NotRenewed,
     /// Something else removed, replaced or changed it, and it could not be written anew yet.
     Lost,
+    /// A tenant has taken as many slots as it may.
+    Full,
 }
 
 /// The open kill file. Every method blocks on the disk.
@@ -275,11 +274,12 @@ impl KillFile {
     /// What the start found, and whether it was mended since.
     pub fn standing(&self) -> KillFileStanding {
         let inner = self.inner.lock();
-        match (inner.lost, self.was_missing, inner.own) {
-            (true, _, _) => KillFileStanding::Lost,
-            (false, true, _) => KillFileStanding::WasMissing,
-            (false, false, true) => KillFileStanding::Sound,
-            (false, false, false) => KillFileStanding::NotRenewed,
+        match (self.was_missing, inner.own) {
+            _ if inner.lost => KillFileStanding::Lost,
+            _ if inner.is_full() => KillFileStanding::Full,
+            (true, _) => KillFileStanding::WasMissing,
+            (false, true) => KillFileStanding::Sound,
+            (false, false) => KillFileStanding::NotRenewed,
         }
     }
 
@@ -374,19 +374,6 @@ impl Inner {
             self.renamed = false;
         }
         Ok(())
-    }
-
-    /// A free slot for a tenant that has fewer than are free for all. So every further tenant finds
-    /// some, however many slots the others took (a dynamic threshold, as in shared switch buffers).
-    fn free_for(&self, tenant: TenantId) -> Option<usize> {
-        let free = self.slots.iter().filter(|slot| **slot == Slot::Free).count();
-        let own = self
-            .slots
-            .iter()
-            .filter(|slot| slot.entry().is_some_and(|entry| entry.tenant == tenant))
-            .count();
-        let may = tenant == TenantId::INSTALLATION || own < free.saturating_sub(OPERATORS);
-        may.then(|| self.slots.iter().position(|slot| *slot == Slot::Free))?
     }
 }
 

@@ -243,7 +243,10 @@ impl Broker {
                 let entry = self.outcome_entry(cx, &value);
                 let recorded = self.log.record_revocation(entry, revocation, outcome, value, deadline).await;
                 recorded
-                    .inspect(|_| self.unstored.note_recorded(cx.tenant(), revocation.revocation, None))
+                    .inspect(|_| {
+                        self.unstored.note_recorded(cx.tenant(), revocation.revocation, None);
+                        self.unstored.settle(cx.tenant(), revocation);
+                    })
                     .map_err(|error| self.revocation_unrecorded(cx, revocation.revocation, &error))
             }
             None => {

@@ -1,5 +1,6 @@
 //! Offers revocations that the store could not take to the store again, until it has them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use claviger_provider::TenantId;
@@ -71,6 +72,7 @@ impl Broker {
                 }
             }
         }
+        self.free_slots().await;
         match self.count_unstored() {
             UnstoredCounts {
                 in_memory_only: 0,
@@ -188,6 +190,23 @@ impl Broker {
             let revocation = pending.journaled.revocation;
             self.unstored
                 .change(pending.tenant, revocation, |pending| pending.media.kill_file = true);
+        }
+    }
+
+    /// Removes from the kill file what store and log have since. Where that fails, the next start does it.
+    async fn free_slots(&self) {
+        let settled = self.unstored.take_settled().into_iter();
+        let settled: HashMap<_, _> = settled
+            .map(|(tenant, journaled)| ((tenant, journaled.revocation), journaled.lifts))
+            .collect();
+        // One that was pushed after a lift has more of them, and stays.
+        let is_settled = |entry: &KillEntry| {
+            let lifts = settled.get(&(entry.tenant, entry.revocation.revocation));
+            lifts.is_some_and(|lifts| entry.revocation.lifts <= *lifts)
+        };
+        let entries: Vec<KillEntry> = self.kill_file.entries().into_iter().filter(is_settled).collect();
+        if !entries.is_empty() && !self.clear_from_kill_file(entries).await {
+            tracing::warn!("the kill file keeps revocations that store and log have; the next start removes them");
         }
     }
 

@@ -66,6 +66,8 @@ struct State {
     /// What left `pending` during these reads, whose rows may be from before. It applies to newer rows, too: they are
     /// revoked already, or their revocation was lifted and they say so.
     left: HashMap<(TenantId, EmergencyRevocation), Pending>,
+    /// What store and log have, so that it needs no slot in the kill file any more.
+    settled: Vec<(TenantId, JournaledRevocation)>,
     round: u64,
     /// The position before which the log's records may be gone.
     lost_until: u64,
@@ -210,7 +212,25 @@ impl Unstored {
         if state.reads > 0 {
             state.left.insert(name, pending);
         }
+        // Without its record, the next start must find it in the kill file.
+        if pending.media.log && pending.media.kill_file {
+            state.settled.push((pending.tenant, pending.journaled));
+        }
         true
+    }
+
+    /// The log has the record of a revocation that was carried out without an intent. Unless it is here, the store
+    /// has it, too.
+    pub(super) fn settle(&self, tenant: TenantId, journaled: JournaledRevocation) {
+        let mut state = self.0.lock();
+        if !state.pending.contains_key(&name(tenant, journaled.revocation)) {
+            state.settled.push((tenant, journaled));
+        }
+    }
+
+    /// What needs no slot in the kill file since the last call.
+    pub(super) fn take_settled(&self) -> Vec<(TenantId, JournaledRevocation)> {
+        std::mem::take(&mut self.0.lock().settled)
     }
 
     /// How many there are.

@@ -177,12 +177,17 @@ impl Broker {
         if standing.is_empty() {
             return;
         }
-        let file = Arc::clone(&self.kill_file);
-        if !matches!(tokio::task::spawn_blocking(move || file.clear(&standing)).await, Ok(Ok(()))) {
+        if !self.clear_from_kill_file(standing).await {
             tracing::warn!(
                 ?lifted,
                 "the kill file keeps a revocation that was lifted; the next start removes it"
             );
         }
+    }
+
+    /// Removes revocations from the kill file. Returns whether that is durable.
+    pub(super) async fn clear_from_kill_file(&self, entries: Vec<KillEntry>) -> bool {
+        let file = Arc::clone(&self.kill_file);
+        matches!(tokio::task::spawn_blocking(move || file.clear(&entries)).await, Ok(Ok(())))
     }
 }

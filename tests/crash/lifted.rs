@@ -104,7 +104,7 @@ pub fn write_slot(gateway: &Gateway, slot: u64, kind: u8, record: &Value, lifts:
     file.write_all_at(&bytes, 64 * (1 + slot)).expect("written");
 }
 
-fn kill_file_is_empty(gateway: &Gateway) -> bool {
+pub fn kill_file_is_empty(gateway: &Gateway) -> bool {
     let bytes = fs::read(gateway.data().join("cuts.kill")).expect("the kill file");
     bytes[64..].iter().all(|byte| *byte == 0)
 }

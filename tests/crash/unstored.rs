@@ -3,18 +3,33 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Gateway, Started};
+use claviger_test_support::{Answer, Client, Gateway, Started, Tune, log_end, records};
+use futures::StreamExt;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::answers::{PATIENCE, world};
 use crate::creations::{begun, found_out, let_be_due, lose, new_key};
+use crate::lifted::kill_file_is_empty;
 use crate::media::take;
+use crate::ready::{state_of, until_sound};
 use crate::run;
 use crate::service::{Loss, Service};
 
+/// How many slots of the kill file a single tenant may take: half of those that are not the operator's.
+const SHARE: usize = (4096 - 64) / 2;
+/// How many requests are under way at once.
+const AT_ONCE: usize = 16;
+
 pub fn trials() -> Vec<Trial> {
     vec![
+        Trial::test(
+            "unstored::a_slot_of_the_kill_file_is_free_once_store_and_log_have_the_revocation",
+            || run(freed()),
+        ),
+        Trial::test("unstored::a_revocation_that_finds_no_slot_is_not_answered_as_durable", || {
+            run(without_slot())
+        }),
         Trial::test(
             "unstored::a_change_under_way_is_not_made_with_a_credential_that_the_store_has_in_force",
             || run(under_way()),
@@ -149,4 +164,79 @@ async fn adopted() {
     let back = client.post("/v1/keys", &body).await.expect_status(201);
     assert_eq!((&back["id"], &back["state"]), (&moved["id"], &json!("disabled")), "{back}");
     until(async || lacks(&started).await == 0).await;
+}
+
+/// The store refuses the disable for a while.
+async fn freed() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let client = started.with_tenant("acme").await;
+    let body = json!({"name": "orders", "connection": "embedded"});
+    client.post("/v1/keys", &body).await.expect_status(201);
+    take(&gateway, "state", "keys", false).await;
+    client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
+    assert!(!kill_file_is_empty(&gateway));
+    take(&gateway, "state", "keys", true).await;
+    until(async || kill_file_is_empty(&gateway)).await;
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    let key = started.tenant("acme").get("/v1/keys/orders").await.expect_status(200);
+    assert_eq!(key["state"], "disabled");
+    let all = records(&gateway.data()).into_iter();
+    let outcomes = all.filter(|record| record["operation"] == "Disable" && record["kind"] == "outcome");
+    assert_eq!(outcomes.count(), 1);
+}
+
+/// Issues tokens. Returns each, and its path.
+async fn tokens(issuer: &Client, many: usize) -> Vec<(String, String)> {
+    issuer.post("/v1/principals", &json!({"name": "many"})).await.expect_status(201);
+    let path = "/v1/principals/many/tokens";
+    let body = json!({"operations": ["ReadKey"], "expires_in": "1h"});
+    let issue = async || {
+        let token = issuer.post(path, &body).await.expect_status(201);
+        let text = |name: &str| token[name].as_str().expect("a text").to_owned();
+        (text("token"), format!("{path}/{}", text("id")))
+    };
+    let issued = futures::stream::iter((0..many).map(|_| issue()));
+    issued.buffer_unordered(AT_ONCE).collect().await
+}
+
+/// A tenant has taken all slots that it may, and then neither store nor log takes its revocation.
+async fn without_slot() {
+    let gateway = Gateway::new(crate::BINARY);
+    let started = gateway.serve(&Tune::default());
+    let [acme, globex] = [started.with_tenant("acme").await, started.with_tenant("globex").await];
+    let mut many = tokens(&acme, SHARE + 1).await;
+    let (last, other) = (many.pop().expect("one"), tokens(&globex, 1).await.remove(0));
+    take_revocations(&gateway, false).await;
+    assert_eq!(state_of(&started, "kill_file").await, "ok");
+    let revoked = futures::stream::iter(many.iter().map(|(_, path)| acme.delete(path)));
+    let revoked: Vec<Answer> = revoked.buffer_unordered(AT_ONCE).collect().await;
+    assert!(
+        revoked.iter().all(|answer| answer.status == 204),
+        "{:?}",
+        revoked.iter().find(|answer| answer.status != 204)
+    );
+    let full = state_of(&started, "kill_file").await;
+    assert!(full.starts_with("full for a tenant"), "{full}");
+
+    // The kill file is shorter than the log, so it can still be written.
+    started.limit_files(Some(log_end(&gateway.data()).1));
+    let answer = acme.delete(&last.1).await;
+    answer.expect_problem(503, "effective_in_memory_only");
+    let state = state_of(&started, "revocations").await;
+    assert!(state.starts_with("effective_in_memory_only"), "{state}");
+    let answer = globex.delete(&other.1).await;
+    answer.expect_problem(503, "effective_not_recorded");
+
+    started.limit_files(None);
+    until_sound(&started).await;
+    take_revocations(&gateway, true).await;
+    until(async || state_of(&started, "revocations").await == "ok" && state_of(&started, "kill_file").await == "ok").await;
+    started.kill();
+    let started = gateway.serve(&Tune::default());
+    for (token, _) in [&many[0], &last, &other] {
+        let used = started.operator().with_token(token).get("/v1/keys").await;
+        used.expect_problem(401, "unauthenticated");
+    }
 }

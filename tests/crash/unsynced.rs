@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::aside::placed;
+use crate::lifted::kill_file_is_empty;
 use crate::media::store;
 use crate::ready::until_ran;
 use crate::run;
@@ -235,6 +236,10 @@ async fn late() {
     until("both have an outcome", || outcomes().len() == 2).await;
     slow.end();
     assert!(outcomes().contains(&false), "it waited for its intent");
+    // The store has it, and what was answered has its record.
+    if answer.status == 200 {
+        until("its slot in the kill file is free", || kill_file_is_empty(&gateway)).await;
+    }
     let is_intent = |record: &Value| record["kind"] == "intent" && record["operation"] == "Disable";
     let mut all = placed(&gateway.data()).into_iter();
     let (position, _) = all.find(|(_, record)| is_intent(record)).expect("the intent");

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::share::OPERATORS;
 use super::*;
 
 fn entries() -> [KillEntry; 5] {
@@ -271,7 +272,9 @@ fn a_tenant_that_takes_all_it_can_leaves_slots_for_others() {
         taken
     };
     let [first, second] = [TenantId::random(), TenantId::random()];
+    assert_eq!(file.standing(), KillFileStanding::Sound);
     assert_eq!(fill(first), (SLOTS - OPERATORS) / 2);
+    assert_eq!(file.standing(), KillFileStanding::Full);
     assert!(matches!(
         file.push(KillEntry {
             revocation: EmergencyRevocation::Disable(KeyId::random()).at_lifts(0),

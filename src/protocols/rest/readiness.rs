@@ -184,6 +184,9 @@ fn kill_file(standing: KillFileStanding) -> ComponentStatus {
         KillFileStanding::Sound => "ok",
         KillFileStanding::WasMissing => "missing at the start and made anew: revocations that only it had are lost",
         KillFileStanding::NotRenewed => "not written anew at the start: a copy of the data folder may share its blocks",
+        KillFileStanding::Full => {
+            "full for a tenant: a revocation of its own that neither the store nor the audit log takes ends with this process"
+        }
         KillFileStanding::Lost => "removed or changed by something else, and not written anew yet: do not stop the gateway",
     };
     part("kill_file", standing != KillFileStanding::Lost, state.to_owned())
