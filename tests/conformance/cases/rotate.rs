@@ -2,7 +2,7 @@
 
 use claviger_testkit::Fault;
 use claviger_testkit::control::Request;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bench::{Bench, data_key, until, unwrap, wrap};
 use crate::{Case, Needs};
@@ -90,7 +90,7 @@ async fn not_finished(bench: Bench) {
     // Enough that no question of the gateway's is answered before the end.
     bench.plan("describe", Fault::Denied, 100_000).await;
     let accepted = bench.client.post_empty("/v1/keys/orders/rotate").await.expect_status(202);
-    let shown = |key: &serde_json::Value| (key["primary_version"].clone(), key["rotation"]["state"].clone());
+    let shown = |key: &Value| (key["primary_version"].clone(), key["rotation"]["state"].clone());
     assert_eq!(shown(&accepted), (json!(1), json!("in_progress")));
     let again = bench.client.post_empty("/v1/keys/orders/rotate").await;
     again.expect_problem(409, "in_progress");
@@ -105,6 +105,24 @@ async fn not_finished(bench: Bench) {
     })
     .await;
     assert_eq!(shown(&finished), (json!(2), json!("idle")));
+    // The request's own record was written when it was accepted: what the gateway does later has its own.
+    let of_gateway = |record: &Value| record["authn"] == "gateway" && record["key"] == finished["id"] && !record["change"].is_null();
+    let mut records = Vec::new();
+    until("the finished rotation is recorded", async || {
+        records = bench.records();
+        records.retain(of_gateway);
+        records.iter().any(|record| record["kind"] == "outcome")
+    })
+    .await;
+    let [intent, outcome] = records.as_slice() else {
+        panic!("{records:#?}");
+    };
+    assert_eq!((&intent["kind"], &intent["change"]["verb"]), (&json!("intent"), &json!("update")));
+    assert_eq!(
+        (&outcome["intent"], &outcome["result"], &outcome["key_version"]),
+        (&intent["sequence"], &json!("success"), &json!(2)),
+        "{outcome}"
+    );
     assert_ne!(finished["etag"], accepted["etag"]);
     let opened = unwrap(&bench.client, &before["wrapped"]).await.expect_status(200);
     assert_eq!(opened["plaintext"], before["plaintext"]);
