@@ -245,7 +245,7 @@ impl Broker {
                 recorded
                     .inspect(|_| {
                         self.unstored.note_recorded(cx.tenant(), revocation.revocation, None);
-                        self.unstored.settle(cx.tenant(), revocation);
+                        self.unstored.release_slot(cx.tenant(), revocation);
                     })
                     .map_err(|error| self.revocation_unrecorded(cx, revocation.revocation, &error))
             }

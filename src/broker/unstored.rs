@@ -221,7 +221,7 @@ impl Unstored {
 
     /// The log has the record of a revocation that was carried out without an intent. Unless it is here, the store
     /// has it, too.
-    pub(super) fn settle(&self, tenant: TenantId, journaled: JournaledRevocation) {
+    pub(super) fn release_slot(&self, tenant: TenantId, journaled: JournaledRevocation) {
         let mut state = self.0.lock();
         if !state.pending.contains_key(&name(tenant, journaled.revocation)) {
             state.settled.push((tenant, journaled));
