@@ -3,7 +3,7 @@
 //! on it.
 //!
 //! Without `strace` and root, who alone can trace the gateway, the cases are ignored; so are those on a
-//! file system of its own whose tools are absent.
+//! file system of its own without loop devices or its tools: `mkfs.ext4` of e2fsprogs, `mkfs.xfs` of xfsprogs.
 //! `CLAVIGER_TEST_REPLAY=long` checks all states and injects all errors, which takes an hour; otherwise a
 //! part is chosen. `CLAVIGER_TEST_SEED` repeats a choice.
 
@@ -20,6 +20,7 @@ mod power;
 mod record;
 mod script;
 mod states;
+mod step;
 mod trace;
 
 use libtest_mimic::Trial;
@@ -57,8 +58,12 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("replay::a_first_start_on_an_older_folder_survives_each_loss_of_power", || {
             run(old::first_start())
         }),
-        Trial::test("replay::what_was_answered_survives_calls_that_fail", || {
-            run(async { inject::errors(&check::memory(), inject::CHOSEN).await })
+        Trial::test("replay::what_was_answered_on_an_older_folder_survives_each_loss_of_power", || {
+            run(old::changes())
+        }),
+        Trial::test("replay::what_was_answered_survives_calls_that_fail", || run(inject::errors())),
+        Trial::test("replay::what_was_answered_on_an_older_folder_survives_calls_that_fail", || {
+            run(inject::errors_on_older())
         }),
     ];
     for kind in ["ext4", "xfs"] {

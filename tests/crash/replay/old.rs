@@ -1,4 +1,4 @@
-//! A data folder of an earlier release: the first start, with its migration.
+//! A data folder of an earlier release: the first start, with its migration, and changes of every kind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use claviger_test_support::{Gateway, Started, Tune};
 use serde_json::{Value, json};
 
-use super::check::unpacked;
+use super::check::{holds, unpacked};
 use super::chosen::{check_all, chosen};
-use super::record::Recorder;
-use super::script::{self, Given};
+use super::record::{End, Recorded, Recorder};
+use super::script;
 use super::states::Form;
+use super::step::{self, Given, World};
 use super::trace;
 
 /// How many states the short form checks.
@@ -27,6 +28,39 @@ fn new_token(gateway: &Gateway, tune: &Tune) -> std::process::Command {
     let mut command = gateway.init(tune);
     command.arg("--new-token");
     command
+}
+
+/// A gateway on such a folder, which was not started yet, and what can be read there.
+pub async fn older() -> (Recorder, World) {
+    let [recorder, copy] = [(); 2].map(|()| {
+        let recorder = Recorder::new();
+        recorder.gateway.copy_older(&fixture());
+        let output = new_token(&recorder.gateway, &Tune::default()).output().expect("init runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        recorder
+    });
+    let started = tokio::task::block_in_place(|| copy.gateway.serve(&Tune::default()));
+    let before = step::read(&started, &Given::default()).await;
+    assert!(tokio::task::block_in_place(|| started.terminate()), "an end in order");
+    (recorder, before)
+}
+
+/// The first start, and changes after it.
+pub async fn changes() {
+    let (mut recorder, before) = older().await;
+    let mut recorded = Recorded {
+        before,
+        ..Recorded::of(&recorder)
+    };
+    recorded.serve(&mut recorder, script::change_older(), End::Killed).await;
+    let form = Form::of_environment();
+    let states = chosen(&recorded.history, &recorded.lines(), form, "replay of an older folder", CHOSEN);
+    let recorded = Arc::new(recorded);
+    check_all(states, |_, state| {
+        let recorded = Arc::clone(&recorded);
+        async move { holds(&unpacked(&state.disk), recorded.known(state.answered), false).await }
+    })
+    .await;
 }
 
 pub async fn first_start() {

@@ -7,7 +7,7 @@ use claviger_test_support::{Gateway, Started, Tune};
 use super::check::Known;
 use super::disk::Disk;
 use super::history::History;
-use super::script::{Answered, Given, Step};
+use super::step::{Answered, Given, Step, World};
 use super::trace;
 
 /// What the processes write, which is no part of the state.
@@ -93,6 +93,8 @@ impl Recorder {
 /// A record with the requests that were sent meanwhile.
 pub struct Recorded {
     pub history: History,
+    /// What could be read before the first request.
+    pub before: World,
     pub steps: Vec<Step>,
     pub answers: Vec<Option<Answered>>,
     pub given: Given,
@@ -110,6 +112,7 @@ impl Recorded {
     pub fn of(recorder: &Recorder) -> Self {
         Self {
             history: recorder.history(),
+            before: World::new(),
             steps: Vec::new(),
             answers: Vec::new(),
             given: Given::default(),
@@ -164,6 +167,7 @@ impl Recorded {
     /// What a client knows after so many answers.
     pub fn known(&self, answered: usize) -> Known<'_> {
         Known {
+            before: &self.before,
             steps: &self.steps,
             answers: &self.answers[..answered],
             given: &self.given,
