@@ -229,7 +229,10 @@ async fn a_server_that_is_away_can_be_tried_again() {
 async fn a_right_is_missed_and_used_again_at_the_next_call() {
     let server = MockServer::builder().start().await;
     let provider = connect(&server, access_key()).await;
-    let good = answer(json!({"KeyId": ARN, "Plaintext": b64([7; 32]), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"}));
+    let good = json!({
+        "KeyId": ARN, "Plaintext": b64([7; 32]), "CiphertextBlob": b64("blob"), "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+    });
+    let good = answer(good);
     for granted in [true, false, false, true] {
         server.reset().await;
         let response = if granted { good.clone() } else { refusal("AccessDeniedException") };
@@ -241,6 +244,12 @@ async fn a_right_is_missed_and_used_again_at_the_next_call() {
                 "{error}"
             ),
         }
-        assert_eq!(calls(&server, "Decrypt").await.len(), 1);
+        match provider.wrap_key(&cx(), &aes(), &Secret::random(32), &context()).await {
+            Ok(_) => assert!(granted),
+            Err(error) => assert!(!granted && error.kind == ErrorKind::ProviderDenied, "{error}"),
+        }
+        for operation in ["Decrypt", "Encrypt"] {
+            assert_eq!(calls(&server, operation).await.len(), 1, "{operation}");
+        }
     }
 }

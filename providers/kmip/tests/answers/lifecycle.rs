@@ -115,6 +115,19 @@ async fn a_key_is_confined_as_far_as_the_server_knows_how() {
     }
 }
 
+/// Another server of a cluster may have a new key a moment later.
+#[tokio::test]
+async fn a_new_key_is_waited_for_until_it_is_found() {
+    const NOT_FOUND: u32 = 0x01;
+    let server = Server::start().await;
+    server.plan(ATTRIBUTES, Fault::Refuse(NOT_FOUND), 3);
+    let provider = server.connect(&json!({}));
+    let made = provider.create_key(&cx(), &new_key(KeySpec::Aes256, None)).await.unwrap();
+    assert_eq!((made.id.as_str(), made.state), (KEY, KeyState::Enabled));
+    assert!(server.connections_of(ATTRIBUTES).len() > 3, "it was asked for again");
+    assert_eq!(server.connections_of(CREATE).len(), 1);
+}
+
 /// The gateway may be killed between the two calls.
 #[tokio::test]
 async fn a_key_that_was_made_and_not_activated_is_found_and_finished() {
