@@ -68,6 +68,13 @@ impl Body {
         }
     }
 
+    /// Leaves the head alone to send; returns how long the rest was.
+    pub fn cut(&mut self) -> usize {
+        let length = self.as_slice().len();
+        self.bytes = Bytes::default();
+        length
+    }
+
     /// It belongs to a response that was handed over.
     pub fn of_handed_over(&mut self, unwritten: Unwritten) {
         self.unwritten = Some(unwritten);

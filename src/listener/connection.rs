@@ -22,7 +22,7 @@ use super::service::{Peer, PeerAddress, Service};
 use super::stream::TimedStream;
 use super::tls::Tls;
 use super::unread::{self, RequestBody};
-use super::unwritten::Progress;
+use super::unwritten::{Progress, SLOWEST};
 use crate::config::server::Limits;
 use crate::telemetry::metrics::{OpenConnection, connection_ended};
 
@@ -43,7 +43,8 @@ const RESETS_CAUSED: usize = 128;
 
 /// How soon it is looked again whether the peer has all of a connection that ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long a peer of a connection that makes room, or is drained, may take nothing of what is on its way.
+/// How long a peer of a connection that makes room, or is drained, may take less than an open one must of what is on its
+/// way.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a connection ended: the label of the metric.
@@ -184,7 +185,7 @@ impl<S: Service> Serving<S> {
             End::Closed | End::Broken | End::Handshake | End::SlowHead | End::Idle | End::SourceIsFull => self.slow_reader_timeout,
         };
         let responses = state.responses();
-        let (mut taken, mut until) = (0, Instant::now() + patience);
+        let (begun, first) = (Instant::now(), responses.sent().map_or(0, |sent| sent.acknowledged));
         while let Some(sent) = responses.sent() {
             let last = match responses.progress_of_all() {
                 Progress::Arrived => break,
@@ -195,10 +196,14 @@ impl<S: Service> Serving<S> {
             if sent.acknowledged >= last {
                 break;
             }
-            if sent.acknowledged > taken {
-                (taken, until) = (sent.acknowledged, Instant::now() + patience);
-            }
-            if patience.is_zero() || Instant::now() >= until {
+            let patience = if *self.stop.borrow() {
+                patience.min(SHORT_PATIENCE)
+            } else {
+                patience
+            };
+            // What it takes buys the time in which an open connection must take as much.
+            let bought = Duration::from_secs(sent.acknowledged.saturating_sub(first) / SLOWEST);
+            if patience.is_zero() || begun.elapsed() >= patience + bought {
                 responses.reset();
                 break;
             }

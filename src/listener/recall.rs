@@ -61,9 +61,9 @@ impl Recall {
     }
 
     /// Returns once a revocation that was made earlier has recalled what depends on it, of which the id is not known
-    /// any more: as late as it can be.
+    /// any more: as late as it can be. It may have been stored a moment ago, and begin only now.
     pub async fn of_earlier(&self) {
-        sleep(PATIENCE).await;
+        sleep(2 * PATIENCE).await;
     }
 }
 

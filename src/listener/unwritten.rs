@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::open_socket::{Outgoing, Sent};
 
 /// What a peer must read of the responses that wait for it, in bytes per second.
-const SLOWEST: u64 = 1024;
+pub(super) const SLOWEST: u64 = 1024;
 
 /// The id of what a response depends on, such as a credential or a key: a revocation of it recalls the response.
 pub(super) type Id = [u8; 16];

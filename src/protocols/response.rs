@@ -43,8 +43,7 @@ impl AuditedResponse {
     #[must_use]
     pub fn to_method(mut self, method: &Method) -> Self {
         if method == Method::HEAD {
-            let body = std::mem::take(self.0.body_mut());
-            let length = HeaderValue::from(body.as_slice().len());
+            let length = HeaderValue::from(self.0.body_mut().cut());
             self.0.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
         self

@@ -96,7 +96,7 @@ impl Unread {
     }
 
     /// Nothing comes that was not there.
-    async fn is_cut_off(self) {
+    async fn expect_cut_off(self) {
         let name = self.name.clone();
         let (http1, more, http2) = self.read().await;
         assert!(!more, "{name}: bytes over HTTP/1.1 after the revocation's answer");
@@ -105,7 +105,7 @@ impl Unread {
     }
 
     /// All of it comes.
-    async fn is_left_alone(self) {
+    async fn expect_left_alone(self) {
         let name = self.name.clone();
         let (http1, more, http2) = self.read().await;
         assert!(more, "{name}");
@@ -155,15 +155,15 @@ async fn what_nobody_read_before_a_revocation_is_never_sent() {
             _ => world.evil.post_empty(path).await,
         };
         assert!(matches!(answer.status, 200 | 204), "{name}: {}", answer.text);
-        cut_off.is_cut_off().await;
+        cut_off.expect_cut_off().await;
     }
-    same.is_left_alone().await;
+    same.expect_left_alone().await;
     let token = own(&world, "suspend").await;
     let suspended = Unread::of(&world, "suspend", text_of(&token), "suspend").await;
     let path = format!("/v1/tenants/{HOSTILE}/suspend");
     world.started.operator().post_empty(&path).await.expect_status(200);
-    suspended.is_cut_off().await;
-    others.is_left_alone().await;
+    suspended.expect_cut_off().await;
+    others.expect_left_alone().await;
 }
 
 /// Whoever repeats the deletion of a principal is told as late that it is done.
@@ -185,7 +185,7 @@ async fn a_repeated_deletion_is_answered_no_sooner() {
         repeated = repeated => assert_eq!(repeated.status, 204),
         first = &mut first => assert_eq!(first.status, 204),
     }
-    cut_off.is_cut_off().await;
+    cut_off.expect_cut_off().await;
 }
 
 /// A thousand connections with answers that nobody reads are waited for by nobody's revocation but their own tenant's.
