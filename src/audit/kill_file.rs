@@ -276,10 +276,10 @@ impl KillFile {
         let inner = self.inner.lock();
         match (self.was_missing, inner.own) {
             _ if inner.lost => KillFileStanding::Lost,
-            _ if inner.is_full() => KillFileStanding::Full,
             (true, _) => KillFileStanding::WasMissing,
-            (false, true) => KillFileStanding::Sound,
             (false, false) => KillFileStanding::NotRenewed,
+            (false, true) if inner.is_full() => KillFileStanding::Full,
+            (false, true) => KillFileStanding::Sound,
         }
     }
 

@@ -78,9 +78,15 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Manifest, BackupError>
 /// Copies store and log to an empty folder, and writes the manifest.
 async fn copy(folder: PathBuf, database: &Path, node: Node, to: &Path) -> Result<Manifest, BackupError> {
     // What the log begins with must stay until it is copied, and the records of its removals be in the copy.
-    let hold = {
-        let folder = folder.clone();
-        tokio::task::spawn_blocking(move || audit::hold_files(&folder).map_err(at(&folder))).await??
+    // The gateway removes what store and log have from the kill file, so that is copied first: what an old entry says is in
+    // a later copy of them.
+    let (hold, has_kill_file) = {
+        let (folder, to) = (folder.clone(), to.to_owned());
+        let first = move || {
+            let hold = audit::hold_files(&folder).map_err(at(&folder))?;
+            Ok::<_, BackupError>((hold, copy_if_exists(&folder, &to, audit::KILL_FILE)?))
+        };
+        tokio::task::spawn_blocking(first).await??
     };
     let last = registry::last_record_beside(database, &node).await?.map(from_store);
     let until = end_of_log(&folder, last).await?;
@@ -103,8 +109,11 @@ async fn copy(folder: PathBuf, database: &Path, node: Node, to: &Path) -> Result
         }
         let mut names = vec![DATABASE.to_owned(), STORE_RUN.to_owned()];
         names.extend(audit::log_files(&to).map_err(at(&to))?.into_iter().map(|part| part.name));
-        for name in [node::FILE, audit::KILL_FILE] {
-            copy_if_exists(&folder, &to, name)?.then(|| names.push(name.to_owned()));
+        if copy_if_exists(&folder, &to, node::FILE)? {
+            names.push(node::FILE.to_owned());
+        }
+        if has_kill_file {
+            names.push(audit::KILL_FILE.to_owned());
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let manifest = Manifest::new(store.installation, node, log.bytes, log.last_time);

@@ -241,11 +241,15 @@ impl Broker {
             }
             Some(Effect::Unannounced(revocation, _)) => {
                 let entry = self.outcome_entry(cx, &value);
+                // Of one that failed it is not known whether the store has it.
+                let is_stored = value.is_ok();
                 let recorded = self.log.record_revocation(entry, revocation, outcome, value, deadline).await;
                 recorded
                     .inspect(|_| {
                         self.unstored.note_recorded(cx.tenant(), revocation.revocation, None);
-                        self.unstored.release_slot(cx.tenant(), revocation);
+                        if is_stored {
+                            self.unstored.release_slot(cx.tenant(), revocation);
+                        }
                     })
                     .map_err(|error| self.revocation_unrecorded(cx, revocation.revocation, &error))
             }

@@ -199,6 +199,9 @@ impl Broker {
         let settled: HashMap<_, _> = settled
             .map(|(tenant, journaled)| ((tenant, journaled.revocation), journaled.lifts))
             .collect();
+        if settled.is_empty() {
+            return;
+        }
         // One that was pushed after a lift has more of them, and stays.
         let is_settled = |entry: &KillEntry| {
             let lifts = settled.get(&(entry.tenant, entry.revocation.revocation));
