@@ -122,9 +122,9 @@ pub struct KeyRequest {
     pub spec: KeySpec,
     /// The provider's name of the key to adopt; `None` to create one.
     pub adopt: Option<String>,
-    /// Whether another tenant has the key to adopt, where claims span the installation: the key is read, as any other,
-    /// and then refused as one that the provider denies ([`crate::Factory::unproven`]). It is not tried, since that takes
-    /// one of the other tenant's nonces, and nothing is told of it.
+    /// Whether another tenant has the key to adopt, where claims span the installation: the key is read, as any other, and
+    /// instead of being tried, which takes one of the other tenant's nonces, it is refused as one that the provider denies
+    /// ([`crate::Factory::unproven`]).
     pub taken: bool,
 }
 

@@ -76,10 +76,10 @@ impl KeyManager {
             }
             Err(error) => return Err(error),
         };
+        key.usable()?;
         if taken {
             return Err(fault(ErrorKind::ExternalDenied, operation));
         }
-        key.usable()?;
         self.canary(cx, &key_ref(&key.id)).await?;
         Ok(key.describe())
     }

@@ -74,13 +74,13 @@ impl Transit {
         let key = self.read(cx, &name).await?.ok_or_else(|| {
             fault(ErrorKind::KeyNotFound, "adopt a key").advice("The connection's Transit engine has no key of that name.")
         })?;
-        if taken {
-            return Err(fault(ErrorKind::ProviderDenied, "adopt a key"));
-        }
         key.usable(kind)?;
         let described = key.describe(&self.engine, &name, kind)?;
         // One that is soft-deleted is refused for that.
         if described.state == KeyState::Enabled {
+            if taken {
+                return Err(fault(ErrorKind::ProviderDenied, "adopt a key"));
+            }
             self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
                 ErrorKind::ProviderDenied => error.advice(
                     "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \

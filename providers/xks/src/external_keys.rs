@@ -145,13 +145,13 @@ impl ExternalKeys {
             )
         })?;
         let found = self.metadata(cx, &name).await?;
-        if taken {
-            return Err(fault(ErrorKind::ExternalDenied, "adopt a key"));
-        }
         found.usable()?;
         if found.state() == KeyState::Disabled {
             return Err(fault(ErrorKind::KeyState, "adopt a key")
                 .advice("The external key is disabled: its owner can enable it in the key manager."));
+        }
+        if taken {
+            return Err(fault(ErrorKind::ExternalDenied, "adopt a key"));
         }
         self.canary(cx, Target { name: &name, key }).await?;
         Ok(found.describe(&name))
