@@ -108,8 +108,10 @@ async fn unusable_content_degrades_its_connection_alone_and_heals() {
     assert_eq!(degraded(&started).await, None);
 }
 
-/// For each provider: the settings of a connection, of which some are in files whose names follow `%`, and their content.
-fn of_each_provider() -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>)> {
+/// A provider, the settings of a connection, of which some are in files whose names follow `%`, and their content.
+type OfProvider = (&'static str, &'static str, Vec<(&'static str, String)>);
+
+fn of_each_provider() -> Vec<OfProvider> {
     let issued = rcgen::generate_simple_self_signed(["gateway".to_owned()]).unwrap();
     let text = |name, content: &str| vec![(name, content.to_owned())];
     vec![
