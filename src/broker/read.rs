@@ -95,8 +95,7 @@ impl Broker {
         };
         let mut rows = self.store.keys(authorized.caller().tenant(), &filter, page).await?;
         let items = rows.items.into_iter().map(|row| as_revoked.key(row));
-        let items = items.filter(|row| query.state.is_none_or(|state| row.state == state));
-        rows.items = items.filter(|row| through.may_lead_to(row)).collect();
+        rows.items = items.filter(|row| query.state.is_none_or(|state| row.state == state)).collect();
         Ok(Guarded::free(Page::filtered(rows)))
     }
 
@@ -117,8 +116,7 @@ impl Broker {
             connection: through.id(),
             only: self.only(&authorized),
         };
-        let mut rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
-        rows.items.retain(|row| through.may_lead_to(&row.key));
+        let rows = self.store.detached_keys(authorized.caller().tenant(), &filter, page).await?;
         Ok(Guarded::free(Page::filtered(rows)))
     }
 

@@ -1,13 +1,15 @@
 //! Wholes as objects of operations: the tenant, its list of keys, the installation, and a tenant of it.
 
-use claviger_provider::ConnectionId;
+use std::collections::BTreeSet;
+
+use claviger_provider::{ConnectionId, KeyId, TenantId};
 
 use super::decide;
 use super::objects::{Names, connection};
 use crate::access::{Action, PolicyRef, Resource};
 use crate::broker::{Broker, Code, Failure, RequestContext};
 use crate::store::StoreError;
-use crate::store::model::{Key, Tenant};
+use crate::store::model::{DetachedFilter, Key, KeyFilter, Page, Tenant};
 
 /// The tenant as a whole, for what only a tenant has: keys and connections.
 pub struct TenantScope(());
@@ -32,8 +34,6 @@ pub(in crate::broker) enum Through {
     Any,
     /// This one.
     Connection(ConnectionId),
-    /// The one of this name, among those of the keys that the caller reaches.
-    Named(String),
     /// A connection that does not exist, so the list is empty.
     Missing,
 }
@@ -43,28 +43,57 @@ impl Through {
     pub(in crate::broker) const fn id(&self) -> Option<ConnectionId> {
         match self {
             Self::Connection(id) => Some(*id),
-            Self::Any | Self::Named(_) | Self::Missing => None,
+            Self::Any | Self::Missing => None,
         }
     }
 
-    /// Whether a key that was read is one of the list, as far as names decide.
-    pub(in crate::broker) fn may_lead_to(&self, key: &Key) -> bool {
-        match self {
-            Self::Named(name) => key.primary.connection.as_ref().is_some_and(|connection| connection.name == *name),
-            Self::Any | Self::Connection(_) | Self::Missing => true,
+    /// The connection of a name among those of some keys, which may be detached.
+    async fn among(broker: &Broker, tenant: TenantId, only: &BTreeSet<KeyId>, name: &str) -> Result<Self, Failure> {
+        let filter = KeyFilter {
+            only: Some(only.clone()),
+            ..KeyFilter::default()
+        };
+        let detached = DetachedFilter {
+            connection: None,
+            only: Some(only.clone()),
+        };
+        let mut page = Page { after: None, size: 1000 };
+        loop {
+            let rows = broker.store.keys(tenant, &filter, &page).await?;
+            if let Some(id) = rows.items.iter().find_map(|key| id_of(key, name)) {
+                return Ok(Self::Connection(id));
+            }
+            let Some(next) = rows.next else { break };
+            page.after = Some(next);
+        }
+        page.after = None;
+        loop {
+            let rows = broker.store.detached_keys(tenant, &detached, &page).await?;
+            if let Some(id) = rows.items.iter().find_map(|row| id_of(&row.key, name)) {
+                return Ok(Self::Connection(id));
+            }
+            let Some(next) = rows.next else { return Ok(Self::Missing) };
+            page.after = Some(next);
         }
     }
+}
+
+/// The id of a key's connection, if that has this name.
+fn id_of(key: &Key, name: &str) -> Option<ConnectionId> {
+    let connection = key.primary.connection.as_ref()?;
+    (connection.name == name).then_some(connection.id)
 }
 
 impl Names<ListedKeys> for Option<&str> {
     async fn admit(self, broker: &Broker, cx: &RequestContext, action: Action) -> Result<(ListedKeys, PolicyRef), Failure> {
         let (TenantScope(()), policy) = Names::<TenantScope>::admit((), broker, cx, action).await?;
-        let through = match self {
-            None => Through::Any,
+        let reached = broker.authorizer.keys(cx.caller(), action);
+        let through = match (self, reached.only()) {
+            (None, _) => Through::Any,
             // A caller who reaches named keys alone has no other connection looked up: what the list costs must not
             // depend on whether there is one.
-            Some(name) if broker.authorizer.keys(cx.caller(), action).only().is_some() => Through::Named(name.to_owned()),
-            Some(name) => match connection(broker, cx.tenant(), name, action).await? {
+            (Some(name), Some(only)) => Through::among(broker, cx.tenant(), only, name).await?,
+            (Some(name), None) => match connection(broker, cx.tenant(), name, action).await? {
                 Some(entry) => Through::Connection(entry.id()),
                 None => Through::Missing,
             },
