@@ -2,20 +2,33 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use claviger_guarded::{Arena, ArenaConfig};
 use claviger_provider::xaes::XaesKey;
 use claviger_provider::{InstallationId, Secret};
 
-use super::{Broker, Declaration, Declarations, Parts};
+use super::{Broker, Declaration, Declarations, Parts, RequestInfo};
 use crate::access::Authorizer;
-use crate::audit::{self, KillFile, KillFileWriter, Options, Origin};
+use crate::audit::{self, KillFile, KillFileWriter, Options, Origin, Text};
 use crate::cache::{DekCache, Limits, Rules};
 use crate::keys::Directory;
 use crate::keys::fixture::World;
 use crate::store::Store;
 use crate::store::model::Quotas;
+
+/// What is known of a request that has a minute, with this justification.
+pub(super) fn request_info(justification: Option<&str>) -> RequestInfo {
+    let now = Instant::now();
+    RequestInfo {
+        request_id: Text::new("0".repeat(32)),
+        client_request_id: None,
+        justification: justification.map(|text| Text::new(text.to_owned())),
+        started: now,
+        deadline: now + Duration::from_secs(60),
+    }
+}
 
 struct NothingDeclared;
 

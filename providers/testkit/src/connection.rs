@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use claviger_provider::layers::{BreakerConfig, PipelineConfig, RetryConfig};
 use claviger_provider::{
     ConnectionId, ConnectionParts, HealthReport, KeyId, KeyRequest, KeySpec, LoginReport, ProviderKind, Secret, SecretFiles, SeverSwitch,
     TenantId,
@@ -33,6 +35,21 @@ pub fn parts(settings: &str, secrets: Vec<(String, Secret)>) -> ConnectionParts<
 /// A report on the logins of a connection.
 pub fn login_report() -> LoginReport {
     LoginReport::new(TENANT, ConnectionId::from_bytes([9; 16]), ProviderKind::Vault)
+}
+
+/// The layers of a connection whose retries come at once, and whose circuits stay open for this long.
+pub fn layers(open_for: Duration) -> PipelineConfig {
+    PipelineConfig {
+        retry: RetryConfig {
+            base: Duration::from_millis(1),
+            ..RetryConfig::default()
+        },
+        breaker: BreakerConfig {
+            open_for,
+            ..BreakerConfig::default()
+        },
+        ..PipelineConfig::default()
+    }
 }
 
 /// A request for a key with a random id: a new provider key, or an existing one to adopt.

@@ -5,15 +5,13 @@ mod limited;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use claviger_provider::KeyId;
 
 use super::{KeyNamed, Operation, PairNamed, op};
 use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef, Resource};
-use crate::audit::Text;
-use crate::broker::fixture::broker;
-use crate::broker::{Code, RequestContext, RequestInfo};
+use crate::broker::fixture::{broker, request_info};
+use crate::broker::{Code, RequestContext};
 use crate::keys::fixture::World;
 
 const POLICY: PolicyRef = PolicyRef {
@@ -59,14 +57,7 @@ impl Authorizer for ByJustification {
 }
 
 fn request<O: Operation>(world: &World, justification: Option<&str>) -> RequestContext {
-    let now = Instant::now();
-    let info = RequestInfo {
-        request_id: Text::new("0".repeat(32)),
-        client_request_id: None,
-        justification: justification.map(|text| Text::new(text.to_owned())),
-        started: now,
-        deadline: now + Duration::from_secs(60),
-    };
+    let info = request_info(justification);
     RequestContext::new(Caller::configuration(world.tenant), O::ACTION, info)
 }
 

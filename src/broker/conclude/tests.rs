@@ -4,15 +4,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use claviger_provider::{KeyId, PrincipalId, TokenId};
 use claviger_test_support::records;
 
 use crate::access::{Action, Caller, Grants, GrantsAuthorizer, NewToken};
-use crate::audit::{Object, StateChange, Text, Verb};
-use crate::broker::fixture::broker;
-use crate::broker::{Broker, Code, Failure, Guarded, RequestContext, RequestInfo};
+use crate::audit::{Object, StateChange, Verb};
+use crate::broker::fixture::{broker, request_info};
+use crate::broker::{Broker, Code, Failure, Guarded, RequestContext};
 use crate::keys::fixture::{PLAIN, World};
 use crate::store::model::{Principal, PrincipalKind, Token, TokenKind};
 use crate::store::{Reads, Store};
@@ -67,14 +66,7 @@ impl Scene {
     }
 
     async fn request(&self) -> RequestContext {
-        let now = Instant::now();
-        let info = RequestInfo {
-            request_id: Text::new("0".repeat(32)),
-            client_request_id: None,
-            justification: None,
-            started: now,
-            deadline: now + Duration::from_secs(60),
-        };
+        let info = request_info(None);
         let caller: Caller = self.broker.authenticator().bearer(&self.text, None, None, NOW).await.unwrap();
         RequestContext::new(caller, Action::Unwrap, info)
     }

@@ -3,16 +3,14 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use claviger_provider::{PrincipalId, TenantId, TokenId};
 use claviger_test_support::records;
 
 use crate::access::{Action, Grants, GrantsAuthorizer, NewToken};
-use crate::audit::Text;
 use crate::broker::connections::MANAGED_BY;
-use crate::broker::fixture::broker;
-use crate::broker::{Code, ReleaseNamed, RequestContext, RequestInfo, op};
+use crate::broker::fixture::{broker, request_info};
+use crate::broker::{Code, ReleaseNamed, RequestContext, op};
 use crate::keys::fixture::{PLAIN, World, connection, row};
 use crate::store::model::{Principal, PrincipalKind, Releasable, Token, TokenKind};
 use crate::store::{Reads, Store};
@@ -64,14 +62,7 @@ async fn a_release_is_not_committed_once_the_operators_token_is_revoked() {
         let connection = broker.directory().connection(world.tenant, declared.id).await.unwrap().unwrap();
         let (token, text) = operators_token(&world).await;
         let caller = broker.authenticator().bearer(&text, None, None, NOW).await.unwrap();
-        let now = Instant::now();
-        let info = RequestInfo {
-            request_id: Text::new("0".repeat(32)),
-            client_request_id: None,
-            justification: None,
-            started: now,
-            deadline: now + Duration::from_secs(60),
-        };
+        let info = request_info(None);
         let cx = RequestContext::new(caller, Action::ManageTenants, info);
         let authorized = broker.admit::<op::ReleaseDeclared>(&cx, ()).await.ok().unwrap();
         let held = (key.change().lock().await, connection.change().lock().await);

@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef};
-use crate::audit::Text;
-use crate::broker::fixture::broker;
-use crate::broker::{Authorized, Broker, Code, RequestContext, RequestInfo, UpdateNamed, op};
+use crate::broker::fixture::{broker, request_info};
+use crate::broker::{Authorized, Broker, Code, RequestContext, UpdateNamed, op};
 use crate::keys::fixture::{PLAIN, World, connection, row};
 use crate::store::model::KeyPatch;
 use crate::store::{Reads, Store};
@@ -47,14 +45,7 @@ impl Authorizer for OwnersCreate {
 
 /// An admitted change of the key `orders` that gives it this name.
 async fn admitted(broker: &Broker, world: &World, who: &'static str, name: &str) -> Result<Authorized<op::UpdateKey>, Code> {
-    let now = Instant::now();
-    let info = RequestInfo {
-        request_id: Text::new("0".repeat(32)),
-        client_request_id: None,
-        justification: Some(Text::new(who)),
-        started: now,
-        deadline: now + Duration::from_secs(60),
-    };
+    let info = request_info(Some(who));
     let cx = RequestContext::new(Caller::configuration(world.tenant), Action::UpdateKey, info);
     let named = UpdateNamed {
         key: "orders",

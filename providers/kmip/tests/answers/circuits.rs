@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use claviger_provider::layers::{BreakerConfig, BreakerState, Pipeline, PipelineConfig, RetryConfig};
+use claviger_provider::layers::{BreakerState, Pipeline};
 use claviger_provider::{Concerns, ErrorKind, Wrapped};
+use claviger_testkit::connection::layers;
 use futures::future::join_all;
 
 use crate::faults::bench;
@@ -12,20 +13,6 @@ use crate::server::{Server, context, cx, kek};
 
 /// The failures in a row that open a circuit.
 const FAILURES: usize = 5;
-
-fn config(open_for: Duration) -> PipelineConfig {
-    PipelineConfig {
-        retry: RetryConfig {
-            base: Duration::from_millis(1),
-            ..RetryConfig::default()
-        },
-        breaker: BreakerConfig {
-            open_for,
-            ..BreakerConfig::default()
-        },
-        ..PipelineConfig::default()
-    }
-}
 
 /// Longer than a test takes.
 const FOR_LONG: Duration = Duration::from_secs(600);
@@ -47,7 +34,7 @@ async fn open_the_circuit(pipeline: &Pipeline, wrapped: &Wrapped) {
 #[tokio::test]
 async fn a_key_that_the_server_fails_for_stops_no_other() {
     let server = Server::start().await;
-    let (pipeline, _, good) = bench(&server, &config(FOR_LONG)).await;
+    let (pipeline, _, good) = bench(&server, &layers(FOR_LONG)).await;
     let mut bad = good.clone();
     BROKEN_KEY.clone_into(&mut bad.key.id);
     for _ in 0..FAILURES {
@@ -66,7 +53,7 @@ async fn a_key_that_the_server_fails_for_stops_no_other() {
 #[tokio::test]
 async fn a_server_that_has_gone_opens_the_circuit_and_one_call_closes_it() {
     let server = Server::start().await;
-    let (pipeline, _, wrapped) = bench(&server, &config(Duration::from_millis(300))).await;
+    let (pipeline, _, wrapped) = bench(&server, &layers(Duration::from_millis(300))).await;
     let (address, certificates) = server.stop().await;
     open_the_circuit(&pipeline, &wrapped).await;
     let server = Server::start_on(address, certificates).await;
@@ -86,7 +73,7 @@ async fn a_server_that_has_gone_opens_the_circuit_and_one_call_closes_it() {
 #[tokio::test]
 async fn a_check_calls_the_server_while_the_circuit_is_open() {
     let server = Server::start().await;
-    let (pipeline, _, wrapped) = bench(&server, &config(FOR_LONG)).await;
+    let (pipeline, _, wrapped) = bench(&server, &layers(FOR_LONG)).await;
     let (address, certificates) = server.stop().await;
     open_the_circuit(&pipeline, &wrapped).await;
     let check = async || {

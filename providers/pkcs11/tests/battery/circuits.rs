@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::layers::{BreakerConfig, BreakerState, Pipeline, PipelineConfig, RetryConfig};
+use claviger_provider::layers::{BreakerState, Pipeline};
 use claviger_provider::{Call, Concerns, ErrorKind, Finding, Kek, SeverSwitch, Wrapped};
+use claviger_testkit::connection::layers;
 use futures::future::join_all;
 
 use crate::calls::{context, cx, wrapped};
@@ -32,21 +33,10 @@ impl Bench {
         let provider = faulty.token.connect_with(&faulty.settings());
         let (kek, _, own) = wrapped(&provider).await;
         let (_, _, other) = wrapped(&provider).await;
-        let config = PipelineConfig {
-            retry: RetryConfig {
-                base: Duration::from_millis(1),
-                ..RetryConfig::default()
-            },
-            breaker: BreakerConfig {
-                open_for,
-                ..BreakerConfig::default()
-            },
-            ..PipelineConfig::default()
-        };
         let provider: Arc<dyn Call> = Arc::new(provider);
         Self {
             faulty,
-            pipeline: Pipeline::new(provider, &config, SeverSwitch::default()),
+            pipeline: Pipeline::new(provider, &layers(open_for), SeverSwitch::default()),
             kek,
             wrapped: own,
             other,

@@ -2,15 +2,13 @@
 //! are detached or never existed. Reads of the store are counted, and what the record will say is compared.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use claviger_provider::{Algorithm, ConnectionId, KeyId, ProviderKeyRef, ProviderKind, Secret, Wrapped};
 
 use super::super::{ConnectionUpdateNamed, KeyNamed, Names, NewPrimary, Operation, PairNamed, RotateNamed, UpdateNamed, op};
 use crate::access::{Action, ActionSet, Caller, Grants, GrantsAuthorizer, KeySet};
-use crate::audit::Text;
-use crate::broker::fixture::broker_over;
-use crate::broker::{Broker, Code, KeyQuery, RequestContext, RequestInfo};
+use crate::broker::fixture::{broker_over, request_info};
+use crate::broker::{Broker, Code, KeyQuery, RequestContext};
 use crate::envelope::{Context, Draft, Envelope, Origin};
 use crate::keys::fixture::{PLAIN, World, factories, new_connection};
 use crate::keys::{Capacity, Directory};
@@ -83,14 +81,7 @@ impl Scene {
     }
 
     fn request<O: Operation>(&self) -> RequestContext {
-        let now = Instant::now();
-        let info = RequestInfo {
-            request_id: Text::new("0".repeat(32)),
-            client_request_id: None,
-            justification: None,
-            started: now,
-            deadline: now + Duration::from_secs(60),
-        };
+        let info = request_info(None);
         RequestContext::new(self.caller.clone(), O::ACTION, info)
     }
 
