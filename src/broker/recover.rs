@@ -185,6 +185,9 @@ impl Broker {
                 self.store.prune_applied(last).await?;
             }
         }
+        for tenant in self.store.suspended_tenants().await? {
+            self.directory().factories().note_suspended(tenant, true);
+        }
         Ok(done)
     }
 

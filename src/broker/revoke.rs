@@ -183,7 +183,10 @@ impl Broker {
                 self.authenticator().forget_tokens(ended.iter().map(String::as_str))
             }
             // Each token in memory has a copy of its tenant's suspension.
-            Revoked::Tenant(tenant) => self.authenticator().suspend(tenant.id),
+            Revoked::Tenant(tenant) => {
+                self.directory().factories().note_suspended(tenant.id, true);
+                self.authenticator().suspend(tenant.id);
+            }
         }
     }
 }

@@ -67,6 +67,7 @@ impl Broker {
         self.suspensions.note_lift(tenant.id, after.lifts);
         let change = change.keeping(keep.row(Completion::Done, &after, None)?);
         let row = self.store.set_tenant_suspended(tenant.id, false, &change).await?;
+        self.directory().factories().note_suspended(tenant.id, false);
         self.authenticator().readmit(Refused::Tenant(tenant.id));
         self.revocation_lifted(cx.tenant(), EmergencyRevocation::Suspend(tenant.id)).await;
         Ok(Guarded::free(completed(row)))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use claviger_provider::layers::PipelineConfig;
 use claviger_provider::{
     BackgroundCalls, Call, Capabilities, ConnectionId, ConnectionParts, Error, ErrorKind, Factory, HealthReport, LoginReport, Pipeline,
-    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch, Shares,
+    ProviderKind, SealedName, Secret, SecretFiles, SeverSwitch, Shares, TenantId,
 };
 use parking_lot::Mutex;
 
@@ -58,6 +58,12 @@ impl Factories {
             None => all.remove(&connection),
         };
         before.map(|before| before.paths()) != paths
+    }
+
+    /// Notes whether a tenant is suspended. While it is, its connections begin no call that serves no request, apart from
+    /// renewals of a credential that nothing could replace.
+    pub fn note_suspended(&self, tenant: TenantId, suspended: bool) {
+        self.shares.note_suspended(tenant, suspended);
     }
 
     /// Notes at the provider's family whether the operator declares this connection.

@@ -178,6 +178,8 @@ pub trait Reads: Send + Sync {
     async fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
     /// Tenants, without the installation's own.
     async fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
+    /// All suspended tenants, for the start.
+    async fn suspended_tenants(&self) -> Result<Vec<TenantId>, StoreError>;
 
     /// A principal by name.
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;

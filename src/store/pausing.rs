@@ -123,6 +123,7 @@ forward! {
     fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError>;
     fn tenant_by_name(&self, name: &str) -> Result<Tenant, StoreError>;
     fn tenants(&self, page: &Page) -> Result<Vec<Tenant>, StoreError>;
+    fn suspended_tenants(&self) -> Result<Vec<TenantId>, StoreError>;
     fn sealed_row(&self, tenant: TenantId, row: &str) -> Result<Vec<(String, Secret)>, StoreError>;
     fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError>;
     fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Principal, StoreError>;

@@ -33,6 +33,7 @@ mod routes;
 mod service_pages;
 mod soak;
 mod store_load;
+mod suspended;
 mod table;
 mod transit;
 mod unread;

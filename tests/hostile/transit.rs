@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -57,6 +57,9 @@ struct Service {
     /// All requests since then, also those about no key.
     requests: AtomicUsize,
     waiting: AtomicUsize,
+    /// The life of a given token, in seconds; 0 for one that does not end.
+    life: AtomicU64,
+    renewals: AtomicUsize,
 }
 
 /// The service, which ends with its value. The gateway needs [`crate::world::key_service_on_loopback`].
@@ -79,6 +82,8 @@ impl Transit {
             asked: Mutex::default(),
             requests: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            life: AtomicU64::new(0),
+            renewals: AtomicUsize::new(0),
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&service));
         let serving = listeners.map(|listener| {
@@ -118,6 +123,16 @@ impl Transit {
     /// Behaves so from now on.
     pub fn is(&self, mood: Mood) {
         self.service.mood.send_replace(mood);
+    }
+
+    /// From now on given tokens live this many seconds, and may be renewed.
+    pub fn lends(&self, seconds: u64) {
+        self.service.life.store(seconds, Ordering::SeqCst);
+    }
+
+    /// How often a given token was renewed.
+    pub fn renewals(&self) -> usize {
+        self.service.renewals.load(Ordering::SeqCst)
     }
 
     /// The keys that were asked for, by their names at the service, since the last [`Transit::forget`].
@@ -175,7 +190,16 @@ async fn answer(State(service): State<Arc<Service>>, method: Method, uri: Uri, b
     service.requests.fetch_add(1, Ordering::SeqCst);
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
     let name = match path.as_slice() {
-        ["auth", "token", "lookup-self"] => return data(json!({"ttl": 0, "renewable": false})),
+        ["auth", "token", "lookup-self"] => {
+            let life = service.life.load(Ordering::SeqCst);
+            return data(json!({"ttl": life, "renewable": life > 0}));
+        }
+        ["auth", "token", "renew-self"] => {
+            service.renewals.fetch_add(1, Ordering::SeqCst);
+            let life = service.life.load(Ordering::SeqCst);
+            let renewed = json!({"client_token": "hvs.of-the-tenant", "lease_duration": life, "renewable": true});
+            return axum::Json(json!({"request_id": "0a-1", "auth": renewed})).into_response();
+        }
         ["sys", "health"] => return axum::Json(json!({"initialized": true, "sealed": false, "version": "2.4.0"})).into_response(),
         ["sys", "internal", "ui", "mounts", "transit"] => return data(json!({"type": "transit"})),
         ["sys", "capabilities-self"] => return data(json!({"transit": ["root"]})),

@@ -4,7 +4,8 @@
 //! name take. So each tenant has a share of them, and the connections of all tenants have a bound together, below
 //! what the listeners, the store and the audit log need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Shares {
     /// The most sockets of one tenant.
     of_tenant: usize,
     tenants: Mutex<HashMap<TenantId, Weak<Places>>>,
+    /// Locked after `tenants`.
+    suspended: Mutex<HashSet<TenantId>>,
 }
 
 /// Sockets by what they are for: a socket that waits for a place must not take that of the call that it is for. And the
@@ -65,6 +68,7 @@ struct Places {
     own: Bounds,
     all: Arc<Bounds>,
     lookups: Arc<Semaphore>,
+    suspended: AtomicBool,
 }
 
 /// One tenant's share. Clones are the same share. The default one has no bounds: it is for what serves no tenant.
@@ -98,6 +102,20 @@ impl Shares {
             all: Arc::new(Bounds::of(all, LONG_RESPONSES_OF_ALL)),
             of_tenant,
             tenants: Mutex::default(),
+            suspended: Mutex::default(),
+        }
+    }
+
+    /// Notes whether a tenant is suspended, for [`Share::is_suspended`].
+    pub fn note_suspended(&self, tenant: TenantId, suspended: bool) {
+        let tenants = self.tenants.lock();
+        let mut all = self.suspended.lock();
+        match suspended {
+            true => all.insert(tenant),
+            false => all.remove(&tenant),
+        };
+        if let Some(places) = tenants.get(&tenant).and_then(Weak::upgrade) {
+            places.suspended.store(suspended, Ordering::Relaxed);
         }
     }
 
@@ -114,6 +132,7 @@ impl Shares {
             own: Bounds::of(self.of_tenant, LONG_RESPONSES),
             all: Arc::clone(&self.all),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            suspended: AtomicBool::new(self.suspended.lock().contains(&tenant)),
         });
         tenants.insert(tenant, Arc::downgrade(&made));
         Share(Some(made))
@@ -121,6 +140,11 @@ impl Shares {
 }
 
 impl Share {
+    /// Whether the tenant is suspended: its connections begin no call that serves no request.
+    pub fn is_suspended(&self) -> bool {
+        self.0.as_ref().is_some_and(|places| places.suspended.load(Ordering::Relaxed))
+    }
+
     /// Whether it has bounds.
     pub(crate) const fn is_bounded(&self) -> bool {
         self.0.is_some()

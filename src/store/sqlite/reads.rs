@@ -67,6 +67,10 @@ impl Reads for SqliteStore {
         tenants::list(self, page).await
     }
 
+    async fn suspended_tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        tenants::suspended(self).await
+    }
+
     async fn principal_by_name(&self, tenant: TenantId, name: &str) -> Result<Principal, StoreError> {
         principals::by_name(self, tenant, name).await
     }

@@ -62,3 +62,9 @@ pub(super) async fn list(store: &SqliteStore, page: &Page) -> Result<Vec<Tenant>
     .bind(page.size);
     row::page(statement.fetch(&mut *store.list_reader(TenantId::INSTALLATION).await?), read).await
 }
+
+pub(super) async fn suspended(store: &SqliteStore) -> Result<Vec<TenantId>, StoreError> {
+    let statement = query("SELECT id FROM tenants WHERE suspended");
+    let mut reader = store.list_reader(TenantId::INSTALLATION).await?;
+    statement.fetch_all(&mut *reader).await?.iter().map(|row| row.id("id")).collect()
+}

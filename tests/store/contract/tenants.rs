@@ -99,6 +99,8 @@ async fn a_tenant_is_suspended_and_resumed(store: Arc<dyn Store>) {
         assert_eq!((row.suspended, row.lifts), (suspended, lifts));
         assert_eq!(store.tenant(ours).await.unwrap(), row);
         assert_eq!(store.tenant_by_name("ours").await.unwrap(), row);
+        let all: &[TenantId] = if suspended { &[ours] } else { &[] };
+        assert_eq!(store.suspended_tenants().await.unwrap(), all);
     }
     assert!(!store.tenant(theirs).await.unwrap().suspended);
     refused!(

@@ -3,7 +3,8 @@
 //!
 //! A connection is in use for [`IN_USE`] after a call, from the first one on that succeeds: one that never worked is not
 //! checked. Where it is silent meanwhile, the service is checked each [`SILENCE`], which is less than the time for which
-//! idle connections stay open. A severed connection checks nothing, and [`Monitors`] bounds how many check at once.
+//! idle connections stay open. A severed connection checks nothing, one of a suspended tenant waits for the resume, and
+//! [`Monitors`] bounds how many check at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -216,6 +217,9 @@ impl Inner {
         if self.switch.is_severed() || now - state.last_call >= IN_USE {
             state.runs = false;
             return Next::End;
+        }
+        if self.switch.share().is_suspended() {
+            return Next::Pause(SILENCE);
         }
         let silent = state.last_call.max(state.last_check) + SILENCE - state.spread;
         let due = silent.min(state.last_check + MINUTE + state.spread);

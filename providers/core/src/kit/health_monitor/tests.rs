@@ -9,6 +9,7 @@ use super::{HealthCheck, HealthMonitor, IN_USE, MAX, MAX_OF_TENANT, MINUTE, Moni
 use crate::call_trace::{BackgroundCalls, BackgroundTrace, CallResult, CallSink, ProviderCall};
 use crate::health_report::{Health, HealthReport, HealthState};
 use crate::sever_switch::SeverSwitch;
+use crate::share::Shares;
 use crate::{ConnectionId, Error, ErrorKind, OpContext, ProviderKind, TenantId};
 
 /// How the service responds.
@@ -61,6 +62,7 @@ struct Bench {
     service: Arc<Service>,
     report: HealthReport,
     switch: SeverSwitch,
+    shares: Shares,
     seen: Arc<Seen>,
 }
 
@@ -72,7 +74,8 @@ impl Bench {
     fn of(tenant: TenantId, monitors: &Monitors, plays: Plays) -> Self {
         let connection = ConnectionId::random();
         let report = HealthReport::new(tenant, connection, ProviderKind::Xks);
-        let (switch, seen) = (SeverSwitch::default(), Arc::new(Seen::default()));
+        let (shares, seen) = (Shares::new(64, 64), Arc::new(Seen::default()));
+        let switch = SeverSwitch::default().with_share(shares.of(tenant));
         let trace = BackgroundTrace::new(tenant, connection, Some(Arc::clone(&seen) as Arc<dyn BackgroundCalls>));
         let service = Service {
             begin: Instant::now(),
@@ -84,12 +87,17 @@ impl Bench {
             service: Arc::new(service),
             report,
             switch,
+            shares,
             seen,
         }
     }
 
     fn call(&self) {
         self.monitor.note_call(&self.service, true);
+    }
+
+    fn suspend(&self, suspended: bool) {
+        self.shares.note_suspended(self.monitor.0.trace.tenant(), suspended);
     }
 
     fn play(&self, plays: Plays) {
@@ -252,6 +260,29 @@ async fn a_check_that_a_sever_ends_is_in_the_log() {
     sleep(seconds(1)).await;
     assert_eq!(bench.results(), [CallResult::Abandoned]);
     assert_eq!(bench.report.status(), None, "it says nothing of the service");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_tenants_service_is_not_checked_until_the_resume() {
+    let bench = Bench::new(Plays::Well);
+    bench.call();
+    sleep(seconds(15)).await;
+    let checked = bench.checks().len();
+    assert!(checked >= 1);
+    bench.suspend(true);
+    // A platform operator's own call begins none either.
+    bench.call();
+    sleep(seconds(100)).await;
+    assert_eq!(bench.checks().len(), checked);
+    bench.suspend(false);
+    sleep(seconds(25)).await;
+    assert!(bench.checks().len() > checked, "the connection is still in use");
+    // A tenant that is suspended before its connection is used.
+    let later = Bench::new(Plays::Well);
+    later.suspend(true);
+    later.call();
+    sleep(seconds(100)).await;
+    assert!(later.checks().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

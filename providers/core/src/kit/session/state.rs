@@ -27,7 +27,10 @@ const HOLD_OFF: Duration = Duration::from_secs(30);
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 /// The shortest one.
 const SHORTEST_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
-/// How often the files of secrets are looked at.
+/// The least time between two renewals while the tenant is suspended. A server decides how long a credential lives, and
+/// must not decide how often it is called for a tenant that is to cause no calls.
+const SUSPENDED_PAUSE: Duration = Duration::from_secs(30);
+/// How often the files of secrets are looked at, and whether a suspended tenant was resumed.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// What became of a login; `None` where another credential is of no use.
@@ -89,6 +92,8 @@ struct State<S: CredentialSource> {
     refusals: u32,
     /// After a failure: no renewal before this time.
     renew_after: Option<Instant>,
+    /// When the credential was fetched.
+    fetched: Option<Instant>,
     /// Refusals fetch no other credential before this time.
     hold_off_until: Option<Instant>,
     /// The files as they were when they were read last for a login that the provider answered.
@@ -154,6 +159,7 @@ impl<S: CredentialSource> Inner<S> {
                 refused: None,
                 refusals: 0,
                 renew_after: None,
+                fetched: None,
                 hold_off_until: None,
                 read: Stamp::default(),
                 tried: Stamp::default(),
@@ -334,6 +340,7 @@ impl<S: CredentialSource> Inner<S> {
         let fetched = Arc::new(fetched);
         let mut state = self.state.lock();
         state.current = Some(Arc::clone(&fetched));
+        state.fetched = Some(Instant::now());
         state.refused = None;
         state.refusals = 0;
         let was_failing = state.renew_after.take().is_some();
@@ -381,7 +388,7 @@ impl<S: CredentialSource> Inner<S> {
     }
 
     /// Renews the credential if it is due, without a call; returns what to wait for then. `None` if there is
-    /// nothing to renew.
+    /// nothing to renew. Goes on while the tenant is suspended, because nothing could replace a credential that ended.
     fn renew_if_due(self: &Arc<Self>) -> Option<Next<S>> {
         let mut state = self.state.lock();
         let live = state.live().cloned();
@@ -389,10 +396,13 @@ impl<S: CredentialSource> Inner<S> {
             state.kept = false;
             return None;
         };
-        let paused = state.renew_after.map(|at| at.saturating_duration_since(Instant::now()));
-        let pause = until_due.max(paused.unwrap_or_default());
+        let suspended = state.fetched.filter(|_| self.switch.share().is_suspended());
+        let pauses = [state.renew_after, suspended.map(|fetched| fetched + SUSPENDED_PAUSE)];
+        let paused = pauses.into_iter().flatten().max();
+        let pause = until_due.max(paused.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
         if !pause.is_zero() {
-            return Some(Next::Pause(pause));
+            // After the resume the server's pace counts again.
+            return Some(Next::Pause(if suspended.is_some() { pause.min(WATCH) } else { pause }));
         }
         let under_way = state.attempt.as_ref().map(Attempt::shared);
         Some(Next::Attempt(
@@ -431,14 +441,17 @@ fn renewal_pause(left: Duration) -> Duration {
     pause / 2 + jitter(pause / 2)
 }
 
-/// Looks at the files of secrets until the session is dropped or the connection severed.
+/// Looks at the files of secrets until the session is dropped or the connection severed. Those of a suspended tenant wait
+/// for the resume.
 async fn watch_files<S: CredentialSource>(session: Weak<Inner<S>>) {
     loop {
         sleep(WATCH).await;
         let Some(inner) = session.upgrade().filter(|inner| !inner.switch.is_severed()) else {
             return;
         };
-        drop(inner.fetch_if_changed().await);
+        if !inner.switch.share().is_suspended() {
+            drop(inner.fetch_if_changed().await);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 
+mod suspended;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,7 +14,9 @@ use tokio::time::{Instant, advance, sleep, timeout};
 use super::{CredentialSource, Expiring, Session, Standing, Term};
 use crate::kit::call_error::{CallError, Refusal};
 use crate::kit::meaning::Meaning;
-use crate::{ConnectionId, ErrorKind, LoginReport, LoginState, LoginWait, OpContext, ProviderKind, SeverSwitch, TenantId, fill_random};
+use crate::{
+    ConnectionId, ErrorKind, LoginReport, LoginState, LoginWait, OpContext, ProviderKind, SeverSwitch, Shares, TenantId, fill_random,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,6 +62,8 @@ struct Numbered {
     given: AtomicBool,
     kept: bool,
     file: Option<PathBuf>,
+    /// How long a credential lives, and after which time it is renewed.
+    life: Mutex<(Duration, Duration)>,
 }
 
 type Number = Expiring<u32>;
@@ -83,7 +89,10 @@ impl CredentialSource for Numbered {
         match answer {
             FakeResponse::Token => Ok(Expiring {
                 credential: number,
-                term: Term::renewed_after(10 * MINUTE, 8 * MINUTE),
+                term: {
+                    let (life, due) = *self.life.lock();
+                    Term::renewed_after(life, due)
+                },
             }),
             FakeResponse::Refused => Err(CallError::Refused(Denied).in_login()),
             FakeResponse::Away => Err(CallError::Unreachable("away".to_owned()).in_login()),
@@ -115,6 +124,8 @@ struct Bench {
     session: Session<Numbered>,
     report: LoginReport,
     switch: SeverSwitch,
+    tenant: TenantId,
+    shares: Shares,
 }
 
 impl Bench {
@@ -131,13 +142,17 @@ impl Bench {
             given: AtomicBool::new(false),
             kept,
             file,
+            life: Mutex::new((10 * MINUTE, 8 * MINUTE)),
         };
         let report = LoginReport::new(TenantId::random(), ConnectionId::random(), ProviderKind::Vault);
-        let switch = SeverSwitch::default();
+        let (tenant, shares) = (TenantId::random(), Shares::new(64, 64));
+        let switch = SeverSwitch::default().with_share(shares.of(tenant));
         Self {
             session: Session::new(source, report.clone(), switch.clone()),
             report,
             switch,
+            tenant,
+            shares,
         }
     }
 
