@@ -26,6 +26,7 @@ import audit_reader
 from gateway import Gateway
 
 TENANT = "acme"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def main(binary):
@@ -57,8 +58,11 @@ def main(binary):
     print(f"{len(kept)} records of a log whose oldest files were archived")
     jumped = without_lost_part(binary)
     print(f"{len(jumped)} records of a log whose lost part was removed")
+    earlier = read(ROOT / "tests/upgrade/folder-1")
+    assert len(earlier) > 50 and all(record["v"] == 1 for record in earlier), f"{len(earlier)} records"
+    print(f"{len(earlier)} records of a log in one file, as an earlier release wrote it")
     misused()
-    print("5 passed, 0 failed")
+    print("6 passed, 0 failed")
 
 
 def lost_part(binary):

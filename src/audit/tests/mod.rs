@@ -17,6 +17,7 @@ mod disk;
 mod document;
 mod durability;
 mod failure;
+mod files;
 mod intents;
 mod keep;
 mod keep_lost;
