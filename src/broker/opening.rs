@@ -12,7 +12,7 @@ use super::reach::{Reach, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
-use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, SealStatus};
+use crate::envelope::{Attested, Context, Envelope, Opened, Recipient, Role, SealStatus};
 use crate::keys::{EpochGuard, KeyEntry, KeyView};
 use crate::store::model::{Key, KeyState, KeyVersion};
 
@@ -57,22 +57,24 @@ impl Broker {
     }
 }
 
-/// The recipients that may be opened, in the envelope's order, each with the version that it names.
+/// The recipients that may be opened, in the envelope's order, each with the version that it names. A recovery recipient
+/// is for recovery alone.
 ///
 /// An envelope never decides which provider is called. A recipient counts only if the store has its
 /// provider key and version for this key, and the version's states permit it.
 pub(super) fn usable<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
-    envelope.recipients().iter().filter_map(|recipient| {
-        let version = view.matching(recipient.provider()?, recipient.key())?;
-        version.may_unwrap().then_some((recipient, version))
-    })
+    members(view, envelope).filter(|(_, version)| version.may_unwrap())
+}
+
+/// The member recipients that name a version of the key, each with that version.
+fn members<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item = (&'v Recipient, &'v KeyVersion)> {
+    let members = envelope.recipients().iter().filter(|recipient| recipient.role() == Role::Member);
+    members.filter_map(|recipient| Some((recipient, view.matching(recipient.provider()?, recipient.key())?)))
 }
 
 /// A version that could open the envelope if its provider permitted it.
-fn refused_at_provider<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
-    let named = |recipient: &Recipient| view.matching(recipient.provider()?, recipient.key());
-    let mut matching = envelope.recipients().iter().filter_map(named);
-    matching.find(|version| version.state.unwraps() && !version.provider_state.unwraps())
+fn refused_at_provider<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<&'v KeyVersion> {
+    members(view, envelope).find_map(|(_, version)| (version.state.unwraps() && !version.provider_state.unwraps()).then_some(version))
 }
 
 /// Opens one recipient's wrapping at the provider of its version. `young` has the version that may be too young for
@@ -246,6 +248,29 @@ impl Broker {
             }
             opened => opened,
         }
+    }
+
+    /// The epoch guards of all members of an envelope with several recipients; none for one with a single recipient,
+    /// which depends on what opens it alone. While the connection of any member is severed, no recipient is used:
+    /// whoever severs must be sure that nothing opens the data keys that it protects.
+    ///
+    /// # Errors
+    /// `connection_severed`, and what a connection cannot be read with.
+    pub(super) async fn all_members(&self, entry: &Arc<KeyEntry>, view: &KeyView, envelope: &Envelope) -> Result<Vec<EpochGuard>, Failure> {
+        if envelope.recipients().len() == 1 {
+            return Ok(Vec::new());
+        }
+        // Boxed, since it is rare and would be part of every unwrap's future.
+        Box::pin(async {
+            let mut guards = Vec::new();
+            for (_, version) in members(view, envelope) {
+                if let Some(connection) = self.directory().reach(entry, version).await? {
+                    guards.push(Reach::through(connection)?.epoch_guard(entry, view));
+                }
+            }
+            Ok(guards)
+        })
+        .await
     }
 
     /// Tries the usable recipients, each once and through its own connection, until one opens the

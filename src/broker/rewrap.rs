@@ -46,6 +46,8 @@ impl Broker {
         let accepted = self.accept(cx, &view.key, envelope, context).await?;
         let ready = self.ready(cx, entry).await?;
         let openable = self.openable(cx, entry, ready.view.clone(), envelope).await?;
+        let members = self.all_members(entry, &openable, envelope).await?;
+        let guarded = |answer: Guarded<Rewrapped>| members.into_iter().fold(answer, Guarded::and_guard);
         let (key, to) = (&ready.view.key, &ready.view.key.primary);
         let secrets = self.directory().secrets(entry.tenant()).await?;
         let seal = secrets.seal_key();
@@ -61,7 +63,7 @@ impl Broker {
             let new = attested.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
             let version = ready.version_of(cx, self, &made).await?;
             note_rewrap(cx, (envelope, from.number), Some((&new, version)), true);
-            return Ok(answer(&ready, &new, version, true, true).and_guard(ready.epoch_guard));
+            return Ok(guarded(answer(&ready, &new, version, true, true).and_guard(ready.epoch_guard)));
         }
 
         let admits = |from: &KeyVersion| {
@@ -88,7 +90,7 @@ impl Broker {
         let new = source.opened.rewrap(ready.provider(), &made, seal).map_err(unfit)?;
         note_rewrap(cx, (envelope, from), Some((&new, version)), false);
         let answer = answer(&ready, &new, version, true, false);
-        Ok(answer.and_guard(source.epoch_guard).and_guard(ready.epoch_guard))
+        Ok(guarded(answer.and_guard(source.epoch_guard).and_guard(ready.epoch_guard)))
     }
 
     /// Rewraps under another key of the tenant, always through the gateway's memory and never
@@ -122,6 +124,7 @@ impl Broker {
         let view = from.view()?;
         permitted(&view, KeyState::unwraps)?;
         let view = self.openable(cx, from, view, envelope).await?;
+        let members = self.all_members(from, &view, envelope).await?;
         let admits = |from: &KeyVersion| {
             authorized.names(from);
             may_leave(&view.key, from, Destination::AnotherKey)
@@ -144,6 +147,7 @@ impl Broker {
         note_rewrap(cx, (envelope, version), Some((&wrapped_key.envelope, wrapped_key.version)), false);
         authorized.turn_to_target();
         let answer = answer(&target, &wrapped_key.envelope, wrapped_key.version, true, false);
+        let answer = members.into_iter().fold(answer, Guarded::and_guard);
         Ok(answer.and_guard(source.epoch_guard).and_guard(target.epoch_guard))
     }
 }

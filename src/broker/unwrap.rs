@@ -40,6 +40,7 @@ impl Broker {
         permitted(&view, KeyState::unwraps)?;
         let accepted = self.accept(cx, &view.key, envelope, context).await?;
         let view = self.openable(cx, entry, view, envelope).await?;
+        let members = self.all_members(entry, &view, envelope).await?;
         let mut refusals = Refusals::default();
         for (recipient, version) in opening::usable(&view, envelope) {
             authorized.names(version);
@@ -49,7 +50,11 @@ impl Broker {
                 let epoch_guard = reach.epoch_guard(entry, &view);
                 let load = Load {
                     key: CacheKey::new(&epoch_guard, envelope, &accepted.bound),
-                    rules: Rules::of(view.key.cache, version.custody, self.cache_defaults()),
+                    rules: match members.is_empty() {
+                        true => Rules::of(view.key.cache, version.custody, self.cache_defaults()),
+                        // An entry ends with one connection, and the response depends on several.
+                        false => Rules::OFF,
+                    },
                     epoch_guard: &epoch_guard,
                     request_id: cx.info().request_id.as_str(),
                     deadline: cx.info().deadline,
@@ -75,7 +80,10 @@ impl Broker {
                 Ok((found, epoch_guard))
             };
             match tried.await {
-                Ok((found, epoch_guard)) => return Ok(answer(cx, found, view.key.name.clone(), epoch_guard)),
+                Ok((found, epoch_guard)) => {
+                    let answer = answer(cx, found, view.key.name.clone(), epoch_guard);
+                    return Ok(members.into_iter().fold(answer, Guarded::and_guard));
+                }
                 Err(failure) => refusals.note(failure),
             }
         }

@@ -46,6 +46,15 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Nothing is kept, and no call is shared.
+    pub const OFF: Self = Self {
+        enabled: false,
+        coalesce: false,
+        max_age: Duration::ZERO,
+        max_idle: Duration::ZERO,
+        max_uses: 0,
+    };
+
     /// The rules for what a version of a key opens: the key's own settings, and the installation's
     /// where it has none. Under external custody, data keys are cached only if the key's own
     /// settings turn the cache on. Rules that no entry could meet turn the cache off.

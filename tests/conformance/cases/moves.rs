@@ -7,6 +7,7 @@ use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, CONNECTION, data_key, unwrap};
+use crate::blob::{Parts, Recipient};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -26,6 +27,12 @@ pub const CASES: &[Case] = &[
     }),
     ("a_rewrap_depends_on_both_connections", Needs::Faults, |bench| {
         Box::pin(rewrap_under_way(bench))
+    }),
+    ("a_severed_member_ends_an_envelope_with_several", Needs::Keys, |bench| {
+        Box::pin(several(bench))
+    }),
+    ("a_sever_of_another_member_ends_an_unwrap_under_way", Needs::Faults, |bench| {
+        Box::pin(several_under_way(bench))
     }),
 ];
 
@@ -218,4 +225,79 @@ async fn rewrap_under_way(bench: Bench) {
         }
     }
     bench.client.post("/v1/keys/orders/rewrap", &body).await.expect_status(200);
+}
+
+/// A data key of key `orders`, and an envelope's parts and recipients of it: through both connections, the old one first.
+async fn both_members(bench: &Bench) -> (Value, Parts, [Recipient; 2]) {
+    let old = data_key(&bench.client, "orders").await;
+    go(bench).await.expect_status(200);
+    let body = json!({"wrapped": old["wrapped"]});
+    let new = bench.client.post("/v1/keys/orders/rewrap", &body).await.expect_status(200);
+    let [old_parts, new] = [&old, &new].map(|made| Parts::of(made["wrapped"].as_str().expect("text")));
+    let recipients = [old_parts.recipient(), new.recipient()];
+    (old, old_parts, recipients)
+}
+
+async fn several(bench: Bench) {
+    begin(&bench).await;
+    bench.key("other").await;
+    let (made, parts, [old, new]) = both_members(&bench).await;
+    let seal_key = bench.seal_key().await;
+    let sealed = |recipients: &[Recipient]| json!(parts.clone().with_recipients(recipients).sealed(seal_key).text());
+    let recovery = |of: &Recipient| Recipient { role: 1, ..of.clone() };
+    let members = [
+        sealed(&[old.clone(), new.clone()]),
+        sealed(&[new.clone(), old.clone()]),
+        // A member that cannot be used is one all the same.
+        sealed(&[
+            new.clone(),
+            Recipient {
+                ciphertext: vec![1],
+                ..old.clone()
+            },
+        ]),
+    ];
+    // Twice, so that no cache entry opens it.
+    for wrapped in members.iter().chain(&members) {
+        let opened = unwrap(&bench.client, wrapped).await.expect_status(200);
+        assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
+    }
+    // An operator restores no connection to an external key manager.
+    let owner = bench.limited(&["Restore"]).await;
+    let with_recovery = sealed(&[old.clone(), recovery(&new)]);
+    for (connection, opens_by_member) in [(CONNECTION, false), (SECOND, true)] {
+        switch(&bench, connection, "sever").await;
+        for wrapped in &members {
+            unwrap(&bench.client, wrapped).await.expect_problem(409, "connection_severed");
+            for body in [json!({"wrapped": wrapped}), json!({"wrapped": wrapped, "to": "other"})] {
+                let refused = bench.client.post("/v1/keys/orders/rewrap", &body).await;
+                refused.expect_problem(409, "connection_severed");
+            }
+        }
+        // A recovery recipient is no member: it ends nothing, and opens nothing.
+        let answer = unwrap(&bench.client, &with_recovery).await;
+        match opens_by_member {
+            true => assert_eq!(answer.expect_status(200)["plaintext"], made["plaintext"]),
+            false => drop(answer.expect_problem(409, "connection_severed")),
+        }
+        let restore = format!("/v1/connections/{connection}/restore");
+        owner.post_empty(&restore).await.expect_status(200);
+    }
+    let recoveries = sealed(&[recovery(&old), recovery(&new)]);
+    unwrap(&bench.client, &recoveries).await.expect_problem(422, "ciphertext_rejected");
+    unwrap(&bench.client, &members[0]).await.expect_status(200);
+}
+
+async fn several_under_way(bench: Bench) {
+    begin(&bench).await;
+    let (_, parts, recipients) = both_members(&bench).await;
+    let wrapped = json!(parts.with_recipients(&recipients).sealed(bench.seal_key().await).text());
+    bench.plan("unwrap_key", Fault::Slow, 1).await;
+    let sever = async {
+        bench.at_gate(1).await;
+        switch(&bench, SECOND, "sever").await;
+        bench.clear().await;
+    };
+    let (answer, ()) = tokio::join!(unwrap(&bench.client, &wrapped), sever);
+    answer.expect_problem(409, "connection_severed");
 }

@@ -41,7 +41,6 @@ async fn every_bit(bench: &Bench, wrapped: &str, plaintext: &Value) {
     let seal_key = bench.seal_key().await;
     let honest = binary(wrapped);
     let (as_is, resealed, unsealed) = flips(&honest, seal_key);
-    let role: BTreeSet<usize> = role_bit(&honest).into_iter().collect();
     let seal_at = (honest.len() - 40) * 8;
     let seal_name: BTreeSet<usize> = (seal_at..seal_at + 64).collect();
     assert_eq!(as_is.len(), honest.len() * 8);
@@ -61,17 +60,17 @@ async fn every_bit(bench: &Bench, wrapped: &str, plaintext: &Value) {
         "as it is, trusted"
     );
 
-    // The commitment binds neither the recipients nor the role that they say they have, and
-    // the role changes nothing about who opens.
+    // The commitment binds neither the recipients nor the role that they say they have. A recovery recipient opens
+    // nothing here.
     assert!(resealed.len() > honest.len() * 5, "{} of {} bits", resealed.len(), honest.len() * 8);
     assert_eq!(
         self::opened(&plain, &resealed, plaintext, &BTreeSet::new()).await,
-        role,
+        BTreeSet::new(),
         "sealed anew"
     );
     assert_eq!(
         self::opened(&trusted, &unsealed, plaintext, &BTreeSet::new()).await,
-        role,
+        BTreeSet::new(),
         "unsealed"
     );
     let everywhere: BTreeSet<usize> = unsealed.iter().map(|(bit, _)| *bit).collect();
@@ -98,16 +97,6 @@ fn flips(honest: &[u8], seal_key: &Secret) -> (Vec<Flipped>, Vec<Flipped>, Vec<F
         unsealed.push((bit, changed.unsealed().text()));
     }
     (as_is, resealed, unsealed)
-}
-
-/// The one bit between the roles 0 and 1.
-fn role_bit(honest: &[u8]) -> Option<usize> {
-    let parts = Parts::read(honest)?;
-    let at = honest
-        .windows(parts.recipients.len())
-        .position(|window| window == parts.recipients)?;
-    // An array of one, a map of six, key 1, the role.
-    Some((at + 3) * 8)
 }
 
 /// Which of them open; those that do must open to the right bytes, the others must be
