@@ -62,7 +62,7 @@ impl Broker {
     ) -> Result<Guarded<Completed<Connection>>, Failure> {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let row = connection.view();
-        may_restore(cx, row.managed_by.is_none() && Custody::of(row.provider).is_external())?;
+        may_restore(cx, Custody::of(row.provider).is_external())?;
         let revocations = connection.revocations().seen();
         let change = self
             .announce(cx, audit::StateChange::new(Verb::Restore, Object::Connection, &connection.id()))

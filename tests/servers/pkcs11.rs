@@ -102,13 +102,20 @@ async fn a_data_key_opens_after_restarts() {
     assert_eq!(unwrapped(&client, &data_key).await, dek);
 
     let [last] = helpers(started.pid())[..] else { panic!("one helper") };
-    client
-        .post_empty(&format!("/v1/connections/{CONNECTION}/sever"))
-        .await
-        .expect_status(200);
+    let path = format!("/v1/connections/{CONNECTION}");
+    client.post_empty(&format!("{path}/sever")).await.expect_status(200);
     until("the end of a severed connection's helper", || !is_running(last)).await;
     client.post("/v1/unwrap", &body).await.expect_problem(409, "connection_severed");
     assert_eq!(helpers(started.pid()), [] as [u32; 0]);
+    // The operator declares the connection, and the switch is the customer's all the same.
+    let restore = format!("{path}/restore");
+    client.post_empty(&restore).await.expect_problem(403, "permission_denied");
+    client.post("/v1/principals", &json!({"name": "owner"})).await.expect_status(201);
+    let body = json!({"operations": ["Restore"], "expires_in": "1h"});
+    let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
+    let owner = client.with_token(issued["token"].as_str().unwrap());
+    owner.post_empty(&restore).await.expect_status(200);
+    assert_eq!(unwrapped(&client, &data_key).await, dek);
     assert!(started.terminate());
 }
 
