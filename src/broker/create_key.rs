@@ -187,7 +187,7 @@ impl Broker {
         authorized.creates(id);
         cx.note(|fields| fields.key_version = Some(key.primary.number));
         let kept = keep.row(Completion::Created, &key, Some(key.revision))?;
-        let told = Change::unannounced().keeping(kept).ending(id);
+        let told = self.unannounced(cx).keeping(kept).ending(id);
         self.store.mark_applied(cx.tenant(), &told).await?;
         self.keep_first_canary(cx, id).await;
         Ok(Some(Guarded::free(changed(Completion::Created, key))))

@@ -56,7 +56,8 @@ impl Broker {
             begun,
             due: later(begun, LOST),
         };
-        let change = Change::unannounced()
+        let change = self
+            .unannounced(cx)
             .keeping(keep.begins(Begun::MakeAs(request.made_as)))
             .within(self.quotas_of(cx))
             .beginning(creation);

@@ -246,7 +246,7 @@ impl Broker {
     /// The store's, and `quota_exceeded`: nothing may be begun.
     pub(super) async fn keep_begun<T>(&self, cx: &RequestContext, keep: &Keep<T>, begun: Begun) -> Result<(), Failure> {
         if let Some(row) = keep.begins(begun) {
-            let change = Change::unannounced().keeping(Some(row)).within(self.quotas_of(cx));
+            let change = self.unannounced(cx).keeping(Some(row)).within(self.quotas_of(cx));
             self.store.mark_applied(cx.tenant(), &change).await?;
         }
         Ok(())

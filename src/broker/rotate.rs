@@ -137,7 +137,7 @@ impl Broker {
             let key = Key::clone(&ready.view.key);
             cx.note(|fields| fields.key_version = Some(primary));
             let kept = keep.row(Completion::Done, &key, Some(key.revision))?;
-            self.store.mark_applied(cx.tenant(), &Change::unannounced().keeping(kept)).await?;
+            self.store.mark_applied(cx.tenant(), &self.unannounced(cx).keeping(kept)).await?;
             return Ok(Guarded::free(changed(Completion::Done, key)));
         }
         self.has_room(cx, &[Resource::Versions], keep).await?;

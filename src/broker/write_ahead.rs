@@ -61,6 +61,12 @@ impl Broker {
             .within(self.quotas_of(cx)))
     }
 
+    /// A change without an intent, for a request: what is kept of it beside its effect. It is refused unless the
+    /// request's credential is in force when it is committed.
+    pub(super) fn unannounced(&self, cx: &RequestContext) -> store::Change {
+        store::Change::unannounced().asked_with(cx.credential_ref(), self.authenticator().refusals())
+    }
+
     /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes the
     /// revocation to the kill file instead and goes on, whatever becomes of the credential: the next
     /// start applies what is in the kill file, so a transaction must not refuse it.

@@ -7,6 +7,8 @@ use claviger_test_support::{Client, records};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::cuts::{Cut, records_of_problem};
 use crate::key_service::KeyService;
@@ -206,6 +208,44 @@ async fn a_credential_that_ends_changes_no_network_settings() {
         assert_eq!(world.evil.get("/v1/connections/own").await.expect_status(200), before);
         honest.end().await;
     }
+}
+
+/// What a repetition of a request would find is a row, too: it is not kept for a credential that ended while the key
+/// service had not answered.
+#[tokio::test]
+async fn a_credential_that_ends_keeps_nothing_for_a_repetition() {
+    for cut in [Cut::Token, Cut::Ancestor, Cut::Principal, Cut::Tenant] {
+        let world = World::tuned(&key_service_on_loopback()).await;
+        let transit = Transit::start().await;
+        let mut own = transit.connection();
+        own["name"] = json!("own");
+        world.evil.post("/v1/connections", &own).await.expect_status(201);
+        let body = json!({"name": "own", "connection": "own"});
+        world.evil.post("/v1/keys", &body).await.expect_status(201);
+        let stolen = cut.stolen(&world.evil).await;
+        let thief = world.evil.with_token(&stolen.text).with_header("idempotency-key", "stolen");
+        transit.is(Mood::Hangs);
+        // It looks at the key before it keeps that it begins.
+        let rotating = tokio::spawn(async move { thief.post("/v1/keys/own/rotate", &json!({})).await });
+        transit.until_waiting(1).await;
+        cut.make(&world, &stolen).await;
+        transit.is(Mood::Works);
+        let answer = rotating.await.unwrap();
+        cut.refused("a rotation", &(answer.status, answer.body));
+        assert_eq!(kept(&world, "stolen").await, 0, "{cut:?}");
+        let key = world.evil.get("/v1/keys/own").await.expect_status(200);
+        assert_eq!(key["primary_version"], 1, "{key}");
+    }
+}
+
+/// How many rows the store keeps for requests with this idempotency key.
+async fn kept(world: &World, key: &str) -> i64 {
+    let file = SqliteConnectOptions::new()
+        .filename(world.gateway.data().join("claviger.db"))
+        .read_only(true);
+    let mut database = file.connect().await.unwrap();
+    let count = sqlx::query_scalar("SELECT count(*) FROM idempotency WHERE key = ?1").bind(key);
+    count.fetch_one(&mut database).await.unwrap()
 }
 
 /// How often a token is revoked in the middle of its load.
