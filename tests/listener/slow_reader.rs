@@ -140,3 +140,24 @@ async fn who_reads_two_kibibytes_a_second_keeps_the_connection() {
     };
     tokio::join!(over_http1, over_http2);
 }
+
+/// A body that the gateway does not read waits at its peer: what has come of it counts against nobody.
+#[tokio::test]
+async fn little_of_a_body_arrives_before_it_is_read() {
+    let (running, gate) = plain(limits()).await;
+    let (send, _ended) = http2(running.local_addr(), 65_535).await;
+    let mut ready = send.clone().ready().await.unwrap();
+    let request = Request::post("http://gateway/slow").body(()).unwrap();
+    let (response, mut body) = ready.send_request(request, false).unwrap();
+    gate.begun.notified().await;
+    body.reserve_capacity(16 << 20);
+    let mut sent = 0;
+    while let Ok(Some(Ok(_))) = tokio::time::timeout(WINDOW, std::future::poll_fn(|cx| body.poll_capacity(cx))).await {
+        let capacity = body.capacity();
+        sent += capacity;
+        body.send_data(Bytes::from(vec![0; capacity]), false).unwrap();
+    }
+    assert!((64 << 10..=128 << 10).contains(&sent), "{sent} bytes");
+    gate.end.notify_one();
+    drop((response, body));
+}
