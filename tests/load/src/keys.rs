@@ -25,8 +25,8 @@ const TENANT: &str = "many";
 const ONE: &str = "1 key";
 const MANY: &str = "many keys";
 
-/// Seeds a gateway, and measures it beside one that has a single key.
-pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
+/// Seeds a gateway, and measures it beside one that has a single key. Returns whether the bounds hold.
+pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
     let KeyPlan { keys, used } = plan.keys;
     let folder = tempfile::tempdir_in(&plan.disk).expect("a folder on the disk");
     let (one_folder, many_folder) = (folder.path().join("one"), folder.path().join("many"));
@@ -52,7 +52,7 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) {
     let before = many.lookups("keys").await;
     let rows = measure(plan, &[(ONE, &single), (MANY, &crowd)], &[1, 16, 64], Duration::from_millis(800));
     let after = many.lookups("keys").await;
-    report::keys(&rows, ONE, MANY, keys, used, (after.0 - before.0, after.1 - before.1));
+    report::keys(&rows, ONE, MANY, keys, used, (after.0 - before.0, after.1 - before.1))
 }
 
 /// Makes this many keys, and this many wrapped keys under them in turn, none of them cached. Each

@@ -25,7 +25,7 @@ const BARE: &str = "bare axum";
 const KES: &str = "KES";
 const TRANSIT: &str = "OpenBao Transit";
 
-/// Everything that the plan asks for. Returns whether every bound of the parts `hostile`, `external` and `log` holds.
+/// Everything that the plan asks for. Returns whether every bound of the parts `hostile`, `external`, `log` and `keys` holds.
 pub async fn run(plan: &Plan) -> bool {
     // Servers are told their files by whole paths, wherever they run.
     let disk = plan
@@ -36,8 +36,7 @@ pub async fn run(plan: &Plan) -> bool {
     let certs = Arc::new(Certs::make(disk.path()));
     if plan.parts.contains(&Part::Keys) {
         report::begin(plan.rounds, plan.seconds);
-        crate::keys::run(plan, &certs).await;
-        return true;
+        return crate::keys::run(plan, &certs).await;
     }
     if plan.parts.contains(&Part::Log) {
         report::begin(plan.rounds, plan.seconds);
