@@ -103,3 +103,18 @@ impl Provider for XksProvider {
         Ok(probe(&self.monitored, cx, keks).await)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use claviger_provider::KeySpec;
+
+    use super::capabilities;
+
+    /// AES-GCM under random initialization vectors ends at 2^32 wraps of a key (NIST SP 800-38D, section 8.3).
+    #[test]
+    fn wraps_with_random_vectors_are_counted() {
+        let keys = capabilities().keys;
+        assert!(keys.iter().any(|key| key.spec == KeySpec::Aes256));
+        assert!(keys.iter().all(|key| key.random_nonce_bound == (key.spec == KeySpec::Aes256)));
+    }
+}

@@ -184,6 +184,10 @@ pub async fn each_fault_has_its_kind(module: Arc<Module>) {
         assert_eq!(error.kind, kind, "{fault}: {error}");
         faulty.have("");
         assert_eq!(unwrap_at_last(&provider, &first).await, dek, "{fault}");
+        if fault == "general-error" {
+            // The session that had the error is closed, and another one serves: the helper stays.
+            assert_eq!(faulty.logins(), 1, "the helper was replaced");
+        }
     }
     faulty.have("half-answer");
     assert_eq!(wrap(&provider, &kek, &dek).await.unwrap_err().kind, ErrorKind::UpstreamProtocol);
