@@ -18,7 +18,7 @@ use crate::world::{CONNECTION, World};
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, run: fn() -> crate::Boxed| Case::new(format!("external::{name}"), &[], run);
     vec![
-        case("a_data_key_outlives_a_restart", || Box::pin(restarted())),
+        case("a_data_key_outlives_restarts_of_gateway_and_proxy", || Box::pin(restarted())),
         case("each_request_is_told_to_the_key_manager", || Box::pin(told())),
         case("data_keys_are_cached_only_where_their_owner_turned_that_on", || {
             Box::pin(cache::cached())
@@ -144,6 +144,12 @@ async fn restarted() {
     let made = external.data_key().await;
     external.opens(&made).await;
     external.world = external.world.restarted();
+    external.opens(&made).await;
+    // The connections that the gateway has open end, and new ones are opened.
+    external.fake = external.fake.restarted().await.unwrap();
+    external.opens(&made).await;
+    external.world = external.world.restarted();
+    external.fake = external.fake.restarted().await.unwrap();
     external.opens(&made).await;
     // The owner rotates the key where it is: older wrapped keys open.
     external.fake.keys().change("orders", claviger_fake_xks::Key::rotate);

@@ -41,6 +41,21 @@ async fn unwrapped(client: &Client, data_key: &Value) -> Value {
     client.post("/v1/unwrap", &body).await.expect_status(200)["plaintext"].clone()
 }
 
+/// A helper dumps no core, and its memory is locked where the limit permits that (proc_pid_limits(5), proc_pid_status(5)).
+fn is_hardened(helper: u32) {
+    let of = |file: &str| std::fs::read_to_string(format!("/proc/{helper}/{file}")).unwrap();
+    let limits = of("limits");
+    let soft = |limit: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(soft("Max core file size"), "0");
+    let status = of("status");
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    let is_locked = locked.trim() != "0 kB";
+    assert_eq!(is_locked, soft("Max locked memory") == "unlimited", "{locked}");
+}
+
 async fn a_data_key_opens_after_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let tune = declared(folder.path(), &[TENANT], &[CONNECTION], PIN);
@@ -65,6 +80,7 @@ async fn a_data_key_opens_after_restarts() {
     };
     let environment = std::fs::read(format!("/proc/{helper}/environ"));
     assert!(environment.is_err() || !environment.unwrap().windows(9).any(|part| part == b"CLAVIGER_"));
+    is_hardened(helper);
     let files = std::fs::read_dir(format!("/proc/{helper}/fd")).into_iter().flatten();
     let inherited = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
     let of_the_gateway = inherited.filter(|path| path.starts_with(world.gateway.data()));

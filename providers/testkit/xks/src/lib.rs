@@ -83,6 +83,19 @@ impl FakeXks {
         })
     }
 
+    /// Stops it, and starts it again at its address: another process, behind which the same key manager has the same
+    /// keys.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub async fn restarted(self) -> io::Result<Self> {
+        let listen = self.running.address();
+        self.running.stop().await;
+        let service = service(&self.switches, &self.access, &self.keys, &self.prefix);
+        let running = serve(service, dialect(), &self.switches, listen, self.tls.as_ref()).await?;
+        Ok(Self { running, ..self })
+    }
+
     /// Its address with the prefix, without a slash at the end.
     pub fn url(&self) -> String {
         format!("{}{}", self.running.url(), self.prefix)
