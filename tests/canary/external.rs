@@ -4,27 +4,31 @@
 use std::fs;
 
 use claviger_fake_xks::{AccessKey, FakeXks, Transport};
-use claviger_test_support::{Client, Gateway, Started, Tune};
+use claviger_test_support::{Client, Gateway, Started};
 use serde_json::{Value, json};
 
 use crate::forms::{Canaries, Search, Sort};
+use crate::kept;
 use crate::memory::{AGE, CALLS, KEPT, callers, connections_closed, hits, look, print, sockets};
 use crate::operations::{Blob, Caller};
 
 /// A gateway whose connection to a key manager was used, and is open; so is the one of who unwrapped.
 struct Used {
     started: Started,
-    _gateway: Gateway,
+    gateway: Gateway,
     search: Search,
+    /// The credentials with which the key manager is called.
+    credentials: Search,
     /// How many sockets there were before.
     before: usize,
 }
 
 impl Used {
-    /// `key` is what a key is created with beside its name and connection.
-    async fn new(provider: &str, settings: Value, key: Value) -> (Self, Client) {
+    /// `credential` is the secret one of the settings, and `key` what a key is created with beside its name and
+    /// connection.
+    async fn new(provider: &str, settings: Value, credential: &str, key: Value) -> (Self, Client) {
         let gateway = Gateway::new(&crate::measured());
-        let started = gateway.serve(&Tune::default().set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8"));
+        let started = gateway.serve(&kept::tune().set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8"));
         let before = sockets(&started);
         let client = started.with_tenant("acme").await;
         let connection = json!({"name": "theirs", "provider": provider, "settings": settings});
@@ -54,11 +58,13 @@ impl Used {
                 caller.opens(blob).await;
             }
         }
-        let search = canaries.search();
+        let mut credentials = Canaries::default();
+        credentials.add(Sort::Credential, credential.as_bytes());
         let used = Self {
             started,
-            _gateway: gateway,
-            search,
+            gateway,
+            search: canaries.search(),
+            credentials: credentials.search(),
             before,
         };
         (used, unwraps)
@@ -89,7 +95,20 @@ impl Used {
         let regions = look(self.started.pid(), &self.search);
         print(title, &regions);
         assert_eq!(hits(&regions), (0, 0), "in the locked arena and elsewhere");
+        self.ended();
+    }
+
+    /// Ends the gateway, and searches what it kept: its log at the finest level, its database and its audit log.
+    fn ended(self) {
         assert!(self.started.terminate());
+        let folder = self.gateway.data();
+        let folder = folder.parent().expect("the gateway's folder");
+        for search in [&self.search, &self.credentials] {
+            let names = kept::silent(folder, search);
+            for name in ["claviger.db", "audit-00000000000000000000.log", "serve.log"] {
+                assert!(names.iter().any(|there| there == name), "{name} was not searched: {names:?}");
+            }
+        }
     }
 }
 
@@ -100,7 +119,7 @@ pub async fn search_after_calls_to_xks() {
         "address": fake.url(), "ca": fake.tls().expect("TLS").ca_pem(), "region": "eu-central-1", "budget_ms": 10_000,
         "auth": {"sigv4": {"access_key_id": key.id, "secret_access_key": key.secret}},
     });
-    let (used, unwraps) = Used::new("xks", settings, json!({"provider_key": fake.keys().make_another()})).await;
+    let (used, unwraps) = Used::new("xks", settings, &key.secret, json!({"provider_key": fake.keys().make_another()})).await;
     // The HTTP client's own buffers, of which docs/threat-model.md says so.
     used.data_keys("XKS, connections open");
     used.closed("XKS, connections closed", unwraps).await;
@@ -109,17 +128,23 @@ pub async fn search_after_calls_to_xks() {
 pub async fn search_after_unwraps_at_kmip(server: &str) {
     let folder = kmip(server, "FOLDER").expect("its folder");
     let file = |name: &str| fs::read_to_string(format!("{folder}/{name}")).expect("a file");
-    let certificate = json!({"certificate": file("client.pem"), "key": file("client.key")});
+    let key = file("client.key");
+    let certificate = json!({"certificate": file("client.pem"), "key": key});
     let settings = json!({
         "address": kmip(server, "ADDRESS"), "ca": file("ca.pem"), "auth": {"cert": certificate}, "budget_ms": 10_000,
     });
-    let (used, _unwraps) = Used::new("kmip", settings, json!({})).await;
+    let (used, _unwraps) = Used::new("kmip", settings, longest_line(&key), json!({})).await;
     assert_eq!(
         used.data_keys(&format!("{server}, connections open")),
         0,
         "data keys that were unwrapped"
     );
-    assert!(used.started.terminate());
+    used.ended();
+}
+
+/// A line of a PEM file: its line breaks are others where it is kept.
+fn longest_line(pem: &str) -> &str {
+    pem.lines().max_by_key(|line| line.len()).expect("a PEM file")
 }
 
 /// What `tests/backends/kmip/start` tells of its server.

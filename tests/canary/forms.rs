@@ -19,6 +19,8 @@ pub enum Sort {
     Context,
     /// The PIN of a token.
     Pin,
+    /// The secret of a connection.
+    Credential,
 }
 
 /// Secrets to be searched for.

@@ -9,7 +9,8 @@ use claviger_test_support::softhsm::{PIN, VARIABLES, declared, helpers};
 use serde_json::json;
 
 use crate::forms::{Canaries, Sort};
-use crate::memory::{hits, look, print};
+use crate::kept::silent;
+use crate::memory::{callers, hits, look, print};
 use crate::operations::Caller;
 
 /// Data keys wrapped, made and opened.
@@ -31,7 +32,6 @@ pub async fn search() {
     let key = json!({"name": "orders", "connection": "hsm"});
     client.post("/v1/keys", &key).await.expect_status(201);
     let mut canaries = Canaries::default();
-    canaries.add(Sort::Pin, PIN.as_bytes());
     {
         let mut caller = Caller::new(&started, client, &mut canaries);
         for _ in 0..CALLS {
@@ -43,6 +43,9 @@ pub async fn search() {
     let [helper] = helpers(started.pid())[..] else {
         panic!("one helper")
     };
+    // The gateway keeps the PIN for the next login, as the credentials of other connections.
+    let without_pin = canaries.search();
+    canaries.add(Sort::Pin, PIN.as_bytes());
     let search = canaries.search();
     let until = Instant::now() + SETTLED;
     let after = loop {
@@ -58,5 +61,15 @@ pub async fn search() {
         "its memory was not read: {names:?}"
     );
     assert_eq!(hits(&after), (0, 0), "in the helper's memory");
+    // Nor the gateway that called it, once who called the gateway is gone.
+    while callers(&started) > 0 {
+        assert!(Instant::now() < until + SETTLED, "connections stay open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let regions = look(started.pid(), &without_pin);
+    print("the gateway beside the helper", &regions);
+    assert_eq!(hits(&regions), (0, 0), "in the gateway's memory");
     assert!(started.terminate());
+    let data = gateway.data();
+    silent(data.parent().expect("the gateway's folder"), &search);
 }

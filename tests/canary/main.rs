@@ -71,7 +71,7 @@ fn main() -> ExitCode {
             run(external::search_after_unwraps_at_kmip("KMIP_GO"))
         })
         .with_ignored_flag(cannot_read || external::kmip("KMIP_GO", "ADDRESS").is_none()),
-        Trial::test("helper::between_calls_it_holds_no_secret", || run(helper::search()))
+        Trial::test("memory::nor_a_pkcs11_helper_between_calls", || run(helper::search()))
             .with_ignored_flag(cannot_read || helper::is_absent()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
