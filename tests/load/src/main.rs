@@ -14,6 +14,7 @@ mod log;
 mod report;
 mod scenarios;
 mod servers;
+mod softhsm;
 mod usage;
 
 use std::net::SocketAddr;
@@ -45,10 +46,17 @@ enum Command {
         #[arg(long)]
         answer: usize,
     },
+    /// Calls a PKCS#11 module as the gateway's helper does, and prints the median in microseconds.
+    DirectPkcs11 {
+        #[arg(long)]
+        module: PathBuf,
+        #[arg(long)]
+        seconds: u64,
+    },
 }
 
 /// What is measured, and for how long.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Plan {
     /// The gateway's release build.
     #[arg(long)]
@@ -123,6 +131,8 @@ enum Part {
     Hostile,
     /// The sever of a connection to an external key manager, under load.
     External,
+    /// What the gateway adds to SoftHSM's own call, and its sessions. Runs only where it is named.
+    Softhsm,
     /// A million keys against one, none of them cached. Runs only where it is named.
     Keys,
     /// The audit log: its commits, both modes of durability, and starts on a long log. Runs only where it
@@ -145,6 +155,10 @@ fn main() -> ExitCode {
                 answer,
             } => {
                 bare::serve(listen, &certificate, &key, answer).await;
+                true
+            }
+            Command::DirectPkcs11 { module, seconds } => {
+                softhsm::direct(&module, seconds);
                 true
             }
         }

@@ -165,6 +165,36 @@ fn divided(rows: &[Row], of: &str, by: &str) {
     }
 }
 
+/// An unwrap through a PKCS#11 module beside the module's own call, of `direct` microseconds at the median. Returns whether
+/// the gateway adds no more than the bound.
+pub fn softhsm(rows: &[Row], direct: f64, bound: f64) -> bool {
+    println!("\n### An unwrap with a key in SoftHSM\n\nWith one connection, in the mode `process-crash`: without waiting for a sync.\n");
+    let through = median(rows.iter().map(|row| row.median(p50)).collect());
+    let added = through - direct;
+    println!("| the module's own call, p50 µs | the unwrap, p50 µs | added, µs (at most {bound:.0}) |\n|---|---|---|");
+    println!("| {direct:.0} | {through:.0} | {added:.0} |");
+    added <= bound
+}
+
+/// Unwraps through few and many sessions of a PKCS#11 module. Returns whether many have the cores full, of which `full` is
+/// enough.
+pub fn sessions(rows: &[Row], one: &str, many: &str, full: f64) -> bool {
+    println!("\n### Sessions of SoftHSM\n\nUnwraps in the mode `process-crash`. The helper's CPU time is elsewhere's.");
+    details(rows);
+    println!("\n| connections | throughput / {one} | p99 / {one} | CPU/request |\n|---|---|---|---|");
+    divided(rows, many, one);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let busy = |sample: &Sample| sample.usage.machine.as_secs_f64() / sample.time.as_secs_f64() / cores;
+    let of_many = groups(rows).filter_map(|group| find(group, many)).map(|row| row.median(busy));
+    let least = of_many.fold(f64::INFINITY, f64::min);
+    println!(
+        "\nWith {many}, {:.0} % of the cores are busy (at least {:.0} %).",
+        100.0 * least,
+        100.0 * full
+    );
+    least >= full
+}
+
 /// The modes of durability.
 pub fn durability(rows: &[Row], synced: &str, written: &str) {
     println!("\n### Durability of the audit log\n\nCached unwraps, by `audit.durability`.");

@@ -25,7 +25,7 @@ const BARE: &str = "bare axum";
 const KES: &str = "KES";
 const TRANSIT: &str = "OpenBao Transit";
 
-/// Everything that the plan asks for. Returns whether every bound of the parts `hostile`, `external`, `log` and `keys` holds.
+/// Everything that the plan asks for. Returns whether every bound of the parts `hostile`, `external`, `softhsm`, `log` and `keys` holds.
 pub async fn run(plan: &Plan) -> bool {
     // Servers are told their files by whole paths, wherever they run.
     let disk = plan
@@ -37,6 +37,10 @@ pub async fn run(plan: &Plan) -> bool {
     if plan.parts.contains(&Part::Keys) {
         report::begin(plan.rounds, plan.seconds);
         return crate::keys::run(plan, &certs).await;
+    }
+    if plan.parts.contains(&Part::Softhsm) {
+        report::begin(plan.rounds, plan.seconds);
+        return crate::softhsm::run(plan, &certs).await;
     }
     if plan.parts.contains(&Part::Log) {
         report::begin(plan.rounds, plan.seconds);

@@ -63,7 +63,7 @@ impl Drop for Process {
 }
 
 /// Headers of a JSON request, and one more.
-fn headers(more: Option<(&'static str, String)>) -> HeaderMap {
+pub fn headers(more: Option<(&'static str, String)>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(http::header::HOST, HeaderValue::from_static("127.0.0.1"));
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
