@@ -486,3 +486,15 @@ impl From<&Error> for Failure {
         failure
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, Failure, StoreError};
+
+    #[test]
+    fn a_store_that_is_full_of_requests_is_no_fault() {
+        let failure = Failure::from(StoreError::Busy);
+        assert_eq!(failure.code, Code::NotReady);
+        assert!(failure.retry_after.is_some_and(|after| !after.is_zero()));
+    }
+}

@@ -359,7 +359,7 @@ mod tests {
         First {
             key: Arc::<InFlight>::default().begin(key).unwrap(),
             body_hmac: [3; 32],
-            older_hmac: [3; 32],
+            older_hmac: [5; 32],
             now: 4,
             begun: None,
         }
@@ -374,6 +374,16 @@ mod tests {
             body: body.to_owned(),
             etag: etag.map(str::to_owned),
             created: first.now,
+        }
+    }
+
+    /// Releases up to 0.1 stored the HMAC of the body alone.
+    #[test]
+    fn a_row_of_an_earlier_release_is_of_the_request_with_its_body() {
+        let mut row = row(200, "{}", None);
+        for (hmac, is_of) in [([3; 32], true), ([5; 32], true), ([6; 32], false)] {
+            row.body_hmac = hmac;
+            assert_eq!(first().is_of(&row), is_of);
         }
     }
 

@@ -243,7 +243,7 @@ impl<B: ItemBody> ToSchema for BatchRequest<B> {
 mod tests {
     use super::super::data_keys::{UnwrapRequest, WrapRequest};
     use super::super::json::decode;
-    use super::BatchRequest;
+    use super::{BatchRequest, MAX_ITEMS};
 
     fn pointer(body: &str) -> String {
         decode::<BatchRequest<WrapRequest>>(body.as_bytes()).err().unwrap().pointer
@@ -279,6 +279,9 @@ mod tests {
             assert_eq!(pointer(&format!(r#"{{"items":[{good},{item}]}}"#)), place, "{item}");
         }
         assert_eq!(pointer(r#"{"items":{}}"#), "/items");
+        // Refused at the first one that is too many: what follows it is not read.
+        let items = vec![good; MAX_ITEMS + 1].join(",");
+        assert_eq!(pointer(&format!(r#"{{"items":[{items},!"#)), "/items");
         assert_eq!(pointer(r#"{"items":[],"more":1}"#), "");
     }
 }
