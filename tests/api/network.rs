@@ -65,6 +65,11 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
         api.recorded(&refused, "UpdateConnection", "failed");
         let problem = refused.expect_problem(400, "connection_refused_at_check");
         assert_eq!(problem["provider"], "azure", "{problem}");
+        // The check tries what is stored, so it says nothing of these settings.
+        let (detail, advice) = (problem["detail"].as_str().unwrap(), problem["what_to_do"].as_str().unwrap());
+        assert!(!advice.contains("claviger connections check"), "{problem}");
+        let is_dead = settings.get("proxy").is_some();
+        assert_eq!(detail.contains("Connection refused"), is_dead, "{problem}");
         assert_eq!(api.client.get(PATH).await.expect_status(200), before);
     }
     let wrong = json!({"settings": {"ca": format!("{}{strange}", fake.ca_pem())}, "secrets": {"secret": "a-wrong-one"}});
