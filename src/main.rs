@@ -15,11 +15,13 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: ZeroOnFree<MiMalloc> = ZeroOnFree::new(MiMalloc);
 
 fn main() -> ExitCode {
-    let cli = match Cli::read() {
+    let mut cli = match Cli::read() {
         Ok(cli) => cli,
         // clap prints help to standard output and errors to standard error.
         Err(error) => error.exit(),
     };
+    // Before the runtime makes threads.
+    cli.ignore_proxies();
     // One TLS and crypto stack for the whole process. Fails only if another was installed before,
     // which cannot be here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -19,8 +19,9 @@ use super::state_change::Verb;
 /// How to go on where a part of the log is missing, and what it costs.
 macro_rules! go_on {
     () => {
-        "Restore the newest copy of the log. If there is none, start once with --accept-lost-log: it goes on with all that is left, and \
-         records what is lost. The lost records stay lost, and a revocation that only they have is not applied again"
+        "Put the newest copy of the log back. If there is none, first copy from the newest backup each file audit-*.log that the data folder \
+         lacks, or has damaged or shorter than there. Then start once with --accept-lost-log: it goes on with all that is left, and records \
+         what is lost. The lost records stay lost, and a revocation that only they have is not applied again"
     };
 }
 

@@ -28,7 +28,9 @@ pub enum BootError {
     Unseal(#[from] UnsealError),
     #[error("the configuration has no `storage.root_key.wrapped`, the file for the wrapped root key")]
     NothingToWrapInto,
-    #[error("{0} is not initialised: run claviger init first")]
+    #[error(
+        "{0} is not initialised: if this gateway had data, restore the newest backup (`claviger restore`); for a new gateway run claviger init"
+    )]
     NotInitialised(String),
     #[error("{0} is initialised already; claviger init --new-token issues another administrator's token for it")]
     Initialised(String),

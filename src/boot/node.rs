@@ -18,8 +18,8 @@ pub enum NodeNameError {
     /// The file is missing. Only the operator knows whether the newest log is lost, too.
     #[error(
         "{} does not exist: it has the node's name, under which the store keeps {}. If only this file is lost, and the audit log \
-         beside it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, restore both from the newest copy. \
-         If there is no copy of the newest log, start once with --accept-lost-log: it writes the name, goes on with what is left of the \
+         beside it is the newest, write the name into it (`echo {name} > {}`). If the log is lost, too, copy both, node and audit-*.log, from the newest \
+         backup, and start again. If there is no backup, start once with --accept-lost-log: it writes the name, goes on with what is left of the \
          log, and records what is lost. The lost records stay lost, and a revocation that only they have is not applied again",
         path.display(), .known.join(", "), path.display()
     )]

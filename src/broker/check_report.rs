@@ -60,11 +60,7 @@ impl CheckReport {
         let word = probe::word(problem);
         let failure = Failure::from(problem);
         // A response has the provider's code.
-        let responds = problem.kind == ErrorKind::UpstreamUnavailable && problem.upstream_code.is_some();
-        let detail = match responds {
-            true => "The provider responds, but serves no call: it is sealed, overloaded or failing.".into(),
-            false => failure.detail,
-        };
+        let detail = detail_of(&failure, problem.upstream_code.is_some(), &word);
         let joined = match problem.repeated {
             true => {
                 " The check made no login: the last ones were refused or not answered, and the provider locks an identity after a few more, \
@@ -74,7 +70,7 @@ impl CheckReport {
         };
         Self {
             problem: Some(failure.code),
-            detail: format!("{detail} ({word}){joined}"),
+            detail: format!("{detail}{joined}"),
             rights: Vec::new(),
             policy: None,
             advice: problem.advice.or_else(|| advice_of_check(problem.kind, failure.advice)),
@@ -183,9 +179,18 @@ impl CheckReport {
     }
 }
 
+/// What failed, with what the provider says, or why it says nothing.
+pub(super) fn detail_of(failure: &Failure, responds: bool, word: &str) -> String {
+    let detail = match responds && failure.code == Code::ProviderUnavailable {
+        true => "The provider responds, but serves no call: it is sealed, overloaded or failing.",
+        false => &failure.detail,
+    };
+    format!("{detail} ({word})")
+}
+
 /// What to do about a failed check where the provider's adapter does not say it: not another check, which the
 /// advice for other requests begins with.
-const fn advice_of_check(kind: ErrorKind, of_request: Option<&'static str>) -> Option<&'static str> {
+pub(super) const fn advice_of_check(kind: ErrorKind, of_request: Option<&'static str>) -> Option<&'static str> {
     match kind {
         ErrorKind::ProviderDenied => Some("Give the connection's identity the missing right at the provider, then check again."),
         ErrorKind::Misconfigured => Some(

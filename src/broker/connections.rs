@@ -418,11 +418,14 @@ impl Broker {
 /// The failure for settings that no provider can be made from: a mistake of the request, not of a
 /// connection.
 pub(super) fn wrong_setting(pointer: &str, error: Error) -> Failure {
+    let advice = error.advice;
     let failure = Failure::from(error);
     match failure.code {
         Code::ConnectionMisconfigured => Failure {
             code: Code::InvalidRequest,
             detail: "No connection can be made with these settings.".into(),
+            // No check says more of what is not stored.
+            advice,
             ..failure
         }
         .at(pointer, "settings that the gateway can use"),

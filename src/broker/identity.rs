@@ -300,7 +300,7 @@ impl Broker {
         let Some(canary) = self.store.get(&canary_name(tenant, key, version.number)).await? else {
             return Ok(CanaryResponse::NoCanary);
         };
-        Ok(match open_canary(cx, pipeline, &canary).await {
+        Ok(match open_canary::<Failure>(cx, pipeline, &canary).await {
             Ok(()) => CanaryResponse::Opens,
             Err(failure) if failure.code == Code::CiphertextRejected => CanaryResponse::Rejected,
             Err(_) => CanaryResponse::Silent,

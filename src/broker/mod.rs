@@ -91,7 +91,7 @@ pub use at_provider::{AtProvider, AtProviderResult, Switched};
 pub use batch::{BatchOutcome, MAX_ITEMS};
 pub use check_report::CheckReport;
 pub use conclude::{HandOver, Unrecorded};
-pub use connection_now::{ConnectionNow, ServiceHealth};
+pub use connection_now::{ConnectionNow, FailedCall, ServiceHealth};
 pub use connections::{ConnectionChange, NewConnection};
 pub use context::{AuditFields, RequestContext, RequestInfo};
 pub use create_key::NewKey;

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use claviger_provider::{Factory, KeyId, Pipeline, SealedName, Secret, SettingsOrigin};
+use claviger_provider::kit::probe::word_without_message;
+use claviger_provider::{Error, Factory, KeyId, Pipeline, SealedName, Secret, SettingsOrigin};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
@@ -190,10 +191,10 @@ impl Broker {
         let tries = tried.map(|(version, canary)| {
             let (pipeline, may_stay_shut) = (&pipeline, is_lost(version, &found));
             async move {
-                match open_canary(&cx.op_context(), pipeline, canary).await {
+                match open_canary::<Shut>(&cx.op_context(), pipeline, canary).await {
                     Ok(()) => Ok((version, None)),
-                    Err(failure) if may_stay_shut && says_lost(&failure) => Ok((version, Some(refused(version, failure)))),
-                    Err(failure) => Err(refused(version, failure)),
+                    Err(shut) if may_stay_shut && says_lost(&shut.failure) => Ok((version, Some(refused(version, shut)))),
+                    Err(shut) => Err(refused(version, shut)),
                 }
             }
         });
@@ -307,27 +308,57 @@ const MOVE: &str = "Create another connection with the new settings, and detach 
 const LOST: &str = "If the server is the right one, this key is lost there: first rotate it to another provider key (`claviger keys rotate` with \
                     `--connection` and another connection, or with `--provider-key`), or detach it (`claviger keys delete`). Otherwise compare \
                     address, ca and proxy with the provider's own. Nothing was changed.";
-const COMPARE: &str = "Compare address, ca and proxy with the provider's own, and the secrets; nothing was changed.";
+const COMPARE: &str = "Compare address, ca and proxy in the request with the provider's own, and the secrets. Nothing was changed, so the \
+                       connection's check tries the settings of before.";
+
+/// Why a canary does not open through settings that are tried.
+struct Shut {
+    failure: Failure,
+    /// What the failure's detail lacks, in the words of a check.
+    word: Option<String>,
+    /// The adapter's own advice. That of the failure is for the settings that are stored.
+    advice: Option<&'static str>,
+}
+
+impl From<Error> for Shut {
+    fn from(error: Error) -> Self {
+        Self {
+            word: Some(word_without_message(&error)),
+            advice: error.advice,
+            failure: error.into(),
+        }
+    }
+}
+
+impl From<Failure> for Shut {
+    fn from(failure: Failure) -> Self {
+        Self {
+            word: None,
+            advice: None,
+            failure,
+        }
+    }
+}
 
 /// The failure of a canary that does not open through the new settings.
-fn refused(version: &VersionCanary, failure: Failure) -> Failure {
-    match failure.code {
-        Code::ConnectionSevered | Code::DeadlineExceeded | Code::RateLimited | Code::Internal => failure,
-        code => {
-            let says_lost = says_lost(&failure);
-            let why = match code {
-                Code::CiphertextRejected => "the server has another key, or none.".into(),
-                _ => failure.detail,
-            };
-            let detail = format!("Through the new settings, the canary of {} does not open: {why}", named(version));
-            let advice = if says_lost { LOST } else { failure.advice.unwrap_or(COMPARE) };
-            let refused = Failure::new(Code::ConnectionRefusedAtCheck, detail).advice(advice);
-            Failure {
-                provider: failure.provider,
-                provider_message: failure.provider_message,
-                ..refused
-            }
-        }
+fn refused(version: &VersionCanary, shut: Shut) -> Failure {
+    let Shut { failure, word, advice } = shut;
+    let code = match failure.code {
+        Code::ConnectionSevered | Code::RateLimited | Code::Internal => return failure,
+        Code::DeadlineExceeded => Code::DeadlineExceeded,
+        _ => Code::ConnectionRefusedAtCheck,
+    };
+    let why = match (failure.code, word) {
+        (Code::CiphertextRejected, _) => "the server has another key, or none.".into(),
+        (_, Some(word)) => format!("{} ({word})", failure.detail).into(),
+        (_, None) => failure.detail.clone(),
+    };
+    let detail = format!("Through the new settings, the canary of {} does not open: {why}", named(version));
+    let advice = if says_lost(&failure) { LOST } else { advice.unwrap_or(COMPARE) };
+    Failure {
+        provider: failure.provider,
+        provider_message: failure.provider_message,
+        ..Failure::new(code, detail).advice(advice)
     }
 }
 

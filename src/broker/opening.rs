@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{BoundContext, OpContext, Pipeline, Secret};
+use claviger_provider::{BoundContext, Error, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
 use super::lost_versions::{forbidden_at_provider, lost};
@@ -117,7 +117,7 @@ pub(super) async fn open_one<'e>(
 ///
 /// # Errors
 /// What the provider reports, and `ciphertext_rejected` for another data key than was wrapped.
-pub(super) async fn open_canary(cx: &OpContext, pipeline: &Pipeline, canary: &Secret) -> Result<(), Failure> {
+pub(super) async fn open_canary<E: From<Error> + From<Failure>>(cx: &OpContext, pipeline: &Pipeline, canary: &Secret) -> Result<(), E> {
     let damaged = || Failure::internal(&"a canary that cannot be read");
     let text = std::str::from_utf8(canary.expose()).map_err(|_| damaged())?;
     let envelope = Envelope::parse(text).map_err(|_| damaged())?;
@@ -125,7 +125,10 @@ pub(super) async fn open_canary(cx: &OpContext, pipeline: &Pipeline, canary: &Se
     let bound = Context::default().bind(envelope.header());
     let (_, wrapped) = recipient.wrapped().ok_or_else(damaged)?;
     let dek = pipeline.unwrap_key(cx, &wrapped, &bound).await?;
-    envelope.open(dek, &bound).map(drop).map_err(|_| Failure::ciphertext_rejected())
+    envelope
+        .open(dek, &bound)
+        .map(drop)
+        .map_err(|_| Failure::ciphertext_rejected().into())
 }
 
 /// A version, with the way to it.

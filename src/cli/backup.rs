@@ -1,6 +1,7 @@
 //! The commands `backup` and `restore`. Both work on the data folder, without the gateway's API.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -10,6 +11,7 @@ use super::serving::ConfigFile;
 use super::terminal::{Terminal, cannot_write};
 use crate::boot::{Manifest, NewestKnown, backup, restore};
 use crate::client::Failure;
+use crate::config::Config;
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
@@ -62,7 +64,21 @@ impl RestoreArgs {
         let restored = restored.await.map_err(|error| with_causes(&error))?;
         show(&restored, terminal)?;
         // Beside the result, which a program may read.
-        io::stderr().write_all(LOST.as_bytes()).map_err(|error| cannot_write(&error))
+        let told = io::stderr().write_all([LOST, &still_running(&config)].concat().as_bytes());
+        told.map_err(|error| cannot_write(&error))
+    }
+}
+
+/// Warns of a gateway that runs on the folder that was at this path before. The lock went with that folder, so only
+/// its address shows it.
+fn still_running(config: &Config) -> String {
+    let address = config.server.listen;
+    match TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => format!(
+            "warning: another process listens on {address}, the address of this gateway. If the gateway still runs on a data folder that was \
+             deleted or moved away, stop it first\n"
+        ),
+        Ok(_) | Err(_) => String::new(),
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
         .unwrap_or_default();
     let config = configuration(&folder, args.port)?;
     start_log(&config.telemetry).map_err(|_| Failure::Local("the log was started twice".to_owned()))?;
+    args.proxies.report();
     let metrics = Metrics::install().map_err(|_| Failure::Local("the metrics were started twice".to_owned()))?;
 
     let exists = folder.join("claviger.db").exists();

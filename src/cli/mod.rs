@@ -22,6 +22,7 @@ mod once;
 mod pages;
 mod print;
 mod providers;
+mod proxies;
 mod serve;
 mod serving;
 mod terminal;
@@ -39,6 +40,7 @@ use reqwest::Method;
 use crate::client::{Call, Client, Failure};
 use crate::protocols::rest::{document, document_3_0};
 use connect::Connect;
+use proxies::IgnoredProxies;
 use terminal::{Terminal, cannot_write};
 
 pub use exit::Exit;
@@ -144,6 +146,19 @@ impl Cli {
     /// Whether the command runs the gateway, which needs all processors.
     pub const fn serves(&self) -> bool {
         matches!(self.command, Command::Serve(_) | Command::Dev(_))
+    }
+
+    /// Removes proxies from the environment of a command that calls providers itself. Called before the process has
+    /// another thread.
+    pub fn ignore_proxies(&mut self) {
+        if let Command::Serve(args) = &mut self.command {
+            args.proxies = IgnoredProxies::remove();
+        } else if let Command::Dev(args) = &mut self.command {
+            args.proxies = IgnoredProxies::remove();
+        } else if matches!(self.command, Command::Init(_) | Command::WrapRootKey(_)) {
+            // Their provider unwraps the root key.
+            IgnoredProxies::remove().print();
+        }
     }
 
     /// Runs the command and returns its exit code. Output goes to standard output, error messages

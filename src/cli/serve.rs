@@ -14,6 +14,7 @@ use crate::telemetry::start_log;
 pub(super) async fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = args.config.load().map_err(|errors| Failure::Usage(errors.to_string()))?;
     start_log(&config.telemetry).map_err(|_| Failure::Local("the log was started twice".to_owned()))?;
+    args.proxies.report();
     let metrics = config.telemetry.metrics.then(Metrics::install).transpose();
     let metrics = metrics.map_err(|_| Failure::Local("the metrics were started twice".to_owned()))?;
     let options = StartOptions {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::proxies::IgnoredProxies;
 use crate::config::{Config, ConfigErrors, environment};
 
 /// The configuration file.
@@ -39,6 +40,9 @@ pub struct ServeArgs {
     /// Start with a clock that is earlier than the audit log's last record: tokens that expired in between are valid again
     #[arg(long)]
     pub accept_clock: bool,
+    /// What became of proxies in the environment.
+    #[arg(skip)]
+    pub(super) proxies: IgnoredProxies,
 }
 
 /// Arguments of `dev`.
@@ -53,6 +57,9 @@ pub struct DevArgs {
     /// End after the walk, with exit code 0 only if all steps passed
     #[arg(long)]
     pub once: bool,
+    /// What became of proxies in the environment.
+    #[arg(skip)]
+    pub(super) proxies: IgnoredProxies,
 }
 
 /// Arguments of `init`.

@@ -259,12 +259,15 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
         (&key["id"], &json!("orders"), &json!(true))
     );
     assert_eq!(found["recipients"][0]["version"], 1);
-    blind.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
-    world
+    let unnamed = blind.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
+    // Whose it is says only the wrapped key itself.
+    let foreign = world
         .evil
         .post("/v1/inspect", &blob)
         .await
         .expect_problem(422, "ciphertext_rejected");
+    let names_tenant = |problem: &Value| problem["detail"].as_str().unwrap().contains(found["tenant"].as_str().unwrap());
+    assert!(names_tenant(&foreign) && !names_tenant(&unnamed), "{foreign} {unnamed}");
     world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
     world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);
 }

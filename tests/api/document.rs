@@ -165,10 +165,11 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 18] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 19] = [
     ("CheckedRight", &["what_to_do"]),
+    ("CircuitFailure", &["what_to_do"]),
     ("ComponentStatus", &["disk_lasts", "durability"]),
-    ("Connection", &["circuit", "health", "login"]),
+    ("Connection", &["circuit", "circuit_failure", "health", "login"]),
     ("ConnectionHealth", &["code", "what_to_do"]),
     (
         "ConnectionLogin",

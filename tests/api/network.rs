@@ -65,6 +65,11 @@ async fn azure_s_authority_and_proxy_change_with_the_secret() {
         api.recorded(&refused, "UpdateConnection", "failed");
         let problem = refused.expect_problem(400, "connection_refused_at_check");
         assert_eq!(problem["provider"], "azure", "{problem}");
+        // The check tries what is stored, so it says nothing of these settings.
+        let (detail, advice) = (problem["detail"].as_str().unwrap(), problem["what_to_do"].as_str().unwrap());
+        assert!(!advice.contains("claviger connections check"), "{problem}");
+        let is_dead = settings.get("proxy").is_some();
+        assert_eq!(detail.contains("Connection refused"), is_dead, "{problem}");
         assert_eq!(api.client.get(PATH).await.expect_status(200), before);
     }
     let wrong = json!({"settings": {"ca": format!("{}{strange}", fake.ca_pem())}, "secrets": {"secret": "a-wrong-one"}});
@@ -181,4 +186,25 @@ async fn what_has_no_secrets_or_no_such_settings_does_not_change() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
         assert!(problem["errors"][0]["expected"].as_str().unwrap().contains(says), "{problem}");
     }
+}
+
+/// Google's client has no setting against it, and its endpoint here is a host that does not exist.
+#[tokio::test]
+async fn the_environment_s_proxy_is_taken_by_no_client_of_the_gateway() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (proxy, asked) = tunnels_to(gone).await;
+    let variables = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"];
+    let tune = Tune::default().set("CLAVIGER_PROVIDERS__GCP__KMS_ENDPOINT", "https://kms.invalid");
+    let tune = variables.iter().fold(tune, |tune, name| tune.set(name, format!("http://{proxy}")));
+    let api = Api::tuned(&tune).await;
+    let ring = "projects/p/locations/global/keyRings/r";
+    connect(&api, "google", "gcp", json!({"key_ring": ring, "auth": {"token": "a-token"}})).await;
+    let checked = api.client.post_empty("/v1/connections/google/check").await.expect_status(200);
+    assert_eq!(checked["reachable"], false, "{checked}");
+    assert!(asked.lock().unwrap().is_empty(), "{asked:?}");
+    let said = api.started.output();
+    assert!(
+        variables.iter().all(|name| said.contains(name)) && said.contains("setting `proxy`"),
+        "{said}"
+    );
 }

@@ -126,3 +126,30 @@ async fn a_check_quotes_the_provider_to_those_whose_identity_it_is() {
         assert!(failed.count() > 5 && text.contains("500"), "{connection}: {report}");
     }
 }
+
+/// Who meets an open circuit asks for the connection first.
+#[tokio::test]
+async fn a_connection_with_an_open_circuit_shows_why() {
+    let tune = Tune::default()
+        .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
+        .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true");
+    let api = Api::tuned(&tune).await;
+    let settings = json!({"address": "http://127.0.0.1:1", "auth": {"token": "the-token-of-acme"}});
+    let connection = json!({"name": "kms", "provider": "vault", "settings": settings});
+    api.client.post("/v1/connections", &connection).await.expect_status(201);
+    let shown = async || api.client.get("/v1/connections/kms").await;
+    assert!(shown().await.expect_status(200).get("circuit_failure").is_none());
+    for code in [["provider_unavailable"; 5].as_slice(), &["circuit_open"]].concat() {
+        let body = json!({"name": "orders", "connection": "kms"});
+        api.client.post("/v1/keys", &body).await.expect_problem(503, code);
+    }
+    let answer = shown().await;
+    let failure = answer.expect_status(200)["circuit_failure"].clone();
+    assert_eq!(failure["code"], "provider_unavailable", "{failure}");
+    let checked = api.client.post_empty("/v1/connections/kms/check").await.expect_status(200);
+    for member in ["detail", "what_to_do"] {
+        assert_eq!(failure[member], checked[member], "the words of a check");
+    }
+    assert!(failure["detail"].as_str().unwrap().contains("Connection refused"), "{failure}");
+    assert!(failure["at"].as_str().unwrap().ends_with('Z'), "{failure}");
+}

@@ -30,6 +30,18 @@ fn init_makes_everything_once_and_keeps_it_private() {
 }
 
 #[test]
+fn a_folder_without_data_names_restore_and_init() {
+    let gateway = Gateway::empty(crate::BINARY);
+    for arguments in [&["serve"][..], &["init", "--new-token", "--token-out", "unused"]] {
+        let refused = run(&gateway, arguments);
+        assert_eq!(refused.code, 1, "{}", refused.err);
+        for command in ["claviger restore", "claviger init"] {
+            assert!(refused.err.contains(command), "{}", refused.err);
+        }
+    }
+}
+
+#[test]
 fn init_prints_a_token_to_no_pipe() {
     let gateway = Gateway::empty(crate::BINARY);
     let refused = run(&gateway, &["init"]);

@@ -36,6 +36,9 @@ pub fn trials() -> Vec<Trial> {
             run(without_last_record())
         }),
         Trial::test("backup::a_restore_compares_with_what_is_known_elsewhere", || run(known_elsewhere())),
+        Trial::test("backup::a_restore_warns_of_a_gateway_whose_folder_was_deleted", || {
+            run(still_running())
+        }),
     ]
 }
 
@@ -343,5 +346,24 @@ async fn known_elsewhere() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("cannot bring back") && said.contains("revocation"), "{said}");
+    starts_plainly(&bench.gateway);
+}
+
+async fn still_running() {
+    let bench = furnished().await;
+    let started = bench.gateway.serve(&Tune::default());
+    bench.backup("backup");
+    let path = bench.path("backup");
+    let tune = Tune::default().set("CLAVIGER_SERVER__LISTEN", &started.address().to_string());
+    let warned = || {
+        fs::remove_dir_all(bench.gateway.data()).expect("removed");
+        let output = bench.command(&tune, &["restore", path_text(&path), "--newest-known", "none"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said.contains("another process listens on")
+    };
+    assert!(warned());
+    started.kill();
+    assert!(!warned());
     starts_plainly(&bench.gateway);
 }

@@ -287,6 +287,11 @@ fn names_the_flag(folder: &Folder, case: Case, flags: Flags, needed: Flags) {
     for part in [flag, cost] {
         assert!(said.contains(part), "{case:?} {flags:?}: {part}: {said}");
     }
+    if flag == LOST_LOG {
+        // A start without the log of the backup loses its records, too.
+        let before = said.split(LOST_LOG).next().expect("a text");
+        assert!(before.contains("newest backup"), "{case:?} {flags:?}: {said}");
+    }
     assert!(!said.contains(other), "{case:?} {flags:?}: {said}");
     if case.kill_file_gone {
         assert!(

@@ -19,6 +19,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("pkcs11::a_replaced_token_is_taken_once_its_keys_open", VARIABLES, || {
             Box::pin(a_replaced_token_is_taken_once_its_keys_open())
         }),
+        Case::new("pkcs11::a_token_whose_files_are_away_is_told_and_used_again", VARIABLES, || {
+            Box::pin(a_token_whose_files_are_away_is_told_and_used_again())
+        }),
         Case::new("pkcs11::a_wrong_pin_and_a_tenants_module_are_refused", VARIABLES, || {
             Box::pin(a_wrong_pin_and_a_tenants_module_are_refused())
         }),
@@ -174,6 +177,36 @@ async fn a_replaced_token_is_taken_once_its_keys_open() {
     assert_eq!(world.client.list("/v1/keys/orders/versions").await[0]["provider_key"], provider_key);
     let made = world.key("more", json!({})).await;
     assert_eq!(made["custody"], "external");
+}
+
+/// The helper goes on: SoftHSM keeps its sessions and their login, and finds no keys.
+async fn a_token_whose_files_are_away_is_told_and_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::of(declared(folder.path(), &[TENANT], &[CONNECTION], PIN));
+    world.key("orders", json!({})).await;
+    let data_key = world.client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    let shown = async || world.client.get(&format!("/v1/connections/{CONNECTION}")).await.expect_status(200);
+    assert_eq!(shown().await["login"]["state"], "ok");
+
+    let (tokens, away) = (folder.path().join("tokens"), folder.path().join("away"));
+    std::fs::rename(&tokens, &away).unwrap();
+    // No call is made, so it is the check that notices.
+    let noticed = async {
+        while shown().await["health"]["state"] != "failing" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), noticed).await.unwrap();
+    assert_eq!(shown().await["login"]["state"], "failing");
+    let body = json!({"wrapped": data_key["wrapped"]});
+    let refused = world.client.post("/v1/unwrap", &body).await;
+    refused.expect_problem(503, "provider_unavailable");
+    let version = &world.client.list("/v1/keys/orders/versions").await[0];
+    assert_eq!(version["provider_state"], "enabled", "the key is not taken for lost: {version}");
+
+    std::fs::rename(&away, &tokens).unwrap();
+    assert_eq!(unwrapped(&world.client, &data_key).await, data_key["plaintext"]);
+    assert_eq!(shown().await["login"]["state"], "ok");
 }
 
 async fn a_wrong_pin_and_a_tenants_module_are_refused() {

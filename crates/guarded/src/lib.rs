@@ -1,10 +1,11 @@
-//! Memory, process hardening and one question about sockets: the only crate of the workspace with unsafe code, kept
+//! Memory, process hardening, the environment and one question about sockets: the only crate of the workspace with unsafe code, kept
 //! small so that it can be read in one sitting. Every crate may use it; it uses none.
 //!
 //! - [`Arena`]: locked memory for secrets that stay for a while (the cache's data keys).
 //! - [`ZeroOnFree`]: a global allocator that zeroes what is freed, for what libraries leave
 //!   behind in their buffers.
 //! - [`harden_process`]: no core dumps, no reading by other processes of the same user.
+//! - [`remove_variables`]: from the process's environment, while it has one thread.
 //! - [`unacknowledged`]: how much of what was written to a socket the peer does not have.
 //!
 //! Nothing here fails the start: what the system refuses is reported as [`Hardening`] and
@@ -13,6 +14,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod arena;
+mod environment;
 mod heap;
 mod process;
 mod region;
@@ -21,6 +23,7 @@ mod socket;
 use std::fmt;
 
 pub use arena::{Arena, ArenaConfig, ArenaError, LockedBytes, MAX_LEN};
+pub use environment::remove_variables;
 pub use heap::ZeroOnFree;
 pub use process::harden_process;
 pub use socket::unacknowledged;

@@ -55,8 +55,8 @@ impl Level {
 const ENDPOINT: &str = "nothing: only the operator's configuration may name an endpoint";
 const CA: &str = "nothing: Google's client has no CA setting for a connection and trusts the CAs of the gateway's system. Ask the operator \
                   to add the CA there, which then applies to all tenants, or connect to Google directly";
-const PROXY: &str = "nothing: Google's client has no proxy setting for a connection. The operator can set HTTPS_PROXY for the gateway, which \
-                     then applies to all tenants, or configure an endpoint";
+const PROXY: &str = "nothing: Google's client has no proxy setting for a connection, and the gateway takes no proxy from its environment. The \
+                     operator can configure an endpoint";
 
 fn endpoint(fields: &mut Fields<'_>, origin: SettingsOrigin, name: &'static str) -> Option<String> {
     match origin {

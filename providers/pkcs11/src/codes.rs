@@ -21,9 +21,10 @@ pub(crate) const NOT_BEGUN: [&str; 3] = [HELPER_ENDED, code::LOGGED_OUT, "CKR_US
 
 /// Codes after which another helper, with another login, can serve the call. The module did nothing then, unless it
 /// generated a key.
-pub(crate) const LOST: [&str; 11] = [
+pub(crate) const LOST: [&str; 12] = [
     HELPER_ENDED,
     code::LOGGED_OUT,
+    code::TOKEN_GONE,
     "CKR_USER_NOT_LOGGED_IN",
     "CKR_SESSION_HANDLE_INVALID",
     "CKR_SESSION_CLOSED",

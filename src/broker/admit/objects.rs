@@ -205,6 +205,28 @@ impl Names<UpdateOf> for UpdateNamed<'_> {
     }
 }
 
+/// The failure for an envelope of no key of the tenant. It says so to one who may read all of the tenant's keys, and
+/// so knows which there are.
+async fn of_no_key(broker: &Broker, cx: &RequestContext, named: KeyNamed<'_>, refused: Failure) -> Failure {
+    let reads_all = decide::allowed(broker, cx, Action::ReadKey, Resource::Key(None)).await.is_ok();
+    let header = match named {
+        KeyNamed::Envelope(envelope) if reads_all && refused.code == Code::CiphertextRejected => envelope.header(),
+        KeyNamed::Envelope(_) | KeyNamed::Name(_) => return refused,
+    };
+    if header.tenant() != cx.tenant() {
+        let detail = format!("The wrapped key names the tenant {}, which is another one.", header.tenant());
+        return Failure::new(Code::CiphertextRejected, detail).advice("Use a credential of that tenant, here or on another installation.");
+    }
+    let detail = format!(
+        "The wrapped key names the key {}, which this tenant does not have here.",
+        header.key()
+    );
+    Failure::new(Code::CiphertextRejected, detail).advice(
+        "It belongs to another installation, or the key was lost with an older copy of the data (`claviger restore`, --accept-rollback). \
+         If its provider key still exists, create it again with this id: `claviger keys create NAME --id ID --provider-key PROVIDER-KEY`.",
+    )
+}
+
 /// The key of an envelope that is inspected.
 pub enum InspectedKey {
     /// A key that is not detached.
@@ -224,7 +246,9 @@ impl Names<InspectedKey> for KeyNamed<'_> {
             KeyNamed::Envelope(envelope) => detached_of(broker, cx, action, envelope).await?,
             KeyNamed::Name(_) => None,
         };
-        let Some(detached) = detached else { return Err(refused) };
+        let Some(detached) = detached else {
+            return Err(of_no_key(broker, cx, self, refused).await);
+        };
         // Only a caller with the permission to list detached keys learns that this key is detached.
         let resource = Resource::Key(Some(&detached.key));
         let (Ok(policy), Ok(_)) = (

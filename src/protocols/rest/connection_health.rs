@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::errors::ErrorCode;
 use super::types::Timestamp;
-use crate::broker::ServiceHealth;
+use crate::broker::{FailedCall, ServiceHealth};
 
 /// The circuit of a connection that is not closed.
 ///
@@ -31,6 +31,32 @@ impl ConnectionCircuit {
             BreakerState::Closed => None,
             BreakerState::Open => Some(Self::Open),
             BreakerState::HalfOpen => Some(Self::HalfOpen),
+        }
+    }
+}
+
+/// Why the last call of a connection failed.
+#[derive(Serialize, ToSchema)]
+pub struct CircuitFailure {
+    /// When it failed.
+    pub at: Timestamp,
+    /// The code of the error that its request got.
+    #[schema(value_type = ErrorCode)]
+    pub code: &'static str,
+    /// What failed: in parentheses the provider's code, or why there is no response.
+    pub detail: String,
+    /// What to do. Absent if the code says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what_to_do: Option<&'static str>,
+}
+
+impl From<&FailedCall> for CircuitFailure {
+    fn from(failed: &FailedCall) -> Self {
+        Self {
+            at: Timestamp(failed.at),
+            code: failed.code.as_str(),
+            detail: failed.detail.clone(),
+            what_to_do: failed.advice,
         }
     }
 }

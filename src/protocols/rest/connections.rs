@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::{Object, Type};
 
-use super::connection_health::{ConnectionCircuit, ConnectionHealth};
+use super::connection_health::{CircuitFailure, ConnectionCircuit, ConnectionHealth};
 use super::connection_login::ConnectionLogin;
 use super::errors::ErrorCode;
 use super::handler::empty_reply;
@@ -149,6 +149,9 @@ pub struct Connection {
     /// The circuit, while it is not closed. Only in the response of `getConnection`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit: Option<ConnectionCircuit>,
+    /// Why the last call failed, while the circuit is not closed. Only in the response of `getConnection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_failure: Option<CircuitFailure>,
     /// How the service behind the connection is. Only in the response of `getConnection`, and absent for a severed
     /// connection, and where it is not known: the gateway checks XKS proxies and KMIP servers, while the connection is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +218,7 @@ fn response(connection: &model::Connection) -> Connection {
         managed_by: connection.managed_by.clone(),
         login: None,
         circuit: None,
+        circuit_failure: None,
         health: None,
         problem: None,
         created: Timestamp(connection.created),
@@ -236,6 +240,7 @@ fn response_now(broker: &Broker, now: &ConnectionNow) -> Connection {
     Connection {
         login: now.login.as_ref().map(Into::into),
         circuit: ConnectionCircuit::of(now.circuit),
+        circuit_failure: now.circuit_failure.as_ref().map(Into::into),
         health: now.health.as_ref().map(Into::into),
         ..with_problem(broker, &now.connection)
     }

@@ -48,7 +48,7 @@ const ACQUIRE: Duration = Duration::from_secs(8);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The file does not exist.
-    #[error("there is no store at {0}; `claviger init` makes one")]
+    #[error("there is no store at {0}; `claviger restore` puts a backup there, `claviger init` makes a new one")]
     Missing(PathBuf),
     /// [`SqliteStore::create`] never replaces a store.
     #[error("there is a store at {0} already")]

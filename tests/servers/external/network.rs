@@ -34,6 +34,15 @@ pub async fn changed() {
         assert_eq!(client.get(&path).await.expect_status(200), before, "nothing was changed");
     }
     assert!(front.calls().is_empty(), "nothing is sent to who is not trusted");
+    // Where nobody listens: it says so, and does not send its reader to the check, which tries what is stored.
+    let dead = change(&json!({"address": "https://127.0.0.1:1/of/acme"})).await;
+    let problem = dead.expect_problem(400, "connection_refused_at_check");
+    assert!(problem["detail"].as_str().unwrap().contains("Connection refused"), "{problem}");
+    let advice = problem["what_to_do"].as_str().unwrap();
+    assert!(
+        advice.contains("address") && !advice.contains("claviger connections check"),
+        "{problem}"
+    );
     external.opens(&made).await;
 
     let both = json!({"address": address, "ca": front.ca_pem()});

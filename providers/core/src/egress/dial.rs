@@ -46,7 +46,10 @@ pub enum DialError {
     /// Too many connections are being opened.
     #[error(transparent)]
     Crowded(#[from] Crowded),
-    /// The name was not found, or no address accepted the connection.
+    /// No name server has the name, or none answers.
+    #[error("the host's name was not found")]
+    Unknown,
+    /// No address accepted the connection.
     #[error("no connection ({0})")]
     Unreachable(io::ErrorKind),
     /// No connection within the time.
@@ -101,7 +104,7 @@ impl Dialer {
             Err(_) => self.resolve(host, patience).await.map_err(|error| match error {
                 ResolveError::Refused(refused) => DialError::Refused(refused),
                 ResolveError::Crowded(crowded) => DialError::Crowded(crowded),
-                ResolveError::Lookup(error) => DialError::Unreachable(error.kind()),
+                ResolveError::Lookup(_) => DialError::Unknown,
             })?,
         };
         let mut last = DialError::Timeout;

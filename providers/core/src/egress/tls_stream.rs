@@ -128,6 +128,7 @@ impl TlsDialer {
         let tcp = tcp.map_err(|error| match error {
             DialError::Refused(refused) => SendError::Refused(refused),
             DialError::Crowded(_) => SendError::Crowded,
+            unknown @ DialError::Unknown => SendError::Unreachable(unknown.to_string()),
             DialError::Unreachable(kind) => SendError::Unreachable(kind.to_string()),
             DialError::Timeout => SendError::Unreachable("no connection in time".to_owned()),
         })?;

@@ -108,13 +108,21 @@ pub fn shown(cx: &OpContext, error: Error) -> Error {
 /// What a failed call says, for the report: the provider's own code and message where there are
 /// any. At most 240 printable ASCII characters, without what the provider repeats of a request.
 pub fn word(error: &Error) -> String {
-    let message = error.source.as_deref().and_then(|cause| {
+    worded(error, error.message.as_ref().map(ToString::to_string))
+}
+
+/// As [`word`], without the provider's own message, which not every caller may read.
+pub fn word_without_message(error: &Error) -> String {
+    worded(error, None)
+}
+
+fn worded(error: &Error, message: Option<String>) -> String {
+    let cause = error.source.as_deref().and_then(|cause| {
         let send = cause.downcast_ref::<SendError>().map(ToString::to_string);
         let malformed = || cause.downcast_ref::<MalformedResponse>().map(ToString::to_string);
         send.or_else(malformed)
     });
-    let message = error.message.as_ref().map(ToString::to_string).or(message);
-    let text = match (&error.upstream_code, message) {
+    let text = match (&error.upstream_code, message.or(cause)) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_string(),
         (None, Some(message)) => message,

@@ -15,7 +15,7 @@ mod timeout;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use breaker::{BreakerConfig, BreakerState};
+pub use breaker::{BreakerConfig, BreakerState, CallFailure};
 pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
@@ -178,6 +178,11 @@ impl Pipeline {
     /// connection.
     pub fn breaker(&self) -> BreakerState {
         self.gate.breaker()
+    }
+
+    /// Why the last call failed, while the connection's circuit is not closed; `None` for a severed connection.
+    pub fn last_failure(&self) -> Option<CallFailure> {
+        self.gate.last_failure()
     }
 
     /// The number of keys whose circuit is open.

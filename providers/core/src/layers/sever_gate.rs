@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
-use super::breaker::{BreakerState, Circuits};
+use super::breaker::{BreakerState, CallFailure, Circuits};
 use crate::{Call, Capabilities, Error, ErrorKind, Op, OpContext, Output, ProviderKind, SeverSwitch};
 
 /// The layers that a sever takes away.
@@ -51,6 +51,11 @@ impl SeverGate {
     pub(super) fn breaker(&self) -> BreakerState {
         let behind = self.behind.read();
         behind.as_ref().map_or(BreakerState::Closed, |behind| behind.circuits.connection())
+    }
+
+    /// Why the last call failed, while the connection's circuit is not closed; `None` for a severed connection.
+    pub(super) fn last_failure(&self) -> Option<CallFailure> {
+        self.behind.read().as_ref()?.circuits.last_failure()
     }
 
     /// The number of keys whose circuit is open; 0 for a severed connection.

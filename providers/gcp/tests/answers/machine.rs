@@ -149,7 +149,8 @@ async fn a_machine_without_a_metadata_server_hangs_nothing() {
     }
 }
 
-/// Google's client has no setting against it; README.md says so.
+/// Google's client has no setting against it. So the gateway removes the variables
+/// (`network::the_environment_s_proxy_is_taken_by_no_client_of_the_gateway` in `tests/api`).
 #[tokio::test]
 async fn googles_client_takes_the_environments_proxy_and_ours_does_not() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

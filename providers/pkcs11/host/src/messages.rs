@@ -292,6 +292,8 @@ pub mod code {
     pub const NO_MODULE: &str = "NO_MODULE";
     /// The module has no such token.
     pub const NO_TOKEN: &str = "NO_TOKEN";
+    /// The token does not answer any more: it was removed, or its files are away.
+    pub const TOKEN_GONE: &str = "TOKEN_GONE";
     /// Several tokens have the name.
     pub const SEVERAL_TOKENS: &str = "SEVERAL_TOKENS";
     /// The token has no such key.

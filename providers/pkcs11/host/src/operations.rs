@@ -9,7 +9,7 @@ use cryptoki::session::Session;
 use zeroize::Zeroizing;
 
 use crate::messages::{KeyKind, KeyObject, Mechanism, NewKey, OaepHash, Output, Sensitive, code};
-use crate::sessions::{Failure, WorkerSession, handle, is_logged_in};
+use crate::sessions::{Failure, WorkerSession, handle, is_logged_in, shows_keys};
 use crate::token::Module;
 
 /// The most objects with one `CKA_ID` that are described.
@@ -46,7 +46,7 @@ pub(crate) fn encrypt(
     plaintext: &Sensitive,
 ) -> Result<Output, Failure> {
     let (output, iv) = worker.call(module, |session, handles| {
-        let key = handle(session, handles, kind, id)?;
+        let key = handle(module, (session, handles), kind, id)?;
         let encrypt = |mechanism: &Cryptoki<'_>| session.encrypt(mechanism, key, plaintext.expose());
         Ok(with_mechanism(mechanism, encrypt)?)
     })?;
@@ -64,7 +64,7 @@ pub(crate) fn decrypt(
     ciphertext: &[u8],
 ) -> Result<Output, Failure> {
     let (plaintext, _) = worker.call(module, |session, handles| {
-        let key = handle(session, handles, kind, id)?;
+        let key = handle(module, (session, handles), kind, id)?;
         let decrypt = |mechanism: &Cryptoki<'_>| session.decrypt(mechanism, key, ciphertext).map(Zeroizing::new);
         Ok(with_mechanism(mechanism, decrypt)?)
     })?;
@@ -134,10 +134,7 @@ fn described(session: &Session, object: ObjectHandle) -> Result<Option<KeyObject
 /// Describes all keys with this id.
 pub(crate) fn find(worker: &mut WorkerSession, module: &Module, id: &[u8]) -> Result<Output, Failure> {
     let keys = worker.call(module, |session, _| {
-        // Without a login, a token shows its public keys alone.
-        if !is_logged_in(session)? {
-            return Err(Failure::Own(code::LOGGED_OUT));
-        }
+        shows_keys(module, session)?;
         let described = objects(session, id)?.into_iter().map(|object| described(session, object));
         let keys: Result<Vec<_>, Error> = described.filter_map(Result::transpose).collect();
         Ok(keys?)

@@ -97,12 +97,16 @@ pub(crate) fn is_logged_in(session: &Session) -> Result<bool, Error> {
     })
 }
 
-/// The refusal of a key that was not found: it may be there, and not shown since the login is lost.
-pub(crate) fn not_found(session: &Session) -> Failure {
-    match is_logged_in(session) {
-        Ok(true) => Failure::Own(code::NO_KEY),
-        Ok(false) => Failure::Own(code::LOGGED_OUT),
-        Err(error) => Failure::Module(error),
+/// Checks that the token answers, and shows its private keys. Of a token whose files are away SoftHSM finds no keys, and
+/// keeps the sessions and their login.
+pub(crate) fn shows_keys(module: &Module, session: &Session) -> Result<(), Failure> {
+    if module.context.get_token_info(module.slot).is_err() {
+        return Err(Failure::Own(code::TOKEN_GONE));
+    }
+    match is_logged_in(session)? {
+        true => Ok(()),
+        // Without a login, a token shows its public keys alone.
+        false => Err(Failure::Own(code::LOGGED_OUT)),
     }
 }
 
@@ -118,7 +122,12 @@ fn is_still(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -
 }
 
 /// The handle of a key.
-pub(crate) fn handle(session: &Session, handles: &mut Handles, kind: KeyKind, id: &[u8]) -> Result<ObjectHandle, Failure> {
+pub(crate) fn handle(
+    module: &Module,
+    (session, handles): (&Session, &mut Handles),
+    kind: KeyKind,
+    id: &[u8],
+) -> Result<ObjectHandle, Failure> {
     let name = (kind, id.to_vec());
     if let Some(handle) = handles.get(&name).copied() {
         if is_still(session, handle, kind, id)? {
@@ -128,7 +137,7 @@ pub(crate) fn handle(session: &Session, handles: &mut Handles, kind: KeyKind, id
     }
     let found = session.find_objects(&template(kind, id))?;
     match found.as_slice() {
-        [] => Err(not_found(session)),
+        [] => Err(shows_keys(module, session).err().unwrap_or(Failure::Own(code::NO_KEY))),
         [only] => {
             if handles.len() >= MAX_HANDLES {
                 handles.clear();

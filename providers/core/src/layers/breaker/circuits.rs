@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::last_failure::CallFailure;
 use super::state::{Admitted, BreakerConfig, BreakerState, Chance, Machine, Trial, Verdict};
 use crate::Op;
 
@@ -68,6 +69,7 @@ pub(in crate::layers) struct Refusal {
 /// The circuits of one connection, shared by the layers that ask them.
 pub(in crate::layers) struct Circuits {
     state: Mutex<State>,
+    last_failure: Mutex<Option<CallFailure>>,
     hasher: RandomState,
     config: Arc<BreakerConfig>,
 }
@@ -118,6 +120,7 @@ impl Circuits {
                 suspects: Vec::new(),
                 last_success: now,
             }),
+            last_failure: Mutex::new(None),
             hasher: RandomState::new(),
             config,
         })
@@ -126,6 +129,17 @@ impl Circuits {
     /// The state of the connection's circuit.
     pub(in crate::layers) fn connection(&self) -> BreakerState {
         self.state.lock().connection.state(Instant::now())
+    }
+
+    /// Notes why a call failed.
+    pub(super) fn note(&self, failure: CallFailure) {
+        *self.last_failure.lock() = Some(failure);
+    }
+
+    /// Why the last call failed that did, while the connection's circuit is not closed.
+    pub(in crate::layers) fn last_failure(&self) -> Option<CallFailure> {
+        let shown = self.connection() != BreakerState::Closed;
+        self.last_failure.lock().clone().filter(|_| shown)
     }
 
     /// The number of keys whose circuit is open.

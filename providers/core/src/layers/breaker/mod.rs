@@ -2,6 +2,7 @@
 //! whether it responds again; the same for a key for which the provider fails.
 
 mod circuits;
+mod last_failure;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub(super) use self::circuits::Circuits;
+pub use self::last_failure::CallFailure;
 pub use self::state::{BreakerConfig, BreakerState};
 
 use self::circuits::{Entered, Outcome, Ticket, Whose};
@@ -187,6 +189,10 @@ impl Call for Breaker {
         let mut admitted = self.admit(cx.tenant, op, granted)?;
         let result = self.inner.call(cx, op).await;
         admitted.outcome = self.judge(&result, granted);
+        if let (Err(error), Outcome::ConnectionFailed | Outcome::CallFailed) = (&result, admitted.outcome) {
+            // Before the outcome is recorded: who sees a circuit open sees why.
+            self.circuits.note(CallFailure::of(error));
+        }
         result
     }
 }
