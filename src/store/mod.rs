@@ -16,8 +16,10 @@
 
 mod change_context;
 mod changes;
+mod check_credential;
 mod claiming;
 pub mod clock;
+mod detached;
 pub mod lock;
 pub mod model;
 #[cfg(test)]
@@ -354,6 +356,9 @@ pub trait Store: Reads + SealedStore {
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     /// Disables or enables a key ([`rules::set_disabled`]).
     async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// Disables a detached key, for a journal that says it was attached: it comes back disabled. `false` when it was
+    /// enabled since: more often than `lifts`, the journal's number, which its own is raised to.
+    async fn disable_detached(&self, tenant: TenantId, id: KeyId, lifts: u64, change: &Change) -> Result<bool, StoreError>;
     /// Adds versions (existing ones stay as they are), claims their provider keys and sets the
     /// primary version ([`rules::set_primary`]).
     ///

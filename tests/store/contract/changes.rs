@@ -86,11 +86,12 @@ async fn every_kind_of_change_marks_its_intent(store: Arc<dyn Store>) {
         .await
         .unwrap();
     store.detach_key(ours.id, made.id, 0, &next()).await.unwrap();
+    store.disable_detached(ours.id, made.id, 0, &next()).await.unwrap();
     store.delete_connection(ours.id, on.id, &next()).await.unwrap();
     for position in 1..=position {
         assert!(store.is_applied(position).await.unwrap(), "{position}");
     }
-    assert_eq!(store.last_applied().await.unwrap(), Some(14));
+    assert_eq!(store.last_applied().await.unwrap(), Some(15));
 }
 
 async fn an_intent_may_have_several_changes(store: Arc<dyn Store>) {

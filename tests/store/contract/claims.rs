@@ -20,6 +20,7 @@ cases! { contract:
     detached_keys_are_listed_by_id,
     the_holder_is_told_to_its_tenant_only,
     a_restrictive_state_outlives_the_detach,
+    a_journaled_disable_reaches_a_detached_key,
     a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled,
 }
 
@@ -311,6 +312,24 @@ async fn a_restrictive_state_outlives_the_detach(store: Arc<dyn Store>) {
     store.set_connection_severed(ours, other.id, true, 12, &NONE).await.unwrap();
     let (_, state, needs_restore) = comes_back(&*store, &made, &main).await;
     assert_eq!((state, needs_restore), (KeyState::Disabled, true));
+}
+
+async fn a_journaled_disable_reaches_a_detached_key(store: Arc<dyn Store>) {
+    let (ours, theirs) = tenants(&*store).await;
+    let main = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &main, "k").await;
+    refused!(store.disable_detached(ours, made.id, 0, &NONE).await, StoreError::NotFound);
+    store.set_key_disabled(ours, made.id, false, 5, &NONE).await.unwrap();
+    store.detach_key(ours, made.id, 6, &NONE).await.unwrap();
+    refused!(store.disable_detached(theirs, made.id, 1, &NONE).await, StoreError::NotFound);
+    // Enabled since, and not.
+    for (journal, applied, disabled, lifts) in [(0, false, false, 1), (1, true, true, 1), (3, true, true, 3), (2, false, true, 3)] {
+        assert_eq!(store.disable_detached(ours, made.id, journal, &NONE).await.unwrap(), applied);
+        let kept = store.detached_key(ours, made.id).await.unwrap();
+        assert_eq!((kept.key.state.is_disabled(), kept.key.lifts, kept.at), (disabled, lifts, 6));
+    }
+    let (back, state, needs_restore) = comes_back(&*store, &made, &main).await;
+    assert_eq!((state, needs_restore, back.lifts), (KeyState::Disabled, false, 3));
 }
 
 async fn a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled(store: Arc<dyn Store>) {
