@@ -269,9 +269,10 @@ impl<B: Backend> Store for B {
         rules::patch_connection(&mut connection, patch)?;
         check_names(&sealed, tenant, Some(&id.to_string()))?;
         transaction.update_connection(&connection).await?;
-        if let Some(network) = &patch.network {
+        if patch.network.is_some() || patch.claims.is_some() {
             let users = transaction.users(tenant, id).await?;
-            rules::check_proven(network.proven.as_ref(), &users)?;
+            let proven = patch.network.as_ref().and_then(|network| network.proven.as_ref());
+            rules::check_proven(proven, &users)?;
             if claims != connection.claims {
                 claim_anew(&mut *transaction, tenant, &users).await?;
             }
