@@ -348,9 +348,9 @@ pub trait Store: Reads + SealedStore {
     /// [`Store::add_key_versions`], and the provider keys of all are claimed anew.
     ///
     /// Errors: `ProviderKeyTaken` when another key of the tenant is based on a provider key of the same id, also a
-    /// detached one, unless the change names it ([`Change::beside`]). `ClaimedElsewhere` when another tenant's has claimed one for the installation.
-    /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
-    /// when the primary version is not among those given.
+    /// detached one, unless the change names it ([`Change::beside`]); and where with this one
+    /// [`MAX_HOLDERS`](model::MAX_HOLDERS) keys would be. `ClaimedElsewhere` when another tenant's has claimed one for the installation. `AlreadyExists` when the name
+    /// or the id is taken. `NotFound` without the connection, or when the primary version is not among those given.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     /// Changes name, labels, cache rules or export ([`rules::patch_key`]).
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
