@@ -116,10 +116,12 @@ pub(super) async fn all(config: &Config, sealed: Arc<dyn SealedStore>, dev: bool
         sealed,
         config.memory.embedded_keys as usize,
     )));
-    // Add the fake last. It replaces Vault, because the last factory of a kind is used.
+    // Add the fakes last. They replace Vault, say, because the last factory of a kind is used.
     #[cfg(feature = "testkit")]
-    if dev && let Some(fake) = claviger_testkit::FakeFactory::controlled().await {
-        all.push(Arc::new(fake));
+    if dev {
+        for fake in claviger_testkit::FakeFactory::controlled().await {
+            all.push(Arc::new(fake));
+        }
     }
     #[cfg(not(feature = "local"))]
     drop(sealed);

@@ -60,7 +60,7 @@ impl Broker {
     }
 
     async fn make_canary(&self, behalf: Behalf<'_>, key: &Arc<KeyEntry>, patience: Duration) -> Result<(), Failure> {
-        let ready = self.ready_as_stored(key).await?;
+        let ready = self.ready_here(key).await?;
         if let Some(failure) = obstacle(&ready.view) {
             return Err(failure);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_provider::kit::probe;
 use claviger_provider::{
-    Capabilities, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, SealedName, Secret, SettingsError,
+    Capabilities, ClaimSpan, ConnectionId, Error, ErrorKind, Factory, Kek, ParsedSettings, Pipeline, SealedName, Secret, SettingsError,
     SettingsOrigin, fill_random,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct ConnectionPut {
     pub(super) timeouts: Option<Timeouts>,
     /// New secrets, by the names under which they are stored.
     pub(super) replaced: Vec<(SealedName, Secret)>,
+    /// Within which span its provider keys are claimed from now on.
+    pub(super) claims: Option<ClaimSpan>,
     /// New network settings, and the pipeline with all of this that they were tried with.
     pub(super) network: Option<(NetworkPatch, Pipeline)>,
 }
@@ -177,11 +179,15 @@ impl Broker {
             None => None,
             Some(given) => Some(self.changed_settings(&now, given)?).filter(|settings| *settings != now.settings),
         };
+        // With secrets of the tenant's, the identity is the operator's no more.
+        let factory = self.family(now.provider)?;
+        let own = (!replaced.is_empty()).then(|| factory.claims(&now.settings, SettingsOrigin::Tenant));
         let put = ConnectionPut {
             expected,
             labels: change.labels,
             timeouts: change.timeouts,
             replaced,
+            claims: own,
             network: None,
         };
         match network {
@@ -201,6 +207,7 @@ impl Broker {
             labels,
             timeouts,
             replaced,
+            claims,
             network,
         } = put;
         let (cx, connection) = (authorized.cx(), authorized.object());
@@ -215,6 +222,7 @@ impl Broker {
             labels,
             timeouts,
             network,
+            claims,
             at: self.now(),
         };
         // Make the pipeline before the commit, so that settings that no provider can be made from

@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use super::at_provider::turn_at_provider;
 use super::context::Behalf;
-use super::reach::Reach;
+use super::reach::{Reach, may_wrap};
 use super::{Broker, Code, Failure, RequestContext};
 use crate::keys::{KeyEntry, KeyView, MayAsk};
 use crate::store::model::{Key, KeyVersion};
@@ -142,7 +142,7 @@ impl Broker {
         let which = |version: &KeyVersion| version.provider != ProviderKind::Local;
         let asked = self.ask_each(Behalf::Gateway(LOOK), key, which, end).await?;
         let now = key.view()?;
-        if asked && now.key.state.wraps() && now.key.primary.provider_state.wraps() {
+        if asked && may_wrap(&now).is_ok() && now.key.primary.provider_state.wraps() {
             let left = end.saturating_duration_since(Instant::now());
             self.keep_canary_in_background(LOOK, key, left).await;
         }

@@ -86,12 +86,12 @@ impl Broker {
         let proven = self.prove(cx, connection, &changed, &put.replaced, Demand::OfEveryKey).await?;
         let network = NetworkPatch {
             settings: changed.settings,
-            claims: changed.claims,
             proven: Some(proven.versions),
         };
         let put = ConnectionPut {
             // What was tried is what is stored: no other change may come between.
             expected: Some(now.revision),
+            claims: Some(changed.claims),
             network: Some((network, proven.pipeline)),
             ..put
         };
@@ -120,12 +120,12 @@ impl Broker {
         let proven = self.prove(cx, connection, &changed, &replaced, Demand::Existing).await?;
         let network = NetworkPatch {
             settings: changed.settings,
-            claims: changed.claims,
             proven: None,
         };
         let put = ConnectionPut {
             expected: Some(now.revision),
             replaced,
+            claims: Some(changed.claims),
             network: Some((network, proven.pipeline)),
             ..ConnectionPut::default()
         };

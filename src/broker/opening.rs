@@ -8,7 +8,7 @@ use claviger_provider::{BoundContext, Error, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
 use super::lost_versions::{forbidden_at_provider, lost};
-use super::reach::{Reach, permitted};
+use super::reach::{Reach, forbidden, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
@@ -75,6 +75,13 @@ fn members<'v>(view: &'v KeyView, envelope: &'v Envelope) -> impl Iterator<Item 
 /// A version that could open the envelope if its provider permitted it.
 fn refused_at_provider<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<&'v KeyVersion> {
     members(view, envelope).find_map(|(_, version)| (version.state.unwraps() && !version.provider_state.unwraps()).then_some(version))
+}
+
+/// A version that would open the envelope if its own state permitted it.
+fn refused_here<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
+    let named = |recipient: &Recipient| view.matching(recipient.provider()?, recipient.key());
+    let mut matching = envelope.recipients().iter().filter_map(named);
+    matching.find(|version| !version.state.unwraps())
 }
 
 /// Opens one recipient's wrapping at the provider of its version. `young` has the version that may be too young for
@@ -176,7 +183,7 @@ impl Broker {
     /// because their owner may have enabled them.
     ///
     /// # Errors
-    /// `key_state` while the provider's state forbids it, and what asking fails with.
+    /// `key_state` while the provider's state or the gateway's own forbids it, and what asking fails with.
     pub(super) async fn openable(
         &self,
         cx: &RequestContext,
@@ -188,7 +195,7 @@ impl Broker {
             return Ok(view);
         }
         let Some(refused) = refused_at_provider(&view, envelope) else {
-            return Ok(view);
+            return refused_here(&view, envelope).map(forbidden).map_or(Ok(view), Err);
         };
         // Boxed, since it is rare and would be part of every unwrap's future.
         Box::pin(self.ask_anew(cx, entry, refused)).await?;

@@ -87,3 +87,35 @@ pub fn permitted(view: &KeyView, permits: impl Fn(KeyState) -> bool) -> Result<(
         .advice("Use an enabled key: `claviger keys list --state enabled` shows them.")),
     }
 }
+
+/// Refuses a key that must not wrap: its own state forbids it, or that of its primary version.
+///
+/// # Errors
+/// As [`permitted`].
+pub fn may_wrap(view: &KeyView) -> Result<(), Failure> {
+    permitted(view, KeyState::wraps)?;
+    match view.key.primary.state.wraps() {
+        true => Ok(()),
+        false => Err(forbidden(&view.key.primary)),
+    }
+}
+
+/// The failure for a version whose own state forbids its use.
+pub fn forbidden(version: &KeyVersion) -> Failure {
+    let number = version.number;
+    match version.state {
+        KeyState::Unrecognized => Failure::new(
+            Code::KeyState,
+            format!("A newer release of the gateway gave version {number} of the key a state that this release does not know."),
+        )
+        .advice("Run the release that wrote the state. To wrap, rotate the key: the new version is enabled."),
+        state => Failure::new(
+            Code::KeyState,
+            format!(
+                "The state of version {number} of the key is `{}`, which does not permit this.",
+                state.as_str()
+            ),
+        )
+        .advice("To wrap, rotate the key: the new version is enabled."),
+    }
+}

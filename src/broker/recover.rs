@@ -397,12 +397,35 @@ impl Broker {
         };
         match self.commit_revocation(tenant, revocation, self.now(), &change).await {
             Ok(revoked) => self.apply_revocation(&revoked),
-            // What does not exist cannot be used either.
-            Err(StoreError::NotFound) => self.store.mark_applied(tenant, &change).await?,
+            Err(StoreError::NotFound) => match self.revoke_detached(tenant, journaled, &change).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    done.superseded += 1;
+                    return Ok(Replayed::Superseded);
+                }
+                // What does not exist cannot be used either.
+                Err(StoreError::NotFound) => self.store.mark_applied(tenant, &change).await?,
+                Err(error) => return Err(error),
+            },
             Err(error) => return Err(error),
         }
         done.revocations += 1;
         Ok(Replayed::Applied)
+    }
+
+    /// Applies a disable to a key that is detached in the store: in an older copy the adoption that preceded it is lost.
+    /// `false` when the key was enabled since.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such key, and for every other revocation: what it is of is never detached.
+    async fn revoke_detached(&self, tenant: TenantId, journaled: JournaledRevocation, change: &Change) -> Result<bool, StoreError> {
+        match journaled.revocation {
+            EmergencyRevocation::Disable(key) => self.store.disable_detached(tenant, key, journaled.lifts, change).await,
+            EmergencyRevocation::Sever(_)
+            | EmergencyRevocation::Revoke(_)
+            | EmergencyRevocation::Suspend(_)
+            | EmergencyRevocation::DeletePrincipal(_) => Err(StoreError::NotFound),
+        }
     }
 
     /// Records the result of a revocation whose request is not known any more.

@@ -12,7 +12,7 @@ use super::at_provider::turn_at_provider;
 use super::context::Behalf;
 use super::identity::Identities;
 use super::lost_versions::{forbidden_at_provider, obstacle};
-use super::reach::permitted;
+use super::reach::{may_wrap, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
 use crate::audit::Digest;
@@ -41,7 +41,7 @@ impl Broker {
     /// `not_found`, `key_disabled`, `key_state`, `connection_severed`.
     pub(super) async fn ready(&self, cx: &RequestContext, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
         let view = entry.view()?;
-        permitted(&view, KeyState::wraps)?;
+        may_wrap(&view)?;
         if !view.key.primary.provider_state.wraps() {
             // Boxed, since it is rare and would be part of every wrap's future.
             Box::pin(self.ask_anew(cx, entry, &view.key.primary)).await?;
@@ -50,10 +50,20 @@ impl Broker {
                 return Err(forbidden_at_provider(&now.key.primary));
             }
         }
-        self.ready_as_stored(entry).await
+        self.ready_here(entry).await
     }
 
     /// As [`Broker::ready`], whatever is stored of the version's state at the provider.
+    ///
+    /// # Errors
+    /// As [`Broker::ready`].
+    pub(super) async fn ready_here(&self, entry: &Arc<KeyEntry>) -> Result<ReadyKey, Failure> {
+        let ready = self.ready_as_stored(entry).await?;
+        may_wrap(&ready.view)?;
+        Ok(ready)
+    }
+
+    /// As [`Broker::ready`], whatever the version's states are: for a rotation, which takes a key to another version.
     ///
     /// # Errors
     /// As [`Broker::ready`].
@@ -214,7 +224,7 @@ impl ReadyKey {
         let before = &self.view.key.primary;
         let described = broker.look_into(cx, &self.entry, before).await;
         let view = self.entry.view()?;
-        permitted(&view, KeyState::wraps)?;
+        may_wrap(&view)?;
         let primary = &view.key.primary;
         // A key that was moved meanwhile is reached in another way.
         let is_here = primary.connection == before.connection && primary.spec == before.spec;

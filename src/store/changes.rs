@@ -5,13 +5,14 @@ use async_trait::async_trait;
 use chrono::Utc;
 use claviger_provider::{ConnectionId, KeyId, PrincipalId, SealedName, Secret, TenantId, TokenId};
 
+use super::check_credential::check_credential;
 use super::claiming::{claim, claim_anew};
 use super::model::{
     Connection, ConnectionPatch, Key, KeyPatch, KeyVersion, Liftable, Principal, ProviderState, Resource, SeenVersion, Tenant, Token,
     WrapsReserved,
 };
 use super::transaction::{Backend, Existing, Priority, TokenRoots, Transaction};
-use super::{Asker, Change, CreationMark, LastRecord, LogBytes, Store, StoreError, clock, rules};
+use super::{Change, CreationMark, LastRecord, LogBytes, Store, StoreError, detached, rules};
 
 /// Begins a change: takes the transaction, refuses a credential that is not in force, marks the intent as
 /// applied, begins or ends a creation, and keeps the answer.
@@ -66,32 +67,6 @@ async fn added(
 async fn deleted(transaction: &mut dyn Transaction, tenant: TenantId, resource: Resource, fewer: u64) -> Result<(), StoreError> {
     let fewer = i64::try_from(fewer).map_err(|_| StoreError::Damaged("a number beyond 2^63"))?;
     transaction.count(tenant, resource, -fewer).await?;
-    Ok(())
-}
-
-/// Looks a credential up as it is in this transaction. Only then at the refusals: one that the rows do not show now
-/// is refused still, since nothing else is committed meanwhile.
-async fn check_credential(transaction: &mut dyn Transaction, asker: &Asker) -> Result<(), StoreError> {
-    let Asker { credential, refusals } = asker;
-    let token = match transaction.token_snapshot(&credential.public_id).await {
-        Ok(token) => Some(token),
-        // Deleted with its principal.
-        Err(StoreError::NotFound) => None,
-        Err(error) => return Err(error),
-    };
-    let acting = match credential.acting {
-        Some(tenant) => Some(transaction.tenant(tenant).await?),
-        None => None,
-    };
-    rules::check_credential(token.as_ref(), acting.as_ref(), clock::now())?;
-    let line = token.iter().flat_map(|found| std::iter::once(&found.token).chain(&found.ancestors));
-    let mut tenants = token.iter().map(|found| found.token.tenant).chain(credential.acting);
-    if line.into_iter().any(|token| refusals.has_token(token.id, token.principal)) {
-        return Err(StoreError::CredentialEnded);
-    }
-    if tenants.any(|tenant| refusals.has_tenant(tenant)) {
-        return Err(StoreError::TenantSuspended);
-    }
     Ok(())
 }
 
@@ -298,9 +273,10 @@ impl<B: Backend> Store for B {
         rules::patch_connection(&mut connection, patch)?;
         check_names(&sealed, tenant, Some(&id.to_string()))?;
         transaction.update_connection(&connection).await?;
-        if let Some(network) = &patch.network {
+        if patch.network.is_some() || patch.claims.is_some() {
             let users = transaction.users(tenant, id).await?;
-            rules::check_proven(network.proven.as_ref(), &users)?;
+            let proven = patch.network.as_ref().and_then(|network| network.proven.as_ref());
+            rules::check_proven(proven, &users)?;
             if claims != connection.claims {
                 claim_anew(&mut *transaction, tenant, &users).await?;
             }
@@ -353,11 +329,7 @@ impl<B: Backend> Store for B {
             return Err(StoreError::InUse(key));
         }
         if transaction.connection(tenant, id).await?.severed {
-            for mut key in transaction.detached_through(tenant, id).await? {
-                if rules::sever_detached(&mut key) {
-                    transaction.update_detached(&key).await?;
-                }
-            }
+            detached::sever(&mut *transaction, tenant, id).await?;
         }
         transaction.delete_connection(tenant, id).await?;
         deleted(&mut *transaction, tenant, Resource::Connections, 1).await?;
@@ -411,6 +383,15 @@ impl<B: Backend> Store for B {
         }
         transaction.commit().await?;
         Ok(key)
+    }
+
+    async fn disable_detached(&self, tenant: TenantId, id: KeyId, lifts: u64, change: &Change) -> Result<bool, StoreError> {
+        let mut transaction = begin(self, tenant, change).await?;
+        let is_in_force = detached::disable(&mut *transaction, tenant, id, lifts).await?;
+        if is_in_force {
+            transaction.commit().await?;
+        }
+        Ok(is_in_force)
     }
 
     async fn add_key_versions(

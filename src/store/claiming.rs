@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use claviger_provider::{KeyId, TenantId};
 
-use super::model::{Claim, Connection, Key, KeyVersion};
+use super::model::{Claim, Connection, Key, KeyVersion, MAX_HOLDERS};
 use super::transaction::Transaction;
 use super::{StoreError, rules};
 
@@ -30,8 +30,12 @@ pub(super) async fn claim(
         if claim.span == key.tenant {
             let had = |version: &KeyVersion| version.provider == claim.provider && version.provider_key == claim.provider_key;
             let is_other = |(holder, _): &(KeyId, bool)| *holder != key.id && !beside.contains(holder);
-            if !before.iter().any(had) && transaction.holders(&claim, key.tenant).await?.iter().any(is_other) {
-                return Err(StoreError::ProviderKeyTaken);
+            if !before.iter().any(had) {
+                let holders = transaction.holders(&claim, key.tenant).await?;
+                // The list has this key, too. A full one may lack holders: detached ones, which are last.
+                if holders.len() >= MAX_HOLDERS as usize || holders.iter().any(is_other) {
+                    return Err(StoreError::ProviderKeyTaken);
+                }
             }
             if transaction.claim(&claim, key).await?.is_some() {
                 let service = key.id.to_string();

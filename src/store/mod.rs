@@ -16,8 +16,10 @@
 
 mod change_context;
 mod changes;
+mod check_credential;
 mod claiming;
 pub mod clock;
+mod detached;
 pub mod lock;
 pub mod model;
 #[cfg(test)]
@@ -346,14 +348,17 @@ pub trait Store: Reads + SealedStore {
     /// [`Store::add_key_versions`], and the provider keys of all are claimed anew.
     ///
     /// Errors: `ProviderKeyTaken` when another key of the tenant is based on a provider key of the same id, also a
-    /// detached one, unless the change names it ([`Change::beside`]). `ClaimedElsewhere` when another tenant's has claimed one for the installation.
-    /// `AlreadyExists` when the name or the id is taken. `NotFound` without the connection, or
-    /// when the primary version is not among those given.
+    /// detached one, unless the change names it ([`Change::beside`]); and where with this one
+    /// [`MAX_HOLDERS`](model::MAX_HOLDERS) keys would be. `ClaimedElsewhere` when another tenant's has claimed one for the installation. `AlreadyExists` when the name
+    /// or the id is taken. `NotFound` without the connection, or when the primary version is not among those given.
     async fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     /// Changes name, labels, cache rules or export ([`rules::patch_key`]).
     async fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     /// Disables or enables a key ([`rules::set_disabled`]).
     async fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
+    /// Disables a detached key, for a journal that says it was attached: it comes back disabled. `false` when it was
+    /// enabled since: more often than `lifts`, the journal's number, which its own is raised to.
+    async fn disable_detached(&self, tenant: TenantId, id: KeyId, lifts: u64, change: &Change) -> Result<bool, StoreError>;
     /// Adds versions (existing ones stay as they are), claims their provider keys and sets the
     /// primary version ([`rules::set_primary`]).
     ///

@@ -219,6 +219,8 @@ pub struct ConnectionPatch {
     pub timeouts: Option<Timeouts>,
     /// New network settings.
     pub network: Option<NetworkPatch>,
+    /// Within which span its provider keys are claimed from now on: as its new settings or secrets say.
+    pub claims: Option<ClaimSpan>,
     /// The time of the change.
     pub at: i64,
 }
@@ -228,8 +230,6 @@ pub struct ConnectionPatch {
 pub struct NetworkPatch {
     /// All settings without secrets, as JSON.
     pub settings: String,
-    /// Within which span its provider keys are claimed then.
-    pub claims: ClaimSpan,
     /// The primary versions whose canaries opened through the new settings. The change is refused if the
     /// connection has others meanwhile that may wrap. `None` where the operator's configuration makes the change, which
     /// needs none.

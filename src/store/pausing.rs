@@ -181,6 +181,7 @@ forward! {
     fn create_key(&self, key: &Key, versions: &[KeyVersion], change: &Change) -> Result<Key, StoreError>;
     fn update_key(&self, tenant: TenantId, id: KeyId, patch: &KeyPatch, change: &Change) -> Result<Key, StoreError>;
     fn set_key_disabled(&self, tenant: TenantId, id: KeyId, disabled: bool, at: i64, change: &Change) -> Result<Key, StoreError>;
+    fn disable_detached(&self, tenant: TenantId, id: KeyId, lifts: u64, change: &Change) -> Result<bool, StoreError>;
     fn move_key(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn add_key_versions(&self, tenant: TenantId, id: KeyId, versions: &[KeyVersion], primary: u32, at: i64, change: &Change) -> Result<Key, StoreError>;
     fn set_provider_states(&self, tenant: TenantId, id: KeyId, seen: &[SeenVersion], at: i64, change: &Change) -> Result<Key, StoreError>;

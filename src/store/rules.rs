@@ -371,8 +371,8 @@ pub fn patch_connection(connection: &mut Connection, patch: &ConnectionPatch) ->
     }
     if let Some(network) = &patch.network {
         connection.settings.clone_from(&network.settings);
-        connection.claims.clone_from(&network.claims);
     }
+    connection.claims = patch.claims.clone().unwrap_or_else(|| connection.claims.clone());
     connection_changed(connection, patch.at);
     Ok(())
 }

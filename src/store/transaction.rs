@@ -143,9 +143,11 @@ pub trait Transaction: Send {
     async fn update_key(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Writes a key as detached, with its state: its name becomes free, its labels are deleted.
     async fn detach_key(&mut self, key: &Key) -> Result<(), StoreError>;
+    /// Reads a detached key.
+    async fn detached_key(&mut self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError>;
     /// The detached keys with a version that was reached through this connection.
     async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError>;
-    /// Writes the columns of a detached key that can change: its state, and whether enabling it needs `Restore`.
+    /// Writes the columns of a detached key that can change: its state, its lifts, and whether enabling it needs `Restore`.
     async fn update_detached(&mut self, key: &Key) -> Result<(), StoreError>;
     /// Replaces a key's labels.
     async fn replace_labels(&mut self, key: &Key) -> Result<(), StoreError>;

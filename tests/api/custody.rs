@@ -5,7 +5,7 @@ use claviger_test_support::{Answer, Client, Gateway, Tune, records_of};
 use serde_json::{Value, json};
 
 #[cfg(feature = "testkit")]
-use crate::fake_world::FakeWorld;
+use crate::fake_world::{FakeWorld, connect};
 use crate::support::Api;
 
 const KEY: &str = "/v1/keys/held";
@@ -117,6 +117,28 @@ async fn the_end_of_the_leave_stops_a_rewrap_that_is_under_way() {
         owner.patch(KEY, "*", &allow).await.expect_status(200);
         bank.post(&path, &body).await.expect_status(200);
     }
+}
+
+#[cfg(feature = "testkit")]
+#[tokio::test]
+async fn the_end_of_the_leave_stops_a_move_that_is_at_the_provider() {
+    let (world, owner) = held().await;
+    let bank = &world.bank;
+    connect(bank, "vault", "cloud", false).await;
+    let (allow, forbid) = (json!({"allow_export": true}), json!({"allow_export": false}));
+    let (path, out) = (format!("{KEY}/rotate"), json!({"connection": "vault"}));
+    owner.patch(KEY, "*", &allow).await.expect_status(200);
+    let moving = world.held_at("cloud", "create_key", bank, &path, out.clone()).await;
+    bank.patch(KEY, "*", &forbid).await.expect_status(200);
+    let refused = world.released("cloud", moving).await;
+    refused.expect_problem(403, "permission_denied");
+    let key = bank.get(KEY).await.expect_status(200);
+    assert_eq!((&key["primary_version"], &key["custody"]), (&json!(1), &json!("external")));
+    assert_eq!(bank.list(&format!("{KEY}/versions")).await.len(), 1);
+
+    owner.patch(KEY, "*", &allow).await.expect_status(200);
+    let moved = bank.post(&path, &out).await.expect_status(200);
+    assert_eq!((&moved["primary_version"], &moved["custody"]), (&json!(2), &json!("provider")));
 }
 
 #[cfg(feature = "testkit")]

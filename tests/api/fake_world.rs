@@ -22,7 +22,7 @@ impl FakeWorld {
         Self::tuned(&Tune::default()).await
     }
 
-    /// Whose fakes imitate external key stores, of the kind `xks`.
+    /// Whose fakes imitate external key stores, of the kind `xks`, and Vault.
     pub async fn external() -> Self {
         Self::tuned(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external")).await
     }

@@ -1,6 +1,6 @@
 //! `/v1/keys`, row by row: what is answered, and what is recorded.
 
-use claviger_test_support::Tune;
+use claviger_test_support::{Answer, Gateway, Tune};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -228,12 +228,8 @@ async fn a_state_of_a_newer_release_is_not_used_and_the_answer_says_so() {
     let wrapped = json!({"wrapped": api.data_key("orders").await["wrapped"]});
     let Api { gateway, started, .. } = api;
     assert!(started.terminate());
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
     for (state, said) in [("sleeping", "newer release"), ("archived", "`archived`")] {
-        let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
-        let update = sqlx::query("UPDATE keys SET state = ?1").bind(state);
-        assert_eq!(update.execute(&mut store).await.unwrap().rows_affected(), 1);
-        sqlx::Connection::close(store).await.unwrap();
+        set_state(&gateway, "UPDATE keys SET state = ?1", state).await;
         let started = gateway.serve(&Tune::default());
         let client = started.tenant("acme");
         for answer in [
@@ -246,5 +242,59 @@ async fn a_state_of_a_newer_release_is_not_used_and_the_answer_says_so() {
             assert!(problem["what_to_do"].is_string(), "{problem}");
         }
         assert!(started.terminate());
+    }
+}
+
+/// Writes a state into the store of a gateway that is stopped, by a statement that changes one row.
+async fn set_state(gateway: &Gateway, statement: &'static str, state: &str) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(gateway.data().join("claviger.db"));
+    let mut store = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let changed = sqlx::query(statement).bind(state).execute(&mut store).await.unwrap();
+    assert_eq!(changed.rows_affected(), 1);
+    sqlx::Connection::close(store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_version_s_own_state_forbids_its_use_in_a_key_that_is_enabled() {
+    for (state, said) in [
+        ("decrypt_only", "`decrypt_only`"),
+        ("disabled", "`disabled`"),
+        ("archived", "`archived`"),
+        ("sleeping", "newer release"),
+    ] {
+        let api = Api::with_key().await;
+        api.key("other").await;
+        let made = api.data_key("orders").await;
+        let wrapped = json!({"wrapped": made["wrapped"]});
+        let Api { gateway, started, .. } = api;
+        assert!(started.terminate());
+        let statement = "UPDATE key_versions SET state = ?1 WHERE key = (SELECT id FROM keys WHERE name = 'orders')";
+        set_state(&gateway, statement, state).await;
+        let started = gateway.serve(&Tune::default());
+        let client = started.tenant("acme");
+        assert_eq!(client.get("/v1/keys/orders").await.expect_status(200)["state"], "enabled");
+        let refused = |answer: Answer| {
+            let problem = answer.expect_problem(409, "key_state");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("ersion 1") && detail.contains(said), "{problem}");
+        };
+        refused(client.post("/v1/keys/orders/data-keys", &json!({})).await);
+        refused(client.post("/v1/keys/orders/wrap", &json!({"plaintext": "AAAA"})).await);
+        refused(client.post("/v1/keys/orders/rewrap", &wrapped).await);
+        let other = client.post("/v1/keys/other/data-keys", &json!({})).await.expect_status(200);
+        let into = json!({"wrapped": other["wrapped"], "to": "orders"});
+        refused(client.post("/v1/keys/other/rewrap", &into).await);
+        let opened = async || {
+            let opened = client.post("/v1/unwrap", &wrapped).await;
+            match state {
+                "decrypt_only" => assert_eq!(opened.expect_status(200)["plaintext"], made["plaintext"]),
+                _ => refused(opened),
+            }
+        };
+        opened().await;
+        // A rotation takes the key to a version that is enabled; the old one's state stays.
+        client.post_empty("/v1/keys/orders/rotate").await.expect_status(200);
+        client.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+        opened().await;
     }
 }

@@ -31,6 +31,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("disagree::revocations_that_an_older_store_lacks_are_applied_again", || {
             run(revocations_again())
         }),
+        Trial::test("disagree::a_disable_outlives_the_loss_of_the_adoption_before_it", || {
+            run(disable_without_adoption())
+        }),
         Trial::test("disagree::an_older_log_is_refused_until_the_loss_is_accepted", || {
             run(older_log(&LOG_AND_INDEX))
         }),
@@ -239,6 +242,38 @@ async fn revocations_again() {
     assert_eq!(first["state"], "enabled", "an enable after the revocation survives");
     let globex = started.operator().get("/v1/tenants/globex").await.expect_status(200);
     assert_eq!(globex["state"], "active", "a resume after the revocation survives");
+}
+
+/// In the older store the key is detached and enabled.
+async fn disable_without_adoption() {
+    let gateway = furnished().await;
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    let first = client.get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(client.delete("/v1/keys/first").await.status, 204);
+    let adopt = json!({"name": "first", "connection": "embedded", "provider_key": first["provider_key"]});
+    assert!(started.terminate());
+    let copy = Copy::of(&gateway.data(), &DATABASE);
+
+    let started = gateway.serve(&Tune::default());
+    let client = started.tenant("acme");
+    let adopted = client.post("/v1/keys", &adopt).await.expect_status(201);
+    assert_eq!((&adopted["id"], &adopted["state"]), (&first["id"], &json!("enabled")));
+    client.post_empty("/v1/keys/first/disable").await.expect_status(200);
+    assert!(started.terminate());
+    copy.restore(&gateway.data());
+
+    let started = gateway.serve(&accepting());
+    let client = started.tenant("acme");
+    client.get("/v1/keys/first").await.expect_problem(404, "not_found");
+    let adopted = client.post("/v1/keys", &adopt).await.expect_status(201);
+    assert_eq!((&adopted["id"], &adopted["state"]), (&first["id"], &json!("disabled")));
+    client.post_empty("/v1/keys/first/enable").await.expect_status(200);
+    assert!(started.terminate());
+    starts_plainly(&gateway);
+    let started = gateway.serve(&Tune::default());
+    let first = started.tenant("acme").get("/v1/keys/first").await.expect_status(200);
+    assert_eq!(first["state"], "enabled", "an enable after the disable survives");
 }
 
 async fn older_log(files: &[&'static str]) {

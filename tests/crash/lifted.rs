@@ -16,6 +16,7 @@ use crate::run;
 /// The kinds of revocation in the kill file (`docs/audit-format.md`).
 pub const DISABLE: u8 = 1;
 const SEVER: u8 = 2;
+const SUSPEND: u8 = 4;
 
 /// How the last run ends.
 #[derive(Clone, Copy)]
@@ -44,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A tenant with a key and a second connection, each revoked and lifted once.
+/// A tenant with a key and a second connection, and a second tenant, each revoked and lifted once.
 async fn furnished(gateway: &Gateway) -> Started {
     let started = gateway.serve(&Tune::default());
     let client = started.with_tenant("acme").await;
@@ -59,6 +60,10 @@ async fn furnished(gateway: &Gateway) -> Started {
     ] {
         client.post_empty(path).await.expect_status(200);
     }
+    started.with_tenant("globex").await;
+    for path in ["/v1/tenants/globex/suspend", "/v1/tenants/globex/resume"] {
+        started.operator().post_empty(path).await.expect_status(200);
+    }
     started
 }
 
@@ -71,12 +76,17 @@ async fn state(started: &Started) -> String {
     text(&started.tenant("acme").get("/v1/keys/first").await.expect_status(200)["state"])
 }
 
-/// The last record of this operation that has a change.
-fn record_of(gateway: &Gateway, operation: &str, kind: &str) -> Value {
+/// Whether the second tenant is served.
+async fn tenant_state(started: &Started) -> String {
+    text(&started.operator().get("/v1/tenants/globex").await.expect_status(200)["state"])
+}
+
+/// The last record of a change with this verb.
+fn record_of(gateway: &Gateway, verb: &str, kind: &str) -> Value {
     let all = records(&gateway.data());
     let found = all
         .into_iter()
-        .rfind(|record| record["operation"] == operation && record["kind"] == kind);
+        .rfind(|record| record["change"]["verb"] == verb && record["kind"] == kind);
     found.expect("the record")
 }
 
@@ -113,11 +123,13 @@ async fn older_kill_file() {
     for end in End::BOTH {
         let gateway = Gateway::new(crate::BINARY);
         end.of(furnished(&gateway).await);
-        write_slot(&gateway, 0, DISABLE, &record_of(&gateway, "Disable", "outcome"), 0);
-        write_slot(&gateway, 1, SEVER, &record_of(&gateway, "Sever", "outcome"), 0);
+        write_slot(&gateway, 0, DISABLE, &record_of(&gateway, "disable", "outcome"), 0);
+        write_slot(&gateway, 1, SEVER, &record_of(&gateway, "sever", "outcome"), 0);
+        write_slot(&gateway, 2, SUSPEND, &record_of(&gateway, "suspend", "outcome"), 0);
 
         let started = gateway.serve(&Tune::default());
         assert_eq!(state(&started).await, "enabled");
+        assert_eq!(tenant_state(&started).await, "active");
         key(&started.tenant("acme"), "second", "other").await;
         assert!(started.terminate());
         assert!(kill_file_is_empty(&gateway));
@@ -126,9 +138,9 @@ async fn older_kill_file() {
             .iter()
             .map(|record| (text(&record["change"]["verb"]), record["change"]["lifts"].clone()))
             .collect();
-        assert_eq!(changes, [("disable".to_owned(), json!(0)), ("sever".to_owned(), json!(0))]);
+        assert_eq!(changes, ["disable", "sever", "suspend"].map(|verb| (verb.to_owned(), json!(0))));
         starts_plainly(&gateway);
-        assert_eq!(superseded(&gateway).len(), 2, "each is told once");
+        assert_eq!(superseded(&gateway).len(), 3, "each is told once");
     }
 }
 
@@ -136,7 +148,7 @@ async fn standing_entry() {
     for end in End::BOTH {
         let gateway = Gateway::new(crate::BINARY);
         end.of(furnished(&gateway).await);
-        let record = record_of(&gateway, "Disable", "outcome");
+        let record = record_of(&gateway, "disable", "outcome");
         write_slot(&gateway, 0, DISABLE, &record, 1);
         let started = gateway.serve(&Tune::default());
         assert_eq!(state(&started).await, "disabled");
@@ -166,7 +178,7 @@ async fn older_store() {
         }
         end.of(started);
         copy.restore(&gateway.data());
-        let record = record_of(&gateway, "Disable", "intent");
+        let record = record_of(&gateway, "disable", "intent");
         assert_eq!(record["change"]["lifts"], 1);
 
         let started = gateway.serve(&accepting());
@@ -204,33 +216,44 @@ pub fn append(gateway: &Gateway, mut record: Value) -> usize {
 /// that. `lifts` is absent as in the records of earlier builds, older than the object's, or not.
 async fn late_intent() {
     for end in End::BOTH {
-        for (lifts, expected, result) in [
-            (None, "enabled", "superseded"),
-            (Some(0), "enabled", "superseded"),
-            (Some(1), "disabled", "success"),
-        ] {
-            let gateway = Gateway::new(crate::BINARY);
-            end.of(furnished(&gateway).await);
-            let mut intent = record_of(&gateway, "Disable", "intent");
-            let change = intent["change"].as_object_mut().expect("a change");
-            assert_eq!(change["lifts"], 0);
-            match lifts {
-                Some(lifts) => drop(change.insert("lifts".to_owned(), json!(lifts))),
-                None => drop(change.remove("lifts")),
+        for verb in ["disable", "suspend"] {
+            for (lifts, is_lifted) in [(None, true), (Some(0), true), (Some(1), false)] {
+                late(end, verb, lifts, is_lifted).await;
             }
-            let number = append(&gateway, intent.clone());
-
-            let started = gateway.serve(&Tune::default());
-            assert_eq!(state(&started).await, expected);
-            assert!(started.terminate());
-            let all = records(&gateway.data());
-            let outcome = all
-                .iter()
-                .find(|record| record["tenant"] == intent["tenant"] && record["intent"] == number);
-            assert_eq!(outcome.expect("an outcome")["result"], result);
-            starts_plainly(&gateway);
-            let started = gateway.serve(&Tune::default());
-            assert_eq!(state(&started).await, expected);
         }
     }
+}
+
+async fn late(end: End, verb: &str, lifts: Option<u64>, is_lifted: bool) {
+    let gateway = Gateway::new(crate::BINARY);
+    end.of(furnished(&gateway).await);
+    let mut intent = record_of(&gateway, verb, "intent");
+    let change = intent["change"].as_object_mut().expect("a change");
+    assert_eq!(change["lifts"], 0);
+    match lifts {
+        Some(lifts) => drop(change.insert("lifts".to_owned(), json!(lifts))),
+        None => drop(change.remove("lifts")),
+    }
+    let number = append(&gateway, intent.clone());
+    let assert_states = async |started: &Started| {
+        let expected = match (verb, is_lifted) {
+            (_, true) => ("enabled", "active"),
+            ("disable", false) => ("disabled", "active"),
+            (_, false) => ("enabled", "suspended"),
+        };
+        let found = (state(started).await, tenant_state(started).await);
+        assert_eq!((found.0.as_str(), found.1.as_str()), expected, "{verb} at {lifts:?}");
+    };
+
+    let started = gateway.serve(&Tune::default());
+    assert_states(&started).await;
+    assert!(started.terminate());
+    let all = records(&gateway.data());
+    let outcome = all
+        .iter()
+        .find(|record| record["tenant"] == intent["tenant"] && record["intent"] == number);
+    let result = if is_lifted { "superseded" } else { "success" };
+    assert_eq!(outcome.expect("an outcome")["result"], result);
+    starts_plainly(&gateway);
+    assert_states(&gateway.serve(&Tune::default())).await;
 }

@@ -19,6 +19,7 @@ mod clock;
 mod creations;
 mod disagree;
 mod durability;
+mod export;
 mod footprint;
 mod full;
 mod held;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
     trials.extend(answers::trials());
     trials.extend(creations::trials());
     trials.extend(revoked::trials());
+    trials.extend(export::trials());
     trials.extend(late::trials());
     trials.extend(hung::trials());
     trials.extend(unstored::trials());

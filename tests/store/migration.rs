@@ -40,6 +40,7 @@ cases! { alone:
     a_folder_of_before_opens_wherever_its_migration_was_killed,
     what_a_tenant_has_is_counted,
     what_was_a_key_s_is_its_versions_,
+    custody_and_material_are_the_provider_s,
     no_version_of_before_has_used_its_wraps,
     a_reference_without_its_row_ends_the_migration,
 }
@@ -303,6 +304,39 @@ async fn what_was_a_key_s_is_its_versions_() {
         .unwrap();
     assert_eq!((claims, wider), (keys, 0));
     raw.close().await.unwrap();
+}
+
+async fn custody_and_material_are_the_provider_s() {
+    // By the providers' numbers at the time: 9 is none that this release knows.
+    for (provider, expected) in [(5, "provider"), (6, "external"), (8, "external"), (9, "provider")] {
+        let folder = tempfile::tempdir().unwrap();
+        let database = copy(folder.path());
+        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+        for change in [
+            "UPDATE connections SET provider = ?1 WHERE (tenant, id) = (SELECT tenant, connection FROM keys WHERE name = 'k0')",
+            "UPDATE keys SET provider = ?1, spec = 'rsa-4096' WHERE name = 'k0'",
+        ] {
+            let changed = query(change).bind(provider).execute(&mut raw).await.unwrap();
+            assert_eq!(changed.rows_affected(), 1);
+        }
+        raw.close().await.unwrap();
+        let store = SqliteStore::open(&database, root_key(folder.path()), &node()).await.unwrap();
+        Store::close(&store).await;
+        let mut raw = SqliteConnectOptions::new().filename(&database).connect().await.unwrap();
+        let sql = "SELECT k.name = 'k0', v.provider, v.custody, v.material, v.spec \
+                   FROM key_versions v JOIN keys k ON k.tenant = v.tenant AND k.id = v.key";
+        let versions: Vec<(bool, i64, String, String, String)> = sqlx::query_as(sql).fetch_all(&mut raw).await.unwrap();
+        let (changed, others): (Vec<_>, Vec<_>) = versions.into_iter().partition(|version| version.0);
+        assert!(changed.len() > 1 && !others.is_empty());
+        for (_, number, custody, material, spec) in changed {
+            let expected = (provider, expected.to_owned(), expected.to_owned(), "rsa-4096".to_owned());
+            assert_eq!((number, custody, material, spec), expected);
+        }
+        for (_, number, custody, material, _) in others {
+            assert_eq!((number, &*custody, &*material), (1, "provider", "provider"));
+        }
+        raw.close().await.unwrap();
+    }
 }
 
 async fn a_reference_without_its_row_ends_the_migration() {

@@ -94,13 +94,31 @@ const CONTROL: &str = "CLAVIGER_TESTKIT_CONTROL";
 /// The variable that names a file into which the control port's address is written.
 const CONTROL_FILE: &str = "CLAVIGER_TESTKIT_CONTROL_FILE";
 /// The variable that selects what the fake imitates: a service with all capabilities that rotates
-/// by new keys (`capable`), a cloud, whose new keys may show late (`cloud`), or an external key store (`external`).
+/// by new keys (`capable`), a cloud, whose new keys may show late (`cloud`), or an external key store, and Vault
+/// beside it (`external`).
 const IMITATES: &str = "CLAVIGER_TESTKIT_PLAYS";
 
 impl FakeFactory {
-    /// A fake with a control port, if `CLAVIGER_TESTKIT_CONTROL` is set. The port stays open as
+    /// Fakes with one control port, if `CLAVIGER_TESTKIT_CONTROL` is set; otherwise none. The port stays open as
     /// long as the process runs. Used by `claviger dev` only.
-    pub async fn controlled() -> Option<Self> {
+    pub async fn controlled() -> Vec<Self> {
+        let Some(server) = Self::controlled_server().await else {
+            return Vec::new();
+        };
+        let of_kind = |kind| FakeConfig {
+            kind,
+            ..FakeConfig::default()
+        };
+        let configs = match std::env::var(IMITATES).as_deref() {
+            Ok("capable") => vec![FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey)],
+            Ok("cloud") => vec![of_kind(ProviderKind::Aws)],
+            Ok("external") => vec![of_kind(ProviderKind::Xks), FakeConfig::default()],
+            Ok(_) | Err(_) => vec![FakeConfig::default()],
+        };
+        configs.into_iter().map(|config| Self::new(Arc::clone(&server), config)).collect()
+    }
+
+    async fn controlled_server() -> Option<Arc<FakeServer>> {
         let address: SocketAddr = std::env::var(CONTROL).ok()?.parse().ok()?;
         let server = FakeServer::new();
         let control = crate::control::serve(address, Arc::clone(&server)).await.ok()?;
@@ -109,18 +127,6 @@ impl FakeFactory {
         }
         // Dropping it would close the port, which must stay open until the process ends.
         std::mem::forget(control);
-        let config = match std::env::var(IMITATES).as_deref() {
-            Ok("capable") => FakeConfig::capable(ProviderKind::Vault, Rotation::NewKey),
-            Ok("cloud") => FakeConfig {
-                kind: ProviderKind::Aws,
-                ..FakeConfig::default()
-            },
-            Ok("external") => FakeConfig {
-                kind: ProviderKind::Xks,
-                ..FakeConfig::default()
-            },
-            Ok(_) | Err(_) => FakeConfig::default(),
-        };
-        Some(Self::new(server, config))
+        Some(server)
     }
 }

@@ -279,7 +279,7 @@ pub struct Claim {
     pub service: String,
 }
 
-/// The most keys of a tenant that are based on provider keys of one id, and one more.
+/// The most keys of a tenant, detached ones among them, that are based on provider keys of one id, and one more.
 pub const MAX_HOLDERS: u32 = 17;
 
 /// A detached key. Its versions keep the provider keys that it was based on, for an adoption.

@@ -171,15 +171,9 @@ fn read_detached(row: &SqliteRow) -> Result<DetachedKey, StoreError> {
     })
 }
 
-pub(super) async fn detached_by_id(store: &SqliteStore, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
+pub(super) async fn detached_by_id(executor: impl SqliteExecutor<'_>, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
     let statement = query(select!("keys k", "WHERE k.tenant = ?1 AND k.id = ?2 AND k.detached IS NOT NULL"));
-    read_detached(
-        &statement
-            .bind(bytes(&tenant))
-            .bind(bytes(&id))
-            .fetch_one(&mut *store.reader(tenant).await?)
-            .await?,
-    )
+    read_detached(&statement.bind(bytes(&tenant)).bind(bytes(&id)).fetch_one(executor).await?)
 }
 
 /// Writes every column of an attached key.
@@ -328,14 +322,17 @@ pub(super) async fn detached_through(
 }
 
 pub(super) async fn update_detached(connection: &mut SqliteConnection, key: &Key) -> Result<(), StoreError> {
-    let updated =
-        query("UPDATE keys SET state = ?3, needs_restore = ?4, revision = ?5 WHERE tenant = ?1 AND id = ?2 AND detached IS NOT NULL")
-            .bind(bytes(&key.tenant))
-            .bind(bytes(&key.id))
-            .bind(key.state.as_str())
-            .bind(key.needs_restore)
-            .bind(integer(key.revision)?)
-            .execute(connection)
-            .await?;
+    let updated = query(
+        "UPDATE keys SET state = ?3, needs_restore = ?4, revision = ?5, lifts = ?6 \
+         WHERE tenant = ?1 AND id = ?2 AND detached IS NOT NULL",
+    )
+    .bind(bytes(&key.tenant))
+    .bind(bytes(&key.id))
+    .bind(key.state.as_str())
+    .bind(key.needs_restore)
+    .bind(integer(key.revision)?)
+    .bind(integer(key.lifts)?)
+    .execute(connection)
+    .await?;
     one_row(&updated)
 }

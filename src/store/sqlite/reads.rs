@@ -171,7 +171,7 @@ impl Reads for SqliteStore {
     }
 
     async fn detached_key(&self, tenant: TenantId, id: KeyId) -> Result<DetachedKey, StoreError> {
-        keys::detached_by_id(self, tenant, id).await
+        keys::detached_by_id(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
     async fn key_versions(&self, tenant: TenantId, key: KeyId) -> Result<Vec<KeyVersion>, StoreError> {

@@ -265,6 +265,10 @@ impl Transaction for SqliteTransaction {
         keys::detach(&mut self.transaction, key).await
     }
 
+    async fn detached_key(&mut self, tenant: TenantId, id: KeyId) -> Result<Key, StoreError> {
+        Ok(keys::detached_by_id(&mut *self.transaction, tenant, id).await?.key)
+    }
+
     async fn detached_through(&mut self, tenant: TenantId, connection: ConnectionId) -> Result<Vec<Key>, StoreError> {
         keys::detached_through(&mut self.transaction, tenant, connection).await
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger::store::model::{ConnectionPatch, IdempotencyKey, IdempotencyRecord, Key, KeyPatch, Liftable};
 use claviger::store::{Change, Store, StoreError};
-use claviger_provider::PrincipalId;
+use claviger_provider::{PrincipalId, TenantId};
 
 use crate::support::{
     NONE, cases, connection, first, idempotency, intent, key, new_connection, new_key, new_tenant, now, principal, refused, tenant, token,
@@ -86,11 +86,12 @@ async fn every_kind_of_change_marks_its_intent(store: Arc<dyn Store>) {
         .await
         .unwrap();
     store.detach_key(ours.id, made.id, 0, &next()).await.unwrap();
+    store.disable_detached(ours.id, made.id, 0, &next()).await.unwrap();
     store.delete_connection(ours.id, on.id, &next()).await.unwrap();
     for position in 1..=position {
         assert!(store.is_applied(position).await.unwrap(), "{position}");
     }
-    assert_eq!(store.last_applied().await.unwrap(), Some(14));
+    assert_eq!(store.last_applied().await.unwrap(), Some(15));
 }
 
 async fn an_intent_may_have_several_changes(store: Arc<dyn Store>) {
@@ -277,9 +278,15 @@ async fn the_number_of_lifts_goes_on_from_the_journal_s(store: Arc<dyn Store>) {
     let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
     let connection = new_connection(&*store, ours, "main").await;
     let key = new_key(&*store, &connection, "k").await;
-    for object in [Liftable::Key(key.id), Liftable::Connection(connection.id)] {
-        refused!(store.lifts(theirs, object).await, StoreError::NotFound);
-        refused!(store.raise_lifts(theirs, object, 5).await, StoreError::NotFound);
+    let (of_key, of_connection) = (Liftable::Key(key.id), Liftable::Connection(connection.id));
+    for (object, not_theirs) in [
+        (of_key, of_key),
+        (of_connection, of_connection),
+        // A tenant is an operator's object, found from every tenant.
+        (Liftable::Tenant(ours), Liftable::Tenant(TenantId::random())),
+    ] {
+        refused!(store.lifts(theirs, not_theirs).await, StoreError::NotFound);
+        refused!(store.raise_lifts(theirs, not_theirs, 5).await, StoreError::NotFound);
         assert_eq!(store.lifts(ours, object).await.unwrap(), 0);
         for (journal, lifts) in [(0, 0), (5, 5), (3, 5)] {
             store.raise_lifts(ours, object, journal).await.unwrap();
@@ -287,6 +294,8 @@ async fn the_number_of_lifts_goes_on_from_the_journal_s(store: Arc<dyn Store>) {
         }
     }
     // Nothing else of the rows changes.
+    assert!(!store.tenant(ours).await.unwrap().suspended);
+    assert_eq!(store.lifts(theirs, Liftable::Tenant(theirs)).await.unwrap(), 0);
     assert_eq!(store.key(ours, key.id).await.unwrap(), Key { lifts: 5, ..key.clone() });
     assert_eq!(store.connection(ours, connection.id).await.unwrap().revision, connection.revision);
     // Nor is a number given again by an adoption.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger::store::model::{Connection, DetachedFilter, Key, KeyState};
+use claviger::store::model::{Connection, DetachedFilter, Key, KeyState, MAX_HOLDERS};
 use claviger::store::{Store, StoreError};
 use claviger_provider::{ClaimSpan, KeyId, ProviderKind, TenantId};
 
@@ -12,6 +12,7 @@ cases! { contract:
     a_provider_key_belongs_to_one_key_of_the_tenant,
     a_claim_within_a_tenant_is_nothing_to_another,
     keys_at_other_servers_have_claims_beside_each_other,
+    no_more_keys_have_provider_keys_of_one_id_than_are_listed,
     a_claim_for_the_installation_excludes_other_tenants,
     a_service_is_a_span_of_its_own,
     a_conflict_within_the_tenant_hides_one_with_another,
@@ -20,6 +21,7 @@ cases! { contract:
     detached_keys_are_listed_by_id,
     the_holder_is_told_to_its_tenant_only,
     a_restrictive_state_outlives_the_detach,
+    a_journaled_disable_reaches_a_detached_key,
     a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled,
 }
 
@@ -100,6 +102,36 @@ async fn keys_at_other_servers_have_claims_beside_each_other(store: Arc<dyn Stor
         back.id = made.id;
         store.create_key(&back, std::slice::from_ref(&back.primary), &NONE).await.unwrap();
     }
+}
+
+async fn no_more_keys_have_provider_keys_of_one_id_than_are_listed(store: Arc<dyn Store>) {
+    let ours = new_tenant(&*store, "ours").await;
+    let here = new_connection(&*store, ours, "here").await;
+    let mut holders: Vec<KeyId> = Vec::new();
+    let create = async |name: &str, beside: &[KeyId]| {
+        let made = key(&here, name, "1");
+        let change = NONE.beside(beside.to_vec());
+        store.create_key(&made, std::slice::from_ref(&made.primary), &change).await
+    };
+    for number in 1..MAX_HOLDERS {
+        let made = create(&format!("k{number}"), &holders).await.unwrap();
+        if number == 1 {
+            // Attached keys are listed before it.
+            store.set_key_disabled(ours, made.id, true, 5, &NONE).await.unwrap();
+            store.detach_key(ours, made.id, 6, &NONE).await.unwrap();
+        }
+        holders.push(made.id);
+    }
+    refused!(create("more", &holders).await, StoreError::ProviderKeyTaken);
+    let listed = store.provider_key_holders(ours, here.provider, "1").await.unwrap();
+    assert_eq!((listed.len(), listed.last()), (holders.len(), Some(&(holders[0], true))));
+    // One that has a provider key of the id comes back nevertheless, and has others of it.
+    let mut back = key(&here, "k1", "1");
+    back.id = holders[0];
+    let back = store.create_key(&back, std::slice::from_ref(&back.primary), &NONE).await.unwrap();
+    assert_eq!(back.state, KeyState::Disabled);
+    let next = [version(&back, 2, "1", "2")];
+    store.add_key_versions(ours, back.id, &next, 2, 7, &NONE).await.unwrap();
 }
 
 async fn a_claim_within_a_tenant_is_nothing_to_another(store: Arc<dyn Store>) {
@@ -311,6 +343,24 @@ async fn a_restrictive_state_outlives_the_detach(store: Arc<dyn Store>) {
     store.set_connection_severed(ours, other.id, true, 12, &NONE).await.unwrap();
     let (_, state, needs_restore) = comes_back(&*store, &made, &main).await;
     assert_eq!((state, needs_restore), (KeyState::Disabled, true));
+}
+
+async fn a_journaled_disable_reaches_a_detached_key(store: Arc<dyn Store>) {
+    let (ours, theirs) = tenants(&*store).await;
+    let main = new_connection(&*store, ours, "main").await;
+    let made = new_key(&*store, &main, "k").await;
+    refused!(store.disable_detached(ours, made.id, 0, &NONE).await, StoreError::NotFound);
+    store.set_key_disabled(ours, made.id, false, 5, &NONE).await.unwrap();
+    store.detach_key(ours, made.id, 6, &NONE).await.unwrap();
+    refused!(store.disable_detached(theirs, made.id, 1, &NONE).await, StoreError::NotFound);
+    // Enabled since, and not.
+    for (journal, applied, disabled, lifts) in [(0, false, false, 1), (1, true, true, 1), (3, true, true, 3), (2, false, true, 3)] {
+        assert_eq!(store.disable_detached(ours, made.id, journal, &NONE).await.unwrap(), applied);
+        let kept = store.detached_key(ours, made.id).await.unwrap();
+        assert_eq!((kept.key.state.is_disabled(), kept.key.lifts, kept.at), (disabled, lifts, 6));
+    }
+    let (back, state, needs_restore) = comes_back(&*store, &made, &main).await;
+    assert_eq!((state, needs_restore, back.lifts), (KeyState::Disabled, false, 3));
 }
 
 async fn a_severed_connection_that_is_deleted_leaves_its_detached_keys_disabled(store: Arc<dyn Store>) {

@@ -13,6 +13,7 @@ cases! { contract:
     a_version_that_was_not_proven_keeps_the_old_settings,
     a_version_that_was_replaced_needs_no_proof,
     the_claims_follow_the_settings,
+    the_claims_follow_the_secrets,
     canaries_stand_with_their_versions,
     what_was_declared_is_listed_until_it_is_released,
 }
@@ -23,9 +24,9 @@ fn patch(connection: &Connection, settings: &str, claims: ClaimSpan, proven: Opt
         expected_revision: connection.revision,
         network: Some(NetworkPatch {
             settings: settings.to_owned(),
-            claims,
             proven,
         }),
+        claims: Some(claims),
         at: 7,
         ..ConnectionPatch::default()
     }
@@ -133,6 +134,41 @@ async fn the_claims_follow_the_settings(store: Arc<dyn Store>) {
         store.create_key(&elsewhere, std::slice::from_ref(&elsewhere.primary), &NONE).await,
         StoreError::ProviderKeyTaken
     );
+}
+
+async fn the_claims_follow_the_secrets(store: Arc<dyn Store>) {
+    let (ours, theirs) = (new_tenant(&*store, "ours").await, new_tenant(&*store, "theirs").await);
+    let here = lent(&*store, ours, "here", "one").await;
+    let there = lent(&*store, theirs, "there", "one").await;
+    let used = key(&here, "k", "orders");
+    store.create_key(&used, std::slice::from_ref(&used.primary), &NONE).await.unwrap();
+    let adopt = async || {
+        let key = key(&there, "k", "orders");
+        store.create_key(&key, std::slice::from_ref(&key.primary), &NONE).await
+    };
+    let update = async |revision: u64, claims: Option<ClaimSpan>| {
+        let wanted = ConnectionPatch {
+            expected_revision: revision,
+            claims,
+            ..ConnectionPatch::default()
+        };
+        let secret = vec![sealed(ours, &here.id.to_string(), "secret/token", b"new")];
+        store.update_connection(ours, here.id, &wanted, secret, &NONE).await.unwrap()
+    };
+    // Without another span, the claim stays.
+    let kept = update(here.revision, None).await;
+    assert_eq!(kept.claims, here.claims);
+    refused!(adopt().await, StoreError::ClaimedElsewhere);
+    let narrowed = update(kept.revision, Some(ClaimSpan::Tenant)).await;
+    assert_eq!((narrowed.claims.clone(), &narrowed.settings), (ClaimSpan::Tenant, &here.settings));
+    assert_eq!(store.connection(ours, here.id).await.unwrap(), narrowed);
+    // The tenant's own claim stays, and the installation's is another tenant's now.
+    let second = key(&here, "l", "orders");
+    refused!(
+        store.create_key(&second, std::slice::from_ref(&second.primary), &NONE).await,
+        StoreError::ProviderKeyTaken
+    );
+    adopt().await.unwrap();
 }
 
 async fn canaries_stand_with_their_versions(store: Arc<dyn Store>) {
