@@ -13,9 +13,9 @@ use crate::openbao::{DEV, Server, unique};
 use crate::world::{CONNECTION, World};
 
 /// Settings of a key whose plaintext can be backed up.
-const BACKED_UP: [&str; 2] = ["exportable=true", "allow_plaintext_backup=true"];
+pub const BACKED_UP: [&str; 2] = ["exportable=true", "allow_plaintext_backup=true"];
 /// How long a condition is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -55,16 +55,16 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A gateway with the key `orders` on a key of the server.
-struct Scene {
+pub struct Scene {
     world: World,
     /// The path of the server's key.
-    path: String,
+    pub path: String,
     name: String,
 }
 
 impl Scene {
     /// With so many versions, of which the gateway knows each; `more` are settings of the server's key.
-    async fn new(versions: u32, more: &[&str]) -> Self {
+    pub async fn new(versions: u32, more: &[&str]) -> Self {
         Self::named(unique("theirs"), versions, more, &Server::Dev.token()).await
     }
 
@@ -81,15 +81,15 @@ impl Scene {
         Self { world, path, name }
     }
 
-    async fn data_key(&self) -> Answer {
+    pub async fn data_key(&self) -> Answer {
         self.world.client.post("/v1/keys/orders/data-keys", &json!({})).await
     }
 
-    async fn unwrap(&self, made: &Value) -> Answer {
+    pub async fn unwrap(&self, made: &Value) -> Answer {
         self.world.client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await
     }
 
-    async fn check(&self) -> Value {
+    pub async fn check(&self) -> Value {
         let path = format!("/v1/connections/{CONNECTION}/check");
         self.world.client.post_empty(&path).await.expect_status(200)
     }
@@ -109,13 +109,13 @@ impl Scene {
         shown.iter().map(|(_, warnings)| of(warnings)).collect()
     }
 
-    fn backup(&self) -> String {
+    pub fn backup(&self) -> String {
         let backup = Server::Dev.bao(&["read", "-field=backup", &format!("transit/backup/{}", self.name)], "");
         backup.trim().to_owned()
     }
 
     /// Puts a backup in the place of the server's key.
-    fn restore(&self, backup: &str) {
+    pub fn restore(&self, backup: &str) {
         self.delete();
         Server::Dev.bao(
             &["write", &format!("transit/restore/{}", self.name), &format!("backup={backup}")],
