@@ -6,8 +6,8 @@ use claviger_test_support::{Answer, Tune, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
-use crate::lost::{BACKED_UP, PATIENCE, Scene};
 use crate::openbao::{DEV, Server, unique};
+use crate::transit_key::{BACKED_UP, PATIENCE, Scene};
 use crate::world::World;
 
 pub fn cases() -> Vec<Case> {
