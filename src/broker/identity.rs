@@ -63,6 +63,21 @@ impl Identities {
         self.of(version) != Some(Identity::Replaced)
     }
 
+    /// Notes that a rotation made the primary version of this description, also where a version that was missing before it
+    /// had that name.
+    pub(super) fn note_rotation(&mut self, known: &[KeyVersion], described: &KeyDescription) {
+        let Some(made) = described.versions.get(described.primary) else {
+            return;
+        };
+        let had_its_name = |version: &&KeyVersion| {
+            let is_missing = version.provider.reuses_names() && version.provider_state == ProviderState::Unknown;
+            is_missing && version.is(version.provider, &made.key.id, &made.key.version)
+        };
+        for version in known.iter().filter(had_its_name) {
+            self.found.insert(version.number, Identity::Replaced);
+        }
+    }
+
     /// Whether versions of the described key may be taken: it is the known one, and no question is open.
     pub(super) fn permit_versions(&self) -> bool {
         let any = |identity| self.found.values().any(|found| *found == identity);

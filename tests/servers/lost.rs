@@ -27,6 +27,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("lost::a_version_after_an_older_backup_is_a_new_one", DEV, || {
             Box::pin(older_backup())
         }),
+        Case::new("lost::a_rotation_after_an_older_backup_makes_a_new_version", DEV, || {
+            Box::pin(rotated_after_an_older_backup())
+        }),
         Case::new(
             "lost::a_key_made_again_in_the_same_second_with_fewer_versions_is_noticed",
             DEV,
@@ -303,6 +306,20 @@ async fn older_backup() {
         let created = chrono::DateTime::parse_from_rfc3339(created.as_str().unwrap()).unwrap().timestamp();
         Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
         scene.restore(&dated(&scene.backup(), 3, &json!(created + apart)));
+        goes_on_with_the_fourth(&scene, made).await;
+    }
+}
+
+/// Nobody has noticed it before the rotation, or it is known already.
+async fn rotated_after_an_older_backup() {
+    for is_known in [false, true] {
+        let (scene, made) = without_newest().await;
+        if is_known {
+            scene.check().await;
+        }
+        let rotated = scene.rotate().await.expect_status(200);
+        assert_eq!(rotated["primary_version"], 4);
+        assert_eq!(scene.at_server()["latest_version"], 3);
         goes_on_with_the_fourth(&scene, made).await;
     }
 }
