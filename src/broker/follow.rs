@@ -82,10 +82,16 @@ impl Broker {
     }
 
     /// As [`Broker::ask_anew`], after a call with the version was refused with `key_state`. Without an answer the
-    /// refusal stands. Returns whether the key was described since, so that the call may be made once more.
+    /// refusal stands. Where the provider was asked too short a time ago, a look follows within a minute or so. Returns
+    /// whether the key was described since, so that the call may be made once more.
     pub(super) async fn look_into(&self, cx: &RequestContext, key: &Arc<KeyEntry>, version: &KeyVersion) -> bool {
         match self.ask_anew(cx, key, version).await {
-            Ok(answered) => answered,
+            Ok(answered) => {
+                if !answered {
+                    self.directory().look_soon(key);
+                }
+                answered
+            }
             Err(failure) => {
                 let (tenant, id, code) = (key.tenant(), key.id(), failure.code.as_str());
                 tracing::debug!(%tenant, key = %id, code, "why the provider refused a call with a key could not be asked");

@@ -4,6 +4,9 @@
 //! A creation time that differs from the stored one raises the question for a version, no more: the same material can
 //! have been imported again. The version's canary answers it. If the canary opens, it is the same version; if the
 //! provider rejects it, the version is replaced, until its canary opens again. Without an answer the question stays.
+//!
+//! Times are in whole seconds, so an equal one does not prove a version of a key that lacks newer ones, or one that was
+//! missing. Its canary is tried, too; without an answer the time counts.
 
 use std::collections::HashMap;
 
@@ -60,6 +63,21 @@ impl Identities {
         self.of(version) != Some(Identity::Replaced)
     }
 
+    /// Notes that a rotation made the primary version of this description, also where a version that was missing before it
+    /// had that name.
+    pub(super) fn note_rotation(&mut self, known: &[KeyVersion], described: &KeyDescription) {
+        let Some(made) = described.versions.get(described.primary) else {
+            return;
+        };
+        let had_its_name = |version: &&KeyVersion| {
+            let is_missing = version.provider.reuses_names() && version.provider_state == ProviderState::Unknown;
+            is_missing && version.is(version.provider, &made.key.id, &made.key.version)
+        };
+        for version in known.iter().filter(had_its_name) {
+            self.found.insert(version.number, Identity::Replaced);
+        }
+    }
+
     /// Whether versions of the described key may be taken: it is the known one, and no question is open.
     pub(super) fn permit_versions(&self) -> bool {
         let any = |identity| self.found.values().any(|found| *found == identity);
@@ -112,7 +130,7 @@ impl Broker {
             return Ok(identities);
         }
         let there: HashMap<&str, &VersionDescription> = described.versions.iter().map(|there| (&*there.key.version, there)).collect();
-        let (mut in_question, mut missing) = (Vec::new(), Vec::new());
+        let (mut in_question, mut missing, mut same_time) = (Vec::new(), Vec::new(), Vec::new());
         for version in known.iter().rev().filter(|version| is_of(version, described, through)) {
             // A key of another type that was there for a while leaves the creation of the known one: it may be put back.
             let is_replaced = version.provider_state == ProviderState::Replaced;
@@ -123,15 +141,20 @@ impl Broker {
             match times {
                 None if was_replaced => in_question.push(version),
                 None => missing.push(version),
-                Some((Some(then), Some(now))) if then == now && !is_replaced => identities.is_same_key = true,
+                Some((Some(then), Some(now))) if then == now && !is_replaced => same_time.push(version),
                 Some((Some(_), Some(_))) => in_question.push(version),
                 Some(_) if was_replaced => in_question.push(version),
                 Some(_) => {}
             }
         }
+        let lacks_any = missing.iter().any(|version| version.provider_state != ProviderState::Destroyed);
+        let was_in_doubt = |version: &KeyVersion| matches!(version.provider_state, ProviderState::Unknown | ProviderState::Unproven);
+        let is_doubtful = |version: &&KeyVersion| lacks_any || was_in_doubt(version);
+        let (doubtful, certain): (Vec<_>, Vec<_>) = same_time.into_iter().partition(is_doubtful);
+        identities.is_same_key = !certain.is_empty();
         // A replaced version stays so without an answer, so the others come first.
         in_question.sort_by_key(|version| version.is_replaced());
-        let (mut left, mut without) = (MOST, Vec::new());
+        let (mut left, mut without, mut is_another) = (MOST, Vec::new(), false);
         for version in in_question {
             let answer = match left.checked_sub(1) {
                 Some(rest) => {
@@ -150,8 +173,12 @@ impl Broker {
                 without.push(version.number);
             }
             identities.is_same_key |= found == Identity::Same;
+            let there = there.get(&*version.provider_version);
+            is_another |= found == Identity::Replaced && there.is_some_and(|there| there.created == version.created_at_provider());
             identities.found.insert(version.number, found);
         }
+        self.resolve_doubts(cx, (tenant, key), (&doubtful, is_another), pipeline, (&mut left, &mut identities))
+            .await?;
         // Nothing can be asked about these, and their key is the same.
         for number in without.into_iter().filter(|_| identities.is_same_key) {
             identities.found.insert(number, Identity::Same);
@@ -174,6 +201,46 @@ impl Broker {
             }
         }
         Ok(identities)
+    }
+
+    /// Tries the canaries of versions of the same time as the stored ones, which may be another key's of the same second, as
+    /// long as the provider answers. One that opens proves the key, and so the versions that were not missing. `is_another`
+    /// says whether another version of the same time was rejected already.
+    async fn resolve_doubts(
+        &self,
+        cx: &OpContext,
+        key: (TenantId, KeyId),
+        (doubtful, mut is_another): (&[&KeyVersion], bool),
+        pipeline: &Pipeline,
+        (left, identities): (&mut usize, &mut Identities),
+    ) -> Result<(), Failure> {
+        for version in doubtful {
+            if identities.is_same_key && version.provider_state != ProviderState::Unknown {
+                continue;
+            }
+            let Some(rest) = left.checked_sub(1) else { break };
+            *left = rest;
+            match self.try_canary(cx, key, version, pipeline).await? {
+                CanaryResponse::Opens => {
+                    identities.is_same_key = true;
+                    identities.found.insert(version.number, Identity::Same);
+                }
+                CanaryResponse::Rejected => {
+                    is_another = true;
+                    identities.found.insert(version.number, Identity::Replaced);
+                }
+                CanaryResponse::NoCanary => {}
+                CanaryResponse::Silent => break,
+            }
+        }
+        // Otherwise their times say it, as far as they can.
+        identities.is_same_key |= !doubtful.is_empty() && !is_another;
+        if !identities.is_same_key {
+            for version in doubtful {
+                identities.found.entry(version.number).or_insert(Identity::Unproven);
+            }
+        }
+        Ok(())
     }
 
     /// As [`Broker::identify`], of the versions that a detached key had which comes back through a connection.

@@ -182,7 +182,7 @@ impl Broker {
     }
 
     /// Stores the states that `changed` returns of the key's versions.
-    async fn take(
+    pub(super) async fn take(
         &self,
         cx: &OpContext,
         key: &KeyEntry,

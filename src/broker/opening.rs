@@ -7,7 +7,7 @@ use std::time::Instant;
 use claviger_provider::{BoundContext, Error, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
-use super::lost_versions::{forbidden_at_provider, lost};
+use super::lost_versions::{forbidden_at_provider, lost, refused_as};
 use super::reach::{Reach, forbidden, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
@@ -203,7 +203,7 @@ impl Broker {
         let now = entry.view()?;
         permitted(&now, KeyState::unwraps)?;
         if usable(&now, envelope).next().is_none() {
-            return Err(forbidden_at_provider(refused));
+            return Err(forbidden_at_provider(refused_at_provider(&now, envelope).unwrap_or(refused)));
         }
         Ok(now)
     }
@@ -224,15 +224,15 @@ impl Broker {
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(refused) if refused.code == Code::KeyState => {
                 Box::pin(async {
-                    if !self.look_into(cx, through.entry, through.version).await {
-                        return Err(refused);
-                    }
+                    let described = self.look_into(cx, through.entry, through.version).await;
                     let view = through.entry.view()?;
                     permitted(&view, KeyState::unwraps)?;
                     let mut versions = view.versions.iter();
-                    let now = versions.find(|version| version.number == through.version.number);
-                    if !now.is_some_and(KeyVersion::may_unwrap) {
+                    let Some(now) = versions.find(|version| version.number == through.version.number) else {
                         return Err(refused);
+                    };
+                    if !(described && now.may_unwrap()) {
+                        return Err(refused_as(now, refused));
                     }
                     open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
                 })

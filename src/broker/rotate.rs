@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use claviger_provider::{Error, ErrorKind, KeyId, Rotation, TenantId};
 
 use super::at_provider::turn_at_provider;
-use super::described::{in_place, number_versions};
+use super::described::{in_place, known_states, number_versions};
 use super::idempotency::Begun;
 use super::learn::Stored;
 use super::lost_versions::obstacle;
@@ -16,7 +16,7 @@ use super::{Authorized, Broker, Code, Completed, Completion, Failure, Guarded, K
 use crate::audit::{self, Object, Verb};
 use crate::keys::{KeyEntry, KeyView};
 use crate::store::Change;
-use crate::store::model::{Key, KeyVersion, Resource};
+use crate::store::model::{Key, KeyVersion, ProviderState, Resource};
 
 /// How long a rotation is waited for. AWS, the only provider that does not finish at once, names
 /// minutes.
@@ -154,13 +154,24 @@ impl Broker {
             }
         };
         *confirmed = true;
-        let identities = ready.identify(cx, self, &described).await?;
+        let mut identities = ready.identify(cx, self, &described).await?;
+        identities.note_rotation(&ready.view.versions, &described);
         if !identities.permit_versions() {
             self.take_versions(&cx.op_context(), key).await?;
             let refused = obstacle(&key.view()?);
             return Err(
                 refused.unwrap_or_else(|| Failure::new(Code::InProgress, "The key changed meanwhile.").advice("Repeat the request."))
             );
+        }
+        let replaced = |versions: &[KeyVersion]| {
+            let mut states = known_states(versions, &described, &identities, &ready.connection);
+            states.retain(|seen| seen.state == ProviderState::Replaced);
+            states
+        };
+        if !replaced(&ready.view.versions).is_empty() {
+            // The new version may have the name of one that its owner lost: that one gives it up.
+            let reach = self.reach(key, &ready.view.key.primary).await?;
+            self.take(&cx.op_context(), key, &reach, replaced).await?;
         }
         let beside = match rotation {
             Rotation::InPlace | Rotation::InPlaceUnnamed => Vec::new(),

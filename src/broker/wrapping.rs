@@ -11,7 +11,7 @@ use claviger_provider::{
 use super::at_provider::turn_at_provider;
 use super::context::Behalf;
 use super::identity::Identities;
-use super::lost_versions::{forbidden_at_provider, obstacle};
+use super::lost_versions::{forbidden_at_provider, obstacle, refused_as};
 use super::reach::{may_wrap, permitted};
 use super::young::WhileYoung;
 use super::{Broker, Code, Failure, RequestContext};
@@ -230,7 +230,7 @@ impl ReadyKey {
         let is_here = primary.connection == before.connection && primary.spec == before.spec;
         let is_new = described || primary.number != before.number;
         if !(is_here && is_new && primary.provider_state.wraps()) {
-            return Err(obstacle(&view).unwrap_or(refused));
+            return Err(obstacle(&view).unwrap_or_else(|| refused_as(primary, refused)));
         }
         let kek = self.wrapping_kek(primary)?;
         self.counted(Behalf::Request(cx), broker, op, primary, || wrap(kek.clone())).await

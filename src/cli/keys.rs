@@ -24,13 +24,14 @@ const COLUMNS: [Column; 7] = [
     ("ID", "/id"),
 ];
 /// Of a detached key: what `keys create` needs to bring it back comes last.
-const DETACHED: [Column; 6] = [
+const DETACHED: [Column; 7] = [
     ("DETACHED", "/detached_at"),
     ("STATE", "/state"),
     ("ID", "/id"),
     ("NAME", "/reattach/name"),
     ("CONNECTION", "/reattach/connection"),
     ("PROVIDER KEY", "/reattach/provider_key"),
+    ("SPEC", "/reattach/spec"),
 ];
 const VERSIONS: [Column; 9] = [
     ("VERSION", "/number"),

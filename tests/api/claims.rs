@@ -252,7 +252,7 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
     let found = reader.post("/v1/inspect", &blob).await.expect_status(200);
     assert_eq!(
         found["reattach"],
-        json!({"name": "orders", "connection": "embedded", "provider_key": key["provider_key"]})
+        json!({"name": "orders", "connection": "embedded", "provider_key": key["provider_key"], "spec": "aes-256"})
     );
     assert_eq!(
         (&found["key_id"], &found["key"], &found["sealed"]),

@@ -374,7 +374,7 @@ impl Bench {
 }
 
 /// An object with more members, or others.
-fn with(mut body: Value, more: Value) -> Value {
+pub fn with(mut body: Value, more: Value) -> Value {
     let Value::Object(more) = more else { panic!("an object") };
     body.as_object_mut().expect("an object").extend(more);
     body

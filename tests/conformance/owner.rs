@@ -156,6 +156,17 @@ impl Owner {
         }
     }
 
+    /// The service's call that recovers a key which was deleted softly.
+    pub fn recovery(&self) -> &'static str {
+        match self {
+            Self::Vault(_) => "soft-delete-restore",
+            Self::Aws(_) => "aws kms cancel-key-deletion",
+            Self::Azure(_) => "az keyvault key recover",
+            Self::Google(_) => "gcloud kms keys versions restore",
+            Self::Xks(_) => panic!("{NO_RECOVERY}"),
+        }
+    }
+
     /// Recovers a key that was deleted softly, and enables it where that takes a call of its own.
     pub async fn recover(&self, key: &str) {
         match self {

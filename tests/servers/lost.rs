@@ -3,19 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use claviger_test_support::{Answer, Tune};
+use claviger_test_support::Answer;
 use serde_json::{Value, json};
 
 use crate::Case;
 use crate::openbao::{DEV, Server, unique};
-use crate::world::{CONNECTION, World};
-
-/// Settings of a key whose plaintext can be backed up.
-const BACKED_UP: [&str; 2] = ["exportable=true", "allow_plaintext_backup=true"];
-/// How long a condition is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::transit_key::{BACKED_UP, PATIENCE, Scene, dated};
+use crate::world::CONNECTION;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -33,6 +27,14 @@ pub fn cases() -> Vec<Case> {
         Case::new("lost::a_version_after_an_older_backup_is_a_new_one", DEV, || {
             Box::pin(older_backup())
         }),
+        Case::new("lost::a_rotation_after_an_older_backup_makes_a_new_version", DEV, || {
+            Box::pin(rotated_after_an_older_backup())
+        }),
+        Case::new(
+            "lost::a_key_made_again_in_the_same_second_with_fewer_versions_is_noticed",
+            DEV,
+            || Box::pin(same_second()),
+        ),
         Case::new(
             "lost::a_question_stays_until_the_canary_answers_it",
             DEV,
@@ -52,106 +54,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("lost::the_old_key_works_once_it_is_restored", DEV, || Box::pin(restored())),
         Case::new("lost::a_key_that_was_deleted_for_good_is_unknown", DEV, || Box::pin(deleted())),
     ]
-}
-
-/// A gateway with the key `orders` on a key of the server.
-struct Scene {
-    world: World,
-    /// The path of the server's key.
-    path: String,
-    name: String,
-}
-
-impl Scene {
-    /// With so many versions, of which the gateway knows each; `more` are settings of the server's key.
-    async fn new(versions: u32, more: &[&str]) -> Self {
-        Self::named(unique("theirs"), versions, more, &Server::Dev.token()).await
-    }
-
-    /// As [`Scene::new`], with a name and the token of the connection.
-    async fn named(name: String, versions: u32, more: &[&str], token: &str) -> Self {
-        let path = format!("transit/keys/{name}");
-        Server::Dev.bao(&[&["write", "-f", &path][..], more].concat(), "");
-        for _ in 1..versions {
-            Server::Dev.bao(&["write", "-f", &format!("{path}/rotate")], "");
-        }
-        let world = World::new(Tune::default()).await;
-        world.connect("vault", &Server::Dev.settings(&json!({"token": token}))).await;
-        world.key("orders", json!({"provider_key": name})).await;
-        Self { world, path, name }
-    }
-
-    async fn data_key(&self) -> Answer {
-        self.world.client.post("/v1/keys/orders/data-keys", &json!({})).await
-    }
-
-    async fn unwrap(&self, made: &Value) -> Answer {
-        self.world.client.post("/v1/unwrap", &json!({"wrapped": made["wrapped"]})).await
-    }
-
-    async fn check(&self) -> Value {
-        let path = format!("/v1/connections/{CONNECTION}/check");
-        self.world.client.post_empty(&path).await.expect_status(200)
-    }
-
-    /// State at the provider, and warnings, of each version.
-    async fn shown(&self) -> Vec<(String, Value)> {
-        let versions = self.world.client.list("/v1/keys/orders/versions").await;
-        let shown = |version: &Value| (version["provider_state"].as_str().unwrap().to_owned(), version["warnings"].clone());
-        versions.iter().map(shown).collect()
-    }
-
-    /// Warnings about what became of each version.
-    async fn doubts(&self) -> Vec<Option<String>> {
-        let shown = self.shown().await;
-        let doubt = |warning: &&Value| ["missing", "replaced", "unproven"].iter().any(|word| *warning == word);
-        let of = |warnings: &Value| Some(warnings.as_array()?.iter().find(doubt)?.as_str()?.to_owned());
-        shown.iter().map(|(_, warnings)| of(warnings)).collect()
-    }
-
-    fn backup(&self) -> String {
-        let backup = Server::Dev.bao(&["read", "-field=backup", &format!("transit/backup/{}", self.name)], "");
-        backup.trim().to_owned()
-    }
-
-    /// Puts a backup in the place of the server's key.
-    fn restore(&self, backup: &str) {
-        self.delete();
-        Server::Dev.bao(
-            &["write", &format!("transit/restore/{}", self.name), &format!("backup={backup}")],
-            "",
-        );
-    }
-
-    fn at_server(&self) -> Value {
-        let read = Server::Dev.bao(&["read", "-format=json", &self.path], "");
-        serde_json::from_str::<Value>(&read).unwrap()["data"].clone()
-    }
-
-    fn delete(&self) {
-        Server::Dev.bao(&["write", &format!("{}/config", self.path), "deletion_allowed=true"], "");
-        Server::Dev.bao(&["delete", &self.path], "");
-    }
-
-    /// Deletes the server's key and makes one of another type under its name.
-    fn make_another(&self, kind: &str) {
-        self.delete();
-        Server::Dev.bao(&["write", "-f", &self.path, kind], "");
-    }
-
-    /// Deletes the server's key and makes another one under its name, in another second than the old one was made.
-    fn make_again(&self) {
-        let before = self.at_server()["keys"].clone();
-        let begin = Instant::now();
-        loop {
-            self.delete();
-            Server::Dev.bao(&["write", "-f", &self.path], "");
-            if self.at_server()["keys"]["1"] != before["1"] {
-                return;
-            }
-            assert!(begin.elapsed() < PATIENCE, "the server's clock stands still");
-        }
-    }
 }
 
 /// A refusal that says that the key is another one.
@@ -342,13 +244,8 @@ async fn same_material() {
     let scene = Scene::new(2, &BACKED_UP).await;
     let made = scene.data_key().await.expect_status(200);
     let before = scene.at_server()["keys"]["1"].clone();
-    let mut backup: Value = serde_json::from_slice(&STANDARD.decode(scene.backup()).unwrap()).unwrap();
-    for number in ["1", "2"] {
-        let version = &mut backup["policy"]["keys"][number];
-        version["time"] = json!("2020-01-02T03:04:05Z");
-        version["creation_time"] = json!(1_577_934_245);
-    }
-    scene.restore(&STANDARD.encode(backup.to_string()));
+    let moved = json!(1_577_934_245);
+    scene.restore(&dated(&dated(&scene.backup(), 1, &moved), 2, &moved));
     assert_ne!(scene.at_server()["keys"]["1"], before);
     for _ in 0..2 {
         scene.check().await;
@@ -367,40 +264,86 @@ async fn same_material() {
     assert_eq!(rotated["primary_version"], 3);
 }
 
-async fn older_backup() {
-    let scene = Scene::new(2, &BACKED_UP).await;
-    let second = scene.data_key().await.expect_status(200);
-    let backup = scene.backup();
-    let rotate = async || {
-        scene
-            .world
-            .client
-            .post("/v1/keys/orders/rotate", &json!({}))
-            .await
-            .expect_status(200)
-    };
-    assert_eq!(rotate().await["primary_version"], 3);
-    let third = scene.data_key().await.expect_status(200);
+/// A key whose owner restored a backup without its third version, and a data key of each version that it had.
+async fn without_newest() -> (Scene, [Value; 3]) {
+    let scene = Scene::new(1, &BACKED_UP).await;
+    let data_key = async || scene.data_key().await.expect_status(200);
+    let first = data_key().await;
+    scene.rotate().await.expect_status(200);
+    let (second, backup) = (data_key().await, scene.backup());
+    assert_eq!(scene.rotate().await.expect_status(200)["primary_version"], 3);
+    let third = data_key().await;
     scene.restore(&backup);
-    assert_eq!(scene.data_key().await.expect_status(200)["version"], 2);
-    // The server has no version 3 now: the ciphertext is right.
-    scene.unwrap(&third).await.expect_problem(409, "key_state");
-    assert_eq!(scene.doubts().await, [None, None, Some("missing".to_owned())]);
-    // Another version 3 than the gateway's, which is in another second.
-    let begin = Instant::now();
-    let lost = third["wrapped"].clone();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    (scene, [first, second, third])
+}
+
+/// The lost version is replaced by a new one of its name, which has a number of its own.
+async fn goes_on_with_the_fourth(scene: &Scene, [first, second, third]: [Value; 3]) {
     let fourth = scene.data_key().await.expect_status(200);
-    assert_eq!(fourth["version"], 4, "after {:?}", begin.elapsed());
+    assert_eq!(fourth["version"], 4);
     let key = scene.world.client.get("/v1/keys/orders").await.expect_status(200);
     assert_eq!(key["primary_version"], 4);
     assert_eq!(scene.doubts().await, [None, None, Some("replaced".to_owned()), None]);
-    is_replaced(scene.unwrap(&json!({"wrapped": lost})).await);
-    for made in [&second, &fourth] {
+    let versions = scene.world.client.list("/v1/keys/orders/versions").await;
+    let names: Vec<&Value> = versions.iter().map(|version| &version["provider_version"]).collect();
+    assert_eq!(names, ["1", "2", "3", "3"]);
+    is_replaced(scene.unwrap(&third).await);
+    for made in [&first, &second, &fourth] {
         let opened = scene.unwrap(made).await.expect_status(200);
         assert_eq!(opened["plaintext"], made["plaintext"]);
     }
+}
+
+async fn older_backup() {
+    // Another version 3 than the gateway's: of the same second, and of another one.
+    for apart in [0, 3600] {
+        let (scene, made) = without_newest().await;
+        assert_eq!(scene.data_key().await.expect_status(200)["version"], 2);
+        // The server has no version 3 now: the ciphertext is right.
+        scene.unwrap(&made[2]).await.expect_problem(409, "key_state");
+        assert_eq!(scene.doubts().await, [None, None, Some("missing".to_owned())]);
+        let created = scene.world.client.list("/v1/keys/orders/versions").await[2]["created"].clone();
+        let created = chrono::DateTime::parse_from_rfc3339(created.as_str().unwrap()).unwrap().timestamp();
+        Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+        scene.restore(&dated(&scene.backup(), 3, &json!(created + apart)));
+        goes_on_with_the_fourth(&scene, made).await;
+    }
+}
+
+/// Nobody has noticed it before the rotation, or it is known already.
+async fn rotated_after_an_older_backup() {
+    for is_known in [false, true] {
+        let (scene, made) = without_newest().await;
+        if is_known {
+            scene.check().await;
+        }
+        let rotated = scene.rotate().await.expect_status(200);
+        assert_eq!(rotated["primary_version"], 4);
+        assert_eq!(scene.at_server()["latest_version"], 3);
+        goes_on_with_the_fourth(&scene, made).await;
+    }
+}
+
+/// A key made again within the same second as the old one, which had more versions.
+async fn same_second() {
+    let scene = Scene::new(1, &BACKED_UP).await;
+    let first = scene.data_key().await.expect_status(200);
+    let created = scene.at_server()["keys"]["1"].clone();
+    scene.rotate().await.expect_status(200);
+    let second = scene.data_key().await.expect_status(200);
+    scene.make_another("exportable=true");
+    Server::Dev.bao(&["write", &format!("{}/config", scene.path), "allow_plaintext_backup=true"], "");
+    scene.restore(&dated(&scene.backup(), 1, &created));
+    assert_eq!(scene.at_server()["keys"], json!({"1": created}));
+    for _ in 0..2 {
+        is_replaced(scene.data_key().await);
+        is_replaced(scene.unwrap(&first).await);
+        is_replaced(scene.unwrap(&second).await);
+        scene.check().await;
+        assert_eq!(scene.doubts().await, vec![Some("replaced".to_owned()); 2]);
+    }
+    is_replaced(scene.rotate().await);
+    assert_eq!(scene.at_server()["latest_version"], 1);
 }
 
 /// The connection may read the key, and not decrypt with it.

@@ -35,6 +35,7 @@ mod secrets;
 mod shared_logins;
 mod short_deadlines;
 mod slow_logins;
+mod transit_key;
 mod trust;
 mod world;
 mod wrap_limit;

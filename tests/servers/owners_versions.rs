@@ -1,18 +1,24 @@
 //! What only Transit's administrator can do to a key: raise its minimum versions, and trim it.
 
+use std::time::{Duration, Instant};
+
 use claviger_test_support::{Answer, Tune, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
 use crate::openbao::{DEV, Server, unique};
+use crate::transit_key::{BACKED_UP, PATIENCE, Scene};
 use crate::world::World;
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new(
-        "owners_versions::minimum_versions_are_raised_and_the_key_is_trimmed",
-        DEV,
-        || Box::pin(raised()),
-    )]
+    vec![
+        Case::new("owners_versions::minimum_versions_are_raised_and_the_key_is_trimmed", DEV, || {
+            Box::pin(raised())
+        }),
+        Case::new("owners_versions::a_trimmed_version_is_destroyed_until_it_is_restored", DEV, || {
+            Box::pin(trimmed())
+        }),
+    ]
 }
 
 /// State at the provider of each version.
@@ -72,4 +78,46 @@ async fn raised() {
         (&json!("enabled"), &json!("unsupported"))
     );
     assert_eq!(enable().await.expect_status(200), first);
+}
+
+/// No refusal says that the version could be permitted again.
+#[track_caller]
+fn is_destroyed(answer: Answer) {
+    let problem = answer.expect_problem(409, "key_state");
+    let (detail, advice) = (problem["detail"].as_str().unwrap(), problem["what_to_do"].as_str().unwrap());
+    assert!(detail.contains("`destroyed` at the provider"), "{problem}");
+    assert!(
+        advice.contains("Nobody can enable a destroyed version again") && advice.contains("from a backup"),
+        "{problem}"
+    );
+}
+
+async fn trimmed() {
+    let scene = Scene::new(1, &BACKED_UP).await;
+    let made = scene.data_key().await.expect_status(200);
+    let backup = scene.backup();
+    Server::Dev.bao(&["write", "-f", &format!("{}/rotate", scene.path)], "");
+    let raised = ["min_decryption_version=2", "min_encryption_version=2"];
+    Server::Dev.bao(&[&["write", &format!("{}/config", scene.path)][..], &raised].concat(), "");
+    Server::Dev.bao(&["write", &format!("{}/trim", scene.path), "min_available_version=2"], "");
+    // The server itself refuses it in the words for one below the minimum.
+    for _ in 0..2 {
+        is_destroyed(scene.unwrap(&made).await);
+    }
+    let report = scene.check().await;
+    let row = report["rights"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|right| right["operation"] == "key_version");
+    let row = row.unwrap_or_else(|| panic!("{report}"));
+    let (how, advice) = (row["how"].as_str().unwrap(), row["what_to_do"].as_str().unwrap());
+    assert!(how.contains("`destroyed`") && advice.starts_with("Nobody can enable"), "{report}");
+    // What the advice says: the backup has the version.
+    scene.restore(&backup);
+    let begin = Instant::now();
+    while scene.unwrap(&made).await.status != 200 {
+        assert!(begin.elapsed() < PATIENCE, "the restored version does not open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -214,10 +214,13 @@ fn usable(key: &KeyDescription) -> Result<(), Error> {
             "The key's primary version is disabled; its owner can enable it (`gcloud kms keys versions enable`). If it was disabled through \
              the gateway: `claviger keys enable --at-provider`.",
         ),
-        KeyState::PendingDeletion | KeyState::Destroyed => refused(
-            "The key's primary version is destroyed or scheduled for destruction; its owner can restore it (`gcloud kms keys versions restore`) \
-             or create a new one (`gcloud kms keys versions create --primary`).",
+        KeyState::PendingDeletion => refused(
+            "The key's primary version is scheduled for destruction; its owner can restore it (`gcloud kms keys versions restore`, then \
+             `enable`) or create a new one (`gcloud kms keys versions create --primary`).",
         ),
+        KeyState::Destroyed => {
+            refused("The key's primary version is destroyed; its owner can create a new one (`gcloud kms keys versions create --primary`).")
+        }
         KeyState::PendingImport => refused("The key version waits for its material; its owner can import it."),
         KeyState::Failed => refused(
             "Google could not make the key's primary version; its owner can create a new one (`gcloud kms keys versions create --primary`).",

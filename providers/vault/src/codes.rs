@@ -19,6 +19,9 @@ pub(crate) const BINDS_NO_CONTEXT: [&str; 2] = [
 /// What happened to a key that is of another type than when it was adopted.
 pub(crate) const REPLACED: &str = "The Transit key has another type than when it was adopted: its owner replaced it under the same name.";
 
+/// What to do about a key in soft-deleted state.
+pub(crate) const SOFT_DELETED: &str = "The Transit key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore).";
+
 /// The sentences of Transit in OpenBao 2.4 and Vault, each compared as a whole.
 const SENTENCES: CodeTable = CodeTable::new(&[
     (
@@ -39,7 +42,7 @@ const SENTENCES: CodeTable = CodeTable::new(&[
     ),
     (
         &["refusing to use soft-deleted key"],
-        Meaning::of(ErrorKind::KeyState).advice("The key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore)."),
+        Meaning::of(ErrorKind::KeyState).advice(SOFT_DELETED),
     ),
     (&BINDS_NO_CONTEXT, Meaning::of(ErrorKind::KeyState).advice(REPLACED)),
     (

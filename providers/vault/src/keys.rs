@@ -8,6 +8,7 @@ use chrono::DateTime;
 use claviger_provider::{Error, ErrorKind, Exposure, KeyDescription, KeyState, ProviderKeyRef, VersionDescription};
 use serde::{Deserialize, Serialize};
 
+use crate::codes::SOFT_DELETED;
 use crate::errors::fault;
 use crate::key_type::KeyType;
 use crate::names::{Engine, KeyName};
@@ -146,15 +147,24 @@ impl Key {
         Ok(())
     }
 
+    /// Checks that the key is not soft-deleted.
+    ///
+    /// # Errors
+    /// `KeyState`, with advice.
+    pub(crate) fn available(&self) -> Result<(), Error> {
+        if self.soft_deleted {
+            return Err(fault(ErrorKind::KeyState, "a key that cannot be used now").advice(SOFT_DELETED));
+        }
+        Ok(())
+    }
+
     /// Checks that the key can get a new version. The server responds 500 where it cannot.
     ///
     /// # Errors
     /// `KeyState`, with advice.
     pub(crate) fn rotatable(&self) -> Result<(), Error> {
+        self.available()?;
         let state = |advice| Err(fault(ErrorKind::KeyState, "the key cannot be rotated").advice(advice));
-        if self.soft_deleted {
-            return state("The Transit key is soft-deleted; its owner can restore it (keys/NAME/soft-delete-restore).");
-        }
         if self.imported_key && !self.imported_key_allow_rotation {
             return state("The Transit key was imported without allow_rotation: import a new version of it (keys/NAME/import_version).");
         }

@@ -1,7 +1,7 @@
 //! Creates, adopts, describes and rotates keys.
 
 use claviger_provider::kit::appearance::until_found;
-use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, KeyState, OpContext};
+use claviger_provider::{Error, ErrorKind, KeyDescription, KeyRequest, OpContext};
 
 use crate::client::{ApiResponse, Ignored, Request};
 use crate::errors::fault;
@@ -32,6 +32,7 @@ impl Transit {
             (None, _) => {}
             (Some(key), true) => {
                 key.usable(kind)?;
+                key.available()?;
                 return key.describe(&self.engine, &name, kind);
             }
             (Some(_), false) => return Err(fault(ErrorKind::Conflict, operation)),
@@ -75,20 +76,18 @@ impl Transit {
             fault(ErrorKind::KeyNotFound, "adopt a key").advice("The connection's Transit engine has no key of that name.")
         })?;
         key.usable(kind)?;
-        let described = key.describe(&self.engine, &name, kind)?;
-        // One that is soft-deleted is refused for that.
-        if described.state == KeyState::Enabled {
-            if taken {
-                return Err(fault(ErrorKind::ProviderDenied, "adopt a key"));
-            }
-            self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
-                ErrorKind::ProviderDenied => error.advice(
-                    "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \
-                     repeat the adoption, or the rotation to it.",
-                ),
-                _ => error,
-            })?;
+        if taken {
+            return Err(fault(ErrorKind::ProviderDenied, "adopt a key"));
         }
+        key.available()?;
+        let described = key.describe(&self.engine, &name, kind)?;
+        self.canary(cx, &described.id, kind).await.map_err(|error| match error.kind {
+            ErrorKind::ProviderDenied => error.advice(
+                "Allow the connection's identity to \"update\" encrypt/NAME and decrypt/NAME of the key below the engine's mount, then \
+                 repeat the adoption, or the rotation to it.",
+            ),
+            _ => error,
+        })?;
         Ok(described)
     }
 

@@ -57,6 +57,19 @@ impl Scene {
         self.world.server.faults().journal().of("describe")
     }
 
+    /// A request with so much time.
+    fn request(&self, time: Duration) -> RequestContext {
+        let started = Instant::now();
+        let info = RequestInfo {
+            request_id: Text::new("unwrap"),
+            client_request_id: None,
+            justification: None,
+            started,
+            deadline: started + time,
+        };
+        RequestContext::new(Caller::configuration(self.world.tenant), Action::Unwrap, info)
+    }
+
     /// Number and state at the provider of each version.
     fn versions(&self) -> Vec<(u32, ProviderState)> {
         let view = self.entry.view().unwrap();
@@ -123,21 +136,37 @@ async fn a_question_whose_caller_did_not_wait_is_asked_again_by_the_next_look() 
     assert!(scene.world.server.change_version(id, 1, true));
     let faults = scene.world.server.faults();
     faults.plan(planned("describe", Fault::Hang, NonZeroU32::new(1)));
-    let started = Instant::now();
-    let info = RequestInfo {
-        request_id: Text::new("hasty"),
-        client_request_id: None,
-        justification: None,
-        started,
-        deadline: started + Duration::from_millis(100),
-    };
-    let hasty = RequestContext::new(Caller::configuration(scene.world.tenant), Action::Unwrap, info);
+    let hasty = scene.request(Duration::from_millis(100));
     let asked = Box::pin(scene.broker.ask_anew(&hasty, &scene.entry, &scene.key.primary)).await;
     assert!(asked.is_err());
     assert_eq!(scene.versions(), [(1, ProviderState::Disabled)]);
 
     assert_eq!(scene.asked_after(due + Duration::from_secs(61)).await, 3);
     assert_eq!(scene.versions(), [(1, ProviderState::Enabled)]);
+}
+
+#[tokio::test]
+async fn a_refusal_soon_after_a_question_has_the_key_looked_at() {
+    let scene = Scene::new().await;
+    let id = &scene.key.primary.provider_key;
+    let refused = async |number: u32| {
+        let versions = scene.entry.view().unwrap().versions;
+        let version = versions.iter().find(|version| version.number == number).unwrap();
+        Box::pin(scene.broker.look_into(&scene.request(PATIENCE), &scene.entry, version)).await
+    };
+    assert!(scene.world.server.rotate_key(id) && scene.world.server.change_version(id, 1, false));
+    assert!(refused(1).await);
+    assert_eq!(scene.versions(), [(1, ProviderState::Disabled), (2, ProviderState::Enabled)]);
+    // Within 10 s, however often: the provider is not asked.
+    assert!(scene.world.server.change_version(id, 2, false));
+    for _ in 0..3 {
+        assert!(!refused(2).await);
+    }
+    assert_eq!(scene.world.server.faults().journal().of("describe"), 1);
+    for _ in 0..2 {
+        assert_eq!(scene.asked_after(scene.begin + Duration::from_secs(61)).await, 2);
+        assert_eq!(scene.versions(), [(1, ProviderState::Disabled), (2, ProviderState::Disabled)]);
+    }
 }
 
 #[tokio::test]

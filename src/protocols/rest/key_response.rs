@@ -352,6 +352,8 @@ pub struct Reattach {
     pub connection: Option<String>,
     /// The key at the provider, as the provider names it. The gateway finds the id by it.
     pub provider_key: String,
+    /// Algorithm and length: an adoption that names another specification is refused.
+    pub spec: Spec,
 }
 
 /// A page of keys.
@@ -465,6 +467,7 @@ pub fn reattach(key: &model::Key) -> Reattach {
         name: key.name.clone(),
         connection: connection_name(&key.primary),
         provider_key: key.primary.provider_key.clone(),
+        spec: key.primary.spec.into(),
     }
 }
 

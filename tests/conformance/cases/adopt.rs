@@ -3,7 +3,7 @@
 use claviger_testkit::control::Request;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, data_key, unwrap};
+use crate::bench::{Bench, data_key, unwrap, with};
 use crate::{Case, Needs};
 
 pub const CASES: &[Case] = &[
@@ -40,14 +40,27 @@ async fn readopted(bench: Bench) {
                 .await
                 .expect_problem(422, "ciphertext_rejected");
         }
+        // What brings it back is told, and is taken as it is.
+        let listed = bench.client.get("/v1/keys?state=detached").await.expect_status(200);
+        let found = listed["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|found| found["id"] == key["id"]);
+        let mut body = found.expect("the detached key")["reattach"].clone();
+        let told = json!({"wrapped": blobs[round]["wrapped"]});
+        let told = bench.client.post("/v1/inspect", &told).await.expect_status(200);
+        assert_eq!(told["reattach"], body);
         // Under the id that it had, told or not; and under no other.
-        let mut body = adopt(&bench, "orders", &now["provider_key"]);
-        body["id"] = json!("00000000000000000000000000000001");
-        bench.client.post("/v1/keys", &body).await.expect_problem(409, "provider_key_taken");
-        if round == 0 {
-            body.as_object_mut().expect("an object").remove("id");
-        } else {
-            body["id"] = key["id"].clone();
+        let with_id = |id: &Value| with(body.clone(), json!({"id": id}));
+        let other = with_id(&json!("00000000000000000000000000000001"));
+        bench
+            .client
+            .post("/v1/keys", &other)
+            .await
+            .expect_problem(409, "provider_key_taken");
+        if round == 1 {
+            body = with_id(&key["id"]);
         }
         let again = bench.client.post("/v1/keys", &body).await.expect_status(201);
         assert_eq!(again["id"], key["id"]);
