@@ -78,10 +78,8 @@ fn refused_at_provider<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<
 }
 
 /// A version that would open the envelope if its own state permitted it.
-fn refused_here<'v>(view: &'v KeyView, envelope: &Envelope) -> Option<&'v KeyVersion> {
-    let named = |recipient: &Recipient| view.matching(recipient.provider()?, recipient.key());
-    let mut matching = envelope.recipients().iter().filter_map(named);
-    matching.find(|version| !version.state.unwraps())
+fn refused_here<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<&'v KeyVersion> {
+    members(view, envelope).find_map(|(_, version)| (!version.state.unwraps()).then_some(version))
 }
 
 /// Opens one recipient's wrapping at the provider of its version. `young` has the version that may be too young for

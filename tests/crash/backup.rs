@@ -354,7 +354,7 @@ async fn still_running() {
     let started = bench.gateway.serve(&Tune::default());
     bench.backup("backup");
     let path = bench.path("backup");
-    let tune = Tune::default().set("CLAVIGER_SERVER__LISTEN", &started.address().to_string());
+    let tune = Tune::default().set("CLAVIGER_SERVER__LISTEN", started.address().to_string());
     let warned = || {
         fs::remove_dir_all(bench.gateway.data()).expect("removed");
         let output = bench.command(&tune, &["restore", path_text(&path), "--newest-known", "none"]);
