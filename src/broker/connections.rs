@@ -179,9 +179,11 @@ impl Broker {
             None => None,
             Some(given) => Some(self.changed_settings(&now, given)?).filter(|settings| *settings != now.settings),
         };
-        // With secrets of the tenant's, the identity is the operator's no more.
-        let factory = self.family(now.provider)?;
-        let own = (!replaced.is_empty()).then(|| factory.claims(&now.settings, SettingsOrigin::Tenant));
+        // With secrets of the tenant's alone, the identity is the operator's no more.
+        let own = match self.replaces_all(&now, &replaced).await? {
+            true => Some(self.family(now.provider)?.claims(&now.settings, SettingsOrigin::Tenant)),
+            false => None,
+        };
         let put = ConnectionPut {
             expected,
             labels: change.labels,

@@ -132,6 +132,16 @@ impl Broker {
         self.put_connection(authorized, put).await
     }
 
+    /// Whether these secrets take the place of all that a connection has. An empty one is none.
+    pub(super) async fn replaces_all(&self, now: &Connection, sent: &[(SealedName, Secret)]) -> Result<bool, Failure> {
+        if sent.is_empty() {
+            return Ok(false);
+        }
+        let stored = self.store.connection_snapshot(now.tenant, now.id).await?;
+        let mut used = stored.secrets.iter().filter(|(_, secret)| !secret.expose().is_empty());
+        Ok(used.all(|(name, _)| sent.iter().any(|(sent, _)| sent.column == *name)))
+    }
+
     /// Refuses a change that would send a stored secret to another place: the caller must send all again.
     async fn all_secrets(&self, now: &Connection, sent: &[(SealedName, Secret)]) -> Result<(), Failure> {
         let stored = secret_names(&self.store.connection_snapshot(now.tenant, now.id).await?);

@@ -40,9 +40,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const RESETS_PENDING: usize = 20;
 /// Streams that an HTTP/2 peer may make us reset; more closes the connection (CVE-2025-8671).
 const RESETS_CAUSED: usize = 128;
-/// What an HTTP/2 peer may send of bodies, in bytes, before the gateway reads on. It counts against no tenant's share yet,
+/// What an HTTP/2 peer may send of one body, in bytes, before the gateway reads on. It counts against no tenant's share yet,
 /// so it must be little for as many connections as there may be.
-const UNREAD_BYTES: u32 = 128 * 1024;
+const UNREAD_OF_STREAM: u32 = 128 * 1024;
+/// The same of all bodies of a connection: one that is not read leaves room for others.
+const UNREAD_OF_CONNECTION: u32 = 2 * UNREAD_OF_STREAM;
 
 /// How soon it is looked again whether the peer has all of a connection that ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -124,8 +126,8 @@ impl<S: Service> Serving<S> {
             .max_concurrent_streams(limits.max_streams)
             .max_pending_accept_reset_streams(RESETS_PENDING)
             .max_local_error_reset_streams(RESETS_CAUSED)
-            .initial_connection_window_size(UNREAD_BYTES)
-            .initial_stream_window_size(UNREAD_BYTES)
+            .initial_connection_window_size(UNREAD_OF_CONNECTION)
+            .initial_stream_window_size(UNREAD_OF_STREAM)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         Self {

@@ -273,11 +273,12 @@ impl<B: Backend> Store for B {
         rules::patch_connection(&mut connection, patch)?;
         check_names(&sealed, tenant, Some(&id.to_string()))?;
         transaction.update_connection(&connection).await?;
-        if patch.network.is_some() || patch.claims.is_some() {
+        let claims_differ = claims != connection.claims;
+        if patch.network.is_some() || claims_differ {
             let users = transaction.users(tenant, id).await?;
             let proven = patch.network.as_ref().and_then(|network| network.proven.as_ref());
             rules::check_proven(proven, &users)?;
-            if claims != connection.claims {
+            if claims_differ {
                 claim_anew(&mut *transaction, tenant, &users).await?;
             }
         }

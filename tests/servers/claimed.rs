@@ -96,6 +96,10 @@ async fn released() {
         .await
         .expect_status(200);
     adopt().await.expect_problem(424, "provider_denied");
+    // Nor is it the tenant's own while one of its secrets is left.
+    let removed = json!({"secrets": {"second": null}});
+    world.client.patch(&connection, "*", &removed).await.expect_status(200);
+    adopt().await.expect_problem(424, "provider_denied");
     let key = AccessKey::first();
     let secrets = json!({"secrets": {"access_key_id": key.id, "secret_access_key": key.secret}});
     world.client.patch(&connection, "*", &secrets).await.expect_status(200);

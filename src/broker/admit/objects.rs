@@ -214,8 +214,9 @@ async fn of_no_key(broker: &Broker, cx: &RequestContext, named: KeyNamed<'_>, re
         KeyNamed::Envelope(_) | KeyNamed::Name(_) => return refused,
     };
     if header.tenant() != cx.tenant() {
-        let detail = format!("The wrapped key names the tenant {}, which is another one.", header.tenant());
-        return Failure::new(Code::CiphertextRejected, detail).advice("Use a credential of that tenant, here or on another installation.");
+        // The same for one that exists, byte by byte, and for one that does not.
+        return Failure::new(Code::CiphertextRejected, "The wrapped key names another tenant.")
+            .advice("Use a credential of that tenant, here or on another installation.");
     }
     let detail = format!(
         "The wrapped key names the key {}, which this tenant does not have here.",
@@ -223,7 +224,8 @@ async fn of_no_key(broker: &Broker, cx: &RequestContext, named: KeyNamed<'_>, re
     );
     Failure::new(Code::CiphertextRejected, detail).advice(
         "It belongs to another installation, or the key was lost with an older copy of the data (`claviger restore`, --accept-rollback). \
-         If its provider key still exists, create it again with this id: `claviger keys create NAME --id ID --provider-key PROVIDER-KEY`.",
+         If its provider key still exists, a platform operator creates it again with this id: `claviger keys create NAME --connection \
+         CONNECTION --id ID --provider-key PROVIDER-KEY`.",
     )
 }
 

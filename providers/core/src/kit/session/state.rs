@@ -92,8 +92,8 @@ struct State<S: CredentialSource> {
     refusals: u32,
     /// After a failure: no renewal before this time.
     renew_after: Option<Instant>,
-    /// When the credential was fetched.
-    fetched: Option<Instant>,
+    /// When the provider was asked for a credential last.
+    asked: Option<Instant>,
     /// Refusals fetch no other credential before this time.
     hold_off_until: Option<Instant>,
     /// The files as they were when they were read last for a login that the provider answered.
@@ -159,7 +159,7 @@ impl<S: CredentialSource> Inner<S> {
                 refused: None,
                 refusals: 0,
                 renew_after: None,
-                fetched: None,
+                asked: None,
                 hold_off_until: None,
                 read: Stamp::default(),
                 tried: Stamp::default(),
@@ -264,6 +264,7 @@ impl<S: CredentialSource> Inner<S> {
             told,
         };
         state.attempt = Some(attempt.shared());
+        state.asked = Some(Instant::now());
         if !self.files.is_empty() && !state.watched {
             state.watched = true;
             tokio::spawn(watch_files(Arc::downgrade(self)));
@@ -340,7 +341,6 @@ impl<S: CredentialSource> Inner<S> {
         let fetched = Arc::new(fetched);
         let mut state = self.state.lock();
         state.current = Some(Arc::clone(&fetched));
-        state.fetched = Some(Instant::now());
         state.refused = None;
         state.refusals = 0;
         let was_failing = state.renew_after.take().is_some();
@@ -396,8 +396,8 @@ impl<S: CredentialSource> Inner<S> {
             state.kept = false;
             return None;
         };
-        let suspended = state.fetched.filter(|_| self.switch.share().is_suspended());
-        let pauses = [state.renew_after, suspended.map(|fetched| fetched + SUSPENDED_PAUSE)];
+        let suspended = state.asked.filter(|_| self.switch.share().is_suspended());
+        let pauses = [state.renew_after, suspended.map(|asked| asked + SUSPENDED_PAUSE)];
         let paused = pauses.into_iter().flatten().max();
         let pause = until_due.max(paused.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
         if !pause.is_zero() {

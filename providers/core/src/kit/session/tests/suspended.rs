@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Bench, MINUTE, secret_file};
+use super::{Bench, FakeResponse, MINUTE, secret_file};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How often one attempt asks a server that is away.
+const PER_ATTEMPT: u32 = 3;
 
 impl Bench {
     fn suspend(&self, suspended: bool) {
@@ -34,6 +36,16 @@ async fn what_nothing_could_replace_is_renewed_at_the_gateways_own_pace() {
     let before = bench.source().logins();
     sleep(MINUTE).await;
     assert!(bench.source().logins() - before >= 5, "after the resume at the server's pace");
+
+    // Nor does it by renewals that fail, of which there would be more and more towards the end.
+    let failing = Bench::with(true, None);
+    failing.number().await.unwrap();
+    failing.suspend(true);
+    sleep(6 * MINUTE).await;
+    failing.source().answers(FakeResponse::Away);
+    sleep(6 * MINUTE).await;
+    let asked = failing.source().logins() - 1;
+    assert!((1..=PER_ATTEMPT * 6).contains(&asked), "{asked}");
 
     let short = Bench::with(true, None);
     *short.source().life.lock() = (2 * SECOND, SECOND);
