@@ -90,7 +90,6 @@ def connect(request):
         clients.append(lambda: loop.run_until_complete(client.aclose()))
         return Blocking(client, loop)
 
-    make.is_async = loop is not None
     yield make
     for close in clients:
         close()

@@ -104,7 +104,12 @@ class Stub:
 def answer(status=200, body=None, kind="application/json", headers=(), length=None):
     """A response; `length` is another Content-Length than the true one."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} x", f"Content-Type: {kind}", f"Content-Length: {len(content) if length is None else length}", "Connection: close"]
+    lines = [
+        f"HTTP/1.1 {status} x",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(content) if length is None else length}",
+        "Connection: close",
+    ]
     lines += [f"{name}: {value}" for name, value in dict(headers).items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 

@@ -1,6 +1,7 @@
 """Retries and deadlines, without a network: a test plays the part of the client, with a clock of its own."""
 
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -50,7 +51,19 @@ UNAUTHENTICATED = problem(401, "unauthenticated", False)
 class Run:
     """Carries a call out. `answers` are the outcomes of requests, the last one again and again."""
 
-    def __init__(self, call, answers, *, tokens=(TOKEN,), changes=True, timeout=30.0, retries=4, jitter=lambda longest: longest, takes=0.0, token_takes=0.0):
+    def __init__(
+        self,
+        call,
+        answers,
+        *,
+        tokens=(TOKEN,),
+        changes=True,
+        timeout=30.0,
+        retries=4,
+        jitter=lambda longest: longest,
+        takes=0.0,
+        token_takes=0.0,
+    ):
         self.now = 100.0
         self.requests, self.sleeps, self.jitters = [], [], []
         self.result = self.error = None
@@ -230,6 +243,29 @@ def test_a_token_file_that_is_being_replaced_is_retried():
     assert len(gone.sleeps) == 10
     wrong = Run(GET, [SUCCESS], tokens=[TokenError("Wrong.", code="token_unusable")])
     assert wrong.sleeps == []
+
+
+def test_a_readiness_that_is_not_ready():
+    call = Client.get_readiness(None)
+    parts = [{"name": "log", "ready": False, "state": "full"}]
+    run = Run(call, [Response(503, {}, json.dumps({"ready": False, "parts": parts}).encode())])
+    assert run.result.parts[0].state == "full"
+    assert run.requests[0].token is None
+    assert isinstance(Run(call, [problem(503, "not_ready", False)]).error, UnavailableError)
+
+
+def test_a_retry_is_logged(caplog):
+    caplog.set_level(logging.DEBUG, "claviger_client")
+    Run(GET, [LIMITED, SUCCESS])
+    assert caplog.messages == ["GET /v1/keys/orders: rate_limited; again in 1.25 s"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\n", "ü", "x" * 256])
+def test_an_idempotency_key_that_cannot_be_sent(key):
+    with pytest.raises(ValueError, match="idempotency key"):
+        Client.create_key(None, "orders", "embedded", idempotency_key=key)
+    with pytest.raises(ValueError, match="etag"):
+        Client.update_key(None, "orders", etag="a\r\nb")
 
 
 def test_a_body_that_is_not_the_documented_one_is_refused():

@@ -36,7 +36,9 @@ def resolved(schema):
 
 
 def parameters(operation):
-    found = (DOCUMENT["components"]["parameters"][p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation.get("parameters", []))
+    found = (
+        DOCUMENT["components"]["parameters"][p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation.get("parameters", [])
+    )
     return {parameter["name"]: parameter["in"] for parameter in found}
 
 
@@ -48,7 +50,11 @@ def built(operation_id):
         kind = str(parameter.annotation)
         if "Item]" in kind:
             cls = getattr(items, re.search(r"\w+Item", kind)[0])
-            arguments[name] = [cls(**{field.name: "x" for field in dataclasses.fields(cls)})]
+            arguments[name] = [cls(**{field.name: b"x" if field.name == "plaintext" else "x" for field in dataclasses.fields(cls)})]
+        elif "SecretBytes" in kind:
+            arguments[name] = b"given"
+        elif "Iterable" in kind:
+            arguments[name] = ["given"]
         elif "tuple" in kind:
             arguments[name] = ("label", "value")
         else:

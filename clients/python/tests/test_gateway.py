@@ -72,7 +72,9 @@ def test_the_wrong_context_is_told_by_its_class(acme):
 
 
 def test_a_key_lives(acme, name):
-    key = acme.create_key(name, "embedded", spec=Spec.AES_256, labels={"env": "test"}, cache=CacheRules(enabled=True, max_age=timedelta(minutes=1)))
+    key = acme.create_key(
+        name, "embedded", spec=Spec.AES_256, labels={"env": "test"}, cache=CacheRules(enabled=True, max_age=timedelta(minutes=1))
+    )
     assert key.cache.max_age == timedelta(seconds=60)
     assert (key.state, key.spec, key.primary_version) == (KeyState.ENABLED, "aes-256", 1)
     wrapped = acme.generate_data_key(name).wrapped
@@ -120,14 +122,20 @@ def test_lists_are_paged_to_the_end(acme, name):
 def test_a_batch_with_bad_items(acme, name):
     acme.create_key(name, "embedded")
     acme.disable_key(name)
-    generated = acme.batch_generate_data_keys([GenerateItem(key="orders", context=CONTEXT), GenerateItem(key=name), GenerateItem(key="orders", bytes=16)])
+    generated = acme.batch_generate_data_keys(
+        [GenerateItem(key="orders", context=CONTEXT), GenerateItem(key=name), GenerateItem(key="orders", bytes=16)]
+    )
     assert isinstance(generated[1], FailedItem)
     assert isinstance(generated[1].error, KeyUnusableError)
     assert generated[1].audit_index
     assert [len(item.plaintext) for item in (generated[0], generated[2])] == [32, 16]
     wrapped = acme.batch_wrap([WrapItem(key="orders", plaintext=b"plain"), WrapItem(key="orders", plaintext=SecretBytes(b"secret"))])
     opened = acme.batch_unwrap(
-        [UnwrapItem(wrapped=generated[0].wrapped, context=CONTEXT), UnwrapItem(wrapped=generated[0].wrapped), *(UnwrapItem(wrapped=item.wrapped, key="orders") for item in wrapped)]
+        [
+            UnwrapItem(wrapped=generated[0].wrapped, context=CONTEXT),
+            UnwrapItem(wrapped=generated[0].wrapped),
+            *(UnwrapItem(wrapped=item.wrapped, key="orders") for item in wrapped),
+        ]
     )
     assert opened[0].plaintext == generated[0].plaintext
     assert isinstance(opened[1].error, CiphertextRejectedError)
@@ -172,7 +180,9 @@ def test_a_connection_lives(acme, name):
 
 def test_principals_and_tokens(acme, connect, gateway, name):
     acme.create_principal(name, kind=PrincipalKind.WORKLOAD)
-    token = acme.create_token(name, [Operation.GENERATE_DATA_KEY, "Unwrap"], keys=["orders"], expires_in=timedelta(days=1), kind=TokenKind.STANDING)
+    token = acme.create_token(
+        name, [Operation.GENERATE_DATA_KEY, "Unwrap"], keys=["orders"], expires_in=timedelta(days=1), kind=TokenKind.STANDING
+    )
     application = connect(f"http://{gateway.address}", token.token)
     caller = application.who_am_i()
     assert (caller.id, caller.operator, set(caller.operations)) == (token.id, False, {"GenerateDataKey", "Unwrap"})

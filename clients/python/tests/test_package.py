@@ -68,7 +68,12 @@ def test_the_dependencies_are_few():
     assert requirements, "httpx is what the client needs"
     text = (HERE / "pyproject.toml").read_text()
     assert 'dependencies = ["httpx>=0.27,<1"]' in text
-    used = {line.split()[1].split(".")[0] for path in (HERE / "src").rglob("*.py") for line in path.read_text().splitlines() if re.match(r"(import|from) \w", line)}
+    used = {
+        line.split()[1].split(".")[0]
+        for path in (HERE / "src").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.match(r"(import|from) \w", line)
+    }
     assert used - set(sys.stdlib_module_names) == {"httpx"}
 
 

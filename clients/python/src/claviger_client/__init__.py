@@ -10,7 +10,7 @@
 `claviger_client.models` what they return.
 """
 
-from .client import VERSION as __version__
+from ._version import VERSION as __version__
 from .client import AsyncClient, Client
 from .errors import (
     AlreadyCreatedError,

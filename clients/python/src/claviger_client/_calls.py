@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, Union
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 from .errors import ClavigerError
@@ -57,8 +57,8 @@ class GetToken:
     """Step: ask the token source. Its outcome is the token, or a `TokenError`."""
 
 
-Step = Union[Send, Sleep, GetToken]
-Outcome = Union[Response, ClavigerError, SecretStr, None]
+Step = Send | Sleep | GetToken
+Outcome = Response | ClavigerError | SecretStr | None
 Steps = Generator[Step, Outcome, T]
 
 
@@ -92,6 +92,14 @@ class Call(Generic[T]):
     """An error status whose body is a result nevertheless."""
     credential: bool = True
 
+    def __post_init__(self) -> None:
+        # Otherwise the HTTP library would refuse the request, which looks like a connection that failed.
+        if not all(_printable(value) for value in self.headers.values()):
+            raise ValueError("an etag has printable ASCII characters only")
+        key = self.idempotency_key
+        if key is not None and not (_printable(key) and " " not in key and 0 < len(key) <= 255):
+            raise ValueError("an idempotency key has 1 to 255 printable ASCII characters without spaces")
+
 
 class Page(Protocol[Covariant]):
     """A page of a list."""
@@ -114,6 +122,12 @@ class Batch(Generic[T]):
     """A batch in as many requests as its size needs, one after the other."""
 
     calls: tuple[Call[Any], ...]
+    sizes: tuple[int, ...]
+    """The number of items in each."""
+
+
+def _printable(text: str) -> bool:
+    return all(" " <= character <= "~" for character in text)
 
 
 def path(*segments: str) -> str:

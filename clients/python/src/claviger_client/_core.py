@@ -6,6 +6,7 @@ A generator yields each `Step` and is sent the outcome. `Client` and `AsyncClien
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 import uuid
@@ -21,6 +22,7 @@ from .errors import ClavigerError, DeadlineExceededError, TokenError, TransportE
 from .secrets import SecretStr
 
 T = TypeVar("T")
+_log = logging.getLogger("claviger_client")
 
 # The shortest and the longest deadline that the API takes, in seconds.
 SHORTEST = 0.1
@@ -78,6 +80,7 @@ def carry_out(call: Call[T], options: Options) -> Steps[T]:
         pause = _pause(call, last, attempt, options)
         if pause is None or attempt == options.retries or options.clock() + pause + SHORTEST > deadline:
             raise last
+        _log.debug("%s %s: %s; again in %.2f s", call.method, call.path, last.code, pause)
         yield Sleep(pause)
         attempt += 1
 
@@ -85,9 +88,12 @@ def carry_out(call: Call[T], options: Options) -> Steps[T]:
 def carry_out_batch(batch: Batch[T], options: Options) -> Steps[list[T]]:
     """Carry out the requests of a batch, and join their results in order."""
     results: list[T] = []
-    for call in batch.calls:
+    for call, size in zip(batch.calls, batch.sizes, strict=True):
         try:
             page = yield from carry_out(call, options)
+            if len(page.items) != size:
+                # Results would be taken for those of other items.
+                raise _miscounted(page.meta)
         except ClavigerError as error:
             error.results = results
             raise
@@ -147,13 +153,14 @@ def _result_or_error(call: Call[T], outcome: Any) -> T | ClavigerError:
     if not isinstance(outcome, Response):
         assert isinstance(outcome, ClavigerError)
         return outcome
-    succeeded = 200 <= outcome.status < 300 or outcome.status == call.also_success
+    succeeded = 200 <= outcome.status < 300
     if succeeded and call.returns is None and outcome.status == 204:
         return None  # type: ignore[return-value]
     if succeeded and call.returns is str:
         return outcome.body.decode("utf-8", "replace")  # type: ignore[return-value]
     try:
         body = json.loads(outcome.body)
+        succeeded = succeeded or (outcome.status == call.also_success and "code" not in body)
         if succeeded and call.returns is not None:
             meta = Meta(request_id=outcome.headers.get("x-request-id"), audit_index=outcome.headers.get("claviger-audit-index"))
             return decode(call.returns, body, meta)  # type: ignore[no-any-return]
@@ -189,6 +196,17 @@ def _unexpected(response: Response, what: str | None = None, what_to_do: str | N
         retryable=away or (response.status < 300 and kind == "application/json" and what is None),
         maybe_executed=response.status < 300 or away,
         retry_after=_retry_after(response),
+    )
+
+
+def _miscounted(meta: Meta | None) -> UnexpectedResponseError:
+    return UnexpectedResponseError(
+        "The response to a batch has not one result for each item.",
+        code="unexpected_response",
+        title="Unexpected response",
+        what_to_do="Check that this release of the client goes with the gateway.",
+        request_id=meta.request_id if meta else None,
+        maybe_executed=True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import Protocol, Union
+from typing import Protocol
 
 from .errors import TokenError
 from .secrets import SecretStr
@@ -14,8 +14,8 @@ _MAX = 16 << 10
 # `clv_`, 12 characters, `_`, 43 characters of secret and 6 of checksum.
 _API_TOKEN = 66
 
-Provided = Union[str, SecretStr]
-TokenFunction = Callable[[], Union[Provided, Awaitable[Provided]]]
+Provided = str | SecretStr
+TokenFunction = Callable[[], Provided | Awaitable[Provided]]
 
 
 class TokenSource(Protocol):

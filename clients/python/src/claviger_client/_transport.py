@@ -62,9 +62,17 @@ def settings(address: str, authority: Authority) -> dict[str, Any]:
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     else:
         # The system's authorities, as of other programs, and not httpx's own list.
-        verify = ssl.create_default_context(cafile=None if authority is None else os.fspath(authority))
+        verify = _context(None if authority is None else os.fspath(authority))
     # Keys and tokens pass no proxy that an environment variable names, and follow no redirect.
     return {"verify": verify, "trust_env": False, "follow_redirects": False, "headers": {}}
+
+
+def _context(file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:
+        # Its own text has no path.
+        raise ValueError(f"ca: {file} is no file with PEM certificates ({error.strerror or error})") from None
 
 
 def outgoing(request: Request) -> dict[str, Any]:

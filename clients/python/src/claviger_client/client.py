@@ -16,6 +16,7 @@ import httpx
 
 from . import _core, _tokens, _transport
 from ._calls import Batch, Call, GetToken, Listing, Outcome, Page, Request, Sleep, Step, Steps
+from ._version import VERSION
 from .errors import TokenError
 from .operations import Operations
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 Self = TypeVar("Self", bound="_Client[Any]")
 
-VERSION = "0.1.0"
 _UNSET: Any = object()
 
 
@@ -261,4 +261,3 @@ def _header(value: Any, name: str) -> str:
     if not isinstance(value, str) or not all(" " <= character <= "~" for character in value) or len(value) > 256:
         raise ValueError(f"{name} is at most 256 printable ASCII characters")
     return value
-

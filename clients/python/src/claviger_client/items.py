@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from .secrets import SecretBytes
 
 
+def check_plaintext(plaintext: SecretBytes | bytes) -> SecretBytes | bytes:
+    """Refuse text: it would pass for base64, and other bytes than meant would be wrapped."""
+    if not isinstance(plaintext, (SecretBytes, bytes)):
+        raise TypeError("a plaintext is bytes or SecretBytes")
+    return plaintext
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateItem:
     """A data key to generate."""
@@ -37,6 +44,9 @@ class WrapItem:
 
     context: Mapping[str, str] | None = None
     """An unwrap must repeat it exactly. It is not secret."""
+
+    def __post_init__(self) -> None:
+        check_plaintext(self.plaintext)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ it out of logs, tracebacks, JSON and pickles, which is where secrets get lost.
 from __future__ import annotations
 
 import hmac
-from typing import Generic, NoReturn, TypeVar
+from typing import ClassVar, Generic, NoReturn, TypeVar
 
 Content = TypeVar("Content", bytes, str)
 
@@ -15,10 +15,14 @@ Content = TypeVar("Content", bytes, str)
 class _Secret(Generic[Content]):
     __slots__ = ("_content",)
 
+    _kind: ClassVar[type]
+
     # Equality in constant time excludes use as a dictionary's key, which compares hashes first.
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, content: Content) -> None:
+        if not isinstance(content, self._kind):
+            raise TypeError(f"the content of a {type(self).__name__} is of the type {self._kind.__name__}")
         self._content: Content = content
 
     def expose(self) -> Content:
@@ -63,11 +67,15 @@ class SecretBytes(_Secret[bytes]):
 
     __slots__ = ()
 
+    _kind = bytes
+
 
 class SecretStr(_Secret[str]):
     """Text that does not print: a token. See `SecretBytes`."""
 
     __slots__ = ()
+
+    _kind = str
 
 
 def _bytes(content: bytes | str) -> bytes:

@@ -132,4 +132,3 @@ class WrappedItem(Model):
 
     audit_index: str | None = None
     """The place of the item's record in the audit log, in the form of the header `Claviger-Audit-Index`."""
-

@@ -243,4 +243,3 @@ class TimeoutRules(Model):
 
     attempt: timedelta | None = None
     """Timeout of one attempt of a call to the provider: 100 ms to 10 s."""
-

@@ -171,4 +171,3 @@ class WrapResponse(Model):
 
     wrapped: str
     """The wrapped key, opaque text of at most 22 KiB."""
-

@@ -207,4 +207,3 @@ class VersionList(Model):
 
     next_page_token: str | None = None
     """Pass it as `page_token`, with the same filters, to get the next page. Absent on the last page."""
-

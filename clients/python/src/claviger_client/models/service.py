@@ -120,4 +120,3 @@ class Readiness(Model):
 
     jobs: tuple[JobStatus, ...] | None = None
     """The background jobs; empty during the start. A failing job does not make the gateway unready."""
-

@@ -396,4 +396,3 @@ class TokenKind(Word):
 
     DELEGATED: Final = "delegated"
     STANDING: Final = "standing"
-

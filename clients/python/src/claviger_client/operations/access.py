@@ -84,6 +84,8 @@ class AccessOperations:
         `TokenKind`; delegated if it is left out. If the response is lost, the repetition raises
         `AlreadyCreatedError`: revoke the token that it names, and issue another one.
         """
+        if isinstance(operations, str) or isinstance(keys, str):
+            raise TypeError("operations and keys are lists of text")
         made = body(operations=list(operations), keys=None if keys is None else list(keys), expires_in=expires_in, kind=kind)
         return Call("POST", path("principals", principal, "tokens"), CreatedToken, Repeat.BY_KEY, made, idempotency_key=idempotency_key)
 

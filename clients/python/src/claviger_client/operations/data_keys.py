@@ -7,7 +7,7 @@ from typing import Any
 
 from .._calls import Batch, Call, Repeat, path
 from .._surface import batch, operation
-from ..items import GenerateItem, RewrapItem, UnwrapItem, WrapItem
+from ..items import GenerateItem, RewrapItem, UnwrapItem, WrapItem, check_plaintext
 from ..models import (
     BatchGenerateDataKeysResponse,
     BatchRewrapResponse,
@@ -50,6 +50,7 @@ class DataKeyOperations:
     @operation
     def wrap(self, key: str, plaintext: SecretBytes | bytes, *, context: Context | None = None) -> Call[WrapResponse]:
         """Wrap 1 to 4096 bytes."""
+        plaintext = check_plaintext(plaintext)
         return Call("POST", path("keys", key, "wrap"), WrapResponse, Repeat.SAFE, body(plaintext=plaintext, context=context))
 
     @operation
@@ -100,4 +101,6 @@ class DataKeyOperations:
 
 
 def _batch(name: str, items: Iterable[Any], returns: Any) -> Batch[Any]:
-    return Batch(tuple(Call("POST", path("batch", name), returns, Repeat.SAFE, part) for part in batches(items)))
+    parts = list(batches(items))
+    calls: tuple[Call[Any], ...] = tuple(Call("POST", path("batch", name), returns, Repeat.SAFE, part) for part, _ in parts)
+    return Batch(calls, tuple(size for _, size in parts))
