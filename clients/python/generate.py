@@ -107,7 +107,9 @@ class Generator:
         own += [f"from ..secrets import {', '.join(secrets)}"] if secrets else []
         for other in sorted(set(self.modules.values()) - {module}):
             found = sorted(name for name in used if self.modules.get(name) == other)
-            own += [f"from .{other} import {', '.join(found)}"] if found else []
+            line = f"from .{other} import {', '.join(found)}"
+            listed = "".join(f"    {name},\n" for name in found)
+            own += [line if len(line) <= 140 else f"from .{other} import (\n{listed})"] if found else []
         return "\n".join([*lines, *standard, "", *own, "\n", body.rstrip(), ""])
 
     def word(self, name):

@@ -213,6 +213,9 @@ def test_a_proxy_without_its_gateway_is_like_a_lost_response():
     error = Run(GET, [page]).error
     assert isinstance(error, UnexpectedResponseError)
     assert "text/html" in error.detail
+    # JSON of a proxy is no problem document either.
+    for body in (b'{"error": "no upstream"}', b'{"code": ""}', b'{"code": 502}', b"[]"):
+        assert isinstance(Run(GET, [Response(502, {"content-type": "application/json"}, body)]).error, UnexpectedResponseError)
     assert len(Run(GET, [Response(404, {"content-type": "text/html"}, b"<html>")]).requests) == 1
 
 

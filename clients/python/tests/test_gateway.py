@@ -1,5 +1,6 @@
 """Against a real gateway: each group of operations, both clients."""
 
+import asyncio
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from conftest import start_gateway
 
 from claviger_client import (
     AlreadyExistsError,
+    AsyncClient,
     CiphertextRejectedError,
     ClavigerError,
     Client,
@@ -287,6 +289,23 @@ def test_threads_share_a_client(gateway):
         for thread in threads:
             thread.join()
     assert found == ["orders"] * 40
+
+
+def test_coroutines_share_a_client(gateway):
+    async def program():
+        async with AsyncClient(f"http://{gateway.address}", token_file=gateway.token_file, tenant="acme") as claviger:
+            wrapped = (await claviger.generate_data_key("orders")).wrapped
+            found = await asyncio.gather(*(claviger.unwrap(wrapped) for _ in range(40)))
+            assert {unwrapped.key for unwrapped in found} == {"orders"}
+            # What is cancelled in mid-flight leaves the client and its connections usable.
+            tasks = [asyncio.create_task(claviger.unwrap(wrapped)) for _ in range(20)]
+            for number, task in enumerate(tasks):
+                await asyncio.sleep(0.001 * (number % 3))
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return await claviger.unwrap(wrapped)
+
+    assert asyncio.run(program()).key == "orders"
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,7 +10,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._decode import Model
-from .words import ConnectionCircuit, ConnectionHealthState, ConnectionLoginState, ConnectionState, ContextBindingKind, OperationSupport, ProviderName, RightStatus, RotationMethod, Spec
+from .words import (
+    ConnectionCircuit,
+    ConnectionHealthState,
+    ConnectionLoginState,
+    ConnectionState,
+    ContextBindingKind,
+    OperationSupport,
+    ProviderName,
+    RightStatus,
+    RotationMethod,
+    Spec,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
