@@ -24,8 +24,8 @@ class Request:
 class Stub:
     """Answers each request with the next of `answers`, and repeats the last one.
 
-    An answer is bytes, or a function from the request to bytes; None closes the connection without a byte. The
-    connection is closed after each answer.
+    An answer is bytes, or a function from the request to bytes or to an iterator of parts; None closes the
+    connection without a byte. The connection is closed after each answer.
     """
 
     def __init__(self, tls=None):
@@ -76,8 +76,8 @@ class Stub:
                     self.requests.append(request)
                     answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
                 answer = answer(request) if callable(answer) else answer
-                if answer is not None:
-                    connection.sendall(answer)
+                for part in [] if answer is None else [answer] if isinstance(answer, bytes) else answer:
+                    connection.sendall(part)
         except OSError:
             connection.close()
 

@@ -148,6 +148,19 @@ def test_a_gateway_that_does_not_answer(connect, stub):
     assert stub.requests[0].headers["claviger-timeout"] in {f"{ms}ms" for ms in range(200, 271)}
 
 
+def test_a_response_that_trickles_in(connect, stub):
+    def trickle(request):
+        yield answer(200, None, length=100_000)
+        for _ in range(200):
+            time.sleep(0.05)
+            yield b" "
+
+    stub.answers = [trickle]
+    with pytest.raises(DeadlineExceededError):
+        connect(stub.address, TOKEN, timeout=0.3).get_key("orders")
+    assert len(stub.requests) == 1
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")

@@ -254,9 +254,19 @@ def test_what_is_not_built_is_said(acme):
 def test_the_clients_environment(gateway, monkeypatch):
     for variable in [variable for variable in os.environ if variable.startswith("CLAVIGER_")]:
         monkeypatch.delenv(variable)
-    with pytest.raises(ValueError, match="CLAVIGER_ADDRESS and CLAVIGER_TOKEN_FILE"):
+    with pytest.raises(ValueError, match="CLAVIGER_ADDRESS"):
         Client.from_env()
     monkeypatch.setenv("CLAVIGER_ADDRESS", f"http://{gateway.address}")
+    with pytest.raises(ValueError, match="CLAVIGER_TOKEN_FILE"):
+        Client.from_env()
+    monkeypatch.setenv("CLAVIGER_TOKEN", gateway.token)
+    with Client.from_env() as claviger:
+        assert claviger.who_am_i().operator
+    # As on the command line, the file goes before the text, and an argument before both.
+    monkeypatch.setenv("CLAVIGER_TOKEN", "other")
+    monkeypatch.setenv("CLAVIGER_TOKEN_FILE", "/no/such/file")
+    with Client.from_env(token=gateway.token) as claviger:
+        assert claviger.who_am_i().operator
     monkeypatch.setenv("CLAVIGER_TOKEN_FILE", str(gateway.token_file))
     monkeypatch.setenv("CLAVIGER_TENANT", "acme")
     # No proxy of the environment sees a key.

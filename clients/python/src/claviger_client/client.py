@@ -72,19 +72,22 @@ class _Client(Operations, Generic[Http]):
 
     @classmethod
     def from_env(cls: type[Self], **settings: Any) -> Self:
-        """Make a client of CLAVIGER_ADDRESS, CLAVIGER_TOKEN_FILE, and where they are set CLAVIGER_TENANT and CLAVIGER_CA.
+        """Make a client of the variables that the command line reads, too; `claviger dev` prints them.
 
-        `claviger dev` prints them. `settings` are further arguments of the class.
+        CLAVIGER_ADDRESS, CLAVIGER_TOKEN_FILE (or else CLAVIGER_TOKEN), and where it is set CLAVIGER_TENANT.
+        `settings` are arguments of the class, and go before the variables.
         """
-        missing = [name for name in ("CLAVIGER_ADDRESS", "CLAVIGER_TOKEN_FILE") if not os.environ.get(name)]
-        if missing:
-            raise ValueError(f"{' and '.join(missing)} must be set")
-        found = {
-            "token_file": os.environ["CLAVIGER_TOKEN_FILE"],
-            "tenant": os.environ.get("CLAVIGER_TENANT") or None,
-            "ca": os.environ.get("CLAVIGER_CA") or None,
-        }
-        return cls(os.environ["CLAVIGER_ADDRESS"], **(found | settings))
+        found = {name: os.environ.get(f"CLAVIGER_{name.upper()}") or None for name in ("address", "token_file", "token", "tenant")}
+        if "token" in settings or "token_file" in settings or found["token_file"]:
+            found["token"] = None
+        if "token" in settings or "token_file" in settings:
+            found["token_file"] = None
+        arguments = {**found, **settings}
+        if not arguments["address"]:
+            raise ValueError("CLAVIGER_ADDRESS must be set")
+        if not (arguments["token"] or arguments["token_file"]):
+            raise ValueError("CLAVIGER_TOKEN_FILE must be set")
+        return cls(**arguments)
 
     def with_options(
         self: Self,
