@@ -30,7 +30,7 @@ WIDTH = 116
 SETTINGS_IMPORTS = """import sys
 from typing import TYPE_CHECKING, TypedDict
 
-from ..secrets import SecretStr
+from ...secrets import SecretStr
 
 if sys.version_info >= (3, 11):
     from typing import NotRequired
@@ -72,7 +72,7 @@ class Generator:
             if "enum" in self.schemas.get(name, {}):
                 self.modules.setdefault(name, "words")
         texts = {f"{module}.py": self.module(module) for module in dict.fromkeys(self.modules.values())}
-        texts["settings.py"] = self.settings()
+        texts |= self.settings()
         exported = sorted((name, module) for name, module in self.modules.items() if self.is_class(name))
         body = "".join(
             f"from .{module} import {name} as {name}\n" for name, module in sorted(exported, key=lambda pair: (pair[1], pair[0]))
@@ -160,31 +160,45 @@ class Generator:
         return {"string": "SecretStr" if secret else "str", "integer": "int", "boolean": "bool"}[kind]
 
     def settings(self):
-        """The settings of connections: what a caller writes."""
-        wanted = {}
+        """The settings of connections, which callers write: a module for each provider, and one for what they share."""
+        modules = {}
+        providers = self.schemas["CreateConnection"]["discriminator"]["mapping"]
+        for provider, create in [*((name, ref.rsplit("/", 1)[1]) for name, ref in providers.items()), ("shared", "UpdateConnection")]:
+            for name in self.written_types(self.schemas[create]):
+                modules[name] = "shared" if modules.get(name, provider) != provider else provider
+        texts = {}
+        for module in sorted(set(modules.values())):
+            classes = "\n\n".join(self.typed_dict(name) for name, where in modules.items() if where == module)
+            imports = SETTINGS_IMPORTS
+            for other in sorted({modules[name] for name in re.findall(r"\w+", classes) if name in modules} - {module}):
+                used = sorted(name for name in set(re.findall(r"\w+", classes)) if modules.get(name) == other)
+                imports = imports.replace("\nif sys", f"from .{other} import {', '.join(used)}\n\nif sys")
+            title = f'"""Settings of connections: {module}."""\n'
+            texts[f"settings/{module}.py"] = "\n".join([title, HEADER, "from __future__ import annotations\n", imports, "", classes])
+        body = "".join(
+            f"from .{module} import {name} as {name}\n" for name, module in sorted(modules.items(), key=lambda pair: (pair[1], pair[0]))
+        )
+        texts["settings/__init__.py"] = (
+            f'"""The settings of connections, for type checkers. The API takes any mapping."""\n\n{HEADER}\n{body}'
+        )
+        return texts
 
-        def collect(schema):
-            for name in references(schema):
-                if name not in wanted and self.schemas[name].get("type") == "object":
-                    collect(self.schemas[name])
-                    wanted[name] = self.schemas[name]
+    def written_types(self, schema):
+        """The names of the objects in settings, each after those that it contains."""
+        for name in references(schema):
+            of = self.schemas[name]
+            if of.get("type") == "object" and of.get("properties") and name not in self.modules and name not in BY_HAND:
+                yield from self.written_types(of)
+                yield name
 
-        collect(self.schemas["CreateConnection"])
-        collect(self.schemas["UpdateConnection"])
-        classes = []
-        for name, schema in wanted.items():
-            if name.startswith("Create") or name in BY_HAND or name in self.modules or not schema.get("properties"):
-                continue
-            required = schema.get("required", [])
-            lines = [f"class {name}(TypedDict):", documentation(schema.get("description", name), 4)]
-            for member, of in schema["properties"].items():
-                kind = self.written(of)
-                lines += ["", f"    {member}: {kind if member in required else f'NotRequired[{kind}]'}"]
-                lines += [documentation(description(of), 4)] if description(of) else []
-            classes.append("\n".join(lines) + "\n")
-        title = '"""The settings of connections, for type checkers. The API takes any mapping."""\n'
-        imports = SETTINGS_IMPORTS
-        return "\n".join([title, HEADER, "from __future__ import annotations\n", imports, "", "\n\n".join(classes), ""]).rstrip() + "\n"
+    def typed_dict(self, name):
+        schema = self.schemas[name]
+        lines = [f"class {name}(TypedDict):", documentation(schema.get("description", name), 4)]
+        for member, of in schema["properties"].items():
+            kind = self.written(of)
+            lines += ["", f"    {member}: {kind if member in schema.get('required', []) else f'NotRequired[{kind}]'}"]
+            lines += [documentation(description(of), 4)] if description(of) else []
+        return "\n".join(lines) + "\n"
 
     def written(self, schema):
         """The type of a setting. Secrets may be either kind of text; words are plain text."""
@@ -236,13 +250,13 @@ def documentation(text, indent):
 
 def main(arguments):
     texts = Generator(json.loads(DOCUMENT.read_text())).files()
-    found = {path.name: path.read_text() for path in FOLDER.glob("*.py")}
+    found = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*.py")}
     if arguments == ["--check"]:
         differing = sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))
         for name in differing:
             print(f"models/{name} is not what the document says: python3 clients/python/generate.py", file=sys.stderr)
         return 1 if differing else 0
-    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "settings").mkdir(parents=True, exist_ok=True)
     for name in found.keys() - texts.keys():
         (FOLDER / name).unlink()
     for name, text in texts.items():
