@@ -229,7 +229,9 @@ def references(schema):
 def description(schema):
     for one in (schema, *schema.get("oneOf", [])):
         if one.get("description"):
-            return one["description"]
+            text = one["description"]
+            # The models have bytes.
+            return re.sub(r",? (in )?standard base64\b(?=[.,;])", "", text) if schema.get("format") == "byte" else text
     return None
 
 

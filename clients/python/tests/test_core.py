@@ -120,6 +120,12 @@ def test_what_is_retryable_is_retried_with_growing_jitter():
     assert len(Run(GET, [LIMITED], retries=0).requests) == 1
 
 
+def test_pauses_stop_growing():
+    run = Run(GET, [refused()], retries=1500, timeout=9999.0, jitter=lambda longest: 0.0)
+    assert len(run.requests) == 1501
+    assert max(run.jitters) == 8.0
+
+
 def test_retry_after_is_the_least_pause():
     run = Run(GET, [problem(503, "not_ready", True, "7"), SUCCESS], jitter=lambda longest: longest / 2)
     assert run.result

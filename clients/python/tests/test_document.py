@@ -16,6 +16,7 @@ from claviger_client import AsyncClient, Client, errors, items
 from claviger_client._calls import Batch, Call, Listing, Repeat
 from claviger_client._decode import decode
 from claviger_client.models import Connection, ConnectionCapabilities, Key, KeyState, Operation
+from claviger_client.operations import _build
 from claviger_client.words import Word
 
 DOCUMENT = json.loads((ROOT / "openapi" / "claviger.json").read_text())
@@ -175,6 +176,11 @@ def test_words_and_members_that_python_reserves():
     for cls in Word.__subclasses__():
         assert cls.words == set(SCHEMAS[cls.__name__]["enum"])
         assert not issubclass(cls, enum.Enum)
+
+
+def test_a_batch_is_as_large_as_the_document_says():
+    for name in ("GenerateDataKeys", "Wrap", "Unwrap", "Rewrap"):
+        assert SCHEMAS[f"Batch{name}Request"]["properties"]["items"]["maxItems"] == _build.MOST_ITEMS
 
 
 def test_every_annotation_resolves():

@@ -146,7 +146,7 @@ def _pause(call: Call[Any], error: ClavigerError, attempt: int, options: Options
     else:
         # The gateway itself says that the same request may succeed later.
         least = least or _PAUSE_AFTER_PROBLEM
-    return least + options.jitter(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))
+    return least + options.jitter(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 10)))
 
 
 def _result_or_error(call: Call[T], outcome: Any) -> T | ClavigerError:

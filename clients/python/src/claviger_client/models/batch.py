@@ -71,7 +71,7 @@ class GeneratedItem(Model):
     """The place of the item's record in the audit log, in the form of the header `Claviger-Audit-Index`."""
 
     plaintext: SecretBytes | None = None
-    """The data key, standard base64; absent if the request did not ask for it."""
+    """The data key; absent if the request did not ask for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class UnwrappedItem(Model):
     """The key's name."""
 
     plaintext: SecretBytes
-    """The unwrapped bytes, standard base64."""
+    """The unwrapped bytes."""
 
     version: int
     """The version that unwrapped it."""

@@ -28,7 +28,7 @@ class DataKeyResponse(Model):
     """The wrapped key, opaque text of at most 22 KiB."""
 
     plaintext: SecretBytes | None = None
-    """The data key, standard base64; absent if the request did not ask for it."""
+    """The data key; absent if the request did not ask for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class InspectResponse(Model):
     """The context as pairs, including those that the gateway adds."""
 
     context_bytes: bytes
-    """The context as bytes in standard base64, as providers get it as associated data."""
+    """The context as bytes, as providers get it as associated data."""
 
     created: datetime
     """When it was wrapped."""
@@ -96,7 +96,7 @@ class Recipient(Model):
     """The algorithm's number in the format of wrapped keys."""
 
     ciphertext: bytes
-    """The ciphertext, standard base64."""
+    """The ciphertext."""
 
     commands: tuple[str, ...]
     """POSIX shell commands with the provider's own tool. The last one prints the decrypted key in base64: the data
@@ -153,7 +153,7 @@ class UnwrapResponse(Model):
     """The key's name."""
 
     plaintext: SecretBytes
-    """The unwrapped bytes, standard base64."""
+    """The unwrapped bytes."""
 
     version: int
     """The version that unwrapped it."""
