@@ -145,7 +145,7 @@ def test_a_gateway_that_does_not_answer(connect, stub):
     assert 0.25 < time.monotonic() - begin < 30
     assert raised.value.maybe_executed
     assert raised.value.request_id is None
-    assert stub.requests[0].headers["claviger-timeout"] in {f"{ms}ms" for ms in range(200, 271)}
+    assert stub.requests[0].headers["claviger-timeout"] in {f"{ms}ms" for ms in range(100, 271)}
 
 
 def test_a_response_that_trickles_in(connect, stub):
