@@ -260,13 +260,12 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
     );
     assert_eq!(found["recipients"][0]["version"], 1);
     let unnamed = blind.post("/v1/inspect", &blob).await.expect_problem(422, "ciphertext_rejected");
-    // Whose it is says only the wrapped key itself.
     let foreign = world
         .evil
         .post("/v1/inspect", &blob)
         .await
         .expect_problem(422, "ciphertext_rejected");
-    let is_foreign = |problem: &Value| problem["detail"] == "The wrapped key names another tenant.";
+    let is_foreign = |problem: &Value| problem["detail"] == "This tenant does not have the key that the wrapped key names.";
     assert!(is_foreign(&foreign) && !is_foreign(&unnamed), "{foreign} {unnamed}");
     world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
     world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);

@@ -206,26 +206,20 @@ impl Names<UpdateOf> for UpdateNamed<'_> {
 }
 
 /// The failure for an envelope of no key of the tenant. It says so to one who may read all of the tenant's keys, and
-/// so knows which there are.
+/// so knows which there are: with the same words for another tenant's key and for one that nobody has.
 async fn of_no_key(broker: &Broker, cx: &RequestContext, named: KeyNamed<'_>, refused: Failure) -> Failure {
-    let reads_all = decide::allowed(broker, cx, Action::ReadKey, Resource::Key(None)).await.is_ok();
-    let header = match named {
-        KeyNamed::Envelope(envelope) if reads_all && refused.code == Code::CiphertextRejected => envelope.header(),
-        KeyNamed::Envelope(_) | KeyNamed::Name(_) => return refused,
-    };
-    if header.tenant() != cx.tenant() {
-        // The same for one that exists, byte by byte, and for one that does not.
-        return Failure::new(Code::CiphertextRejected, "The wrapped key names another tenant.")
-            .advice("Use a credential of that tenant, here or on another installation.");
+    let is_rejected = matches!(named, KeyNamed::Envelope(_)) && refused.code == Code::CiphertextRejected;
+    if !is_rejected || decide::allowed(broker, cx, Action::ReadKey, Resource::Key(None)).await.is_err() {
+        return refused;
     }
-    let detail = format!(
-        "The wrapped key names the key {}, which this tenant does not have here.",
-        header.key()
-    );
-    Failure::new(Code::CiphertextRejected, detail).advice(
-        "It belongs to another installation, or the key was lost with an older copy of the data (`claviger restore`, --accept-rollback). \
-         If its provider key still exists, a platform operator creates it again with this id: `claviger keys create NAME --connection \
-         CONNECTION --id ID --provider-key PROVIDER-KEY`.",
+    Failure::new(
+        Code::CiphertextRejected,
+        "This tenant does not have the key that the wrapped key names.",
+    )
+    .advice(
+        "It belongs to another tenant or installation, or the key was lost with an older copy of the data (`claviger restore`, \
+         --accept-rollback). If its provider key still exists, a platform operator creates it again with the id in the wrapped key's \
+         header: `claviger keys create NAME --connection CONNECTION --id ID --provider-key PROVIDER-KEY`.",
     )
 }
 

@@ -21,6 +21,7 @@ from .batch import UnwrappedItem as UnwrappedItem
 from .batch import WrappedItem as WrappedItem
 from .connections import CheckResponse as CheckResponse
 from .connections import CheckedRight as CheckedRight
+from .connections import CircuitFailure as CircuitFailure
 from .connections import Connection as Connection
 from .connections import ConnectionCapabilities as ConnectionCapabilities
 from .connections import ConnectionHealth as ConnectionHealth

@@ -67,6 +67,23 @@ class CheckedRight(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitFailure(Model):
+    """Why the last call of a connection failed."""
+
+    at: datetime
+    """When it failed."""
+
+    code: str
+    """The code of the error that its request got."""
+
+    detail: str
+    """What failed: in parentheses the provider's code, or why there is no response."""
+
+    what_to_do: str | None = None
+    """What to do. Absent if the code says it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Model):
     """A connection to a provider."""
 
@@ -116,6 +133,9 @@ class Connection(Model):
 
     circuit: ConnectionCircuit | None = None
     """The circuit, while it is not closed. Only in the response of `getConnection`."""
+
+    circuit_failure: CircuitFailure | None = None
+    """Why the last call failed, while the circuit is not closed. Only in the response of `getConnection`."""
 
     health: ConnectionHealth | None = None
     """How the service behind the connection is. Only in the response of `getConnection`, and absent for a severed

@@ -189,6 +189,9 @@ class Reattach(Model):
     provider_key: str
     """The key at the provider, as the provider names it. The gateway finds the id by it."""
 
+    spec: Spec
+    """Algorithm and length: an adoption that names another specification is refused."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationStatus(Model):
