@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Clients that are generated from the OpenAPI documents, compiled, and used: python3 run.py [--all] [--only TOOL]... BINARY
+
+Each folder beside this program is one tool: its pins, the generator's settings, and a program of one page that uses the
+generated client. The program runs against a gateway, and against stub.py for what a gateway does not answer on demand. It
+prints `ok STEP` after each step. The matrix shows for each tool how far it came; a gap fails.
+
+--all adds the tools that take long. `run.py --build` only installs what the others need, in the cache.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from gateway import Gateway  # noqa: E402
+from stub import Stub  # noqa: E402
+
+CACHE = pathlib.Path(os.environ.get("CLAVIGER_TEST_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "claviger-tests") / "sdk"
+STEPS = ["generate", "compile", "connect", "key", "data-key", "unwrap", "context", "batch", "paging", "rotate", "disable", "no-body", "retry", "unknown"]
+# How long one command may take, in seconds.
+PATIENCE = 900
+
+
+def output_of(command, folder, environment):
+    """The output of a command, and whether it succeeded."""
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        return f"{error.stdout or ''}\nstill running after {PATIENCE} s\n", False
+    return done.stdout, done.returncode == 0
+
+
+def installed(name, pins, install):
+    """A folder in the cache that `install` filled; made anew when the pins change."""
+    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:16]
+    folder = CACHE / f"{name}-{stamp}"
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        install(folder)
+        (folder / "ready").touch()
+    return folder
+
+
+def python(name):
+    """The `bin` of a Python with what the folder's requirements.txt names, and nothing else."""
+    pins = HERE / name / "requirements.txt"
+
+    def install(folder):
+        venv.create(folder, with_pip=True)
+        subprocess.run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", pins], check=True, stdout=sys.stderr)
+
+    return installed(name, [pins], install) / "bin"
+
+
+def node(name):
+    """The folder `node_modules` of a package-lock.json."""
+    pins = [HERE / name / file for file in ["package.json", "package-lock.json"]]
+
+    def install(folder):
+        for path in pins:
+            shutil.copy(path, folder)
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True, stdout=sys.stderr)
+
+    return installed(name, pins, install) / "node_modules"
+
+
+class Tool:
+    """A folder beside this program, and the commands of each step, which run in a copy of it."""
+
+    # Installed as `install` says, and whether it runs only with --all.
+    document = "claviger.json"
+    by_name = False
+
+    def __init__(self, name):
+        self.name = name
+
+    def install(self):
+        pass
+
+    def prepare(self, folder):
+        pass
+
+    def generator(self):
+        """openapi-generator with the settings in generator.yaml, into the folder `api` or the one that they name."""
+        return [python("generators") / "openapi-generator-cli", "generate", "-c", "generator.yaml", "-i", ROOT / "openapi" / self.document]
+
+
+class Python(Tool):
+    """The program in Python; what it uses is generated beside it."""
+
+    def install(self):
+        python("generators")
+        python(self.name)
+
+    def generate(self):
+        return [*self.generator(), "-o", "."]
+
+    def commands(self):
+        own = python(self.name) / "python"
+        yield "generate", [self.generate()]
+        yield "compile", [
+            [own, "-m", "compileall", "-q", "."],
+            # What is generated is checked where the program uses it.
+            [python("generators") / "mypy", "--python-executable", own, "--follow-imports=silent", "main.py"],
+        ]
+        yield "run", [[own, "main.py"]]
+
+
+class OpenapiPythonClient(Python):
+    def generate(self):
+        return [python("generators") / "openapi-python-client", "generate", "--config", "generator.yaml", "--meta", "none", "--output-path", "claviger_api", "--path", ROOT / "openapi" / self.document]
+
+
+TOOLS = [
+    Python("python-openapi-generator"),
+    OpenapiPythonClient("python-openapi-python-client"),
+]
+
+
+def try_tool(tool, gateway, stub, folder):
+    """Each step of a tool that was done, and the output of the command that failed, if one did."""
+    steps = []
+    # The proxy of an environment is not for loopback.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")} | {"NO_PROXY": "*", "no_proxy": "*"}
+    environment |= {
+        "CLAVIGER_ADDRESS": f"http://{gateway.address}",
+        "CLAVIGER_STUB_ADDRESS": stub.address,
+        "CLAVIGER_TOKEN_FILE": str(gateway.token_file),
+        "CLAVIGER_TENANT": tool.name,
+    }
+    shutil.copytree(HERE / tool.name, folder)
+    tool.prepare(folder)
+    gateway.with_tenant(tool.name, "first")
+    for name in ["second", "third", "fourth"]:
+        gateway.call("POST", "/v1/keys", {"name": name, "connection": "embedded"}, tenant=tool.name)
+    for step, commands in tool.commands():
+        for command in commands:
+            text, succeeded = output_of(command, folder, environment)
+            if step == "run":
+                steps += re.findall(r"^ok (\S+)$", text, re.MULTILINE)
+            if not succeeded:
+                return steps, text
+        if step != "run":
+            steps.append(step)
+    # What a program says of its own repetitions is not enough.
+    repeated, final = stub.times[tool.name]["/v1/unwrap"], stub.times[tool.name]["/v1/keys/refused"]
+    if len(repeated) != 2 or repeated[1] - repeated[0] < 1 or len(final) != 1:
+        steps.remove("retry")
+        return steps, f"an unwrap was to come twice, a second apart, and came at {repeated}; a request that was not to be repeated came {len(final)} times"
+    return steps, ""
+
+
+def matrix(results):
+    """The table tool × step."""
+    width = max(len(tool.name) for tool in results)
+    lines = [" " * width + "  " + "  ".join(STEPS)]
+    for tool, (steps, _, seconds) in results.items():
+        cells = [("ok" if step in steps else "FAIL").center(len(step)) for step in STEPS]
+        lines.append(f"{tool.name:{width}}  {'  '.join(cells)}  {seconds:3.0f} s")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary", nargs="?")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--build", action="store_true")
+    parser.add_argument("--only", action="append", choices=[tool.name for tool in TOOLS])
+    arguments = parser.parse_args()
+    tools = [tool for tool in TOOLS if (tool.name in arguments.only if arguments.only else arguments.all or not tool.by_name)]
+    for tool in tools:
+        tool.install()
+    if arguments.build:
+        return 0
+
+    results = {}
+    with contextlib.ExitStack() as stack:
+        gateway, stub = stack.enter_context(Gateway(arguments.binary)), stack.enter_context(Stub())
+        work = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claviger-sdk-")))
+
+        def timed(tool):
+            begin = time.monotonic()
+            steps, trouble = try_tool(tool, gateway, stub, work / tool.name)
+            return tool, (steps, trouble, time.monotonic() - begin)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            results = dict(pool.map(timed, tools))
+    for tool, (_, trouble, _) in results.items():
+        if trouble:
+            print(f"== {tool.name}\n{trouble}")
+    print(matrix(results))
+    failed = sum(step not in steps for steps, _, _ in results.values() for step in STEPS)
+    print(f"{len(results) * len(STEPS) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
