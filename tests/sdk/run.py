@@ -126,9 +126,40 @@ class OpenapiPythonClient(Python):
         return [python("generators") / "openapi-python-client", "generate", "--config", "generator.yaml", "--meta", "none", "--output-path", "claviger_api", "--path", ROOT / "openapi" / self.document]
 
 
+class Go(Tool):
+    """The program in Go; what it uses is generated into the package `api` of its module."""
+
+    def generate(self):
+        return [*self.generator(), "-o", "api"]
+
+    def install(self):
+        python("generators")
+        subprocess.run(["go", "mod", "download"], cwd=HERE / self.name, check=True, stdout=sys.stderr)
+
+    def commands(self):
+        yield "generate", [self.generate()]
+        yield "compile", [["go", "vet", "-mod=readonly", ".", "./api"], ["go", "build", "-mod=readonly", "-o", "program", "."]]
+        yield "run", [["./program"]]
+
+
+class OapiCodegen(Go):
+    """The generator is a tool of the program's module."""
+
+    def generate(self):
+        return ["go", "tool", "oapi-codegen", "-config", "generator.yaml", ROOT / "openapi" / self.document]
+
+    def install(self):
+        subprocess.run(["go", "tool", "oapi-codegen", "-version"], cwd=HERE / self.name, check=True, stdout=sys.stderr)
+
+    def prepare(self, folder):
+        (folder / "api").mkdir()
+
+
 TOOLS = [
     Python("python-openapi-generator"),
     OpenapiPythonClient("python-openapi-python-client"),
+    Go("go-openapi-generator"),
+    OapiCodegen("go-oapi-codegen"),
 ]
 
 
@@ -136,7 +167,7 @@ def try_tool(tool, gateway, stub, folder):
     """Each step of a tool that was done, and the output of the command that failed, if one did."""
     steps = []
     # The proxy of an environment is not for loopback.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")} | {"NO_PROXY": "*", "no_proxy": "*"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")} | {"NO_PROXY": "*", "no_proxy": "*", "CGO_ENABLED": "0"}
     environment |= {
         "CLAVIGER_ADDRESS": f"http://{gateway.address}",
         "CLAVIGER_STUB_ADDRESS": stub.address,
