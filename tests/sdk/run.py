@@ -155,9 +155,40 @@ class OapiCodegen(Go):
         (folder / "api").mkdir()
 
 
+class TypeScript(Tool):
+    """The program in TypeScript; what it uses is generated into the folder `api`."""
+
+    def generate(self):
+        return [*self.generator(), "-o", "api"]
+
+    def install(self):
+        python("generators")
+        node(self.name)
+
+    def prepare(self, folder):
+        (folder / "node_modules").symlink_to(node(self.name))
+
+    def commands(self):
+        yield "generate", [self.generate()]
+        yield "compile", [["node_modules/.bin/tsc", "-p", "."]]
+        yield "run", [["node", "built/main.js"]]
+
+
+class OpenapiTypescript(TypeScript):
+    """Types alone, for the client openapi-fetch."""
+
+    def install(self):
+        node(self.name)
+
+    def generate(self):
+        return ["node_modules/.bin/openapi-typescript", ROOT / "openapi" / self.document, "--output", "api.ts"]
+
+
 TOOLS = [
     Python("python-openapi-generator"),
     OpenapiPythonClient("python-openapi-python-client"),
+    TypeScript("typescript-openapi-generator"),
+    OpenapiTypescript("typescript-openapi-typescript"),
     Go("go-openapi-generator"),
     OapiCodegen("go-oapi-codegen"),
 ]
