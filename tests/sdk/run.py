@@ -30,7 +30,10 @@ from gateway import Gateway  # noqa: E402
 from stub import Stub  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("CLAVIGER_TEST_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "claviger-tests") / "sdk"
-STEPS = ["generate", "compile", "connect", "key", "data-key", "unwrap", "context", "batch", "paging", "rotate", "disable", "no-body", "retry", "unknown"]
+STEPS = ["generate", "compile", "connect", "key", "data-key", "unwrap", "context", "batch", "paging", "rotate", "disable", "no-body", "retry", "unknown", "word"]
+# The steps that a tool cannot do, and why. A step that is done after all fails, too: then its line is removed.
+CLOSED = "`enum` in /components/schemas/KeyState is closed, and the client refuses an answer with another word"
+KNOWN = {("python-openapi-generator", "word"): CLOSED, ("python-openapi-python-client", "word"): CLOSED}
 # How long one command may take, in seconds.
 PATIENCE = 900
 
@@ -149,7 +152,7 @@ class OapiCodegen(Go):
         return ["go", "tool", "oapi-codegen", "-config", "generator.yaml", ROOT / "openapi" / self.document]
 
     def install(self):
-        subprocess.run(["go", "tool", "oapi-codegen", "-version"], cwd=HERE / self.name, check=True, stdout=sys.stderr)
+        subprocess.run(["go", "tool", "oapi-codegen", "-version"], cwd=HERE / self.name, check=True, stdout=subprocess.DEVNULL)
 
     def prepare(self, folder):
         (folder / "api").mkdir()
@@ -215,7 +218,7 @@ def try_tool(tool, gateway, stub, folder):
             text, succeeded = output_of(command, folder, environment)
             if step == "run":
                 steps += re.findall(r"^ok (\S+)$", text, re.MULTILINE)
-            if not succeeded:
+            if not succeeded and not (step == "run" and all((tool.name, missing) in KNOWN for missing in set(STEPS) - set(steps))):
                 return steps, text
         if step != "run":
             steps.append(step)
@@ -232,9 +235,15 @@ def matrix(results):
     width = max(len(tool.name) for tool in results)
     lines = [" " * width + "  " + "  ".join(STEPS)]
     for tool, (steps, _, seconds) in results.items():
-        cells = [("ok" if step in steps else "FAIL").center(len(step)) for step in STEPS]
+        cells = [verdict(tool, step, steps).center(len(step)) for step in STEPS]
         lines.append(f"{tool.name:{width}}  {'  '.join(cells)}  {seconds:3.0f} s")
+    lines += [f"known: {tool}, {step}: {reason}" for (tool, step), reason in KNOWN.items() if tool in [tool.name for tool in results]]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def verdict(tool, step, steps):
+    known, done = (tool.name, step) in KNOWN, step in steps
+    return ("FAIL" if known else "ok") if done else ("known" if known else "FAIL")
 
 
 def main():
@@ -262,12 +271,13 @@ def main():
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             results = dict(pool.map(timed, tools))
-    for tool, (_, trouble, _) in results.items():
-        if trouble:
+    for tool, (steps, trouble, _) in results.items():
+        if trouble and any(verdict(tool, step, steps) == "FAIL" for step in STEPS):
             print(f"== {tool.name}\n{trouble}")
     print(matrix(results))
-    failed = sum(step not in steps for steps, _, _ in results.values() for step in STEPS)
-    print(f"{len(results) * len(STEPS) - failed} passed, {failed} failed")
+    verdicts = [verdict(tool, step, steps) for tool, (steps, _, _) in results.items() for step in STEPS]
+    failed = verdicts.count("FAIL")
+    print(f"{len(verdicts) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

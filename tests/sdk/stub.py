@@ -8,6 +8,7 @@
 |---|---|
 | `POST /v1/unwrap` of `clv1.busy` | 503 with `retryable` and `Retry-After: 1`, then a data key |
 | `GET /v1/keys/later` | a key with members that no document has |
+| `GET /v1/keys/quarantined` | a key in a state that no document has |
 | `GET /v1/keys/refused` | 503 with a `code` that no document has and `retryable: false` |
 | `POST /v1/batch/unwrap` | a result and an error, both with members, the error also with a code, that no document has |
 """
@@ -100,6 +101,8 @@ class Stub:
         match method, path:
             case "GET", "/v1/keys/later":
                 return 200, {}, KEY
+            case "GET", "/v1/keys/quarantined":
+                return 200, {}, KEY | {"state": "quarantined"}
             case "GET", "/v1/keys/refused":
                 return 503, {"Retry-After": "1"}, problem(503, "refused_by_a_later_release", False)
             case "POST", "/v1/batch/unwrap" if len(json.loads(body)["items"]) == 2:

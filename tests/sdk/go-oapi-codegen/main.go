@@ -168,7 +168,7 @@ func main() {
 	disabled := must(client.DisableKeyWithBodyWithResponse(ctx, "invoices", nil, "application/json", bytes.NewBufferString("null")))
 	done("no-body", enabled.JSON200.State == api.KeyStateEnabled && disabled.JSON200.State == api.KeyStateDisabled)
 
-	// A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+	// A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 	client = connect(os.Getenv("CLAVIGER_STUB_ADDRESS"))
 	done("retry", must(client.UnwrapWithResponse(ctx, nil, api.UnwrapRequest{Wrapped: "clv1.busy"})).JSON200.Version == 1)
 
@@ -176,4 +176,7 @@ func main() {
 	good, bad = results(must(client.BatchUnwrapWithResponse(ctx, nil, items)))
 	code := codeOf(client.GetKeyWithResponse(ctx, "refused", nil))
 	done("unknown", later.Name == "later" && good.Key == "later" && bad.Code == code && code == "refused_by_a_later_release")
+
+	quarantined := must(client.GetKeyWithResponse(ctx, "quarantined", nil)).JSON200
+	done("word", quarantined.State != api.KeyStateEnabled)
 }

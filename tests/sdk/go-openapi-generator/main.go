@@ -143,7 +143,7 @@ func main() {
 	check(err)
 	done("no-body", enabled.State == api.KEYSTATE_ENABLED && disabled.State == api.KEYSTATE_DISABLED)
 
-	// A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+	// A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 	client = connect(os.Getenv("CLAVIGER_STUB_ADDRESS"))
 	opened, err = retrying(client.DataKeysAPI.Unwrap(ctx).UnwrapRequest(*api.NewUnwrapRequest("clv1.busy")).Execute)
 	check(err)
@@ -157,4 +157,8 @@ func main() {
 	_, err = retrying(client.KeysAPI.GetKey(ctx, "refused").Execute)
 	code := "refused_by_a_later_release"
 	done("unknown", key.Name == "later" && good.Key == "later" && bad.Error.Code == code && codeOf(err) == code)
+
+	key, err = retrying(client.KeysAPI.GetKey(ctx, "quarantined").Execute)
+	check(err)
+	done("word", key.State != api.KEYSTATE_ENABLED)
 }

@@ -94,7 +94,7 @@ with connect(os.environ["CLAVIGER_ADDRESS"]) as client:
     disabled = keys.disable_key("invoices", set_key_state=SetKeyState())
     done("no-body", (enabled.state, disabled.state) == ("enabled", "disabled"))
 
-# A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+# A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 with connect(os.environ["CLAVIGER_STUB_ADDRESS"]) as client:
     keys, data_keys, batch = KeysApi(client), DataKeysApi(client), BatchApi(client)
     done("retry", retrying(lambda: data_keys.unwrap(UnwrapRequest(wrapped="clv1.busy"))).version == 1)
@@ -104,3 +104,4 @@ with connect(os.environ["CLAVIGER_STUB_ADDRESS"]) as client:
     assert isinstance(good, UnwrappedItem) and isinstance(bad, FailedItem)
     assert bad.error.code == "refused_by_a_later_release"
     done("unknown", code_of(lambda: retrying(lambda: keys.get_key("refused"))) == "refused_by_a_later_release")
+    done("word", keys.get_key("quarantined").state != "enabled")

@@ -110,7 +110,7 @@ with connect(os.environ["CLAVIGER_ADDRESS"]) as client:
     disabled = send(disable_key, "invoices", client=client, body=SetKeyState())
     done("no-body", (enabled.state, disabled.state) == ("enabled", "disabled"))
 
-# A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+# A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 with connect(os.environ["CLAVIGER_STUB_ADDRESS"]) as client:
     done("retry", send(unwrap, client=client, body=UnwrapRequest(wrapped="clv1.busy")).version == 1)
 
@@ -119,3 +119,4 @@ with connect(os.environ["CLAVIGER_STUB_ADDRESS"]) as client:
     assert isinstance(good, UnwrappedItem) and isinstance(bad, FailedItem)
     assert bad.error.code == "refused_by_a_later_release"
     done("unknown", code_of(lambda: send(get_key, "refused", client=client)) == "refused_by_a_later_release")
+    done("word", send(get_key, "quarantined", client=client).state != "enabled")

@@ -113,7 +113,7 @@ const enabled = await retrying(() => keys.enableKey({ key: 'invoices', setKeySta
 const disabled = await retrying(() => keys.disableKey({ key: 'invoices', setKeyState: {} }));
 done('no-body', enabled.state === 'enabled' && disabled.state === 'disabled');
 
-// A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+// A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 const stub = connect(setting('CLAVIGER_STUB_ADDRESS'));
 done('retry', (await retrying(() => stub.dataKeys.unwrap({ unwrapRequest: { wrapped: 'clv1.busy' } }))).version === 1);
 
@@ -121,3 +121,4 @@ const later = await stub.keys.getKey({ key: 'later' });
 const answered = results(await stub.batch.batchUnwrap({ batchUnwrapRequest }));
 const codes = [answered.bad.error.code, await codeOf(retrying(() => stub.keys.getKey({ key: 'refused' })))];
 done('unknown', later.name === 'later' && answered.good.key === 'later' && codes.every((code) => code === 'refused_by_a_later_release'));
+done('word', (await stub.keys.getKey({ key: 'quarantined' })).state !== 'enabled');

@@ -105,7 +105,7 @@ const enabled = await send(() => client.POST('/v1/keys/{key}/enable', { params: 
 const disabled = await send(() => client.POST('/v1/keys/{key}/disable', { params: { path }, body: {} }));
 done('no-body', enabled.state === 'enabled' && disabled.state === 'disabled');
 
-// A gateway that is busy, and one of a later release, whose answers have members and codes that this client does not know.
+// A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 const stub = connect(setting('CLAVIGER_STUB_ADDRESS'));
 done('retry', (await send(() => stub.POST('/v1/unwrap', { body: { wrapped: 'clv1.busy' } }))).version === 1);
 
@@ -113,3 +113,4 @@ const later = await send(() => stub.GET('/v1/keys/{key}', { params: { path: { ke
 const answered = results(await send(() => stub.POST('/v1/batch/unwrap', { body: { items } })));
 const refused = await codeOf(send(() => stub.GET('/v1/keys/{key}', { params: { path: { key: 'refused' } } })));
 done('unknown', later.name === 'later' && answered.good.key === 'later' && [answered.bad.error.code, refused].every((code) => code === 'refused_by_a_later_release'));
+done('word', (await send(() => stub.GET('/v1/keys/{key}', { params: { path: { key: 'quarantined' } } }))).state !== 'enabled');
