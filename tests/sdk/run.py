@@ -187,6 +187,20 @@ class OpenapiTypescript(TypeScript):
         return ["node_modules/.bin/openapi-typescript", ROOT / "openapi" / self.document, "--output", "api.ts"]
 
 
+class Java(Tool):
+    """The program in Java; what it uses is generated into the folder `api`. Maven keeps what it fetches in the cache."""
+
+    by_name = True
+
+    def install(self):
+        python("generators")
+
+    def commands(self):
+        yield "generate", [[*self.generator(), "-o", "api"]]
+        yield "compile", [["mvn", "--quiet", "--batch-mode", f"-Dmaven.repo.local={CACHE / 'maven'}", "process-classes"]]
+        yield "run", [["java", "-cp", "target/classes:target/lib/*", "Main"]]
+
+
 TOOLS = [
     Python("python-openapi-generator"),
     OpenapiPythonClient("python-openapi-python-client"),
@@ -194,6 +208,7 @@ TOOLS = [
     OpenapiTypescript("typescript-openapi-typescript"),
     Go("go-openapi-generator"),
     OapiCodegen("go-oapi-codegen"),
+    Java("java-openapi-generator"),
 ]
 
 
