@@ -194,6 +194,9 @@ class Java(Tool):
 
     def install(self):
         python("generators")
+        for program in ["mvn", "javac"]:
+            if shutil.which(program) is None:
+                raise SystemExit(f"{self.name} needs '{program}': Maven 3.8 and JDK 17, or later ones")
 
     def commands(self):
         yield "generate", [[*self.generator(), "-o", "api"]]
