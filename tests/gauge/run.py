@@ -78,10 +78,14 @@ class Connection:
     """A connection that is kept, for requests whose bytes are made before."""
 
     def __init__(self, address):
-        host, port = address.rsplit(":", 1)
         self.host = address
-        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.socket = None
         self.rest = b""
+
+    def open(self):
+        """To be called right before the first request: the gateway closes what sends none for ten seconds."""
+        host, port = self.host.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
 
     def request(self, path, body, token):
         """The bytes of a request."""
@@ -214,6 +218,7 @@ def workload(gateway, connection):
     unwraps, rewraps = (token(gateway, operation) for operation in ("Unwrap", "Rewrap"))
     rounds = WARM + ROUNDS
     cached, missed = made(gateway, ITEMS), made(gateway, rounds * (DUE + REQUESTS))
+    connection.open()
 
     request = connection.request("/v1/keys/orders/unwrap", cached[0], unwraps)
     yield "cached_unwrap", 200, [[request] * (DUE + REQUESTS)] * rounds, REQUESTS
