@@ -139,7 +139,7 @@ impl Broker {
         }
         let stored = self.store.connection_snapshot(now.tenant, now.id).await?;
         let mut used = stored.secrets.iter().filter(|(_, secret)| !secret.expose().is_empty());
-        Ok(used.all(|(name, _)| sent.iter().any(|(sent, _)| sent.column == *name)))
+        Ok(used.all(|(name, _)| is_among(name, sent)))
     }
 
     /// Refuses a change that would send a stored secret to another place: the caller must send all again.
@@ -153,7 +153,7 @@ impl Broker {
             .at("/settings", "left out")
             .advice("Create another connection with these settings, and rotate the keys to it (`claviger keys rotate --connection`)."));
         }
-        if stored.iter().all(|name| sent.iter().any(|(sent, _)| sent.column == *name)) {
+        if stored.iter().all(|name| is_among(name, sent)) {
             return Ok(());
         }
         Err(Failure::new(
@@ -320,6 +320,11 @@ const LOST: &str = "If the server is the right one, this key is lost there: firs
                     address, ca and proxy with the provider's own. Nothing was changed.";
 const COMPARE: &str = "Compare address, ca and proxy in the request with the provider's own, and the secrets. Nothing was changed, so the \
                        connection's check tries the settings of before.";
+
+/// Whether the secret of this name was sent.
+fn is_among(name: &str, sent: &[(SealedName, Secret)]) -> bool {
+    sent.iter().any(|(sent, _)| sent.column == name)
+}
 
 /// Why a canary does not open through settings that are tried.
 struct Shut {

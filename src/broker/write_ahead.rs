@@ -56,15 +56,17 @@ impl Broker {
         cx.set_effect(Effect::Announced(Box::new(intent)));
         // What is done at a provider next cannot be refused by a transaction.
         self.in_force(cx)?;
-        Ok(store::Change::announced(position)
-            .asked_with(cx.credential_ref(), self.authenticator().refusals())
-            .within(self.quotas_of(cx)))
+        Ok(self.asked_by(cx, store::Change::announced(position)).within(self.quotas_of(cx)))
     }
 
     /// A change without an intent, for a request: what is kept of it beside its effect. It is refused unless the
     /// request's credential is in force when it is committed.
     pub(super) fn unannounced(&self, cx: &RequestContext) -> store::Change {
-        store::Change::unannounced().asked_with(cx.credential_ref(), self.authenticator().refusals())
+        self.asked_by(cx, store::Change::unannounced())
+    }
+
+    fn asked_by(&self, cx: &RequestContext, change: store::Change) -> store::Change {
+        change.asked_with(cx.credential_ref(), self.authenticator().refusals())
     }
 
     /// Announces a revocation. If the log cannot take the intent within [`CUT_PATIENCE`], writes the
@@ -81,9 +83,7 @@ impl Broker {
         if let Ok(Ok(Ok(intent))) = announced {
             let position = intent.position().0;
             cx.set_effect(Effect::Announced(Box::new(intent)));
-            return Ok(store::Change::announced(position)
-                .asked_with(cx.credential_ref(), self.authenticator().refusals())
-                .for_revocation());
+            return Ok(self.asked_by(cx, store::Change::announced(position)).for_revocation());
         }
         tracing::error!(?revocation, "a revocation takes effect although its intent is not recorded");
         let (waiting, stored) = oneshot::channel();

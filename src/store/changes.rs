@@ -197,10 +197,7 @@ impl<B: Backend> Store for B {
         // The change belongs to the operator.
         let mut transaction = begin(self, TenantId::INSTALLATION, change).await?;
         let mut tenant = transaction.tenant(id).await?;
-        let before = tenant.clone();
-        rules::set_suspended(&mut tenant, suspended);
-        // A repeated suspend leaves the row alone.
-        if tenant != before {
+        if rules::set_suspended(&mut tenant, suspended) {
             transaction.update_tenant(&tenant).await?;
         }
         transaction.commit().await?;

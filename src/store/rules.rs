@@ -430,11 +430,13 @@ pub fn revoke(token: &mut Token, at: i64) -> bool {
     first
 }
 
-/// Suspends or resumes a tenant. A resume raises `lifts` also when the row is not suspended: a
-/// suspend that never reached the row may be in the log, and must not be applied after it.
-pub fn set_suspended(tenant: &mut Tenant, suspended: bool) {
+/// Suspends or resumes a tenant, and returns whether the row changed. A resume raises `lifts` also when the row is not
+/// suspended: a suspend that never reached the row may be in the log, and must not be applied after it.
+pub fn set_suspended(tenant: &mut Tenant, suspended: bool) -> bool {
+    let is_repeated = suspended && tenant.suspended;
     tenant.suspended = suspended;
     tenant.lifts += u64::from(!suspended);
+    !is_repeated
 }
 
 /// Checks a new token against its parent's row, which a delegated one needs.

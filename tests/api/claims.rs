@@ -265,8 +265,8 @@ async fn inspect_tells_one_who_may_read_the_key_what_brings_it_back() {
         .post("/v1/inspect", &blob)
         .await
         .expect_problem(422, "ciphertext_rejected");
-    let is_foreign = |problem: &Value| problem["detail"] == "This tenant does not have the key that the wrapped key names.";
-    assert!(is_foreign(&foreign) && !is_foreign(&unnamed), "{foreign} {unnamed}");
+    let is_told = |problem: &Value| problem["detail"] == "This tenant does not have the key that the wrapped key names.";
+    assert!(is_told(&foreign) && !is_told(&unnamed), "{foreign} {unnamed}");
     world.bank.post("/v1/keys", &found["reattach"]).await.expect_status(201);
     world.bank.post("/v1/keys/orders/unwrap", &blob).await.expect_status(200);
 }

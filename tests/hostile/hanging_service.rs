@@ -236,11 +236,7 @@ async fn a_share_that_hangs_is_full_for_its_own_tenant_alone() {
 async fn what_asks_no_key_service_sends_it_nothing() {
     let world = World::tuned(&key_service_on_loopback()).await;
     let transit = Transit::start().await;
-    let mut own = transit.connection();
-    own["name"] = json!("own");
-    world.evil.post("/v1/connections", &own).await.expect_status(201);
-    let key = json!({"name": "own", "connection": "own"});
-    world.evil.post("/v1/keys", &key).await.expect_status(201);
+    transit.connected(&world.evil, "own").await;
     let made = world.evil.post("/v1/keys/own/data-keys", &json!({})).await.expect_status(200);
     let victim = world.evil_token("victim", &["ReadKey"], None).await;
     let attacker = attacker(&world, Mood::Works).await;

@@ -187,11 +187,7 @@ async fn a_credential_that_ends_changes_no_network_settings() {
     for cut in [Cut::Token, Cut::Ancestor, Cut::Principal, Cut::Tenant] {
         let world = World::tuned(&key_service_on_loopback()).await;
         let transit = Transit::start().await;
-        let mut own = transit.connection();
-        own["name"] = json!("own");
-        world.evil.post("/v1/connections", &own).await.expect_status(201);
-        let body = json!({"name": "own", "connection": "own"});
-        world.evil.post("/v1/keys", &body).await.expect_status(201);
+        transit.connected(&world.evil, "own").await;
         let honest = world.honest().await;
         let before = world.evil.get("/v1/connections/own").await.expect_status(200);
         let stolen = cut.stolen(&world.evil).await;
@@ -217,11 +213,7 @@ async fn a_credential_that_ends_keeps_nothing_for_a_repetition() {
     for cut in [Cut::Token, Cut::Ancestor, Cut::Principal, Cut::Tenant] {
         let world = World::tuned(&key_service_on_loopback()).await;
         let transit = Transit::start().await;
-        let mut own = transit.connection();
-        own["name"] = json!("own");
-        world.evil.post("/v1/connections", &own).await.expect_status(201);
-        let body = json!({"name": "own", "connection": "own"});
-        world.evil.post("/v1/keys", &body).await.expect_status(201);
+        transit.connected(&world.evil, "own").await;
         let stolen = cut.stolen(&world.evil).await;
         let thief = world.evil.with_token(&stolen.text).with_header("idempotency-key", "stolen");
         transit.is(Mood::Hangs);

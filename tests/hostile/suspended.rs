@@ -15,11 +15,7 @@ const LIFE: u64 = 6;
 async fn lent(client: &Client) -> Transit {
     let service = Transit::start().await;
     service.lends(LIFE);
-    let mut connection = service.connection();
-    connection["name"] = json!("lent");
-    client.post("/v1/connections", &connection).await.expect_status(201);
-    let key = json!({"name": "lent", "connection": "lent"});
-    client.post("/v1/keys", &key).await.expect_status(201);
+    service.connected(client, "lent").await;
     service
 }
 

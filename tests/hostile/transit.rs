@@ -13,7 +13,7 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use claviger_test_support::listen_on;
+use claviger_test_support::{Client, listen_on};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -113,6 +113,15 @@ impl Transit {
     /// A connection to it, but for its name.
     pub fn connection(&self) -> Value {
         json!({"provider": "vault", "settings": self.settings()})
+    }
+
+    /// Makes a connection to it and a key through that, both with this name.
+    pub async fn connected(&self, client: &Client, name: &str) {
+        let mut connection = self.connection();
+        connection["name"] = json!(name);
+        client.post("/v1/connections", &connection).await.expect_status(201);
+        let key = json!({"name": name, "connection": name});
+        client.post("/v1/keys", &key).await.expect_status(201);
     }
 
     /// A change of such a connection: it leads to the other address.
