@@ -26,6 +26,11 @@ const PAUSE_PER_STEP: u32 = 3;
 /// The longest pause after a step.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause after a step that took so long.
+fn pause_after(step: Duration) -> Duration {
+    step.saturating_mul(PAUSE_PER_STEP).min(LONGEST_PAUSE)
+}
+
 /// The pause before a file is made again ahead of need after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -218,7 +223,7 @@ fn make(disk: &dyn Disk, path: &Path, length: u64, shared: &Shared) -> io::Resul
         shared.made.store(at, Ordering::Relaxed);
         let took = begun.elapsed();
         spent += took;
-        if at < length && !shared.pause((took * PAUSE_PER_STEP).min(LONGEST_PAUSE)) {
+        if at < length && !shared.pause(pause_after(took)) {
             return Err(io::ErrorKind::Interrupted.into());
         }
     }
@@ -226,4 +231,39 @@ fn make(disk: &dyn Disk, path: &Path, length: u64, shared: &Shared) -> io::Resul
     metrics::counter!("claviger_audit_zeroed_bytes_total").increment(length);
     let path = path.to_owned();
     Ok(Blank { path, file, length })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
+    use super::{Shared, Speed, pause_after};
+
+    /// Longer than any of this takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_pause_is_three_times_its_step_and_at_most_a_tenth_of_a_second() {
+        assert_eq!(pause_after(Duration::from_millis(5)), Duration::from_millis(15));
+        assert_eq!(pause_after(Duration::from_millis(34)), Duration::from_millis(100));
+        assert_eq!(pause_after(Duration::MAX), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_pause_lasts_unless_somebody_waits_or_nobody_wants_the_file() {
+        let begun = Instant::now();
+        assert!(Shared::new(Speed::Paced).pause(Duration::from_millis(50)));
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+        for (speed, goes_on) in [(Speed::Fast, true), (Speed::Stop, false)] {
+            let shared = Arc::new(Shared::new(Speed::Paced));
+            let (told, heard) = channel();
+            let pausing = Arc::clone(&shared);
+            std::thread::spawn(move || told.send(pausing.pause(PATIENCE * 60)));
+            shared.set(speed);
+            assert_eq!(heard.recv_timeout(PATIENCE), Ok(goes_on), "{speed:?}");
+        }
+    }
 }

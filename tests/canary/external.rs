@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::forms::{Canaries, Search, Sort};
 use crate::kept;
-use crate::memory::{AGE, CALLS, KEPT, callers, connections_closed, hits, look, print, sockets};
+use crate::memory::{AGE, CALLS, KEPT, Regions, callers, connections_closed, hits, is_clean, print, settled, sockets};
 use crate::operations::{Blob, Caller};
 
 /// A gateway whose connection to a key manager was used, and is open; so is the one of who unwrapped.
@@ -70,18 +70,14 @@ impl Used {
         (used, unwraps)
     }
 
-    /// How often a data key is found while all connections are open.
+    /// How many data keys are found while all connections are open.
     fn data_keys(&self, title: &str) -> usize {
         let callers = callers(&self.started);
         assert!(callers > 0, "who unwrapped is connected");
         assert!(sockets(&self.started) > self.before + callers, "the key manager is connected");
-        let regions = look(self.started.pid(), &self.search);
+        let regions = settled(self.started.pid(), &self.search, |regions| data_keys(regions) == 0);
         print(title, &regions);
-        // The contexts are in the requests of who unwrapped.
-        let all = regions.values().flat_map(|region| &region.found);
-        all.filter(|((sort, _), _)| matches!(sort, Sort::Wrapped | Sort::DataKey))
-            .map(|(_, count)| count)
-            .sum()
+        data_keys(&regions)
     }
 
     /// Deletes the connection, and searches again when nobody is connected any more: while it exists, health checks keep it
@@ -92,7 +88,7 @@ impl Used {
         }
         drop(client);
         connections_closed(&self.started, self.before, KEPT).await;
-        let regions = look(self.started.pid(), &self.search);
+        let regions = settled(self.started.pid(), &self.search, is_clean);
         print(title, &regions);
         assert_eq!(hits(&regions), (0, 0), "in the locked arena and elsewhere");
         self.ended();
@@ -110,6 +106,13 @@ impl Used {
             }
         }
     }
+}
+
+/// Contexts do not count: they are in the requests of who unwrapped.
+fn data_keys(regions: &Regions) -> usize {
+    let all = regions.values().flat_map(|region| &region.found);
+    let keys = all.filter(|((sort, _), _)| matches!(sort, Sort::Wrapped | Sort::DataKey));
+    keys.map(|(_, count)| count).sum()
 }
 
 pub async fn search_after_calls_to_xks() {
@@ -134,11 +137,8 @@ pub async fn search_after_unwraps_at_kmip(server: &str) {
         "address": kmip(server, "ADDRESS"), "ca": file("ca.pem"), "auth": {"cert": certificate}, "budget_ms": 10_000,
     });
     let (used, _unwraps) = Used::new("kmip", settings, longest_line(&key), json!({})).await;
-    assert_eq!(
-        used.data_keys(&format!("{server}, connections open")),
-        0,
-        "data keys that were unwrapped"
-    );
+    let found = used.data_keys(&format!("{server}, connections open"));
+    assert_eq!(found, 0, "data keys that were unwrapped");
     used.ended();
 }
 

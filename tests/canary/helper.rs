@@ -10,13 +10,11 @@ use serde_json::json;
 
 use crate::forms::{Canaries, Sort};
 use crate::kept::silent;
-use crate::memory::{callers, hits, look, print};
+use crate::memory::{SETTLED, callers, hits, is_clean, print, settled};
 use crate::operations::Caller;
 
 /// Data keys wrapped, made and opened.
 const CALLS: usize = 8;
-/// How long a buffer may be held that is being freed.
-const SETTLED: Duration = Duration::from_secs(5);
 
 /// Whether there is no SoftHSM.
 pub fn is_absent() -> bool {
@@ -47,13 +45,7 @@ pub async fn search() {
     let without_pin = canaries.search();
     canaries.add(Sort::Pin, PIN.as_bytes());
     let search = canaries.search();
-    let until = Instant::now() + SETTLED;
-    let after = loop {
-        let regions = look(helper, &search);
-        if hits(&regions) == (0, 0) || Instant::now() > until {
-            break regions;
-        }
-    };
+    let after = settled(helper, &search, is_clean);
     print("the helper between calls", &after);
     let names: BTreeSet<&str> = after.keys().map(String::as_str).collect();
     assert!(
@@ -62,11 +54,12 @@ pub async fn search() {
     );
     assert_eq!(hits(&after), (0, 0), "in the helper's memory");
     // Nor the gateway that called it, once who called the gateway is gone.
+    let until = Instant::now() + SETTLED;
     while callers(&started) > 0 {
-        assert!(Instant::now() < until + SETTLED, "connections stay open");
+        assert!(Instant::now() < until, "connections stay open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let regions = look(started.pid(), &without_pin);
+    let regions = settled(started.pid(), &without_pin, is_clean);
     print("the gateway beside the helper", &regions);
     assert_eq!(hits(&regions), (0, 0), "in the gateway's memory");
     assert!(started.terminate());

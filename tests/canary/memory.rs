@@ -28,6 +28,8 @@ pub const AGE: Duration = Duration::from_secs(5);
 
 /// Keys wrapped, made and opened at the key server.
 pub const CALLS: usize = 8;
+/// How long a buffer may be held that is being freed.
+pub const SETTLED: Duration = Duration::from_secs(5);
 /// Longer than a connection to a key server is kept for a next call.
 pub const KEPT: Duration = Duration::from_secs(60);
 
@@ -102,8 +104,23 @@ pub struct Region {
     pub found: Found,
 }
 
+/// What was found, by the kind of mapping.
+pub type Regions = BTreeMap<String, Region>;
+
+/// Searches all memory of a process until `gone` is true of it, for at most [`SETTLED`]: a buffer is overwritten when it is
+/// freed, which is after a caller may have the response that was in it.
+pub fn settled(process: u32, search: &Search, gone: impl Fn(&Regions) -> bool) -> Regions {
+    let until = Instant::now() + SETTLED;
+    loop {
+        let regions = look(process, search);
+        if gone(&regions) || Instant::now() > until {
+            return regions;
+        }
+    }
+}
+
 /// Searches all memory of a process.
-pub fn look(process: u32, search: &Search) -> BTreeMap<String, Region> {
+fn look(process: u32, search: &Search) -> Regions {
     let memory = memory(process).expect("it was readable before");
     let zeros = vec![0_u8; CHUNK];
     let mut regions = BTreeMap::new();
@@ -141,13 +158,18 @@ pub fn look(process: u32, search: &Search) -> BTreeMap<String, Region> {
 }
 
 /// Hits in the locked arena, and in all other regions together.
-pub fn hits(regions: &BTreeMap<String, Region>) -> (usize, usize) {
+pub fn hits(regions: &Regions) -> (usize, usize) {
     let in_arena = |name: &str| name == "locked arena";
     let sum = |arena: bool| {
         let of = regions.iter().filter(|(name, _)| in_arena(name) == arena);
         of.map(|(_, region)| region.found.values().sum::<usize>()).sum()
     };
     (sum(true), sum(false))
+}
+
+/// Whether nothing was found.
+pub fn is_clean(regions: &Regions) -> bool {
+    hits(regions) == (0, 0)
 }
 
 /// Open sockets of the process.
@@ -230,7 +252,7 @@ fn unread(stream: &TcpStream) -> u64 {
 }
 
 /// Prints a table.
-pub fn print(title: &str, regions: &BTreeMap<String, Region>) {
+pub fn print(title: &str, regions: &Regions) {
     println!("\n{title}\n{:<28} {:>10}  hits", "region", "KiB");
     for (name, region) in regions {
         let hits: Vec<String> = region
@@ -292,13 +314,13 @@ pub async fn search() {
     connections_closed(&started, before, AGE).await;
     let expired = Instant::now() + AGE + Duration::from_secs(1);
     tokio::time::sleep_until(expired.into()).await;
-    let after = look(started.pid(), &search);
+    let after = settled(started.pid(), &search, is_clean);
     print("after the age and one second, connections closed", &after);
     assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
 
     further(&started).await;
     connections_closed(&started, before, AGE).await;
-    let last = look(started.pid(), &search);
+    let last = settled(started.pid(), &search, is_clean);
     print(&format!("after {FURTHER} further requests"), &last);
     assert_eq!(hits(&last), (0, 0), "in the locked arena and elsewhere");
     println!("\n{} canaries", canaries.len());
@@ -342,7 +364,7 @@ pub async fn search_after_calls_to_openbao() {
     let expired = Instant::now() + AGE + Duration::from_secs(1);
     connections_closed(&started, before, KEPT).await;
     tokio::time::sleep_until(expired.into()).await;
-    let after = look(started.pid(), &search);
+    let after = settled(started.pid(), &search, is_clean);
     print("after the age, connections closed", &after);
     assert_eq!(hits(&after), (0, 0), "in the locked arena and elsewhere");
     assert!(started.terminate());
