@@ -55,7 +55,7 @@ class Generator:
     def assign(self, schema, module):
         for name in references(schema):
             if name not in self.modules and name not in BY_HAND:
-                self.modules[name] = module if "enum" not in self.schemas[name] else "words"
+                self.modules[name] = "words" if words(self.schemas[name]) else module
                 self.assign(self.schemas[name], module)
 
     def files(self):
@@ -69,7 +69,7 @@ class Generator:
             name for path in self.document["paths"].values() for o in path.values() for name in references(o.get("parameters", []))
         }
         for name in sorted(request_words | parameters):
-            if "enum" in self.schemas.get(name, {}):
+            if words(self.schemas.get(name, {})):
                 self.modules.setdefault(name, "words")
         texts = {f"{module}.py": self.module(module) for module in dict.fromkeys(self.modules.values())}
         texts |= self.settings()
@@ -81,7 +81,7 @@ class Generator:
         return texts
 
     def is_class(self, name):
-        return "properties" in self.schemas[name] or "enum" in self.schemas[name]
+        return "properties" in self.schemas[name] or words(self.schemas[name])
 
     def module(self, module):
         names = [name for name, where in self.modules.items() if where == module and self.is_class(name)]
@@ -114,8 +114,10 @@ class Generator:
 
     def word(self, name):
         schema = self.schemas[name]
-        lines = [f"class {name}(Word):", documentation(schema.get("description", name), 4), ""]
-        for value in schema["enum"]:
+        # `Word` says the same of all of them.
+        text = schema.get("description", name).replace(" Later releases may add words.", "")
+        lines = [f"class {name}(Word):", documentation(text, 4), ""]
+        for value in words(schema):
             constant = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", value).replace("-", "_").upper()
             lines.append(f'    {constant}: Final = "{value}"')
         return "\n".join(lines) + "\n"
@@ -211,6 +213,11 @@ class Generator:
         if isinstance(kind, list):
             return "str | None"
         return {"string": "str", "integer": "int", "boolean": "bool"}[kind]
+
+
+def words(schema):
+    """The words of a schema: all that requests may contain, or those that responses contain so far."""
+    return schema.get("enum") or schema.get("x-extensible-enum")
 
 
 def references(schema):

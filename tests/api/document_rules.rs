@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use claviger::broker::Code;
 use serde_json::Value;
 
-use crate::document::checked_in;
+use crate::document::{checked_in, schemas_of};
 
 pub fn the_file() -> Value {
     serde_json::from_str(&checked_in("claviger.json")).unwrap()
@@ -191,15 +191,47 @@ fn what_may_be_left_out_is_not_nullable_too() {
     assert_eq!(removes, NULL_REMOVES.map(str::to_owned).into());
 }
 
+/// The words of a schema: a closed list of a request, or those of a response so far.
+pub fn words(schema: &Value) -> impl Iterator<Item = &Value> {
+    items(&schema["enum"]).chain(items(&schema["x-extensible-enum"]))
+}
+
+/// A client of this release's document decodes the responses of later releases, which have more words and members. The
+/// gateway refuses unknown ones, so requests have none.
+#[test]
+fn responses_are_extensible_and_requests_are_not() {
+    let document = the_file();
+    let of_responses = schemas_of("responses");
+    let (mut lists, mut objects) = ([0, 0], [0, 0]);
+    for (name, schema) in members(&document["components"]["schemas"]) {
+        let in_response = of_responses.contains(name) || ["Problem", "ProblemPlace", "ErrorCode"].contains(&name.as_str());
+        if words(schema).next().is_some() {
+            lists[usize::from(in_response)] += 1;
+            assert_eq!(schema["enum"].is_null(), in_response, "{name}: {schema}");
+            let text = schema["description"].as_str().unwrap();
+            assert_eq!(text.contains("Later releases may add "), in_response, "{name}: {text}");
+        }
+        if schema["properties"].is_object() {
+            objects[usize::from(in_response)] += 1;
+            let expected = if in_response { Value::Null } else { Value::Bool(false) };
+            assert_eq!(schema["additionalProperties"], expected, "{name}");
+        }
+        each_schema(name, schema, &mut |place, inner| {
+            assert!(place == name || inner["enum"].is_null(), "{place}: a list without a name");
+        });
+    }
+    assert!(lists[0] > 3 && lists[1] > 15 && objects.iter().all(|count| *count > 30), "{lists:?} {objects:?}");
+}
+
 #[test]
 fn words_are_listed_once() {
     let document = the_file();
     let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut places = BTreeMap::new();
     every_schema(&document, &mut |place, schema| {
-        if let Some(words) = schema["enum"].as_array() {
-            let mut words: Vec<String> = words.iter().map(Value::to_string).collect();
-            words.sort();
+        let mut words: Vec<String> = words(schema).map(Value::to_string).collect();
+        words.sort();
+        if !words.is_empty() {
             lists.entry(words.join(", ")).or_default().push(place.to_owned());
         }
         for (name, member) in members(&schema["properties"]) {
