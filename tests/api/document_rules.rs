@@ -161,6 +161,19 @@ fn every_model_has_a_name() {
     assert!(unnamed.is_empty(), "{unnamed:#?}");
 }
 
+/// Generators name what an operation returns after the operation, such as oapi-codegen: status, headers and body of `wrap`
+/// are a `WrapResponse`.
+#[test]
+fn no_schema_has_the_name_of_an_operation_s_response() {
+    let document = the_file();
+    let names: Vec<String> = members(&document["components"]["schemas"]).map(|(name, _)| name.to_lowercase()).collect();
+    for (id, _, _) in operations(&document) {
+        let taken = format!("{id}Response").to_lowercase();
+        assert!(!names.contains(&taken), "{id}");
+    }
+    assert!(names.iter().all(|name| !name.ends_with("response")), "{names:?}");
+}
+
 /// Members that are always there, and whose value is null instead of an object or a word.
 const OBJECT_OR_NULL: [&str; 4] = [
     "Connection.problem",
@@ -254,7 +267,7 @@ fn words_are_listed_once() {
         assert!(with.len() > 1, "{member}");
         for (place, reference) in with {
             // Text of the same form, and null.
-            if place != "CheckResponse.code" {
+            if place != "CheckResult.code" {
                 assert_eq!(*reference, format!("#/components/schemas/{schema}"), "{place}");
             }
         }
@@ -276,9 +289,9 @@ fn a_code_is_a_text_with_its_values_described() {
 
 /// Every member that is a secret: bytes first, then text and what contains text.
 const SECRETS: [&str; 31] = [
-    "DataKeyResponse.plaintext",
+    "DataKey.plaintext",
     "GeneratedItem.plaintext",
-    "UnwrapResponse.plaintext",
+    "UnwrapResult.plaintext",
     "UnwrappedItem.plaintext",
     "WrapItem.plaintext",
     "WrapRequest.plaintext",
@@ -322,6 +335,6 @@ fn secrets_say_so() {
     });
     assert_eq!(secrets, SECRETS.map(str::to_owned).into());
     // The two other ones are no secrets: what a provider sees, and what it made.
-    bytes.retain(|place| !["InspectResponse.context_bytes", "Recipient.ciphertext"].contains(&place.as_str()));
+    bytes.retain(|place| !["InspectResult.context_bytes", "Recipient.ciphertext"].contains(&place.as_str()));
     assert_eq!(bytes, SECRETS.map(str::to_owned).into_iter().take(6).collect());
 }

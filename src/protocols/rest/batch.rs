@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::batch_request::{BatchRequest, Item};
-use super::batch_response::{BatchGenerateDataKeysResponse, BatchRewrapResponse, BatchUnwrapResponse, BatchWrapResponse};
+use super::batch_response::{BatchGenerateDataKeysResult, BatchRewrapResult, BatchUnwrapResult, BatchWrapResult};
 use super::data_keys::{DataOperation, GenerateDataKeyRequest, RewrapRequest, UnwrapRequest, WrapRequest};
 use super::data_responses::DataResponse;
 use super::request::ApiRequest;
@@ -44,7 +44,7 @@ pub const GENERATE: Route = Route::new(
 )
 .batch()
 .body::<BatchGenerateDataKeysRequest>()
-.answers::<BatchGenerateDataKeysResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchGenerateDataKeysResult>(200, "One result per item, in the order of the request.");
 
 pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -61,7 +61,7 @@ pub const WRAP: Route = Route::new(
 )
 .batch()
 .body::<BatchWrapRequest>()
-.answers::<BatchWrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchWrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -78,7 +78,7 @@ pub const UNWRAP: Route = Route::new(
 )
 .batch()
 .body::<BatchUnwrapRequest>()
-.answers::<BatchUnwrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchUnwrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -95,7 +95,7 @@ pub const REWRAP: Route = Route::new(
 )
 .batch()
 .body::<BatchRewrapRequest>()
-.answers::<BatchRewrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchRewrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await

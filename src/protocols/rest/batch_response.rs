@@ -7,20 +7,20 @@ use utoipa::openapi::schema::{AllOf, Array, Object, OneOf, Type};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
+use super::data_responses::{DataKey, DataResponse, RewrapResult, UnwrapResult, WrapResult};
 use super::errors::Problem;
 
 /// The schema of a [`super::response::BatchResponse`] whose items are `R` or an error.
 pub struct BatchAnswers<R>(PhantomData<R>);
 
 /// The response to a batch of generated data keys.
-pub type BatchGenerateDataKeysResponse = BatchAnswers<DataKeyResponse>;
+pub type BatchGenerateDataKeysResult = BatchAnswers<DataKey>;
 /// The response to a batch of wraps.
-pub type BatchWrapResponse = BatchAnswers<WrapResponse>;
+pub type BatchWrapResult = BatchAnswers<WrapResult>;
 /// The response to a batch of unwraps.
-pub type BatchUnwrapResponse = BatchAnswers<UnwrapResponse>;
+pub type BatchUnwrapResult = BatchAnswers<UnwrapResult>;
 /// The response to a batch of rewraps.
-pub type BatchRewrapResponse = BatchAnswers<RewrapResponse>;
+pub type BatchRewrapResult = BatchAnswers<RewrapResult>;
 
 /// Name of the schema of a failed item.
 const FAILED: &str = "FailedItem";

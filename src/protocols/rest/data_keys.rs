@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::batch_request::ItemBody;
-use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
+use super::data_responses::{DataKey, DataResponse, RewrapResult, UnwrapResult, WrapResult};
 use super::handler::json_reply;
 use super::request::{ApiRequest, envelope};
 use super::response::ApiResponse;
@@ -102,9 +102,9 @@ impl ItemBody for GenerateDataKeyRequest {
 }
 
 impl DataOperation for GenerateDataKeyRequest {
-    type Response = DataKeyResponse;
+    type Response = DataKey;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<DataKey>, Failure> {
         if self.plaintext.unwrap_or(true) {
             generate_as::<op::GenerateDataKey>(broker, cx, key, self).await
         } else {
@@ -118,7 +118,7 @@ async fn generate_as<O: Generates>(
     cx: &RequestContext,
     key: Name,
     body: GenerateDataKeyRequest,
-) -> Result<Guarded<DataKeyResponse>, Failure> {
+) -> Result<Guarded<DataKey>, Failure> {
     let authorized = broker.admit::<O>(cx, KeyNamed::Name(key.as_str())).await?;
     no_scope(body.scope.as_ref())?;
     let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
@@ -137,9 +137,9 @@ impl ItemBody for WrapRequest {
 }
 
 impl DataOperation for WrapRequest {
-    type Response = WrapResponse;
+    type Response = WrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<WrapResult>, Failure> {
         let authorized = broker.admit::<op::Wrap>(cx, KeyNamed::Name(key.as_str())).await?;
         no_scope(self.scope.as_ref())?;
         let context = self.context.unwrap_or_default().check()?;
@@ -157,9 +157,9 @@ impl ItemBody for UnwrapRequest {
 }
 
 impl DataOperation for UnwrapRequest {
-    type Response = UnwrapResponse;
+    type Response = UnwrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Option<Name>) -> Result<Guarded<UnwrapResult>, Failure> {
         let (authorized, envelope) = match key {
             Some(name) => {
                 let authorized = broker.admit::<op::Unwrap>(cx, KeyNamed::Name(name.as_str())).await?;
@@ -185,9 +185,9 @@ impl ItemBody for RewrapRequest {
 }
 
 impl DataOperation for RewrapRequest {
-    type Response = RewrapResponse;
+    type Response = RewrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<RewrapResult>, Failure> {
         let made = match self.to.filter(|to| *to != key) {
             None => {
                 let authorized = broker.admit::<op::Rewrap>(cx, KeyNamed::Name(key.as_str())).await?;
@@ -238,7 +238,7 @@ pub const GENERATE: Route = Route::new(
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
 .body::<GenerateDataKeyRequest>()
-.answers::<DataKeyResponse>(200, "The data key.");
+.answers::<DataKey>(200, "The data key.");
 
 pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
@@ -254,7 +254,7 @@ pub const WRAP: Route = Route::new(
     &[Action::Wrap],
 )
 .body::<WrapRequest>()
-.answers::<WrapResponse>(200, "The wrapped key.");
+.answers::<WrapResult>(200, "The wrapped key.");
 
 pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
@@ -270,7 +270,7 @@ pub const UNWRAP: Route = Route::new(
     &[Action::Unwrap],
 )
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
+.answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -287,7 +287,7 @@ pub const UNWRAP_ANY: Route = Route::new(
     &[Action::Unwrap],
 )
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
+.answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -306,7 +306,7 @@ pub const REWRAP: Route = Route::new(
     &[Action::Rewrap, Action::RewrapFrom],
 )
 .body::<RewrapRequest>()
-.answers::<RewrapResponse>(200, "The wrapped key.")
+.answers::<RewrapResult>(200, "The wrapped key.")
 .opens_wrapped_keys();
 
 pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<ApiResponse, Failure> {

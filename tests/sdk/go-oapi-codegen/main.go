@@ -92,7 +92,7 @@ func codeOf[R reply](r R, err error) string {
 }
 
 // results takes a batch's two items apart. A result and an error are told apart by the error's code: either decodes as the other.
-func results(batch *api.BatchUnwrapReply) (api.UnwrappedItem, api.Problem) {
+func results(batch *api.BatchUnwrapResponse) (api.UnwrappedItem, api.Problem) {
 	good, err := batch.JSON200.Items[0].AsUnwrappedItem()
 	check(err)
 	none, err := batch.JSON200.Items[0].AsFailedItem()

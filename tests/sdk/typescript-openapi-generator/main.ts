@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { AccessApi, BatchApi, Configuration, DataKeysApi, KeysApi, ResponseError, instanceOfFailedItem, instanceOfUnwrappedItem } from './api/index.js';
-import type { BatchUnwrapResponse, Problem } from './api/index.js';
+import type { BatchUnwrapResult, Problem } from './api/index.js';
 
 const ATTEMPTS = 4;
 
@@ -60,7 +60,7 @@ async function codeOf(call: Promise<unknown>): Promise<string | undefined> {
 }
 
 /** A batch's two items: a result and an error. */
-function results(batch: BatchUnwrapResponse) {
+function results(batch: BatchUnwrapResult) {
     const [good, bad] = batch.items;
     if (!good || !bad || !instanceOfUnwrappedItem(good) || !instanceOfFailedItem(bad)) throw new Error('not a result and an error');
     return { good, bad };

@@ -51,7 +51,7 @@ async function codeOf(call: Promise<unknown>): Promise<string | undefined> {
 }
 
 /** A batch's two items: a result and an error. */
-function results({ items: [good, bad] }: components['schemas']['BatchUnwrapResponse']) {
+function results({ items: [good, bad] }: components['schemas']['BatchUnwrapResult']) {
     if (!good || !bad || !('plaintext' in good) || !('error' in bad)) throw new Error('not a result and an error');
     return { good, bad };
 }
