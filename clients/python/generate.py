@@ -26,6 +26,13 @@ BY_HAND = {
     "Timestamp": "datetime",
     "DurationText": "timedelta",
 }
+# What the result of a batch's item is if it did not fail. The document has one schema for both.
+ITEMS = {
+    "GenerateItemResult": "GeneratedItem",
+    "WrapItemResult": "WrappedItem",
+    "UnwrapItemResult": "UnwrappedItem",
+    "RewrapItemResult": "RewrappedItem",
+}
 WIDTH = 116
 SETTINGS_IMPORTS = """import sys
 from typing import TYPE_CHECKING, TypedDict
@@ -41,8 +48,10 @@ elif TYPE_CHECKING:
 
 class Generator:
     def __init__(self, document):
-        self.schemas = document["components"]["schemas"]
+        self.schemas = dict(document["components"]["schemas"])
         self.document = document
+        for name, success in ITEMS.items():
+            self.split(name, success)
         # The module of each schema.
         self.modules = {}
         for tag in document["tags"]:
@@ -51,6 +60,17 @@ class Generator:
                     for response in operation["responses"].values():
                         for media in response.get("content", {}).values():
                             self.assign(media["schema"], tag["name"].replace(" ", "_"))
+
+    def split(self, name, success):
+        """Make a choice of an item's result: a success or `FailedItem`."""
+        schema = self.schemas[name]
+        members = schema["properties"]
+        failed = {member: members[member] for member in ("error", "audit_index")}
+        succeeded = {member: of for member, of in members.items() if member != "error"}
+        required = schema["x-required-without-error"]
+        self.schemas[success] = {"description": "The result of an item.", "properties": succeeded, "required": required}
+        self.schemas["FailedItem"] = {"description": "The error of a failed item.", "properties": failed, "required": ["error"]}
+        self.schemas[name] = {"oneOf": [{"$ref": f"#/components/schemas/{one}"} for one in (success, "FailedItem")]}
 
     def assign(self, schema, module):
         for name in references(schema):

@@ -166,7 +166,7 @@ fn objects(schema: &Value) -> Vec<&Value> {
 }
 
 /// Members that some answers lack; `*` for every list. All others are always there, and may be null.
-const MAY_BE_ABSENT: [(&str, &[&str]); 19] = [
+const MAY_BE_ABSENT: [(&str, &[&str]); 18] = [
     ("CheckedRight", &["what_to_do"]),
     ("CircuitFailure", &["what_to_do"]),
     ("ComponentStatus", &["disk_lasts", "durability"]),
@@ -177,14 +177,20 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 19] = [
         &["code", "failing_since", "next_attempt", "provider_code", "what_to_do"],
     ),
     ("DataKey", &["plaintext"]),
-    ("FailedItem", &["audit_index"]),
-    ("GeneratedItem", &["audit_index", "plaintext"]),
+    // What a batch's item has depends on `error`.
+    (
+        "GenerateItemResult",
+        &["audit_index", "error", "key", "plaintext", "version", "wrapped"],
+    ),
     ("InspectResult", &["reattach"]),
     ("Key", &["at_provider", "detached_at", "reattach", "warnings"]),
     ("KeyVersion", &["warnings"]),
-    ("RewrappedItem", &["audit_index"]),
-    ("UnwrappedItem", &["audit_index"]),
-    ("WrappedItem", &["audit_index"]),
+    (
+        "RewrapItemResult",
+        &["audit_index", "changed", "error", "inside_provider", "key", "version", "wrapped"],
+    ),
+    ("UnwrapItemResult", &["audit_index", "cached", "error", "key", "plaintext", "version"]),
+    ("WrapItemResult", &["audit_index", "error", "key", "version", "wrapped"]),
     ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.

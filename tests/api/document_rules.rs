@@ -161,6 +161,40 @@ fn every_model_has_a_name() {
     assert!(unnamed.is_empty(), "{unnamed:#?}");
 }
 
+/// A client that has to choose between schemas reads one member, and does not try them one after the other.
+#[test]
+fn a_choice_has_a_discriminator() {
+    let mut choices = 0;
+    every_schema(&the_file(), &mut |place, schema| {
+        if items(&schema["oneOf"]).filter(|choice| !is_null(choice)).count() > 1 {
+            choices += 1;
+            let mapping = members(&schema["discriminator"]["mapping"]).count();
+            assert_eq!(mapping, items(&schema["oneOf"]).count(), "{place}");
+        }
+        assert!(schema["anyOf"].is_null(), "{place}");
+    });
+    assert_eq!(choices, 1);
+}
+
+#[test]
+fn an_item_of_a_batch_says_what_a_success_has() {
+    let document = the_file();
+    let schemas = &document["components"]["schemas"];
+    for (item, single) in [
+        ("GenerateItemResult", "DataKey"),
+        ("WrapItemResult", "WrapResult"),
+        ("UnwrapItemResult", "UnwrapResult"),
+        ("RewrapItemResult", "RewrapResult"),
+    ] {
+        let (item, single) = (&schemas[item], &schemas[single]);
+        assert_eq!(item["x-required-without-error"], single["required"]);
+        assert!(item["required"].is_null(), "{item}");
+        let names = |schema: &Value| members(&schema["properties"]).map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+        let own = ["audit_index", "error"].map(str::to_owned).into();
+        assert_eq!(names(item), &names(single) | &own);
+    }
+}
+
 /// Generators name what an operation returns after the operation, such as oapi-codegen: status, headers and body of `wrap`
 /// are a `WrapResponse`.
 #[test]
@@ -290,9 +324,9 @@ fn a_code_is_a_text_with_its_values_described() {
 /// Every member that is a secret: bytes first, then text and what contains text.
 const SECRETS: [&str; 31] = [
     "DataKey.plaintext",
-    "GeneratedItem.plaintext",
+    "GenerateItemResult.plaintext",
+    "UnwrapItemResult.plaintext",
     "UnwrapResult.plaintext",
-    "UnwrappedItem.plaintext",
     "WrapItem.plaintext",
     "WrapRequest.plaintext",
     "AwsAccessKey.access_key_id",

@@ -111,8 +111,6 @@ pub trait DataResponse: Serialize + ToSchema + Into<ItemResponse> + Send {
     const BATCH: &'static str;
     /// Name of the schema of one item's result, such as `WrapItemResult`.
     const ITEM: &'static str;
-    /// Name of the schema of a result that is no error, such as `WrappedItem`.
-    const SUCCEEDED: &'static str;
 }
 
 /// The response of a successful item.
@@ -132,7 +130,6 @@ pub enum ItemResponse {
 impl DataResponse for DataKey {
     const BATCH: &'static str = "BatchGenerateDataKeysResult";
     const ITEM: &'static str = "GenerateItemResult";
-    const SUCCEEDED: &'static str = "GeneratedItem";
 }
 
 impl From<DataKey> for ItemResponse {
@@ -144,7 +141,6 @@ impl From<DataKey> for ItemResponse {
 impl DataResponse for WrapResult {
     const BATCH: &'static str = "BatchWrapResult";
     const ITEM: &'static str = "WrapItemResult";
-    const SUCCEEDED: &'static str = "WrappedItem";
 }
 
 impl From<WrapResult> for ItemResponse {
@@ -156,7 +152,6 @@ impl From<WrapResult> for ItemResponse {
 impl DataResponse for UnwrapResult {
     const BATCH: &'static str = "BatchUnwrapResult";
     const ITEM: &'static str = "UnwrapItemResult";
-    const SUCCEEDED: &'static str = "UnwrappedItem";
 }
 
 impl From<UnwrapResult> for ItemResponse {
@@ -168,7 +163,6 @@ impl From<UnwrapResult> for ItemResponse {
 impl DataResponse for RewrapResult {
     const BATCH: &'static str = "BatchRewrapResult";
     const ITEM: &'static str = "RewrapItemResult";
-    const SUCCEEDED: &'static str = "RewrappedItem";
 }
 
 impl From<RewrapResult> for ItemResponse {
