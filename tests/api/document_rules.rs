@@ -316,8 +316,14 @@ fn a_code_is_a_text_with_its_values_described() {
     let known: Vec<&str> = items(&code["x-extensible-enum"]).map(|code| code.as_str().unwrap()).collect();
     assert_eq!(known, Code::ALL.map(Code::as_str));
     let text = code["description"].as_str().unwrap();
-    for code in known {
-        assert!(text.contains(&format!("- `{code}`: ")), "{code}");
+    let data: Vec<&Value> = items(&code["x-error-codes"]).collect();
+    assert_eq!(data.len(), known.len());
+    for (data, code) in data.into_iter().zip(known) {
+        assert_eq!(data["code"], code);
+        let again = if data["retryable"].as_bool().unwrap() { ", retryable" } else { "" };
+        let title = data["title"].as_str().unwrap();
+        let line = format!("- `{code}`: {title} ({}{again})", data["status"]);
+        assert!(text.lines().any(|known| known == line), "{line}");
     }
 }
 
