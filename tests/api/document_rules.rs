@@ -138,6 +138,37 @@ fn headers_are_shared() {
     }
 }
 
+/// Operations that a client must not send again by itself when it lost the response: the second attempt fails because of
+/// the first one, or does something at a provider again.
+const NEVER_REPEATED: [&str; 6] = [
+    "applyDeclared",
+    "checkConnection",
+    "deleteConnection",
+    "deleteKey",
+    "updateConnection",
+    "updateKey",
+];
+
+#[test]
+fn each_operation_says_whether_it_may_be_repeated() {
+    let mut never = BTreeSet::new();
+    for (id, path, operation) in operations(&the_file()) {
+        let by_key = items(&operation["parameters"]).any(|parameter| parameter["$ref"] == "#/components/parameters/Idempotency-Key");
+        let expected = operation["x-idempotency"].as_str().unwrap();
+        assert!(["always", "key", "never"].contains(&expected), "{id}: {expected}");
+        assert_eq!(by_key, expected == "key", "{id}: {expected}");
+        // A GET changes nothing, and a revocation is carried out each time.
+        let revokes = ["/disable", "/sever", "/suspend"].iter().any(|end| path.ends_with(end));
+        if id.starts_with("get") || id.starts_with("list") || revokes {
+            assert_eq!(expected, "always", "{id}");
+        }
+        if expected == "never" {
+            never.insert(id);
+        }
+    }
+    assert_eq!(never, NEVER_REPEATED.map(str::to_owned).into());
+}
+
 /// An object with members, a list of words or a choice that has no name: clients would have to invent one.
 #[test]
 fn every_model_has_a_name() {

@@ -43,6 +43,7 @@ pub const GENERATE: Route = Route::new(
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
 .batch()
+.idempotent()
 .body::<BatchGenerateDataKeysRequest>()
 .answers::<BatchGenerateDataKeysResult>(200, "One result per item, in the order of the request.");
 
@@ -60,6 +61,7 @@ pub const WRAP: Route = Route::new(
     &[Action::Wrap],
 )
 .batch()
+.idempotent()
 .body::<BatchWrapRequest>()
 .answers::<BatchWrapResult>(200, "One result per item, in the order of the request.");
 
@@ -77,6 +79,7 @@ pub const UNWRAP: Route = Route::new(
     &[Action::Unwrap],
 )
 .batch()
+.idempotent()
 .body::<BatchUnwrapRequest>()
 .answers::<BatchUnwrapResult>(200, "One result per item, in the order of the request.");
 
@@ -94,6 +97,7 @@ pub const REWRAP: Route = Route::new(
     &[Action::Rewrap, Action::RewrapFrom],
 )
 .batch()
+.idempotent()
 .body::<BatchRewrapRequest>()
 .answers::<BatchRewrapResult>(200, "One result per item, in the order of the request.");
 

@@ -237,6 +237,7 @@ pub const GENERATE: Route = Route::new(
     "Generate a data key. The response contains it in plaintext and wrapped.",
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
+.idempotent()
 .body::<GenerateDataKeyRequest>()
 .answers::<DataKey>(200, "The data key.");
 
@@ -253,6 +254,7 @@ pub const WRAP: Route = Route::new(
     "Wrap 1 to 4096 bytes, such as a data key of the caller.",
     &[Action::Wrap],
 )
+.idempotent()
 .body::<WrapRequest>()
 .answers::<WrapResult>(200, "The wrapped key.");
 
@@ -269,6 +271,7 @@ pub const UNWRAP: Route = Route::new(
     "Unwrap a wrapped key that belongs to the key in the path.",
     &[Action::Unwrap],
 )
+.idempotent()
 .body::<UnwrapRequest>()
 .answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
@@ -286,6 +289,7 @@ pub const UNWRAP_ANY: Route = Route::new(
     "Unwrap a wrapped key. Its header names the key that wrapped it.",
     &[Action::Unwrap],
 )
+.idempotent()
 .body::<UnwrapRequest>()
 .answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
@@ -305,6 +309,7 @@ pub const REWRAP: Route = Route::new(
     "Rewrap a wrapped key with the primary version of the same key or of another one.",
     &[Action::Rewrap, Action::RewrapFrom],
 )
+.idempotent()
 .body::<RewrapRequest>()
 .answers::<RewrapResult>(200, "The wrapped key.")
 .opens_wrapped_keys();

@@ -183,6 +183,7 @@ pub const INSPECT: Route = Route::new(
     "Inspect a wrapped key. This calls no provider, and the response contains no secret.",
     &[Action::Inspect],
 )
+.idempotent()
 .body::<UnwrapRequest>()
 .answers::<InspectResult>(200, "The header of the wrapped key, and how to open it elsewhere.")
 .opens_wrapped_keys();

@@ -16,6 +16,7 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         "description": description(route),
         "parameters": parameters(route),
         "responses": responses(route, schemas),
+        "x-idempotency": route.idempotency(),
     });
     if let Some(body) = route.request {
         let schema = (body.schema)(schemas);
@@ -86,7 +87,7 @@ fn responses(route: &Route, schemas: &mut Map<String, Value>) -> Value {
 pub(super) fn service() -> Map<String, Value> {
     let operation = |id: &str, text: &str, mut responses: Value| {
         responses["default"] = shared::failure();
-        json!({"get": {"operationId": id, "summary": summary(text), "description": text, "tags": ["service"], "security": [], "responses": responses}})
+        json!({"get": {"operationId": id, "summary": summary(text), "description": text, "tags": ["service"], "security": [], "responses": responses, "x-idempotency": "always"}})
     };
     let ok = |kind: &str, schema: Value| json!({"description": "The current state.", "content": {kind: {"schema": schema}}});
     let json = |schema: &str| ok("application/json", reference(schema));
