@@ -189,7 +189,10 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 18] = [
         "RewrapItemResult",
         &["audit_index", "changed", "error", "inside_provider", "key", "version", "wrapped"],
     ),
-    ("UnwrapItemResult", &["audit_index", "cached", "error", "key", "plaintext", "version"]),
+    (
+        "UnwrapItemResult",
+        &["audit_index", "cached", "error", "key", "plaintext", "version"],
+    ),
     ("WrapItemResult", &["audit_index", "error", "key", "version", "wrapped"]),
     ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
@@ -223,8 +226,9 @@ fn members_that_are_always_there_are_required() {
 #[test]
 fn the_words_of_every_enum_are_described() {
     // Names that say what they are.
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "AzureAesAlgorithm",
+        "DataKeyBytes",
         "DeclaredObjectKind",
         "Operation",
         "ProviderName",

@@ -6,7 +6,9 @@ use std::future::Future;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{KnownFormat, Object, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::batch_request::ItemBody;
 use super::data_responses::{DataKey, DataResponse, RewrapResult, UnwrapResult, WrapResult};
@@ -16,8 +18,8 @@ use super::response::ApiResponse;
 use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name};
 use crate::access::Action;
-use crate::broker::{Broker, Failure, Generates, Guarded, KeyNamed, PairNamed, RequestContext, op, scope_unsupported};
-use crate::envelope::DataKeyLength;
+use crate::broker::{Broker, Failure, Generates, Guarded, KeyNamed, MAX_PLAINTEXT, PairNamed, RequestContext, op, scope_unsupported};
+use crate::envelope::{DataKeyLength, MAX_TEXT};
 
 /// Parameters of a new data key.
 #[derive(Deserialize, ToSchema)]
@@ -25,6 +27,7 @@ use crate::envelope::DataKeyLength;
 pub struct GenerateDataKeyRequest {
     /// Length in bytes: 16, 24, 32, 48 or 64. Default: 32.
     #[serde(default)]
+    #[schema(value_type = Option<DataKeyBytes>)]
     pub bytes: Option<u16>,
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
@@ -38,12 +41,29 @@ pub struct GenerateDataKeyRequest {
     pub plaintext: Option<bool>,
 }
 
+/// The lengths of data keys in the OpenAPI document.
+pub struct DataKeyBytes;
+
+impl PartialSchema for DataKeyBytes {
+    fn schema() -> RefOr<Schema> {
+        let lengths = DataKeyLength::ALL.map(DataKeyLength::bytes);
+        let bytes = Object::builder().schema_type(Type::Integer).enum_values(Some(lengths));
+        let bytes = bytes.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)));
+        bytes.description(Some("The length of a data key in bytes.")).into()
+    }
+}
+
+impl ToSchema for DataKeyBytes {}
+
+// The attributes below take no constants: characters of the base64 text, and of a wrapped key.
+const _: () = assert!(MAX_PLAINTEXT.div_ceil(3) * 4 == 5464 && MAX_TEXT == 21_851);
+
 /// Bytes to wrap.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WrapRequest {
     /// 1 to 4096 bytes, standard base64 with padding.
-    #[schema(value_type = String, format = Byte, extensions(("x-secret" = json!(true))))]
+    #[schema(value_type = String, format = Byte, min_length = 4, max_length = 5464, extensions(("x-secret" = json!(true))))]
     pub plaintext: Base64Secret,
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
@@ -59,6 +79,7 @@ pub struct WrapRequest {
 #[serde(deny_unknown_fields)]
 pub struct UnwrapRequest {
     /// The wrapped key.
+    #[schema(max_length = 21851)]
     pub wrapped: String,
     /// The encryption context that it was wrapped with.
     #[serde(default)]
@@ -70,6 +91,7 @@ pub struct UnwrapRequest {
 #[serde(deny_unknown_fields)]
 pub struct RewrapRequest {
     /// The wrapped key.
+    #[schema(max_length = 21851)]
     pub wrapped: String,
     /// The encryption context that it was wrapped with. It stays the same.
     #[serde(default)]

@@ -29,6 +29,7 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         if body.required {
             operation["requestBody"]["required"] = json!(true);
         }
+        operation["x-limits"] = json!({"body_bytes": route.body});
     }
     operation
 }
