@@ -97,10 +97,15 @@ pub(super) fn service() -> Map<String, Value> {
         "/healthz".to_owned(),
         operation("getHealth", "Check whether the process runs.", json!({"200": json("Liveness")})),
     );
-    let text = "Check whether the gateway serves requests, and the state of its parts.";
+    let text = "Check whether the gateway serves requests, and the state of its parts. The status alone says whether it does: while \
+                many responses wait to be read, the body is empty.";
+    let unready = "The gateway does not serve requests: the state of its parts. While it starts, a listener without the service \
+                   endpoints returns a problem.";
+    let mut unready = json!({"description": unready, "content": {"application/json": {"schema": reference("Readiness")}}});
+    unready["content"]["application/problem+json"] = shared::problem_body();
     paths.insert(
         "/readyz".to_owned(),
-        operation("getReadiness", text, json!({"200": json("Readiness"), "503": json("Readiness")})),
+        operation("getReadiness", text, json!({"200": json("Readiness"), "503": unready})),
     );
     let text = "Get metrics in the Prometheus text format. Beside the API it requires a platform operator's credential. On a separate \
                 listener for the service endpoints it requires none.";
