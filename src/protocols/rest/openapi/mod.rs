@@ -83,7 +83,10 @@ fn value() -> Value {
     schemas::finish(&mut components);
     let shared = shared::components();
     let operations = paths.values().filter_map(Value::as_object).flat_map(Map::values);
-    let responses: Vec<&Value> = operations.map(|operation| &operation["responses"]).chain([&shared["responses"]]).collect();
+    let responses: Vec<&Value> = operations
+        .map(|operation| &operation["responses"])
+        .chain([&shared["responses"]])
+        .collect();
     extensible::extend(&mut components, &responses);
     examples::add(&mut components);
     document["components"] = shared;
