@@ -91,6 +91,20 @@ impl Class {
     }
 }
 
+/// Whether a revocation that failed so has certainly changed nothing.
+pub(super) const fn changed_nothing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidRequest
+            | Code::PermissionDenied
+            | Code::NotFound
+            | Code::ManagedByConfig
+            | Code::PreconditionFailed
+            | Code::KeyState
+            | Code::InUse
+    )
+}
+
 /// Admits requests.
 pub struct Admission {
     requests: Division,

@@ -285,6 +285,7 @@ impl<P: Protocol> Exchange<P> {
             let body = body::read(body, terms.body, deadline, &mut held).await?;
             // The credential may have been revoked while the body came, which can take until the deadline.
             self.app.broker.in_force(&cx)?;
+            self.is_recordable(class)?;
             // A place only now: a body that never ends keeps nobody else out.
             held.grow(terms.answer).map_err(admission::refused)?;
             let place = account.place().map_err(admission::refused)?;
@@ -293,8 +294,7 @@ impl<P: Protocol> Exchange<P> {
         let (checked, body, place) = match received.await {
             Ok(received) => received,
             Err(failure) if admission::is_refused(&failure) => return self.not_admitted(&meta, cx.caller(), failure),
-            // No quota refuses a revocation, so those that fail before their turn would be recorded without a bound.
-            Err(failure) if class != Class::Ordinary && self.app.broker.may_be_recorded(cx.caller(), permitted).is_err() => {
+            Err(failure) if self.is_beyond_quota(class, cx.caller(), permitted) => {
                 return self.counted(&meta, cx.caller(), &failure);
             }
             Err(failure) => {
@@ -328,6 +328,13 @@ impl<P: Protocol> Exchange<P> {
                     None => return Err(cx),
                 },
             };
+            if let Err(failure) = &result
+                && admission::changed_nothing(failure.code)
+                && exchange.is_beyond_quota(class, cx.caller(), permitted)
+            {
+                let counted = exchange.count(&id, cx.caller(), failure);
+                return Ok(exchange.recorded(counted, &id).holding(held));
+            }
             Ok(exchange.conclude(&cx, &responses, &id, result).await.holding(held))
         });
         match work.await {
@@ -369,14 +376,39 @@ impl<P: Protocol> Exchange<P> {
         self.counted(meta, caller, &failure)
     }
 
+    /// Refuses what could have no record. Otherwise providers would be called, and their owners' logs would have calls that
+    /// this one does not explain. The refusal's own record is what shows the log that it can write again.
+    ///
+    /// # Errors
+    /// `audit_unavailable`; never for a revocation, which takes effect all the same.
+    fn is_recordable(&self, class: Class) -> Result<(), Failure> {
+        if class != Class::Ordinary || self.app.broker.log().health().takes_records() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::AuditUnavailable,
+            "The audit log cannot record; nothing was done.",
+        ))
+    }
+
+    /// Whether a failure is counted, not recorded: no quota refuses a revocation, so those that fail would be recorded
+    /// without a bound.
+    fn is_beyond_quota(&self, class: Class, caller: &Caller, permitted: bool) -> bool {
+        class != Class::Ordinary && self.app.broker.may_be_recorded(caller, permitted).is_err()
+    }
+
     /// Answers a caller's failure without a record of its own.
     fn counted(&self, meta: &RequestMeta<'_>, caller: &Caller, failure: &Failure) -> AuditedResponse {
-        let response = self.protocol.failure(failure, &meta.request_id);
+        self.refusal(meta, self.count(&meta.request_id, caller, failure))
+    }
+
+    /// Counts a caller's failure, whose response this is.
+    fn count(&self, request_id: &RequestId, caller: &Caller, failure: &Failure) -> Recorded<Response<Body>> {
+        let response = self.protocol.failure(failure, request_id);
         // For the quota a tenant has one count: those of its principals would be a thousand records a second.
         let of_principal = failure.code == Code::RateLimited && !self.app.broker.is_at_log_quota(caller);
         let principal = of_principal.then(|| caller.principal());
-        let counted = self.app.counters.limited(caller.home(), principal, failure.code.as_str(), response);
-        self.refusal(meta, counted)
+        self.app.counters.limited(caller.home(), principal, failure.code.as_str(), response)
     }
 
     fn refusal(&self, meta: &RequestMeta<'_>, counted: Recorded<Response<Body>>) -> AuditedResponse {

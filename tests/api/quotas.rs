@@ -211,6 +211,7 @@ async fn a_tenant_cannot_fill_the_log() {
     for _ in 0..REFUSED {
         let failed = unusable.post_empty("/v1/keys/orders/disable").await;
         failed.expect_problem(400, "invalid_request");
+        own.post_empty("/v1/keys/absent/disable").await.expect_problem(404, "not_found");
     }
     // A sum each second, and not a record each.
     let grown = end() - full;
@@ -272,8 +273,18 @@ async fn a_token_that_permits_nothing_leaves_its_tenant_most_of_the_quota() {
         let failed = unusable.delete("/v1/principals/denied/tokens/none").await;
         failed.expect_problem(400, "invalid_request");
     }
+    // Nor with what is denied in its turn: another's token is not its own.
+    for _ in 0..300 {
+        let other = denied.delete(&format!("/v1/principals/honest/tokens/{}", "0".repeat(32))).await;
+        assert!([403, 404].contains(&other.status), "{}", other.status);
+    }
     let written = end() - begin;
     assert!(written < QUOTA / 16 * 3, "{written} bytes");
+    // Its own it can end, and that is recorded.
+    let issued = token(&client, "denied", &["Wrap"], None).await;
+    let ended = client.with_token(text_of(&issued));
+    let path = format!("/v1/principals/denied/tokens/{}", issued["id"].as_str().unwrap());
+    ended.delete(&path).await.expect_status(204);
     honest.get("/v1/keys/orders").await.expect_status(200);
 }
 

@@ -14,6 +14,8 @@ mod cuts;
 mod declared;
 mod every_route;
 mod floods;
+#[cfg(feature = "testkit")]
+mod full_disk;
 mod half_sent;
 mod hanging_service;
 #[cfg(feature = "testkit")]
