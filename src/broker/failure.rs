@@ -168,6 +168,8 @@ pub struct Failure {
     pub advice: Option<&'static str>,
     /// The provider's own message, where the caller's tenant may read it.
     pub provider_message: Option<String>,
+    /// The id of what an earlier request created.
+    pub created_id: Option<String>,
     /// The time to wait before another attempt.
     pub retry_after: Option<Duration>,
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
@@ -197,6 +199,7 @@ impl Failure {
             provider: None,
             advice: None,
             provider_message: None,
+            created_id: None,
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
@@ -219,6 +222,13 @@ impl Failure {
         self
     }
 
+    /// Adds the id of what an earlier request created.
+    #[must_use]
+    pub fn created(mut self, id: String) -> Self {
+        self.created_id = Some(id);
+        self
+    }
+
     /// Sets the advice.
     #[must_use]
     pub const fn advice(mut self, advice: &'static str) -> Self {
@@ -236,6 +246,7 @@ impl Failure {
             provider: None,
             provider_message: None,
             advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
+            created_id: None,
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,
@@ -277,6 +288,7 @@ impl Failure {
             provider: None,
             advice: None,
             provider_message: None,
+            created_id: None,
             retry_after: None,
             rejected_by_provider: false,
             outcome_unknown: false,

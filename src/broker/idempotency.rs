@@ -335,6 +335,7 @@ impl Broker {
                 Code::AlreadyCreated,
                 format!("An earlier request with this idempotency key created it, as {id}; its secret is not kept."),
             )
+            .created(id)
             .advice("Use the id, or create another one with a new idempotency key.")),
         }
     }

@@ -194,7 +194,7 @@ const MAY_BE_ABSENT: [(&str, &[&str]); 18] = [
         &["audit_index", "cached", "error", "key", "plaintext", "version"],
     ),
     ("WrapItemResult", &["audit_index", "error", "key", "version", "wrapped"]),
-    ("Problem", &["errors", "provider", "provider_message", "what_to_do"]),
+    ("Problem", &["created_id", "errors", "provider", "provider_message", "what_to_do"]),
     ("Readiness", &["jobs"]),
     // Rules that a request gives are shown as they were given.
     ("CacheRules", &["enabled", "max_age", "max_idle", "max_uses"]),

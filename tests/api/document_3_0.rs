@@ -1,5 +1,7 @@
 //! The copy of the document in OpenAPI 3.0.3 has nothing that 3.0 does not know, and says the same.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::document::checked_in;
@@ -67,6 +69,36 @@ fn what_may_be_null_may_be_null_in_both() {
     let of_document = nullable(&the_file());
     assert!(of_document.len() > 10);
     assert_eq!(of_document, nullable(&copy()));
+}
+
+/// progenitor takes `default` for a success, too, and has one type for the successes of an operation and one for its
+/// failures. Only `/readyz` has two of the latter.
+#[test]
+fn each_operation_has_one_type_of_success_and_one_of_failure() {
+    let copy = copy();
+    for (id, path, operation) in operations(&copy) {
+        let responses = operation["responses"].as_object().unwrap();
+        let of = |first: &[char]| {
+            let found = responses.iter().filter(|(status, _)| status.starts_with(first));
+            let kinds = found.map(
+                |(_, response)| match response["content"]["application/json"]["schema"].to_string() {
+                    typed if typed != "null" => typed,
+                    _ if response["content"].is_null() => response["$ref"].to_string(),
+                    _ => "raw".to_owned(),
+                },
+            );
+            kinds.collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of(&['2']).len(), 1, "{id}");
+        let failures: BTreeSet<_> = [r##""#/components/responses/Problem""##.to_owned()].into();
+        if path != "/readyz" {
+            assert_eq!(of(&['4', '5']), failures, "{id}");
+        }
+        assert!(
+            responses.contains_key("4XX") && responses.contains_key("5XX") && !responses.contains_key("default"),
+            "{id}"
+        );
+    }
 }
 
 fn copy() -> Value {

@@ -153,6 +153,7 @@ async fn a_token_s_creation_is_never_repeated() {
     assert!(!again.text.contains(first["token"].as_str().unwrap()));
     let again = again.expect_problem(409, "already_created");
     assert!(again["detail"].as_str().unwrap().contains(first["id"].as_str().unwrap()), "{again}");
+    assert_eq!(again["created_id"], first["id"]);
     assert_eq!(api.client.get(path).await.body["items"].as_array().unwrap().len(), 1);
     post(&api.client, path, "once", &json!({"operations": ["Wrap"]}))
         .await

@@ -199,7 +199,7 @@ def test_principals_and_tokens(acme, connect, gateway, name):
     with pytest.raises(ConflictError) as raised:
         acme.create_token(name, ["Unwrap"], idempotency_key=name)
     assert raised.value.code == "already_created"
-    assert first.id in raised.value.detail
+    assert raised.value.created_id == first.id
     acme.delete_token(name, token.id)
     with pytest.raises(UnauthenticatedError):
         application.generate_data_key("orders")

@@ -36,6 +36,9 @@ pub struct Problem {
     /// The places in the request with unusable values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemPlace>,
+    /// Only of `already_created`: the id of what the first request created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_id: Option<String>,
     /// The kind of provider that refused the call or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ProviderName>)]
@@ -151,6 +154,7 @@ pub fn problem(failure: &Failure, request_id: &str) -> Problem {
                 expected: place.expected.clone(),
             })
             .collect(),
+        created_id: failure.created_id.clone(),
         provider: failure.provider.map(|provider| provider.to_string()),
         provider_message: failure.provider_message.clone(),
         what_to_do: failure.advice,

@@ -42,6 +42,7 @@ class ClavigerError(Exception):
         retry_after: float | None = None,
         audit_index: str | None = None,
         errors: tuple[Place, ...] = (),
+        created_id: str | None = None,
         provider: str | None = None,
         provider_message: str | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -69,6 +70,8 @@ class ClavigerError(Exception):
         """The place of the request's record in the audit log."""
         self.errors = errors
         """The places in the request with unusable values."""
+        self.created_id = created_id
+        """Of `already_created`: the id of what the first request created."""
         self.provider = provider
         """The kind of provider that refused the call or failed."""
         self.provider_message = provider_message
@@ -125,7 +128,7 @@ class AlreadyExistsError(ConflictError):
 
 
 class AlreadyCreatedError(ConflictError):
-    """A request with this idempotency key has made the token, whose text was shown once. `detail` has its id."""
+    """A request with this idempotency key has made the token, whose text was shown once. `created_id` is its id."""
 
 
 class PreconditionFailedError(ConflictError):
@@ -245,7 +248,7 @@ _CLASSES: dict[str, type[ClavigerError]] = {
     "deadline_exceeded": DeadlineExceededError,
 }
 _MEMBERS = frozenset(
-    ("type", "title", "status", "detail", "code", "request_id", "retryable", "errors", "provider", "provider_message", "what_to_do")
+    ("type", "title", "status", "detail", "code", "request_id", "retryable", "errors", "created_id", "provider", "provider_message", "what_to_do")
 )
 
 
@@ -270,6 +273,7 @@ def of_problem(problem: Mapping[str, Any], *, retry_after: float | None = None, 
             for place in (places if isinstance(places, list) else ())
             if isinstance(place, dict)
         ),
+        created_id=_text(problem, "created_id"),
         provider=_text(problem, "provider"),
         provider_message=_text(problem, "provider_message"),
         extra={name: value for name, value in problem.items() if name not in _MEMBERS},

@@ -8,8 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::extensible::WORDS;
-use super::schemas::referred;
+use super::schemas::{WORDS, referred};
 
 static TABLE: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     // A test finds what has no example.

@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::referred;
+use super::schemas::{WORDS, referred};
 
-/// The documented values of a string that may have others.
-pub(super) const WORDS: &str = "x-extensible-enum";
 const LATER: &str = " Later releases may add words.";
 
 /// Makes each schema that `responses` refer to extensible, also one that requests share with them, and closes the others.

@@ -7,8 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::extensible::WORDS;
-
+/// The documented values of a string that may have others.
+pub(super) const WORDS: &str = "x-extensible-enum";
 /// Says of an optional member that null means something else than leaving it out.
 const NULL_REMOVES: &str = "x-null-removes";
 

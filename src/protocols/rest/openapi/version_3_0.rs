@@ -15,11 +15,27 @@ pub(super) fn convert(mut document: Value) -> Value {
     if let Some(converted) = document["components"]["schemas"].as_object_mut() {
         converted.values_mut().for_each(|schema| convert_schema(schema, &schemas));
     }
+    for path in document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        for operation in path.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            name_failures(&mut operation["responses"]);
+        }
+    }
     convert_within(&mut document["paths"], &schemas);
     for part in ["parameters", "headers", "responses"] {
         convert_within(&mut document["components"][part], &schemas);
     }
     document
+}
+
+/// Replaces `default` by the statuses of failures: progenitor, which reads 3.0 only, takes `default` for a success as well,
+/// and has one type for all successes of an operation.
+fn name_failures(responses: &mut Value) {
+    if let Some(responses) = responses.as_object_mut()
+        && let Some(failure) = responses.remove("default")
+    {
+        responses.insert("4XX".to_owned(), failure.clone());
+        responses.insert("5XX".to_owned(), failure);
+    }
 }
 
 /// Converts the schemas outside of the components.
