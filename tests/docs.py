@@ -5,7 +5,8 @@ Of README.md and each page under docs/, the blocks that begin with ```sh test ar
 order and in one shell, which stops at the first command that fails. Each page has a gateway
 and a folder of its own; `claviger` is on the path, and the CLAVIGER_* variables lead to the
 gateway's administrator, acting for the tenant `acme` with its connection `embedded` and its
-key `orders`. CLAVIGER_TEST_SOFTHSM_TOOL is on the path, too, and MODULE is its PKCS#11 module.
+key `orders`. CLAVIGER_TEST_SOFTHSM_TOOL is on the path, too, and MODULE is its PKCS#11 module. `python3`
+is the one that runs this program, with its packages.
 Links between the pages must lead somewhere, and a test that a page names as `suite: test`
 must exist.
 """
@@ -22,6 +23,8 @@ from gateway import Gateway
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # tests/backends/softhsm/start prints both variables.
 SOFTHSM = pathlib.Path(os.environ["CLAVIGER_TEST_SOFTHSM_TOOL"])
+# Not resolved: in a virtual environment it is a link to a Python without the packages.
+PYTHON = pathlib.Path(sys.executable).parent
 TENANT, KEY = "acme", "orders"
 # How long one page may take, in seconds.
 LIMIT = 120
@@ -37,7 +40,7 @@ def run(page, blocks, binary):
         gateway.with_tenant(TENANT, KEY)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CLAVIGER_")}
         environment |= {
-            "PATH": f"{gateway.binary.parent}:{SOFTHSM.parent}:{environment['PATH']}",
+            "PATH": f"{gateway.binary.parent}:{SOFTHSM.parent}:{PYTHON}:{environment['PATH']}",
             "CLAVIGER_ADDRESS": f"http://{gateway.address}",
             "CLAVIGER_TOKEN_FILE": str(gateway.token_file),
             "CLAVIGER_TENANT": TENANT,

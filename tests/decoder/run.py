@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the Python decoder against every vector: opens the good, refuses the bad.
+"""Holds the Python decoder against every vector: opens the good, refuses the bad. The same for encrypted files.
 
     pip install -r tests/decoder/requirements.txt
     python3 tests/decoder/run.py
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+import check_files
 import claviger_decode as decode
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -93,6 +94,7 @@ def main():
         *check_xaes(),
         *check_page(),
         *check_unchanged(),
+        *check_files.checks(),
     ]
     failures = [check for check in checks if check]
     for failure in failures:

@@ -1,11 +1,13 @@
 """A program for the type checker; test_package.py runs mypy on it. It is not executed."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 from typing_extensions import assert_type
 
-from claviger_client import AsyncClient, Client, ClavigerError, FailedItem, SecretBytes, SecretStr, UnwrapItem
+from claviger_client import AsyncClient, Client, ClavigerError, FailedItem, SecretBytes, SecretStr, UnwrapItem, files
 from claviger_client.models import Key, KeyState, UnwrapResult
 from claviger_client.models.batch import UnwrappedItem
 from claviger_client.models.settings import AwsSettings
@@ -26,6 +28,12 @@ def program(claviger: Client) -> None:
             assert_type(item.error, ClavigerError)
         else:
             assert_type(item, UnwrappedItem)
+    with open("plain", "rb") as source:
+        files.encrypt(claviger, "orders", source, io.BytesIO(), context={"a": "b"})
+    files.decrypt_file(claviger, Path("encrypted"), "plain")
+    assert_type(files.decrypt_stream(claviger, [b"piece"]), Iterator[bytes])
+    files.encrypt(claviger, "orders", "path", io.BytesIO())  # type: ignore[arg-type]
+    files.encrypt(claviger, "orders", io.StringIO(), io.BytesIO())  # type: ignore[arg-type]
 
 
 async def coroutine(claviger: AsyncClient) -> None:
@@ -35,3 +43,7 @@ async def coroutine(claviger: AsyncClient) -> None:
     await asyncio.create_task(claviger.delete_key("orders"))
     async with claviger as same:
         assert_type(same, AsyncClient)
+        await files.encrypt_file(same, "orders", "plain", "encrypted")
+    reader, writer = await asyncio.open_connection("127.0.0.1", 1)
+    assert_type(files.decrypt_stream(claviger, reader), AsyncIterator[bytes])
+    await files.encrypt(claviger, "orders", files.decrypt_stream(claviger, reader), writer)

@@ -7,7 +7,7 @@
         encrypt(data_key.plaintext.expose(), ...)   # and store data_key.wrapped beside the result
 
 `AsyncClient` has the same methods for asyncio. `claviger_client.errors` has what they raise, and
-`claviger_client.models` what they return.
+`claviger_client.models` what they return. `claviger_client.files` encrypts files.
 """
 
 from ._version import VERSION as __version__
@@ -20,6 +20,12 @@ from .errors import (
     ConflictError,
     ConnectionLostError,
     DeadlineExceededError,
+    FileDamagedError,
+    FileError,
+    FileHeaderMismatchError,
+    FileTruncatedError,
+    FileUnrecognizedError,
+    FileVersionError,
     GatewayUnreachableError,
     InvalidEnvelopeError,
     InvalidRequestError,
@@ -57,6 +63,12 @@ __all__ = [
     "ConnectionLostError",
     "DeadlineExceededError",
     "FailedItem",
+    "FileDamagedError",
+    "FileError",
+    "FileHeaderMismatchError",
+    "FileTruncatedError",
+    "FileUnrecognizedError",
+    "FileVersionError",
     "GatewayUnreachableError",
     "GenerateItem",
     "InvalidEnvelopeError",

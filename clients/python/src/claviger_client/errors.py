@@ -183,6 +183,30 @@ class TokenError(ClavigerError):
     """There is no usable token to send: the file is missing, unreadable or no token."""
 
 
+class FileError(ClavigerError):
+    """An encrypted file does not open because of its own bytes. Another attempt gives the same; take another copy."""
+
+
+class FileUnrecognizedError(FileError):
+    """This is not a file that a Claviger client encrypted."""
+
+
+class FileVersionError(FileError):
+    """A later release wrote the file, in another version of the format."""
+
+
+class FileTruncatedError(FileError):
+    """The end of the file is missing."""
+
+
+class FileHeaderMismatchError(FileError):
+    """The wrapped key is that of another file, or the beginning of the file was changed."""
+
+
+class FileDamagedError(FileError):
+    """A part of the file was changed, moved, taken away or added."""
+
+
 class TransportError(ClavigerError):
     """No usable response came from a gateway. `maybe_executed` says whether the request may have been carried out."""
 
