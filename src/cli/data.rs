@@ -244,7 +244,8 @@ impl Input {
     }
 }
 
-fn body(context: &Context, scope: Option<&str>) -> Result<Map<String, Value>, Failure> {
+/// A body with the context and the scope.
+pub(super) fn body(context: &Context, scope: Option<&str>) -> Result<Map<String, Value>, Failure> {
     let mut body = Map::new();
     context.add_to(&mut body)?;
     if let Some(scope) = scope {

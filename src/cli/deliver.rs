@@ -66,7 +66,7 @@ pub(super) struct Delivery {
     products: Vec<(&'static str, Kind, Option<Destination>)>,
 }
 
-enum Destination {
+pub(super) enum Destination {
     /// A file that gets its name when it is complete.
     New { file: NamedTempFile, path: PathBuf, replace: bool },
     /// A device or a pipe.
@@ -131,7 +131,11 @@ impl Delivery {
 }
 
 impl Destination {
-    fn open(path: &Path, secret: bool, force: bool) -> Result<Self, Failure> {
+    /// Opens a destination. Without `force`, no file is replaced and nothing secret goes to a terminal.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when it must not or cannot be written.
+    pub(super) fn open(path: &Path, secret: bool, force: bool) -> Result<Self, Failure> {
         let cannot = |error: &std::io::Error| Failure::Usage(format!("{}: cannot be written ({})", path.display(), IoReason(error.kind())));
         match std::fs::metadata(path) {
             // Write into a device or pipe; replacing it with a file would destroy it.
@@ -163,11 +167,23 @@ impl Destination {
     }
 
     fn write(self, content: &Secret) -> Result<(), Failure> {
-        let (path, written) = match self {
-            Self::Open(mut file) => ("the output".to_owned(), file.write_all(content.expose())),
+        let name = match &self {
+            Self::Open(_) => "the output".to_owned(),
+            Self::New { path, .. } => path.display().to_string(),
+        };
+        self.write_with(|target| target.write_all(content.expose()).map_err(|error| unwritable(&name, &error)))
+    }
+
+    /// Writes with `write`. A new file gets its name once that has succeeded and the content is on the disk.
+    ///
+    /// # Errors
+    /// That of `write`, or [`Failure::Local`].
+    pub(super) fn write_with<T>(self, write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>) -> Result<T, Failure> {
+        match self {
+            Self::Open(mut file) => write(&mut file),
             Self::New { mut file, path, replace } => {
-                let synced = file.write_all(content.expose()).and_then(|()| file.as_file().sync_all());
-                let named = synced.and_then(|()| {
+                let written = write(&mut file)?;
+                let named = file.as_file().sync_all().and_then(|()| {
                     let kept = if replace {
                         file.persist(&path)
                     } else {
@@ -175,9 +191,13 @@ impl Destination {
                     };
                     kept.map(drop).map_err(|error| error.error)
                 });
-                (path.display().to_string(), named)
+                named.map_err(|error| unwritable(&path.display().to_string(), &error))?;
+                Ok(written)
             }
-        };
-        written.map_err(|error| Failure::Local(format!("{path}: cannot be written ({})", IoReason(error.kind()))))
+        }
     }
+}
+
+fn unwritable(name: &str, error: &std::io::Error) -> Failure {
+    Failure::Local(format!("{name}: cannot be written ({})", IoReason(error.kind())))
 }

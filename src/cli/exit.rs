@@ -19,7 +19,7 @@ pub enum Exit {
     NotFound,
     /// The object's state does not allow the operation, or it exists already.
     Conflict,
-    /// The wrapped key is rejected.
+    /// The wrapped key or the encrypted file is rejected.
     Rejected,
     /// Temporary: the same command may succeed later.
     Unavailable,
@@ -34,7 +34,7 @@ Exit codes:
   3  not authenticated, or not permitted (by Claviger or at the provider)
   4  not found
   5  the object's state does not allow the operation, or it exists already
-  6  the wrapped key is rejected
+  6  the wrapped key or the encrypted file is rejected
   7  unavailable, throttled or timed out: may succeed later
 
 The token is read from --token-file or the variable CLAVIGER_TOKEN, never from an argument.";
@@ -59,6 +59,7 @@ impl Exit {
         match failure {
             Failure::Usage(_) => Self::Usage,
             Failure::Local(_) | Failure::Protocol(_) => Self::Other,
+            Failure::Rejected(_) => Self::Rejected,
             Failure::Unreachable(_) => Self::Unavailable,
             Failure::Problem(problem) => Self::of_problem(problem),
             Failure::Partly { result, .. } => match result.as_str() {

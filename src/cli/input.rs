@@ -14,6 +14,8 @@ use crate::io_reason::IoReason;
 
 /// Maximum size of a wrapped key's text, in bytes, with room for white space.
 const MAX_WRAPPED: u64 = 23 << 10;
+/// The name of standard input in messages.
+const STDIN: &str = "standard input";
 /// Maximum size of a JSON file, in bytes: that of a request body.
 const MAX_JSON: u64 = 64 << 10;
 
@@ -29,6 +31,17 @@ impl Input {
     /// Reads the input, at most `max` bytes.
     pub(super) fn bytes(&self, max: u64) -> Result<Secret, Failure> {
         read(self.file.as_deref().unwrap_or(Path::new("-")), max)
+    }
+
+    /// Opens the input, to be read piece by piece. Returns its name for messages, too.
+    pub(super) fn open(&self) -> Result<(Box<dyn Read>, String), Failure> {
+        let path = self.file.as_deref().unwrap_or(Path::new("-"));
+        if path == Path::new("-") {
+            return Ok((Box::new(stdin()?), STDIN.to_owned()));
+        }
+        let name = path.display().to_string();
+        let file = std::fs::File::open(path).map_err(|error| unreadable(&name, &error))?;
+        Ok((Box::new(file), name))
     }
 
     /// Reads a wrapped key.
@@ -48,19 +61,28 @@ fn read(path: &Path, max: u64) -> Result<Secret, Failure> {
     if path != Path::new("-") {
         return file(path, max);
     }
+    bounded(stdin()?.lock(), STDIN, max)
+}
+
+/// Standard input, unless it is a terminal.
+fn stdin() -> Result<io::Stdin, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
         return Err(Failure::Usage(
             "standard input is a terminal, which would show what you type: name a file or use a pipe".to_owned(),
         ));
     }
-    bounded(stdin.lock(), "standard input", max)
+    Ok(stdin)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    Failure::Usage(format!("{name}: cannot be read ({})", IoReason(error.kind())))
 }
 
 /// Reads a file of at most `max` bytes.
 pub(super) fn file(path: &Path, max: u64) -> Result<Secret, Failure> {
     let name = path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", IoReason(error.kind()))))?;
+    let file = std::fs::File::open(path).map_err(|error| unreadable(&name, &error))?;
     bounded(file, &name, max)
 }
 
@@ -70,7 +92,7 @@ fn bounded(from: impl Read, name: &str, max: u64) -> Result<Secret, Failure> {
     let mut bytes = Vec::with_capacity(limit.saturating_add(1));
     let read = from.take(max + 1).read_to_end(&mut bytes);
     let bytes = Secret::new(bytes);
-    read.map_err(|error| Failure::Usage(format!("{name}: cannot be read ({})", IoReason(error.kind()))))?;
+    read.map_err(|error| unreadable(name, &error))?;
     if bytes.len() > limit {
         return Err(Failure::Usage(format!("{name}: longer than {max} bytes")));
     }

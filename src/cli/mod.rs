@@ -15,6 +15,7 @@ mod declared;
 mod deliver;
 mod dev;
 mod exit;
+mod files;
 mod init;
 mod input;
 mod keys;
@@ -116,6 +117,10 @@ pub enum Command {
     Unwrap(data::Unwrap),
     /// Wrap a wrapped key again, with the key's primary version or with another key
     Rewrap(data::Rewrap),
+    /// Encrypt a file with a data key of its own
+    Encrypt(files::Encrypt),
+    /// Decrypt an encrypted file
+    Decrypt(files::Decrypt),
     /// Show the content of a wrapped key, and how to open it without Claviger
     Inspect(data::Inspect),
     /// Manage the API tokens of a principal
@@ -208,6 +213,8 @@ async fn dispatch(command: Command, connect: Connect, terminal: &mut Terminal<'_
         Command::Wrap(args) => args.run(&client()?, terminal).await,
         Command::Unwrap(args) => args.run(&client()?, terminal).await,
         Command::Rewrap(args) => args.run(&client()?, terminal).await,
+        Command::Encrypt(args) => args.run(&client()?, terminal).await,
+        Command::Decrypt(args) => args.run(&client()?, terminal).await,
         Command::Inspect(args) => args.run(&client()?, terminal).await,
         Command::Tokens(command) => command.run(&client()?, terminal).await,
         Command::Whoami => terminal.show(&client()?.send(Call::new(Method::GET, &["whoami"])).await?.body),

@@ -12,6 +12,8 @@ pub enum Failure {
     Usage(String),
     /// A problem on this machine: a file, a terminal.
     Local(String),
+    /// An encrypted file that is not as it was written.
+    Rejected(String),
     /// No complete response arrived.
     Unreachable(String),
     /// The response is not one of this API.
@@ -89,7 +91,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Local(text) | Self::Unreachable(text) | Self::Protocol(text) => f.write_str(text),
+            Self::Usage(text) | Self::Local(text) | Self::Rejected(text) | Self::Unreachable(text) | Self::Protocol(text) => {
+                f.write_str(text)
+            }
             Self::Problem(problem) => problem.fmt(f),
             Self::Partly { text, .. } => f.write_str(text),
         }

@@ -11,6 +11,7 @@ mod completions;
 mod data;
 mod declared;
 mod exits;
+mod files;
 mod members;
 mod providers;
 mod released;

@@ -133,12 +133,13 @@ pub const REGISTRY: &str = "boot/registry.rs";
 pub const CONCRETE: &[(&str, &str)] = &[("store::sqlite", "which store there is")];
 
 /// Crates of the workspace that every module may use. Only [`REGISTRY`] may use the others.
-pub const CRATES: &[&str] = &["claviger", "claviger_provider", "claviger_guarded"];
+pub const CRATES: &[&str] = &["claviger", "claviger_provider", "claviger_guarded", "claviger_encrypted_file"];
 
 /// Which packages of the workspace the other packages may depend on: always, and for tests in
 /// addition. Providers without a row use `*`.
 pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-guarded", &[], &[]),
+    ("claviger-encrypted-file", &[], &[]),
     ("claviger-provider", &["claviger-guarded"], &[]),
     ("claviger-testkit", &["claviger-provider", "claviger-guarded"], &[]),
     // It runs in a process of its own, which has nothing of the gateway's.
