@@ -192,9 +192,13 @@ impl Failure {
 
     /// A failure with its detail text.
     pub fn new(code: Code, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self::with_detail(code, detail.into())
+    }
+
+    const fn with_detail(code: Code, detail: std::borrow::Cow<'static, str>) -> Self {
         Self {
             code,
-            detail: detail.into(),
+            detail,
             places: Vec::new(),
             provider: None,
             advice: None,
@@ -239,19 +243,9 @@ impl Failure {
     /// The error for everything that can be wrong with a decoded ciphertext. It has one message, so
     /// that no caller learns which check failed.
     pub const fn ciphertext_rejected() -> Self {
-        Self {
-            code: Code::CiphertextRejected,
-            detail: std::borrow::Cow::Borrowed("The wrapped key does not open here under this key and context."),
-            places: Vec::new(),
-            provider: None,
-            provider_message: None,
-            advice: Some("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete."),
-            created_id: None,
-            retry_after: None,
-            rejected_by_provider: false,
-            outcome_unknown: false,
-            of_request_alone: false,
-        }
+        let detail = std::borrow::Cow::Borrowed("The wrapped key does not open here under this key and context.");
+        Self::with_detail(Code::CiphertextRejected, detail)
+            .advice("Check that the key, the context and the tenant are those it was wrapped under, and that the text is complete.")
     }
 
     /// The caller may not do this. The same answer whether or not the object exists.
@@ -281,19 +275,8 @@ impl Failure {
 
     /// The request's deadline passed.
     pub const fn deadline() -> Self {
-        Self {
-            code: Code::DeadlineExceeded,
-            detail: std::borrow::Cow::Borrowed("There was no answer before the request's deadline."),
-            places: Vec::new(),
-            provider: None,
-            advice: None,
-            provider_message: None,
-            created_id: None,
-            retry_after: None,
-            rejected_by_provider: false,
-            outcome_unknown: false,
-            of_request_alone: false,
-        }
+        let detail = std::borrow::Cow::Borrowed("There was no answer before the request's deadline.");
+        Self::with_detail(Code::DeadlineExceeded, detail)
     }
 }
 

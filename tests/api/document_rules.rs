@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claviger::broker::Code;
-use serde_json::Value;
+use claviger::envelope::MAX_TEXT;
+use serde_json::{Value, json};
 
 use crate::document::{checked_in, schemas_of};
 
@@ -172,6 +173,34 @@ fn each_operation_says_whether_it_may_be_repeated() {
         }
     }
     assert_eq!(never, NEVER_REPEATED.map(str::to_owned).into());
+}
+
+#[test]
+fn limits_are_in_the_schemas() {
+    let document = the_file();
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["DataKeyBytes"]["enum"], json!([16, 24, 32, 48, 64]));
+    let base64 = |bytes: u64| bytes.div_ceil(3) * 4;
+    for name in ["WrapRequest", "WrapItem"] {
+        let plaintext = &schemas[name]["properties"]["plaintext"];
+        assert_eq!((&plaintext["minLength"], &plaintext["maxLength"]), (&json!(4), &json!(base64(4096))));
+    }
+    for name in ["UnwrapRequest", "UnwrapItem", "RewrapRequest", "RewrapItem"] {
+        assert_eq!(schemas[name]["properties"]["wrapped"]["maxLength"], MAX_TEXT, "{name}");
+    }
+    let context = &schemas["ContextPairs"];
+    let limits = json!({"name_bytes": 128, "value_bytes": 1024, "total_bytes": 2048, "reserved_prefix": "claviger:"});
+    assert_eq!((&context["maxProperties"], &context["x-limits"]), (&json!(16), &limits));
+    let labels = json!({"pairs": 64, "name_bytes": 63, "value_bytes": 256});
+    assert_eq!(schemas["LabelMap"]["x-limits"], labels);
+    for (id, path, operation) in operations(&document) {
+        let body = operation["requestBody"].is_object();
+        let most = if path.starts_with("/v1/batch/") { 16 << 20 } else { 64 << 10 };
+        let expected = if body { json!({"body_bytes": most}) } else { Value::Null };
+        assert_eq!(operation["x-limits"], expected, "{id}");
+    }
+    let page = &document["components"]["parameters"]["page_size"]["schema"];
+    assert_eq!((&page["minimum"], &page["maximum"]), (&json!(1), &json!(1000)));
 }
 
 /// An object with members, a list of words or a choice that has no name: clients would have to invent one.
