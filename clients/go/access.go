@@ -61,8 +61,8 @@ func (c *Client) DeletePrincipal(ctx context.Context, principal string) error {
 
 // CreateToken issues a token, whose text is in Token of this result and nowhere else.
 //
-// If the response is lost, the repetition returns an [ErrAlreadyCreated]: revoke the token that it names, and issue
-// another one.
+// If the response is lost, the repetition returns an [ErrAlreadyCreated]: revoke the token of its CreatedID, and
+// issue another one.
 func (c *Client) CreateToken(ctx context.Context, principal string, operations []Operation, options CreateTokenOptions) (*CreatedToken, error) {
 	r := opCreateToken.with(principal).withBody(required{{"operations", operations}}, options)
 	return get[CreatedToken](ctx, c, r.withKey(options.IdempotencyKey))

@@ -34,7 +34,7 @@ var (
 	ErrConflict = newClass("conflict")
 	// The name or the provider key is taken (ErrConflict).
 	ErrAlreadyExists = ErrConflict.below("already exists")
-	// A request with this idempotency key has made the token, whose text was shown once (ErrConflict). Detail has its id.
+	// A request with this idempotency key has made the token, whose text was shown once (ErrConflict). CreatedID is its id.
 	ErrAlreadyCreated = ErrConflict.below("already created")
 	// The object changed since its etag was read: read it again, then decide again (ErrConflict).
 	ErrPreconditionFailed = ErrConflict.below("precondition failed")
@@ -74,6 +74,18 @@ var (
 	ErrUnexpectedResponse = ErrTransport.below("unexpected response")
 	// There is no usable token to send: the file is missing, unreadable or no token.
 	ErrToken = newClass("token unusable")
+	// An encrypted file does not open because of its own bytes. Another attempt gives the same; take another copy.
+	ErrFile = newClass("file not opened")
+	// This is not a file that a Claviger client encrypted (ErrFile).
+	ErrFileUnrecognized = ErrFile.below("file unrecognized")
+	// A later release wrote the file, in another version of the format (ErrFile).
+	ErrFileVersion = ErrFile.below("file version unsupported")
+	// The end of the file is missing (ErrFile).
+	ErrFileTruncated = ErrFile.below("file truncated")
+	// The wrapped key is that of another file, or the beginning of the file was changed (ErrFile).
+	ErrFileHeaderMismatch = ErrFile.below("file header mismatch")
+	// A part of the file was changed, moved, taken away or added (ErrFile).
+	ErrFileDamaged = ErrFile.below("file damaged")
 )
 
 // classes has the class of each code. CodeInternal and CodeCanceled are of none.
@@ -121,4 +133,9 @@ var classes = map[ErrorCode]*class{
 	CodeResponseTruncated:          ErrTruncatedResponse,
 	CodeUnexpectedResponse:         ErrUnexpectedResponse,
 	CodeTokenUnusable:              ErrToken,
+	CodeFileUnrecognized:           ErrFileUnrecognized,
+	CodeFileVersion:                ErrFileVersion,
+	CodeFileTruncated:              ErrFileTruncated,
+	CodeFileHeaderMismatch:         ErrFileHeaderMismatch,
+	CodeFileDamaged:                ErrFileDamaged,
 }

@@ -373,6 +373,22 @@ func TestEachCodeHasItsClass(t *testing.T) {
 	equal(t, CodeTokenUnusable.Known(), true)
 }
 
+func TestProblemHasTheDocumentedMembers(t *testing.T) {
+	problem := map[string]any{}
+	for name := range readDocument(t).at("components", "schemas", "Problem", "properties") {
+		problem[name] = name
+	}
+	problem["status"], problem["retryable"], problem["errors"] = 400, true, []any{map[string]any{"pointer": "p", "expected": "e"}}
+	made := reflect.ValueOf(*fromProblem(marshal(problem)))
+	equal(t, made.FieldByName("Extra").Len(), 0)
+	for _, field := range reflect.VisibleFields(made.Type()) {
+		// The headers have the others.
+		if !slices.Contains([]string{"AuditIndex", "RetryAfter", "MaybeExecuted", "Extra", "cause"}, field.Name) && made.FieldByIndex(field.Index).IsZero() {
+			t.Errorf("%s is not there", field.Name)
+		}
+	}
+}
+
 func TestListsAreIteratorsOfTheStandardLibrary(t *testing.T) {
 	var _ func(context.Context, ListKeysOptions) iter.Seq2[*Key, error] = new(Client).ListKeys
 }

@@ -48,6 +48,9 @@ type Error struct {
 	// The places in the request with unusable values.
 	Places []Place
 
+	// Of CodeAlreadyCreated: the id of what the first request created.
+	CreatedID string
+
 	// The kind of provider that refused the call or failed.
 	Provider ProviderName
 
@@ -111,6 +114,11 @@ const (
 	CodeUnexpectedResponse   ErrorCode = "unexpected_response"
 	CodeTokenUnusable        ErrorCode = "token_unusable"
 	CodeCanceled             ErrorCode = "canceled"
+	CodeFileUnrecognized     ErrorCode = "file_unrecognized"
+	CodeFileVersion          ErrorCode = "file_version_unsupported"
+	CodeFileTruncated        ErrorCode = "file_truncated"
+	CodeFileHeaderMismatch   ErrorCode = "file_header_mismatch"
+	CodeFileDamaged          ErrorCode = "file_damaged"
 )
 
 // Known reports whether this release of the client knows the code.
@@ -132,7 +140,7 @@ func (c ErrorCode) Retryable() bool {
 
 var ownCodes = []ErrorCode{
 	CodeGatewayUnreachable, CodeCertificateUntrusted, CodeConnectionLost, CodeResponseTruncated, CodeUnexpectedResponse, CodeTokenUnusable,
-	CodeCanceled,
+	CodeCanceled, CodeFileUnrecognized, CodeFileVersion, CodeFileTruncated, CodeFileHeaderMismatch, CodeFileDamaged,
 }
 
 // codeFacts is what the document says about a code.
@@ -156,6 +164,7 @@ func fromProblem(text []byte) *Error {
 	fields := map[string]any{
 		"title": &made.Title, "status": &made.Status, "detail": &made.Detail, "code": &made.Code, "request_id": &made.RequestID,
 		"retryable": &made.Retryable, "provider": &made.Provider, "provider_message": &made.ProviderMessage, "what_to_do": &made.WhatToDo,
+		"created_id": &made.CreatedID,
 	}
 	for name, value := range eachMember(text) {
 		into := fields[name]

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"os"
+	"strings"
 	"time"
 
 	claviger "github.com/claviger/claviger/clients/go"
@@ -85,6 +88,45 @@ func ExampleError() {
 
 	check(client.DeleteKey(ctx, "documents"))
 	// Output: key_disabled
+}
+
+func ExampleEncryptFile() {
+	client, err := claviger.FromEnv()
+	check(err)
+	ctx, table := context.Background(), map[string]string{"table": "orders"}
+	folder, err := os.MkdirTemp("", "claviger-example-")
+	check(err)
+	before, err := os.Getwd()
+	check(err)
+	check(os.Chdir(folder))
+	defer func() { check(errors.Join(os.Chdir(before), os.RemoveAll(folder))) }()
+	check(os.WriteFile("report.txt", []byte("content"), 0o600))
+
+	err = claviger.EncryptFile(ctx, client, "orders", "report.txt", "report.txt.clv", claviger.EncryptOptions{Context: table})
+	check(err)
+	err = claviger.DecryptFile(ctx, client, "report.txt.clv", "again.txt", claviger.DecryptOptions{Context: table})
+	check(err)
+
+	again, err := os.ReadFile("again.txt")
+	check(err)
+	fmt.Println(string(again))
+	// Output: content
+}
+
+// What is read from the pipe is encrypted while it is sent.
+func ExampleEncrypt() {
+	client, err := claviger.FromEnv()
+	check(err)
+	ctx := context.Background()
+	encrypted, target := io.Pipe()
+	go func() {
+		target.CloseWithError(claviger.Encrypt(ctx, client, "orders", target, strings.NewReader("content"), claviger.EncryptOptions{}))
+	}()
+	// Discard the content if there is an error: it may be a part.
+	content := new(strings.Builder)
+	check(claviger.Decrypt(ctx, client, content, encrypted, claviger.DecryptOptions{}))
+	fmt.Println(content)
+	// Output: content
 }
 
 func ExampleClient_ListKeys() {

@@ -201,7 +201,7 @@ func TestPrincipalsAndTokens(t *testing.T) {
 	// The same request with the same key makes no second token, and the text is not kept.
 	first := must(client.CreateToken(ctx, name, []Operation{OperationUnwrap}, CreateTokenOptions{IdempotencyKey: name}))(t)
 	_, err = client.CreateToken(ctx, name, []Operation{OperationUnwrap}, CreateTokenOptions{IdempotencyKey: name})
-	contains(t, failed(t, err, ErrAlreadyCreated).Detail, first.ID)
+	equal(t, failed(t, err, ErrAlreadyCreated).CreatedID, first.ID)
 	failed(t, err, ErrConflict)
 	succeeds(t, client.DeleteToken(ctx, name, token.ID))
 	_, err = application.GenerateDataKey(ctx, "orders", DataKeyOptions{})
