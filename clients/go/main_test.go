@@ -1,0 +1,49 @@
+package claviger
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// A gateway with the tenant `acme`, its connection `embedded` and its key `orders`, for all tests.
+var shared *gateway
+
+// The path of the gateway's binary.
+var binaryOfGateway = os.Getenv("CLAVIGER_TEST_BINARY")
+
+func TestMain(m *testing.M) {
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	if binaryOfGateway == "" {
+		fmt.Fprintln(os.Stderr, "CLAVIGER_TEST_BINARY must name the gateway's binary; tests/run clients sets it")
+		return 1
+	}
+	var err error
+	shared, err = startGateway()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer shared.end()
+	if err := shared.withTenant("acme", "orders"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	// For the examples, which are programs of the README. No test has another environment by accident.
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "CLAVIGER_") && name != "CLAVIGER_TEST_BINARY" {
+			os.Unsetenv(name)
+		}
+	}
+	os.Setenv("CLAVIGER_ADDRESS", shared.url())
+	os.Setenv("CLAVIGER_TOKEN_FILE", shared.tokenFile)
+	os.Setenv("CLAVIGER_TENANT", "acme")
+	// No proxy of the environment sees a key.
+	os.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	os.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	return m.Run()
+}
