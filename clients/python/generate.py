@@ -26,6 +26,13 @@ BY_HAND = {
     "Timestamp": "datetime",
     "DurationText": "timedelta",
 }
+# What the result of a batch's item is if it did not fail. The document has one schema for both.
+ITEMS = {
+    "GenerateItemResult": "GeneratedItem",
+    "WrapItemResult": "WrappedItem",
+    "UnwrapItemResult": "UnwrappedItem",
+    "RewrapItemResult": "RewrappedItem",
+}
 WIDTH = 116
 SETTINGS_IMPORTS = """import sys
 from typing import TYPE_CHECKING, TypedDict
@@ -41,8 +48,10 @@ elif TYPE_CHECKING:
 
 class Generator:
     def __init__(self, document):
-        self.schemas = document["components"]["schemas"]
+        self.schemas = dict(document["components"]["schemas"])
         self.document = document
+        for name, success in ITEMS.items():
+            self.split(name, success)
         # The module of each schema.
         self.modules = {}
         for tag in document["tags"]:
@@ -52,10 +61,21 @@ class Generator:
                         for media in response.get("content", {}).values():
                             self.assign(media["schema"], tag["name"].replace(" ", "_"))
 
+    def split(self, name, success):
+        """Make a choice of an item's result: a success or `FailedItem`."""
+        schema = self.schemas[name]
+        members = schema["properties"]
+        failed = {member: members[member] for member in ("error", "audit_index")}
+        succeeded = {member: of for member, of in members.items() if member != "error"}
+        required = schema["x-required-without-error"]
+        self.schemas[success] = {"description": "The result of an item.", "properties": succeeded, "required": required}
+        self.schemas["FailedItem"] = {"description": "The error of a failed item.", "properties": failed, "required": ["error"]}
+        self.schemas[name] = {"oneOf": [{"$ref": f"#/components/schemas/{one}"} for one in (success, "FailedItem")]}
+
     def assign(self, schema, module):
         for name in references(schema):
             if name not in self.modules and name not in BY_HAND:
-                self.modules[name] = module if "enum" not in self.schemas[name] else "words"
+                self.modules[name] = "words" if words(self.schemas[name]) else module
                 self.assign(self.schemas[name], module)
 
     def files(self):
@@ -69,7 +89,7 @@ class Generator:
             name for path in self.document["paths"].values() for o in path.values() for name in references(o.get("parameters", []))
         }
         for name in sorted(request_words | parameters):
-            if "enum" in self.schemas.get(name, {}):
+            if words(self.schemas.get(name, {})):
                 self.modules.setdefault(name, "words")
         texts = {f"{module}.py": self.module(module) for module in dict.fromkeys(self.modules.values())}
         texts |= self.settings()
@@ -81,7 +101,7 @@ class Generator:
         return texts
 
     def is_class(self, name):
-        return "properties" in self.schemas[name] or "enum" in self.schemas[name]
+        return "properties" in self.schemas[name] or words(self.schemas[name])
 
     def module(self, module):
         names = [name for name, where in self.modules.items() if where == module and self.is_class(name)]
@@ -114,8 +134,10 @@ class Generator:
 
     def word(self, name):
         schema = self.schemas[name]
-        lines = [f"class {name}(Word):", documentation(schema.get("description", name), 4), ""]
-        for value in schema["enum"]:
+        # `Word` says the same of all of them.
+        text = schema.get("description", name).replace(" Later releases may add words.", "")
+        lines = [f"class {name}(Word):", documentation(text, 4), ""]
+        for value in words(schema):
             constant = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", value).replace("-", "_").upper()
             lines.append(f'    {constant}: Final = "{value}"')
         return "\n".join(lines) + "\n"
@@ -211,6 +233,11 @@ class Generator:
         if isinstance(kind, list):
             return "str | None"
         return {"string": "str", "integer": "int", "boolean": "bool"}[kind]
+
+
+def words(schema):
+    """The words of a schema: all that requests may contain, or those that responses contain so far."""
+    return schema.get("enum") or schema.get("x-extensible-enum")
 
 
 def references(schema):

@@ -116,4 +116,4 @@ pub use tenants::NewTenant;
 pub use tokens::{GrantedToken, IssuedToken, WhoAmI};
 pub use unstored::UnstoredCounts;
 pub use unwrap::Unwrapped;
-pub use wrap::Wrapped;
+pub use wrap::{MAX_PLAINTEXT, Wrapped};

@@ -9,11 +9,13 @@ use super::cbor;
 use super::header::Header;
 
 /// The most pairs of a caller.
-const MAX_PAIRS: usize = 16;
-const MAX_NAME: usize = 128;
-const MAX_VALUE: usize = 1024;
+pub const MAX_PAIRS: usize = 16;
+/// The most bytes of a name.
+pub const MAX_NAME: usize = 128;
+/// The most bytes of a value.
+pub const MAX_VALUE: usize = 1024;
 /// The most bytes of a caller's names and values together.
-const MAX_TOTAL: usize = 2048;
+pub const MAX_TOTAL: usize = 2048;
 
 /// Which limit a caller's pairs break. A position counts the pairs from 0, in the order in
 /// which they were given; no name or value is kept.

@@ -27,7 +27,10 @@ mod text;
 mod tests;
 
 pub use attested::{Attested, SealStatus};
-pub use context::{Context, ContextError};
+pub use context::{
+    Context, ContextError, MAX_NAME as MAX_CONTEXT_NAME, MAX_PAIRS as MAX_CONTEXT_PAIRS, MAX_TOTAL as MAX_CONTEXT,
+    MAX_VALUE as MAX_CONTEXT_VALUE,
+};
 pub use draft::{Draft, LengthError, Pending};
 pub use errors::{BuildError, ParseError};
 pub use header::{DataKeyLength, Header, Origin, Scope, ScopeError, Suite};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use claviger::broker::Code;
 use serde_json::Value;
 
-use crate::document::checked_in;
+use crate::document::{checked_in, schemas_of};
 
 pub fn the_file() -> Value {
     serde_json::from_str(&checked_in("claviger.json")).unwrap()
@@ -96,9 +96,14 @@ fn every_failure_is_the_one_default_response() {
         let responses = &operation["responses"];
         assert_eq!(responses["default"]["$ref"], "#/components/responses/Problem", "{id}");
         for (status, response) in members(responses).filter(|(status, _)| *status != "default") {
-            // The one answer that is no problem and no success.
-            assert!(status.starts_with('2') || (path == "/readyz" && status == "503"), "{id}: {status}");
-            assert!(response["content"]["application/problem+json"].is_null(), "{id}: {status}");
+            // The one answer that is no success and not always a problem.
+            let unready = path == "/readyz" && status == "503";
+            assert!(status.starts_with('2') || unready, "{id}: {status}");
+            assert_eq!(
+                response["content"]["application/problem+json"].is_object(),
+                unready,
+                "{id}: {status}"
+            );
         }
     }
     let problem = &document["components"]["responses"]["Problem"];
@@ -138,6 +143,37 @@ fn headers_are_shared() {
     }
 }
 
+/// Operations that a client must not send again by itself when it lost the response: the second attempt fails because of
+/// the first one, or does something at a provider again.
+const NEVER_REPEATED: [&str; 6] = [
+    "applyDeclared",
+    "checkConnection",
+    "deleteConnection",
+    "deleteKey",
+    "updateConnection",
+    "updateKey",
+];
+
+#[test]
+fn each_operation_says_whether_it_may_be_repeated() {
+    let mut never = BTreeSet::new();
+    for (id, path, operation) in operations(&the_file()) {
+        let by_key = items(&operation["parameters"]).any(|parameter| parameter["$ref"] == "#/components/parameters/Idempotency-Key");
+        let expected = operation["x-idempotency"].as_str().unwrap();
+        assert!(["always", "key", "never"].contains(&expected), "{id}: {expected}");
+        assert_eq!(by_key, expected == "key", "{id}: {expected}");
+        // A GET changes nothing, and a revocation is carried out each time.
+        let revokes = ["/disable", "/sever", "/suspend"].iter().any(|end| path.ends_with(end));
+        if id.starts_with("get") || id.starts_with("list") || revokes {
+            assert_eq!(expected, "always", "{id}");
+        }
+        if expected == "never" {
+            never.insert(id);
+        }
+    }
+    assert_eq!(never, NEVER_REPEATED.map(str::to_owned).into());
+}
+
 /// An object with members, a list of words or a choice that has no name: clients would have to invent one.
 #[test]
 fn every_model_has_a_name() {
@@ -159,6 +195,70 @@ fn every_model_has_a_name() {
         }
     });
     assert!(unnamed.is_empty(), "{unnamed:#?}");
+}
+
+/// A client that has to choose between schemas reads one member, and does not try them one after the other.
+#[test]
+fn a_choice_has_a_discriminator() {
+    let document = the_file();
+    let mut choices = 0;
+    every_schema(&document, &mut |place, schema| {
+        if items(&schema["oneOf"]).filter(|choice| !is_null(choice)).count() > 1 {
+            choices += 1;
+            let mapping = &schema["discriminator"]["mapping"];
+            assert_eq!(members(mapping).count(), items(&schema["oneOf"]).count(), "{place}");
+            let member = schema["discriminator"]["propertyName"].as_str().unwrap();
+            for (value, reference) in members(mapping) {
+                let one = document.pointer(reference.as_str().unwrap().trim_start_matches('#')).unwrap();
+                let member = &one["properties"][member];
+                assert_eq!(
+                    (&member["type"], &member["const"]),
+                    (&"string".into(), &value.as_str().into()),
+                    "{reference}"
+                );
+            }
+        }
+        assert!(schema["anyOf"].is_null(), "{place}");
+    });
+    assert_eq!(choices, 1);
+}
+
+#[test]
+fn an_item_of_a_batch_says_what_a_success_has() {
+    let document = the_file();
+    let schemas = &document["components"]["schemas"];
+    for (item, single) in [
+        ("GenerateItemResult", "DataKey"),
+        ("WrapItemResult", "WrapResult"),
+        ("UnwrapItemResult", "UnwrapResult"),
+        ("RewrapItemResult", "RewrapResult"),
+    ] {
+        let (item, single) = (&schemas[item], &schemas[single]);
+        assert_eq!(item["x-required-without-error"], single["required"]);
+        assert!(item["required"].is_null(), "{item}");
+        let names = |schema: &Value| {
+            members(&schema["properties"])
+                .map(|(name, _)| name.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let own = ["audit_index", "error"].map(str::to_owned).into();
+        assert_eq!(names(item), &names(single) | &own);
+    }
+}
+
+/// Generators name what an operation returns after the operation, such as oapi-codegen: status, headers and body of `wrap`
+/// are a `WrapResponse`.
+#[test]
+fn no_schema_has_the_name_of_an_operation_s_response() {
+    let document = the_file();
+    let names: Vec<String> = members(&document["components"]["schemas"])
+        .map(|(name, _)| name.to_lowercase())
+        .collect();
+    for (id, _, _) in operations(&document) {
+        let taken = format!("{id}Response").to_lowercase();
+        assert!(!names.contains(&taken), "{id}");
+    }
+    assert!(names.iter().all(|name| !name.ends_with("response")), "{names:?}");
 }
 
 /// Members that are always there, and whose value is null instead of an object or a word.
@@ -191,15 +291,50 @@ fn what_may_be_left_out_is_not_nullable_too() {
     assert_eq!(removes, NULL_REMOVES.map(str::to_owned).into());
 }
 
+/// The words of a schema: a closed list of a request, or those of a response so far.
+pub fn words(schema: &Value) -> impl Iterator<Item = &Value> {
+    items(&schema["enum"]).chain(items(&schema["x-extensible-enum"]))
+}
+
+/// A client of this release's document decodes the responses of later releases, which have more words and members. The
+/// gateway refuses unknown ones, so requests have none.
+#[test]
+fn responses_are_extensible_and_requests_are_not() {
+    let document = the_file();
+    let of_responses = schemas_of("responses");
+    let (mut lists, mut objects) = ([0, 0], [0, 0]);
+    for (name, schema) in members(&document["components"]["schemas"]) {
+        let in_response = of_responses.contains(name) || ["Problem", "ProblemPlace", "ErrorCode"].contains(&name.as_str());
+        if words(schema).next().is_some() {
+            lists[usize::from(in_response)] += 1;
+            assert_eq!(schema["enum"].is_null(), in_response, "{name}: {schema}");
+            let text = schema["description"].as_str().unwrap();
+            assert_eq!(text.contains("Later releases may add "), in_response, "{name}: {text}");
+        }
+        if schema["properties"].is_object() {
+            objects[usize::from(in_response)] += 1;
+            let expected = if in_response { Value::Null } else { Value::Bool(false) };
+            assert_eq!(schema["additionalProperties"], expected, "{name}");
+        }
+        each_schema(name, schema, &mut |place, inner| {
+            assert!(place == name || inner["enum"].is_null(), "{place}: a list without a name");
+        });
+    }
+    assert!(
+        lists[0] > 3 && lists[1] > 15 && objects.iter().all(|count| *count > 30),
+        "{lists:?} {objects:?}"
+    );
+}
+
 #[test]
 fn words_are_listed_once() {
     let document = the_file();
     let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut places = BTreeMap::new();
     every_schema(&document, &mut |place, schema| {
-        if let Some(words) = schema["enum"].as_array() {
-            let mut words: Vec<String> = words.iter().map(Value::to_string).collect();
-            words.sort();
+        let mut words: Vec<String> = words(schema).map(Value::to_string).collect();
+        words.sort();
+        if !words.is_empty() {
             lists.entry(words.join(", ")).or_default().push(place.to_owned());
         }
         for (name, member) in members(&schema["properties"]) {
@@ -221,8 +356,9 @@ fn words_are_listed_once() {
         let with: Vec<_> = places.iter().filter(|(place, _)| place.ends_with(&format!(".{member}"))).collect();
         assert!(with.len() > 1, "{member}");
         for (place, reference) in with {
-            // Text of the same form, and null.
-            if place != "CheckResponse.code" {
+            // Text of the same form, and null; the one provider of a new connection.
+            let of_choice = place.starts_with("Create") && place.ends_with("Connection.provider");
+            if place != "CheckResult.code" && !of_choice {
                 assert_eq!(*reference, format!("#/components/schemas/{schema}"), "{place}");
             }
         }
@@ -237,17 +373,23 @@ fn a_code_is_a_text_with_its_values_described() {
     let known: Vec<&str> = items(&code["x-extensible-enum"]).map(|code| code.as_str().unwrap()).collect();
     assert_eq!(known, Code::ALL.map(Code::as_str));
     let text = code["description"].as_str().unwrap();
-    for code in known {
-        assert!(text.contains(&format!("- `{code}`: ")), "{code}");
+    let data: Vec<&Value> = items(&code["x-error-codes"]).collect();
+    assert_eq!(data.len(), known.len());
+    for (data, code) in data.into_iter().zip(known) {
+        assert_eq!(data["code"], code);
+        let again = if data["retryable"].as_bool().unwrap() { ", retryable" } else { "" };
+        let title = data["title"].as_str().unwrap();
+        let line = format!("- `{code}`: {title} ({}{again})", data["status"]);
+        assert!(text.lines().any(|known| known == line), "{line}");
     }
 }
 
 /// Every member that is a secret: bytes first, then text and what contains text.
 const SECRETS: [&str; 31] = [
-    "DataKeyResponse.plaintext",
-    "GeneratedItem.plaintext",
-    "UnwrapResponse.plaintext",
-    "UnwrappedItem.plaintext",
+    "DataKey.plaintext",
+    "GenerateItemResult.plaintext",
+    "UnwrapItemResult.plaintext",
+    "UnwrapResult.plaintext",
     "WrapItem.plaintext",
     "WrapRequest.plaintext",
     "AwsAccessKey.access_key_id",
@@ -290,6 +432,6 @@ fn secrets_say_so() {
     });
     assert_eq!(secrets, SECRETS.map(str::to_owned).into());
     // The two other ones are no secrets: what a provider sees, and what it made.
-    bytes.retain(|place| !["InspectResponse.context_bytes", "Recipient.ciphertext"].contains(&place.as_str()));
+    bytes.retain(|place| !["InspectResult.context_bytes", "Recipient.ciphertext"].contains(&place.as_str()));
     assert_eq!(bytes, SECRETS.map(str::to_owned).into_iter().take(6).collect());
 }

@@ -48,7 +48,7 @@ const ORDINARY: &[(&str, &str, &str)] = &[
 ];
 
 /// Endings of identifiers that occur nowhere.
-const ENDINGS: &[(&str, &str)] = &[("Shown", "the resource's name: Key, DataKeyResponse")];
+const ENDINGS: &[(&str, &str)] = &[("Shown", "the resource's name: Key, DataKey")];
 
 /// Names of modules and files, and in capitals of types and schemas.
 const MODULES_AND_TYPES: &[(&str, &str)] = &[

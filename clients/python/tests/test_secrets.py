@@ -11,7 +11,7 @@ import pytest
 from stub import KEY, SECRET, TOKEN, UNWRAPPED, answer, problem
 
 from claviger_client import ClavigerError, GenerateItem, SecretBytes, SecretStr, WrapItem
-from claviger_client.models import CreatedToken, UnwrapResponse
+from claviger_client.models import CreatedToken, UnwrapResult
 
 
 @pytest.mark.parametrize("secret", [SecretBytes(SECRET), SecretStr(SECRET.decode())])
@@ -49,7 +49,7 @@ def test_a_secret_is_compared_and_exposed():
 
 
 def test_models_with_secrets_do_not_print():
-    unwrapped = UnwrapResponse(plaintext=SecretBytes(SECRET), key="orders", version=1, cached=False, extra={"other": "secret-content"})
+    unwrapped = UnwrapResult(plaintext=SecretBytes(SECRET), key="orders", version=1, cached=False, extra={"other": "secret-content"})
     assert "orders" in repr(unwrapped)
     assert "secret-content" not in repr(unwrapped)
     assert "secret-content" not in repr(dataclasses.asdict(unwrapped)["plaintext"])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing_extensions import assert_type
 
 from claviger_client import AsyncClient, Client, ClavigerError, FailedItem, SecretBytes, SecretStr, UnwrapItem
-from claviger_client.models import Key, KeyState, UnwrapResponse
+from claviger_client.models import Key, KeyState, UnwrapResult
 from claviger_client.models.batch import UnwrappedItem
 from claviger_client.models.settings import AwsSettings
 
@@ -14,7 +14,7 @@ from claviger_client.models.settings import AwsSettings
 def program(claviger: Client) -> None:
     assert_type(claviger.get_key("orders"), Key)
     assert_type(claviger.list_keys(state=KeyState.ENABLED), Iterator[Key])
-    assert_type(claviger.with_options(tenant="acme").unwrap("clv1.x"), UnwrapResponse)
+    assert_type(claviger.with_options(tenant="acme").unwrap("clv1.x"), UnwrapResult)
     assert_type(claviger.unwrap("clv1.x").plaintext, SecretBytes)
     assert_type(claviger.unwrap("clv1.x").plaintext.expose(), bytes)
     claviger.get_key(1)  # type: ignore[arg-type]

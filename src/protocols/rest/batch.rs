@@ -4,7 +4,7 @@
 use http::Method;
 
 use super::batch_request::{BatchRequest, Item};
-use super::batch_response::{BatchGenerateDataKeysResponse, BatchRewrapResponse, BatchUnwrapResponse, BatchWrapResponse};
+use super::batch_response::{BatchGenerateDataKeysResult, BatchRewrapResult, BatchUnwrapResult, BatchWrapResult};
 use super::data_keys::{DataOperation, GenerateDataKeyRequest, RewrapRequest, UnwrapRequest, WrapRequest};
 use super::data_responses::DataResponse;
 use super::request::ApiRequest;
@@ -43,8 +43,9 @@ pub const GENERATE: Route = Route::new(
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
 .batch()
+.idempotent()
 .body::<BatchGenerateDataKeysRequest>()
-.answers::<BatchGenerateDataKeysResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchGenerateDataKeysResult>(200, "One result per item, in the order of the request.");
 
 pub async fn generate(request: ApiRequest, body: BatchGenerateDataKeysRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -60,8 +61,9 @@ pub const WRAP: Route = Route::new(
     &[Action::Wrap],
 )
 .batch()
+.idempotent()
 .body::<BatchWrapRequest>()
-.answers::<BatchWrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchWrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn wrap(request: ApiRequest, body: BatchWrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -77,8 +79,9 @@ pub const UNWRAP: Route = Route::new(
     &[Action::Unwrap],
 )
 .batch()
+.idempotent()
 .body::<BatchUnwrapRequest>()
-.answers::<BatchUnwrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchUnwrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn unwrap(request: ApiRequest, body: BatchUnwrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await
@@ -94,8 +97,9 @@ pub const REWRAP: Route = Route::new(
     &[Action::Rewrap, Action::RewrapFrom],
 )
 .batch()
+.idempotent()
 .body::<BatchRewrapRequest>()
-.answers::<BatchRewrapResponse>(200, "One result per item, in the order of the request.");
+.answers::<BatchRewrapResult>(200, "One result per item, in the order of the request.");
 
 pub async fn rewrap(request: ApiRequest, body: BatchRewrapRequest) -> Result<ApiResponse, Failure> {
     run(request, body).await

@@ -15,7 +15,7 @@ use crate::broker::{CheckReport, Code, Failure, op};
 
 /// The result of a check.
 #[derive(Serialize, ToSchema)]
-pub struct CheckResponse {
+pub struct CheckResult {
     /// Whether the connection can be used: the provider responds, accepts the credential and has the place that the settings name.
     pub reachable: bool,
     /// If the connection cannot be used, the code of the error that its use returns; null otherwise.
@@ -94,7 +94,7 @@ pub const CHECK: Route = Route::new(
     "Test a connection and each of its permissions. Changes no key; wraps and unwraps random bytes. Calls the provider also while an open circuit refuses other calls.",
     &[Action::CheckConnection],
 )
-.answers::<CheckResponse>(200, "The result of the check.");
+.answers::<CheckResult>(200, "The result of the check.");
 
 pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
     let authorized = request.admit::<op::CheckConnection>(request.name("connection")?.as_str()).await?;
@@ -109,7 +109,7 @@ pub async fn check(request: ApiRequest) -> Result<ApiResponse, Failure> {
              policy,
              advice,
              note,
-         }| CheckResponse {
+         }| CheckResult {
             reachable: problem.is_none(),
             code: problem.map(Code::as_str),
             detail,

@@ -6,18 +6,20 @@ use std::future::Future;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{KnownFormat, Object, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::batch_request::ItemBody;
-use super::data_responses::{DataKeyResponse, DataResponse, RewrapResponse, UnwrapResponse, WrapResponse};
+use super::data_responses::{DataKey, DataResponse, RewrapResult, UnwrapResult, WrapResult};
 use super::handler::json_reply;
 use super::request::{ApiRequest, envelope};
 use super::response::ApiResponse;
 use super::route::Route;
 use super::types::{Base64Secret, ContextPairs, Name};
 use crate::access::Action;
-use crate::broker::{Broker, Failure, Generates, Guarded, KeyNamed, PairNamed, RequestContext, op, scope_unsupported};
-use crate::envelope::DataKeyLength;
+use crate::broker::{Broker, Failure, Generates, Guarded, KeyNamed, MAX_PLAINTEXT, PairNamed, RequestContext, op, scope_unsupported};
+use crate::envelope::{DataKeyLength, MAX_TEXT};
 
 /// Parameters of a new data key.
 #[derive(Deserialize, ToSchema)]
@@ -25,6 +27,7 @@ use crate::envelope::DataKeyLength;
 pub struct GenerateDataKeyRequest {
     /// Length in bytes: 16, 24, 32, 48 or 64. Default: 32.
     #[serde(default)]
+    #[schema(value_type = Option<DataKeyBytes>)]
     pub bytes: Option<u16>,
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
@@ -38,12 +41,29 @@ pub struct GenerateDataKeyRequest {
     pub plaintext: Option<bool>,
 }
 
+/// The lengths of data keys in the OpenAPI document.
+pub struct DataKeyBytes;
+
+impl PartialSchema for DataKeyBytes {
+    fn schema() -> RefOr<Schema> {
+        let lengths = DataKeyLength::ALL.map(DataKeyLength::bytes);
+        let bytes = Object::builder().schema_type(Type::Integer).enum_values(Some(lengths));
+        let bytes = bytes.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)));
+        bytes.description(Some("The length of a data key in bytes.")).into()
+    }
+}
+
+impl ToSchema for DataKeyBytes {}
+
+// The attributes below take no constants: characters of the base64 text, and of a wrapped key.
+const _: () = assert!(MAX_PLAINTEXT.div_ceil(3) * 4 == 5464 && MAX_TEXT == 21_851);
+
 /// Bytes to wrap.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WrapRequest {
     /// 1 to 4096 bytes, standard base64 with padding.
-    #[schema(value_type = String, format = Byte, extensions(("x-secret" = json!(true))))]
+    #[schema(value_type = String, format = Byte, min_length = 4, max_length = 5464, extensions(("x-secret" = json!(true))))]
     pub plaintext: Base64Secret,
     /// The encryption context, which unwrap must name again.
     #[serde(default)]
@@ -59,6 +79,7 @@ pub struct WrapRequest {
 #[serde(deny_unknown_fields)]
 pub struct UnwrapRequest {
     /// The wrapped key.
+    #[schema(max_length = 21851)]
     pub wrapped: String,
     /// The encryption context that it was wrapped with.
     #[serde(default)]
@@ -70,6 +91,7 @@ pub struct UnwrapRequest {
 #[serde(deny_unknown_fields)]
 pub struct RewrapRequest {
     /// The wrapped key.
+    #[schema(max_length = 21851)]
     pub wrapped: String,
     /// The encryption context that it was wrapped with. It stays the same.
     #[serde(default)]
@@ -102,9 +124,9 @@ impl ItemBody for GenerateDataKeyRequest {
 }
 
 impl DataOperation for GenerateDataKeyRequest {
-    type Response = DataKeyResponse;
+    type Response = DataKey;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<DataKeyResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<DataKey>, Failure> {
         if self.plaintext.unwrap_or(true) {
             generate_as::<op::GenerateDataKey>(broker, cx, key, self).await
         } else {
@@ -118,7 +140,7 @@ async fn generate_as<O: Generates>(
     cx: &RequestContext,
     key: Name,
     body: GenerateDataKeyRequest,
-) -> Result<Guarded<DataKeyResponse>, Failure> {
+) -> Result<Guarded<DataKey>, Failure> {
     let authorized = broker.admit::<O>(cx, KeyNamed::Name(key.as_str())).await?;
     no_scope(body.scope.as_ref())?;
     let length = DataKeyLength::from_bytes(usize::from(body.bytes.unwrap_or(32)))
@@ -137,9 +159,9 @@ impl ItemBody for WrapRequest {
 }
 
 impl DataOperation for WrapRequest {
-    type Response = WrapResponse;
+    type Response = WrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<WrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<WrapResult>, Failure> {
         let authorized = broker.admit::<op::Wrap>(cx, KeyNamed::Name(key.as_str())).await?;
         no_scope(self.scope.as_ref())?;
         let context = self.context.unwrap_or_default().check()?;
@@ -157,9 +179,9 @@ impl ItemBody for UnwrapRequest {
 }
 
 impl DataOperation for UnwrapRequest {
-    type Response = UnwrapResponse;
+    type Response = UnwrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Option<Name>) -> Result<Guarded<UnwrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Option<Name>) -> Result<Guarded<UnwrapResult>, Failure> {
         let (authorized, envelope) = match key {
             Some(name) => {
                 let authorized = broker.admit::<op::Unwrap>(cx, KeyNamed::Name(name.as_str())).await?;
@@ -185,9 +207,9 @@ impl ItemBody for RewrapRequest {
 }
 
 impl DataOperation for RewrapRequest {
-    type Response = RewrapResponse;
+    type Response = RewrapResult;
 
-    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<RewrapResponse>, Failure> {
+    async fn run(self, broker: &Broker, cx: &RequestContext, key: Name) -> Result<Guarded<RewrapResult>, Failure> {
         let made = match self.to.filter(|to| *to != key) {
             None => {
                 let authorized = broker.admit::<op::Rewrap>(cx, KeyNamed::Name(key.as_str())).await?;
@@ -237,8 +259,9 @@ pub const GENERATE: Route = Route::new(
     "Generate a data key. The response contains it in plaintext and wrapped.",
     &[Action::GenerateDataKey, Action::GenerateDataKeyWithoutPlaintext],
 )
+.idempotent()
 .body::<GenerateDataKeyRequest>()
-.answers::<DataKeyResponse>(200, "The data key.");
+.answers::<DataKey>(200, "The data key.");
 
 pub async fn generate(request: ApiRequest, body: GenerateDataKeyRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
@@ -253,8 +276,9 @@ pub const WRAP: Route = Route::new(
     "Wrap 1 to 4096 bytes, such as a data key of the caller.",
     &[Action::Wrap],
 )
+.idempotent()
 .body::<WrapRequest>()
-.answers::<WrapResponse>(200, "The wrapped key.");
+.answers::<WrapResult>(200, "The wrapped key.");
 
 pub async fn wrap(request: ApiRequest, body: WrapRequest) -> Result<ApiResponse, Failure> {
     under_named_key(request, body).await
@@ -269,8 +293,9 @@ pub const UNWRAP: Route = Route::new(
     "Unwrap a wrapped key that belongs to the key in the path.",
     &[Action::Unwrap],
 )
+.idempotent()
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
+.answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -286,8 +311,9 @@ pub const UNWRAP_ANY: Route = Route::new(
     "Unwrap a wrapped key. Its header names the key that wrapped it.",
     &[Action::Unwrap],
 )
+.idempotent()
 .body::<UnwrapRequest>()
-.answers::<UnwrapResponse>(200, "The unwrapped bytes.")
+.answers::<UnwrapResult>(200, "The unwrapped bytes.")
 .opens_wrapped_keys();
 
 pub async fn unwrap_any(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {
@@ -305,8 +331,9 @@ pub const REWRAP: Route = Route::new(
     "Rewrap a wrapped key with the primary version of the same key or of another one.",
     &[Action::Rewrap, Action::RewrapFrom],
 )
+.idempotent()
 .body::<RewrapRequest>()
-.answers::<RewrapResponse>(200, "The wrapped key.")
+.answers::<RewrapResult>(200, "The wrapped key.")
 .opens_wrapped_keys();
 
 pub async fn rewrap(request: ApiRequest, body: RewrapRequest) -> Result<ApiResponse, Failure> {

@@ -4,11 +4,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::types::Base64Secret;
-use crate::broker::{DataKey, Rewrapped, Unwrapped, Wrapped};
+use crate::broker::{self, Rewrapped, Unwrapped, Wrapped};
 
 /// A generated data key.
 #[derive(Serialize, ToSchema)]
-pub struct DataKeyResponse {
+pub struct DataKey {
     /// The data key, standard base64; absent if the request did not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Byte, extensions(("x-secret" = json!(true))))]
@@ -21,8 +21,8 @@ pub struct DataKeyResponse {
     pub version: u32,
 }
 
-impl From<DataKey> for DataKeyResponse {
-    fn from(made: DataKey) -> Self {
+impl From<broker::DataKey> for DataKey {
+    fn from(made: broker::DataKey) -> Self {
         Self {
             plaintext: made.plaintext.map(Base64Secret),
             wrapped: made.wrapped,
@@ -34,7 +34,7 @@ impl From<DataKey> for DataKeyResponse {
 
 /// A wrapped key.
 #[derive(Serialize, ToSchema)]
-pub struct WrapResponse {
+pub struct WrapResult {
     /// The wrapped key, opaque text of at most 22 KiB.
     pub wrapped: String,
     /// The key's name.
@@ -43,7 +43,7 @@ pub struct WrapResponse {
     pub version: u32,
 }
 
-impl From<Wrapped> for WrapResponse {
+impl From<Wrapped> for WrapResult {
     fn from(made: Wrapped) -> Self {
         Self {
             wrapped: made.wrapped,
@@ -55,7 +55,7 @@ impl From<Wrapped> for WrapResponse {
 
 /// An unwrapped key.
 #[derive(Serialize, ToSchema)]
-pub struct UnwrapResponse {
+pub struct UnwrapResult {
     /// The unwrapped bytes, standard base64.
     #[schema(value_type = String, format = Byte, extensions(("x-secret" = json!(true))))]
     pub plaintext: Base64Secret,
@@ -67,7 +67,7 @@ pub struct UnwrapResponse {
     pub cached: bool,
 }
 
-impl From<Unwrapped> for UnwrapResponse {
+impl From<Unwrapped> for UnwrapResult {
     fn from(opened: Unwrapped) -> Self {
         Self {
             plaintext: Base64Secret(opened.plaintext),
@@ -80,7 +80,7 @@ impl From<Unwrapped> for UnwrapResponse {
 
 /// A rewrapped key.
 #[derive(Serialize, ToSchema)]
-pub struct RewrapResponse {
+pub struct RewrapResult {
     /// The wrapped key.
     pub wrapped: String,
     /// The name of the key that wraps it now.
@@ -93,7 +93,7 @@ pub struct RewrapResponse {
     pub inside_provider: bool,
 }
 
-impl From<Rewrapped> for RewrapResponse {
+impl From<Rewrapped> for RewrapResult {
     fn from(made: Rewrapped) -> Self {
         Self {
             wrapped: made.wrapped,
@@ -107,12 +107,10 @@ impl From<Rewrapped> for RewrapResponse {
 
 /// The response of one data operation.
 pub trait DataResponse: Serialize + ToSchema + Into<ItemResponse> + Send {
-    /// Name of the schema of the batch's response, such as `BatchWrapResponse`.
+    /// Name of the schema of the batch's response, such as `BatchWrapResult`.
     const BATCH: &'static str;
     /// Name of the schema of one item's result, such as `WrapItemResult`.
     const ITEM: &'static str;
-    /// Name of the schema of a result that is no error, such as `WrappedItem`.
-    const SUCCEEDED: &'static str;
 }
 
 /// The response of a successful item.
@@ -120,59 +118,55 @@ pub trait DataResponse: Serialize + ToSchema + Into<ItemResponse> + Send {
 #[serde(untagged)]
 pub enum ItemResponse {
     /// A generated data key.
-    DataKey(DataKeyResponse),
+    DataKey(DataKey),
     /// A wrapped key.
-    Wrap(WrapResponse),
+    Wrap(WrapResult),
     /// An unwrapped key.
-    Unwrap(UnwrapResponse),
+    Unwrap(UnwrapResult),
     /// A rewrapped key.
-    Rewrap(RewrapResponse),
+    Rewrap(RewrapResult),
 }
 
-impl DataResponse for DataKeyResponse {
-    const BATCH: &'static str = "BatchGenerateDataKeysResponse";
+impl DataResponse for DataKey {
+    const BATCH: &'static str = "BatchGenerateDataKeysResult";
     const ITEM: &'static str = "GenerateItemResult";
-    const SUCCEEDED: &'static str = "GeneratedItem";
 }
 
-impl From<DataKeyResponse> for ItemResponse {
-    fn from(response: DataKeyResponse) -> Self {
+impl From<DataKey> for ItemResponse {
+    fn from(response: DataKey) -> Self {
         Self::DataKey(response)
     }
 }
 
-impl DataResponse for WrapResponse {
-    const BATCH: &'static str = "BatchWrapResponse";
+impl DataResponse for WrapResult {
+    const BATCH: &'static str = "BatchWrapResult";
     const ITEM: &'static str = "WrapItemResult";
-    const SUCCEEDED: &'static str = "WrappedItem";
 }
 
-impl From<WrapResponse> for ItemResponse {
-    fn from(response: WrapResponse) -> Self {
+impl From<WrapResult> for ItemResponse {
+    fn from(response: WrapResult) -> Self {
         Self::Wrap(response)
     }
 }
 
-impl DataResponse for UnwrapResponse {
-    const BATCH: &'static str = "BatchUnwrapResponse";
+impl DataResponse for UnwrapResult {
+    const BATCH: &'static str = "BatchUnwrapResult";
     const ITEM: &'static str = "UnwrapItemResult";
-    const SUCCEEDED: &'static str = "UnwrappedItem";
 }
 
-impl From<UnwrapResponse> for ItemResponse {
-    fn from(response: UnwrapResponse) -> Self {
+impl From<UnwrapResult> for ItemResponse {
+    fn from(response: UnwrapResult) -> Self {
         Self::Unwrap(response)
     }
 }
 
-impl DataResponse for RewrapResponse {
-    const BATCH: &'static str = "BatchRewrapResponse";
+impl DataResponse for RewrapResult {
+    const BATCH: &'static str = "BatchRewrapResult";
     const ITEM: &'static str = "RewrapItemResult";
-    const SUCCEEDED: &'static str = "RewrappedItem";
 }
 
-impl From<RewrapResponse> for ItemResponse {
-    fn from(response: RewrapResponse) -> Self {
+impl From<RewrapResult> for ItemResponse {
+    fn from(response: RewrapResult) -> Self {
         Self::Rewrap(response)
     }
 }

@@ -141,6 +141,7 @@ pub const PLAN: Route = Route::new(
     &[Action::ManageTenants],
 )
 .long()
+.idempotent()
 .answers::<DeclaredReport>(200, "The differences.");
 
 pub async fn plan(request: ApiRequest) -> Result<ApiResponse, Failure> {
@@ -208,6 +209,7 @@ pub const RELEASE: Route = Route::new(
     &[Action::ManageTenants],
 )
 .long()
+.idempotent()
 .body::<ReleaseDeclared>()
 .answers_nothing(204, "Released, now or before.");
 

@@ -58,7 +58,7 @@ pub struct ProblemPlace {
 }
 
 /// The codes in the OpenAPI document: a text, and no closed list, since clients generated from this release's document
-/// must understand the answers of later ones.
+/// must understand the answers of later ones. `x-error-codes` is for generators of clients: what [`row`] has for each.
 pub struct ErrorCode;
 
 impl PartialSchema for ErrorCode {
@@ -70,8 +70,14 @@ impl PartialSchema for ErrorCode {
         };
         let text = "Why a request failed. Later releases may add codes: treat one that you do not know by its status and `retryable`.";
         let text = format!("{text}\n\n{}", Code::ALL.map(line).join("\n"));
-        let known = Code::ALL.map(Code::as_str);
-        let known = Extensions::builder().add("x-extensible-enum", json!(known.as_slice())).build();
+        let data = |code: Code| {
+            let (status, title, retryable) = row(code);
+            json!({"code": code.as_str(), "status": status.as_u16(), "retryable": retryable, "title": title})
+        };
+        let known = Extensions::builder()
+            .add("x-extensible-enum", Code::ALL.map(Code::as_str).to_vec())
+            .add("x-error-codes", Code::ALL.map(data).to_vec())
+            .build();
         let code = Object::builder()
             .schema_type(Type::String)
             .description(Some(text))

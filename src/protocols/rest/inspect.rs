@@ -23,7 +23,7 @@ use crate::envelope::{Envelope, Role, Suite};
 
 /// The header of a wrapped key, and how to open it elsewhere.
 #[derive(Serialize, ToSchema)]
-pub struct InspectResponse {
+pub struct InspectResult {
     /// The data key's id.
     pub dek_id: String,
     /// The tenant's id.
@@ -121,7 +121,7 @@ pub struct Recipient {
     pub commands: Vec<String>,
 }
 
-fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
+fn response(envelope: &Envelope, inspected: Inspected) -> InspectResult {
     let header = envelope.header();
     let context_bytes = STANDARD.encode(inspected.context.bytes());
     let recipients: Vec<Recipient> = inspected
@@ -152,7 +152,7 @@ fn response(envelope: &Envelope, inspected: Inspected) -> InspectResponse {
         without_claviger(envelope, &inspected),
         on_another_installation(envelope, &inspected),
     );
-    InspectResponse {
+    InspectResult {
         dek_id: header.dek_id().to_string(),
         tenant: header.tenant().to_string(),
         key_id: header.key().to_string(),
@@ -183,8 +183,9 @@ pub const INSPECT: Route = Route::new(
     "Inspect a wrapped key. This calls no provider, and the response contains no secret.",
     &[Action::Inspect],
 )
+.idempotent()
 .body::<UnwrapRequest>()
-.answers::<InspectResponse>(200, "The header of the wrapped key, and how to open it elsewhere.")
+.answers::<InspectResult>(200, "The header of the wrapped key, and how to open it elsewhere.")
 .opens_wrapped_keys();
 
 pub async fn inspect(request: ApiRequest, body: UnwrapRequest) -> Result<ApiResponse, Failure> {

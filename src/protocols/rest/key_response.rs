@@ -289,11 +289,12 @@ pub struct AtProvider {
     pub detail: Option<String>,
 }
 
-/// How far a change of the key's state came at the providers of its versions:
-/// - `done`: every provider key has the state.
-/// - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted.
-/// - `denied`: a provider refused.
-/// - `pending`: a provider could not be asked or did not answer, or a connection is severed. Repeat the request.
+/// How far a change of the key's state came at the providers of its versions.
+///
+/// - `done`: every provider key has the state
+/// - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted
+/// - `denied`: a provider refused
+/// - `pending`: a provider could not be asked or did not answer, or a connection is severed; repeat the request
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the words are described above, where the API's document shows it")]

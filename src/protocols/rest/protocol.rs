@@ -263,7 +263,6 @@ fn unauthenticated() -> Failure {
         )
 }
 
-/// The time that the caller allows, at most the longest.
 /// The deadline of a route, which the operator sets for single operations. A batch never has less time than one of them.
 fn longest(of_route: Duration, configured: Duration) -> Duration {
     match of_route > route::REQUEST {
@@ -272,6 +271,7 @@ fn longest(of_route: Duration, configured: Duration) -> Duration {
     }
 }
 
+/// The time that the caller allows, at most `longest`.
 fn timeout(headers: &HeaderMap, longest: Duration) -> Result<Duration, Failure> {
     match single(headers, TIMEOUT).map(|text| text.map(duration::parse)) {
         Ok(None) => Ok(longest),

@@ -51,6 +51,8 @@ pub struct Route {
     pub time: Duration,
     /// Whether the header `Idempotency-Key` is accepted.
     pub repeatable: bool,
+    /// Whether a repeated request has the effect of one, without `Idempotency-Key`.
+    pub idempotent: bool,
     /// The query parameters. All others are refused.
     pub query: &'static [QueryParam],
     pub(super) request: Option<RequestDoc>,
@@ -140,6 +142,7 @@ impl Route {
             revocation: false,
             time: REQUEST,
             repeatable: false,
+            idempotent: false,
             query: &[],
             request: None,
             responses: [None; 2],
@@ -167,6 +170,23 @@ impl Route {
     pub(super) const fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self
+    }
+
+    /// A repeated request has the effect of one: it changes nothing, or leads to the same state. GET and revocations are
+    /// without this.
+    pub(super) const fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Whether a client may send a request again after it lost the response, for the OpenAPI document: `always`, with the
+    /// same `Idempotency-Key` (`key`), or `never`.
+    pub(super) fn idempotency(&self) -> &'static str {
+        match (self.repeatable, self.idempotent || self.revocation || self.method == Method::GET) {
+            (true, _) => "key",
+            (false, true) => "always",
+            (false, false) => "never",
+        }
     }
 
     /// Every credential may call it on its own token, whatever that allows.

@@ -10,13 +10,17 @@ use base64::engine::general_purpose::STANDARD;
 use claviger_provider::Secret;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use zeroize::Zeroizing;
 
 use crate::broker::Failure;
 use crate::duration;
-use crate::envelope::{Context, ContextError};
-use crate::names::is_name;
+use crate::envelope::{Context, ContextError, MAX_CONTEXT, MAX_CONTEXT_NAME, MAX_CONTEXT_PAIRS, MAX_CONTEXT_VALUE};
+use crate::names::{MAX_NAME, is_name};
 use crate::store::model::{CacheSettings, Labels, Timeouts};
 
 /// A name: `[a-z0-9][a-z0-9._-]{0,62}`.
@@ -98,9 +102,36 @@ impl fmt::Display for Base64<'_> {
 
 /// The encryption context: at most 16 pairs of text and 2 KiB; names of 1 to 128 bytes that
 /// do not begin with `claviger:`, values of 1 to 1024 bytes.
-#[derive(Default, ToSchema)]
-#[schema(value_type = BTreeMap<String, String>, example = json!({"table": "orders"}))]
+#[derive(Default)]
 pub struct ContextPairs(Vec<(String, String)>);
+
+impl PartialSchema for ContextPairs {
+    fn schema() -> RefOr<Schema> {
+        let text = "The encryption context: at most 16 pairs of text and 2 KiB; names of 1 to 128 bytes that\ndo not begin with \
+                    `claviger:`, values of 1 to 1024 bytes.";
+        let limits = json!({
+            "name_bytes": MAX_CONTEXT_NAME,
+            "value_bytes": MAX_CONTEXT_VALUE,
+            "total_bytes": MAX_CONTEXT,
+            "reserved_prefix": "claviger:",
+        });
+        let pairs = of_strings(text, limits).max_properties(Some(MAX_CONTEXT_PAIRS));
+        pairs.examples([json!({"table": "orders"})]).into()
+    }
+}
+
+impl ToSchema for ContextPairs {}
+
+/// An object of strings. A schema counts characters, so limits in bytes are in `x-limits`.
+fn of_strings(text: &str, limits: Value) -> ObjectBuilder {
+    let strings = Object::builder().schema_type(Type::String);
+    let limits = Extensions::builder().add("x-limits", limits).build();
+    Object::builder()
+        .schema_type(Type::Object)
+        .description(Some(text))
+        .additional_properties(Some(strings))
+        .extensions(Some(limits))
+}
 
 impl ContextPairs {
     /// Checks the pairs against the limits.
@@ -140,7 +171,7 @@ fn pairs<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, String)>, D::Er
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut pairs = Vec::new();
             while let Some(pair) = map.next_entry()? {
-                if pairs.len() > 64 {
+                if pairs.len() > MAX_LABELS {
                     return Err(A::Error::custom("fewer pairs"));
                 }
                 pairs.push(pair);
@@ -152,15 +183,32 @@ fn pairs<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String, String)>, D::Er
 }
 
 /// Labels: at most 64. Their names follow the rule for names; their values have at most 256 bytes.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(value_type = BTreeMap<String, String>, example = json!({"env": "prod"}))]
+#[derive(Debug, Clone, Default)]
 pub struct LabelMap(pub Labels);
+
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_VALUE: usize = 256;
+
+impl PartialSchema for LabelMap {
+    fn schema() -> RefOr<Schema> {
+        let text = "Labels: at most 64. Their names follow the rule for names; their values have at most 256 bytes.";
+        // Responses contain labels, too, and those of a later release may be more: a client must not check them.
+        let limits = json!({"pairs": MAX_LABELS, "name_bytes": MAX_NAME, "value_bytes": MAX_LABEL_VALUE});
+        of_strings(text, limits).examples([json!({"env": "prod"})]).into()
+    }
+}
+
+impl ToSchema for LabelMap {}
 
 impl<'de> Deserialize<'de> for LabelMap {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let mut labels = Labels::new();
         for (name, value) in pairs(d)? {
-            if Name::parse(&name).is_none() || value.len() > 256 || labels.insert(name, value).is_some() || labels.len() > 64 {
+            if Name::parse(&name).is_none()
+                || value.len() > MAX_LABEL_VALUE
+                || labels.insert(name, value).is_some()
+                || labels.len() > MAX_LABELS
+            {
                 return Err(D::Error::custom("labels"));
             }
         }

@@ -89,7 +89,7 @@ func main() {
 	// A creation may be repeated safely with an idempotency key, which is sent from the first attempt on.
 	key, err := retrying(client.KeysAPI.CreateKey(ctx).CreateKey(*api.NewCreateKey("embedded", "invoices")).IdempotencyKey(rand.Text()).Execute)
 	check(err)
-	done("key", key.State == api.KEYSTATE_ENABLED)
+	done("key", key.State == "enabled")
 
 	pairs := map[string]string{"table": "invoices"}
 	made, err := retrying(client.DataKeysAPI.GenerateDataKey(ctx, "invoices").GenerateDataKeyRequest(api.GenerateDataKeyRequest{Context: pairs}).Execute)
@@ -110,8 +110,8 @@ func main() {
 	items := []api.UnwrapItem{{Wrapped: made.Wrapped, Context: pairs}, {Wrapped: made.Wrapped}}
 	batch, err := retrying(client.BatchAPI.BatchUnwrap(ctx).BatchUnwrapRequest(*api.NewBatchUnwrapRequest(items)).Execute)
 	check(err)
-	good, bad := batch.Items[0].UnwrappedItem, batch.Items[1].FailedItem
-	done("batch", good.Plaintext == opened.Plaintext && bad.Error.Code == "ciphertext_rejected")
+	good, bad := batch.Items[0], batch.Items[1]
+	done("batch", good.GetPlaintext() == opened.Plaintext && bad.Error.Code == "ciphertext_rejected")
 
 	var names []string
 	for list := client.KeysAPI.ListKeys(ctx).PageSize(2); ; {
@@ -141,7 +141,7 @@ func main() {
 	check(err)
 	disabled, err := retrying(client.KeysAPI.DisableKey(ctx, "invoices").SetKeyState(*api.NewSetKeyState()).Execute)
 	check(err)
-	done("no-body", enabled.State == api.KEYSTATE_ENABLED && disabled.State == api.KEYSTATE_DISABLED)
+	done("no-body", enabled.State == "enabled" && disabled.State == "disabled")
 
 	// A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
 	client = connect(os.Getenv("CLAVIGER_STUB_ADDRESS"))
@@ -153,12 +153,12 @@ func main() {
 	check(err)
 	batch, err = retrying(client.BatchAPI.BatchUnwrap(ctx).BatchUnwrapRequest(*api.NewBatchUnwrapRequest(items)).Execute)
 	check(err)
-	good, bad = batch.Items[0].UnwrappedItem, batch.Items[1].FailedItem
+	good, bad = batch.Items[0], batch.Items[1]
 	_, err = retrying(client.KeysAPI.GetKey(ctx, "refused").Execute)
 	code := "refused_by_a_later_release"
-	done("unknown", key.Name == "later" && good.Key == "later" && bad.Error.Code == code && codeOf(err) == code)
+	done("unknown", key.Name == "later" && good.GetKey() == "later" && bad.Error.Code == code && codeOf(err) == code)
 
 	key, err = retrying(client.KeysAPI.GetKey(ctx, "quarantined").Execute)
 	check(err)
-	done("word", key.State != api.KEYSTATE_ENABLED)
+	done("word", key.State == "quarantined")
 }

@@ -62,9 +62,8 @@ pub(super) fn split(schemas: &mut Map<String, Value>) {
             one["description"] = json!(format!("A new connection {}.", place.split('.').next().unwrap_or(place)));
         }
         one["properties"]["settings"] = described("settings", of_settings);
-        // Beside a reference itself, many tools overlook `const`.
-        let name = json!({"allOf": [reference("ProviderName")], "const": provider});
-        one["properties"]["provider"] = described("provider", name);
+        // The discriminator's values are this string alone, not a reference to all names: generators read no further.
+        one["properties"]["provider"] = described("provider", json!({"type": "string", "const": provider}));
         schemas.insert(schema.to_owned(), one);
         choices.push(reference(schema));
         mapping.insert(provider.to_owned(), reference(schema)["$ref"].clone());

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
+use super::extensible::WORDS;
 use super::schemas::referred;
 
 static TABLE: LazyLock<Map<String, Value>> = LazyLock::new(|| {
@@ -106,6 +107,7 @@ fn of_form(schema: &Value, all: &Map<String, Value>) -> Option<Value> {
         .get("const")
         .or_else(|| schema["enum"].get(0))
         .or_else(|| schema["examples"].get(0))
+        .or_else(|| schema[WORDS].get(0))
     {
         return Some(value.clone());
     }

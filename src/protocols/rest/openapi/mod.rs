@@ -3,6 +3,7 @@
 
 mod create_connection;
 mod examples;
+mod extensible;
 mod operations;
 mod schemas;
 mod shared;
@@ -80,8 +81,15 @@ fn value() -> Value {
     paths.append(&mut operations::service());
     create_connection::split(&mut components);
     schemas::finish(&mut components);
+    let shared = shared::components();
+    let operations = paths.values().filter_map(Value::as_object).flat_map(Map::values);
+    let responses: Vec<&Value> = operations
+        .map(|operation| &operation["responses"])
+        .chain([&shared["responses"]])
+        .collect();
+    extensible::extend(&mut components, &responses);
     examples::add(&mut components);
-    document["components"] = shared::components();
+    document["components"] = shared;
     document["paths"] = paths.into();
     examples::add_to_bodies(&mut document, &components);
     document["components"]["schemas"] = components.into();

@@ -16,6 +16,7 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         "description": description(route),
         "parameters": parameters(route),
         "responses": responses(route, schemas),
+        "x-idempotency": route.idempotency(),
     });
     if let Some(body) = route.request {
         let schema = (body.schema)(schemas);
@@ -28,6 +29,7 @@ pub(super) fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Valu
         if body.required {
             operation["requestBody"]["required"] = json!(true);
         }
+        operation["x-limits"] = json!({"body_bytes": route.body});
     }
     operation
 }
@@ -86,7 +88,7 @@ fn responses(route: &Route, schemas: &mut Map<String, Value>) -> Value {
 pub(super) fn service() -> Map<String, Value> {
     let operation = |id: &str, text: &str, mut responses: Value| {
         responses["default"] = shared::failure();
-        json!({"get": {"operationId": id, "summary": summary(text), "description": text, "tags": ["service"], "security": [], "responses": responses}})
+        json!({"get": {"operationId": id, "summary": summary(text), "description": text, "tags": ["service"], "security": [], "responses": responses, "x-idempotency": "always"}})
     };
     let ok = |kind: &str, schema: Value| json!({"description": "The current state.", "content": {kind: {"schema": schema}}});
     let json = |schema: &str| ok("application/json", reference(schema));
@@ -95,10 +97,15 @@ pub(super) fn service() -> Map<String, Value> {
         "/healthz".to_owned(),
         operation("getHealth", "Check whether the process runs.", json!({"200": json("Liveness")})),
     );
-    let text = "Check whether the gateway serves requests, and the state of its parts.";
+    let text = "Check whether the gateway serves requests, and the state of its parts. The status alone says whether it does: while \
+                many responses wait to be read, the body is empty.";
+    let unready = "The gateway does not serve requests: the state of its parts. While it starts, a listener without the service \
+                   endpoints returns a problem.";
+    let mut unready = json!({"description": unready, "content": {"application/json": {"schema": reference("Readiness")}}});
+    unready["content"]["application/problem+json"] = shared::problem_body();
     paths.insert(
         "/readyz".to_owned(),
-        operation("getReadiness", text, json!({"200": json("Readiness"), "503": json("Readiness")})),
+        operation("getReadiness", text, json!({"200": json("Readiness"), "503": unready})),
     );
     let text = "Get metrics in the Prometheus text format. Beside the API it requires a platform operator's credential. On a separate \
                 listener for the service endpoints it requires none.";

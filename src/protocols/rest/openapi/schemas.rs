@@ -7,6 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::extensible::WORDS;
+
 /// Says of an optional member that null means something else than leaving it out.
 const NULL_REMOVES: &str = "x-null-removes";
 
@@ -97,6 +99,6 @@ fn nullable_text(member: &Value, all: &Map<String, Value>) -> Option<Value> {
         text["examples"] = json!([example]);
     }
     // A list of codes belongs to the schema of its own.
-    text.as_object_mut()?.remove("x-extensible-enum");
+    text.as_object_mut()?.remove(WORDS);
     Some(text)
 }

@@ -54,8 +54,13 @@ fn problem() -> Value {
     json!({
         "description": "The request failed. `code` in the body says why; the schema `ErrorCode` lists all codes with their statuses.",
         "headers": headers_of(&["X-Request-Id", "Claviger-Audit-Index", "Retry-After"]),
-        "content": {"application/problem+json": {"schema": reference("Problem")}},
+        "content": {"application/problem+json": problem_body()},
     })
+}
+
+/// The body of a failure.
+pub(super) fn problem_body() -> Value {
+    json!({"schema": reference("Problem")})
 }
 
 fn query(param: &QueryParam) -> Value {

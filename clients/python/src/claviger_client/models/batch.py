@@ -12,7 +12,7 @@ from ..secrets import SecretBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchGenerateDataKeysResponse(Model):
+class BatchGenerateDataKeysResult(Model):
     """The response to a batch."""
 
     items: tuple[GeneratedItem | FailedItem, ...]
@@ -20,7 +20,7 @@ class BatchGenerateDataKeysResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRewrapResponse(Model):
+class BatchRewrapResult(Model):
     """The response to a batch."""
 
     items: tuple[RewrappedItem | FailedItem, ...]
@@ -28,7 +28,7 @@ class BatchRewrapResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchUnwrapResponse(Model):
+class BatchUnwrapResult(Model):
     """The response to a batch."""
 
     items: tuple[UnwrappedItem | FailedItem, ...]
@@ -36,7 +36,7 @@ class BatchUnwrapResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchWrapResponse(Model):
+class BatchWrapResult(Model):
     """The response to a batch."""
 
     items: tuple[WrappedItem | FailedItem, ...]
@@ -48,7 +48,7 @@ class FailedItem(Model):
     """The error of a failed item."""
 
     error: ClavigerError
-    """Why the item failed."""
+    """Why the item failed. Absent if it succeeded."""
 
     audit_index: str | None = None
     """The place of the item's record in the audit log, in the form of the header `Claviger-Audit-Index`."""

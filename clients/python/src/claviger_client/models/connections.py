@@ -25,7 +25,7 @@ from .words import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResponse(Model):
+class CheckResult(Model):
     """The result of a check."""
 
     code: str | None

@@ -15,7 +15,7 @@ from .words import EnvelopeSuite, ProviderName, RecipientRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataKeyResponse(Model):
+class DataKey(Model):
     """A generated data key."""
 
     key: str
@@ -32,7 +32,7 @@ class DataKeyResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectResponse(Model):
+class InspectResult(Model):
     """The header of a wrapped key, and how to open it elsewhere."""
 
     context: Mapping[str, str]
@@ -123,7 +123,7 @@ class Recipient(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RewrapResponse(Model):
+class RewrapResult(Model):
     """A rewrapped key."""
 
     changed: bool
@@ -143,7 +143,7 @@ class RewrapResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnwrapResponse(Model):
+class UnwrapResult(Model):
     """An unwrapped key."""
 
     cached: bool
@@ -160,7 +160,7 @@ class UnwrapResponse(Model):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrapResponse(Model):
+class WrapResult(Model):
     """A wrapped key."""
 
     key: str

@@ -10,11 +10,11 @@ from ..words import Word
 
 
 class AtProviderResult(Word):
-    """How far a change of the key's state came at the providers of its versions:
-    - `done`: every provider key has the state.
-    - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted.
-    - `denied`: a provider refused.
-    - `pending`: a provider could not be asked or did not answer, or a connection is severed. Repeat the request.
+    """How far a change of the key's state came at the providers of its versions.
+    - `done`: every provider key has the state
+    - `unsupported`: a provider does not enable or disable keys, or the connection of a version was deleted
+    - `denied`: a provider refused
+    - `pending`: a provider could not be asked or did not answer, or a connection is severed; repeat the request
     """
 
     DONE: Final = "done"

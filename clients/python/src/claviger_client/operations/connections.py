@@ -7,7 +7,7 @@ from typing import Any
 
 from .._calls import Call, Listing, Repeat, path
 from .._surface import listing, operation
-from ..models import CheckResponse, Connection, ConnectionCapabilities, ConnectionList, TimeoutRules
+from ..models import CheckResult, Connection, ConnectionCapabilities, ConnectionList, TimeoutRules
 from ._build import body, query
 
 
@@ -67,9 +67,9 @@ class ConnectionOperations:
         return Call("DELETE", path("connections", connection), None, Repeat.NEVER)
 
     @operation
-    def check_connection(self, connection: str) -> Call[CheckResponse]:
+    def check_connection(self, connection: str) -> Call[CheckResult]:
         """Test each right that the connection needs at its provider. It may log in, which the provider counts."""
-        return Call("POST", path("connections", connection, "check"), CheckResponse, Repeat.NEVER)
+        return Call("POST", path("connections", connection, "check"), CheckResult, Repeat.NEVER)
 
     @operation
     def get_connection_capabilities(self, connection: str) -> Call[ConnectionCapabilities]:

@@ -9,20 +9,20 @@ from .._calls import Batch, Call, Repeat, path
 from .._surface import batch, operation
 from ..items import GenerateItem, RewrapItem, UnwrapItem, WrapItem, check_plaintext
 from ..models import (
-    BatchGenerateDataKeysResponse,
-    BatchRewrapResponse,
-    BatchUnwrapResponse,
-    BatchWrapResponse,
-    DataKeyResponse,
+    BatchGenerateDataKeysResult,
+    BatchRewrapResult,
+    BatchUnwrapResult,
+    BatchWrapResult,
+    DataKey,
     FailedItem,
     GeneratedItem,
-    InspectResponse,
+    InspectResult,
     RewrappedItem,
-    RewrapResponse,
+    RewrapResult,
     UnwrappedItem,
-    UnwrapResponse,
+    UnwrapResult,
     WrappedItem,
-    WrapResponse,
+    WrapResult,
 )
 from ..secrets import SecretBytes
 from ._build import batches, body
@@ -39,50 +39,50 @@ class DataKeyOperations:
     @operation
     def generate_data_key(
         self, key: str, *, context: Context | None = None, bytes: int | None = None, plaintext: bool | None = None
-    ) -> Call[DataKeyResponse]:
+    ) -> Call[DataKey]:
         """Generate a data key. Store `wrapped` with what you encrypt, and forget `plaintext`.
 
         bytes: 16, 24, 32 (default), 48 or 64. plaintext: False returns only the wrapped key.
         """
         made = body(bytes=bytes, context=context, plaintext=plaintext)
-        return Call("POST", path("keys", key, "data-keys"), DataKeyResponse, Repeat.SAFE, made)
+        return Call("POST", path("keys", key, "data-keys"), DataKey, Repeat.SAFE, made)
 
     @operation
-    def wrap(self, key: str, plaintext: SecretBytes | bytes, *, context: Context | None = None) -> Call[WrapResponse]:
+    def wrap(self, key: str, plaintext: SecretBytes | bytes, *, context: Context | None = None) -> Call[WrapResult]:
         """Wrap 1 to 4096 bytes."""
         plaintext = check_plaintext(plaintext)
-        return Call("POST", path("keys", key, "wrap"), WrapResponse, Repeat.SAFE, body(plaintext=plaintext, context=context))
+        return Call("POST", path("keys", key, "wrap"), WrapResult, Repeat.SAFE, body(plaintext=plaintext, context=context))
 
     @operation
-    def unwrap(self, wrapped: str, *, context: Context | None = None) -> Call[UnwrapResponse]:
+    def unwrap(self, wrapped: str, *, context: Context | None = None) -> Call[UnwrapResult]:
         """Unwrap with the key that the wrapped key names."""
-        return Call("POST", path("unwrap"), UnwrapResponse, Repeat.SAFE, body(wrapped=wrapped, context=context))
+        return Call("POST", path("unwrap"), UnwrapResult, Repeat.SAFE, body(wrapped=wrapped, context=context))
 
     @operation
-    def unwrap_with_key(self, key: str, wrapped: str, *, context: Context | None = None) -> Call[UnwrapResponse]:
+    def unwrap_with_key(self, key: str, wrapped: str, *, context: Context | None = None) -> Call[UnwrapResult]:
         """Unwrap with this key only: what another key wrapped is refused with `CiphertextRejectedError`."""
-        return Call("POST", path("keys", key, "unwrap"), UnwrapResponse, Repeat.SAFE, body(wrapped=wrapped, context=context))
+        return Call("POST", path("keys", key, "unwrap"), UnwrapResult, Repeat.SAFE, body(wrapped=wrapped, context=context))
 
     @operation
-    def rewrap(self, key: str, wrapped: str, *, context: Context | None = None, to: str | None = None) -> Call[RewrapResponse]:
+    def rewrap(self, key: str, wrapped: str, *, context: Context | None = None, to: str | None = None) -> Call[RewrapResult]:
         """Wrap the same data key with the key's newest version, or with the key `to`."""
         made = body(wrapped=wrapped, context=context, to=to)
-        return Call("POST", path("keys", key, "rewrap"), RewrapResponse, Repeat.SAFE, made)
+        return Call("POST", path("keys", key, "rewrap"), RewrapResult, Repeat.SAFE, made)
 
     @operation
-    def inspect(self, wrapped: str, *, context: Context | None = None) -> Call[InspectResponse]:
+    def inspect(self, wrapped: str, *, context: Context | None = None) -> Call[InspectResult]:
         """Read what a wrapped key says about itself. No provider is called."""
-        return Call("POST", path("inspect"), InspectResponse, Repeat.SAFE, body(wrapped=wrapped, context=context))
+        return Call("POST", path("inspect"), InspectResult, Repeat.SAFE, body(wrapped=wrapped, context=context))
 
     @batch
     def batch_generate_data_keys(self, items: Iterable[GenerateItem]) -> Batch[GeneratedItem | FailedItem]:
         """Generate data keys. See `batch_unwrap`."""
-        return _batch("data-keys", items, BatchGenerateDataKeysResponse)
+        return _batch("data-keys", items, BatchGenerateDataKeysResult)
 
     @batch
     def batch_wrap(self, items: Iterable[WrapItem]) -> Batch[WrappedItem | FailedItem]:
         """Wrap plaintexts. See `batch_unwrap`."""
-        return _batch("wrap", items, BatchWrapResponse)
+        return _batch("wrap", items, BatchWrapResult)
 
     @batch
     def batch_unwrap(self, items: Iterable[UnwrapItem]) -> Batch[UnwrappedItem | FailedItem]:
@@ -92,12 +92,12 @@ class DataKeyOperations:
         Items are sent in as many requests as needed, one after the other, each with the client's deadline. If
         one of these fails as a whole, its error is raised, with the results before it in `results`.
         """
-        return _batch("unwrap", items, BatchUnwrapResponse)
+        return _batch("unwrap", items, BatchUnwrapResult)
 
     @batch
     def batch_rewrap(self, items: Iterable[RewrapItem]) -> Batch[RewrappedItem | FailedItem]:
         """Rewrap wrapped keys. See `batch_unwrap`."""
-        return _batch("rewrap", items, BatchRewrapResponse)
+        return _batch("rewrap", items, BatchRewrapResult)
 
 
 def _batch(name: str, items: Iterable[Any], returns: Any) -> Batch[Any]:

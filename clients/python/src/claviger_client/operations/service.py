@@ -30,7 +30,7 @@ class ServiceOperations:
 
         kind: a word of `ReleasableKind`.
         """
-        return Call("POST", path("declared", "release"), None, Repeat.NEVER, body(kind=kind, tenant=tenant, name=name))
+        return Call("POST", path("declared", "release"), None, Repeat.SAFE, body(kind=kind, tenant=tenant, name=name))
 
     @operation
     def get_health(self) -> Call[Liveness]:

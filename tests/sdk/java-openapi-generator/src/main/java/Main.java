@@ -7,7 +7,6 @@ import com.example.claviger.api.KeysApi;
 import com.example.claviger.model.BatchUnwrapRequest;
 import com.example.claviger.model.CreateKey;
 import com.example.claviger.model.GenerateDataKeyRequest;
-import com.example.claviger.model.KeyState;
 import com.example.claviger.model.Problem;
 import com.example.claviger.model.SetKeyState;
 import com.example.claviger.model.UnwrapItem;
@@ -91,7 +90,7 @@ public class Main {
         // A creation may be repeated safely with an idempotency key, which is sent from the first attempt on.
         var once = UUID.randomUUID().toString();
         var key = retrying(() -> keys.createKey(new CreateKey().name("invoices").connection("embedded"), null, null, null, once));
-        done("key", key.getState() == KeyState.ENABLED);
+        done("key", key.getState().equals("enabled"));
 
         var context = Map.of("table", "invoices");
         var made = retrying(() -> dataKeys.generateDataKey("invoices", new GenerateDataKeyRequest().context(context), null, null, null));
@@ -108,8 +107,8 @@ public class Main {
             .addItemsItem(new UnwrapItem().wrapped(made.getWrapped()).context(context))
             .addItemsItem(new UnwrapItem().wrapped(made.getWrapped()));
         var results = retrying(() -> new BatchApi(client).batchUnwrap(items, null, null, null)).getItems();
-        var bad = results.get(1).getFailedItem().getError();
-        done("batch", Arrays.equals(results.get(0).getUnwrappedItem().getPlaintext(), made.getPlaintext()) && bad.getCode().equals("ciphertext_rejected"));
+        var bad = results.get(1).getError();
+        done("batch", Arrays.equals(results.get(0).getPlaintext(), made.getPlaintext()) && bad.getCode().equals("ciphertext_rejected"));
 
         var names = new ArrayList<String>();
         String next = null;
@@ -129,7 +128,7 @@ public class Main {
 
         var enabled = retrying(() -> keys.enableKey("invoices", null, null, null, null, new SetKeyState()));
         var disabled = retrying(() -> keys.disableKey("invoices", null, null, null, new SetKeyState()));
-        done("no-body", enabled.getState() == KeyState.ENABLED && disabled.getState() == KeyState.DISABLED);
+        done("no-body", enabled.getState().equals("enabled") && disabled.getState().equals("disabled"));
 
         // A gateway that is busy, and one of a later release, whose answers have members, codes and words that this client does not know.
         var stub = connect(System.getenv("CLAVIGER_STUB_ADDRESS"));
@@ -139,9 +138,9 @@ public class Main {
 
         var later = stubKeys.getKey("later", null, null, null);
         var answered = new BatchApi(stub).batchUnwrap(items, null, null, null).getItems();
-        var codes = List.of(answered.get(1).getFailedItem().getError().getCode(), codeOf(() -> stubKeys.getKey("refused", null, null, null)));
-        done("unknown", later.getName().equals("later") && answered.get(0).getUnwrappedItem().getKey().equals("later")
+        var codes = List.of(answered.get(1).getError().getCode(), codeOf(() -> stubKeys.getKey("refused", null, null, null)));
+        done("unknown", later.getName().equals("later") && answered.get(0).getKey().equals("later")
             && codes.stream().allMatch("refused_by_a_later_release"::equals));
-        done("word", stubKeys.getKey("quarantined", null, null, null).getState() != KeyState.ENABLED);
+        done("word", stubKeys.getKey("quarantined", null, null, null).getState().equals("quarantined"));
     }
 }
