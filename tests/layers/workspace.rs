@@ -72,7 +72,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.file_name().and_then(|name| name.to_str()) {
-            Some("target" | ".git" | "__pycache__") => {}
+            Some("target" | ".git" | "__pycache__" | "node_modules") => {}
             _ if path.is_dir() => all.extend(files(&path)),
             _ => all.push(path),
         }
