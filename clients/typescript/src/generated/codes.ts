@@ -130,6 +130,6 @@ export const ERROR_CODES: Readonly<Record<KnownErrorCode, { readonly status: num
 
 /** The members of a problem document. */
 export const PROBLEM_MEMBERS: ReadonlySet<string> = new Set([
-  "code", "detail", "errors", "provider", "provider_message", "request_id", "retryable", "status", "title", "type",
-  "what_to_do",
+  "code", "created_id", "detail", "errors", "provider", "provider_message", "request_id", "retryable", "status",
+  "title", "type", "what_to_do",
 ]);
