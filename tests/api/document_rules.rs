@@ -183,7 +183,10 @@ fn limits_are_in_the_schemas() {
     let base64 = |bytes: u64| bytes.div_ceil(3) * 4;
     for name in ["WrapRequest", "WrapItem"] {
         let plaintext = &schemas[name]["properties"]["plaintext"];
-        assert_eq!((&plaintext["minLength"], &plaintext["maxLength"]), (&json!(4), &json!(base64(4096))));
+        assert_eq!(
+            (&plaintext["minLength"], &plaintext["maxLength"]),
+            (&json!(4), &json!(base64(4096)))
+        );
     }
     for name in ["UnwrapRequest", "UnwrapItem", "RewrapRequest", "RewrapItem"] {
         assert_eq!(schemas[name]["properties"]["wrapped"]["maxLength"], MAX_TEXT, "{name}");
