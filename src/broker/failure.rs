@@ -167,9 +167,9 @@ pub struct Failure {
     /// What the caller can do.
     pub advice: Option<&'static str>,
     /// The provider's own message, where the caller's tenant may read it.
-    pub provider_message: Option<String>,
+    pub provider_message: Option<Box<str>>,
     /// The id of what an earlier request created.
-    pub created_id: Option<String>,
+    pub created_id: Option<Box<str>>,
     /// The time to wait before another attempt.
     pub retry_after: Option<Duration>,
     /// Whether the provider itself rejected the ciphertext. The cache remembers such a rejection
@@ -229,7 +229,7 @@ impl Failure {
     /// Adds the id of what an earlier request created.
     #[must_use]
     pub fn created(mut self, id: String) -> Self {
-        self.created_id = Some(id);
+        self.created_id = Some(id.into());
         self
     }
 
@@ -471,7 +471,7 @@ impl From<&Error> for Failure {
             // The adapter's advice is specific to its provider.
             failure.advice = error.advice.or(failure.advice);
             let message = error.message.as_ref().filter(|_| error.owner_may_read);
-            failure.provider_message = message.map(ToString::to_string);
+            failure.provider_message = message.map(|message| message.to_string().into());
         }
         let passing = matches!(failure.code, Code::ProviderUnavailable | Code::CircuitOpen | Code::RateLimited);
         failure.retry_after = match error.retry {

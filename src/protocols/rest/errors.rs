@@ -154,9 +154,9 @@ pub fn problem(failure: &Failure, request_id: &str) -> Problem {
                 expected: place.expected.clone(),
             })
             .collect(),
-        created_id: failure.created_id.clone(),
+        created_id: failure.created_id.as_deref().map(str::to_owned),
         provider: failure.provider.map(|provider| provider.to_string()),
-        provider_message: failure.provider_message.clone(),
+        provider_message: failure.provider_message.as_deref().map(str::to_owned),
         what_to_do: failure.advice,
     }
 }
