@@ -38,11 +38,6 @@ impl Health {
             Self::Closed => "closed",
         }
     }
-
-    /// Whether records may become durable: what was written last did, or is still being written.
-    pub const fn takes_records(self) -> bool {
-        matches!(self, Self::Sound | Self::Stalled)
-    }
 }
 
 /// The record is not known to be durable. Only the log makes this value, so that a response

@@ -224,16 +224,25 @@ impl Log {
     /// The health of the log. If the log is not sound, this also makes it check whether it has
     /// recovered, so that it recovers without any traffic.
     pub fn health(&self) -> Health {
-        let Inner { shared, options, .. } = &*self.inner;
-        let ailing = match shared.condition() {
-            Condition::DiskFull | Condition::WriteFailed | Condition::LogLost => true,
-            Condition::Sound | Condition::Closed => false,
-        };
-        if ailing {
-            self.check();
-        }
+        self.condition();
         metrics::gauge!("claviger_audit_queue_bytes").set(self.inner.queue.taken_room() as f64);
-        shared.health(options.stall_after)
+        self.inner.shared.health(self.inner.options.stall_after)
+    }
+
+    /// Whether ordinary records may become durable: what was written last did, or is still being written. Every
+    /// request asks, so it is [`Self::health`] without its clock and its metric.
+    pub fn takes_records(&self) -> bool {
+        matches!(self.condition(), Condition::Sound)
+    }
+
+    /// The log's condition. One that is not sound is looked at again.
+    fn condition(&self) -> Condition {
+        let condition = self.inner.shared.condition();
+        match condition {
+            Condition::DiskFull | Condition::WriteFailed | Condition::LogLost => self.check(),
+            Condition::Sound | Condition::Closed => {}
+        }
+        condition
     }
 
     /// How long the disk takes ordinary records if the log goes on growing as in the last minutes, in whole

@@ -382,7 +382,7 @@ impl<P: Protocol> Exchange<P> {
     /// # Errors
     /// `audit_unavailable`; never for a revocation, which takes effect all the same.
     fn is_recordable(&self, class: Class) -> Result<(), Failure> {
-        if class != Class::Ordinary || self.app.broker.log().health().takes_records() {
+        if class != Class::Ordinary || self.app.broker.log().takes_records() {
             return Ok(());
         }
         Err(Failure::new(
