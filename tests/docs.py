@@ -7,6 +7,8 @@ and a folder of its own; `claviger` is on the path, and the CLAVIGER_* variables
 gateway's administrator, acting for the tenant `acme` with its connection `embedded` and its
 key `orders`. CLAVIGER_TEST_SOFTHSM_TOOL is on the path, too, and MODULE is its PKCS#11 module. `python3`
 is the one that runs this program, with its packages.
+A program of README.md must be one of the README of the client in its language, where
+`tests/run clients` runs it.
 Links between the pages must lead somewhere, and a test that a page names as `suite: test`
 must exist.
 """
@@ -26,6 +28,8 @@ SOFTHSM = pathlib.Path(os.environ["CLAVIGER_TEST_SOFTHSM_TOOL"])
 # Not resolved: in a virtual environment it is a link to a Python without the packages.
 PYTHON = pathlib.Path(sys.executable).parent
 TENANT, KEY = "acme", "orders"
+# The clients whose README has programs of this language.
+CLIENTS = {"python": "python", "go": "go", "ts": "typescript", "rust": "rust"}
 # How long one page may take, in seconds.
 LIMIT = 120
 
@@ -70,6 +74,18 @@ def missing_tests(page, sources):
             yield f"{suite}: {test}"
 
 
+def programs(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def untested_programs():
+    for language, client in CLIENTS.items():
+        tested = programs(ROOT / "clients" / client / "README.md", language)
+        for program in programs(ROOT / "README.md", language):
+            if program not in tested:
+                yield program.splitlines()[0]
+
+
 def main(binary):
     tracked = subprocess.run(["git", "ls-files", "-z", "*.rs"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     sources = "\n".join((ROOT / name).read_text() for name in tracked.split("\0") if name)
@@ -79,6 +95,8 @@ def main(binary):
         name = page.relative_to(ROOT)
         found = [f"{name}: the link {target} leads nowhere" for target in dead_links(page)]
         found += [f"{name}: there is no test {test}" for test in missing_tests(page, sources)]
+        if page == ROOT / "README.md":
+            found += [f"{name}: the program that begins with `{first}` is in no client's README" for first in untested_programs()]
         if blocks := commands(page):
             wrong = run(page, blocks, binary)
             found += [f"{name}: {wrong}"] if wrong else []

@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use claviger_provider::Secret;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
+use super::env_file;
 use super::init::{create_private, write_line};
 use super::serve::{EndSignals, not_started};
 use super::serving::DevArgs;
@@ -28,6 +29,9 @@ const TENANT: &str = "dev";
 /// Starts the gateway, walks through its API, prints commands to copy, and serves until a signal.
 /// With `--once` it ends after the walk.
 pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    if let Some(file) = &args.env_file {
+        env_file::check(file)?;
+    }
     let temporary = match args.data_dir {
         Some(_) => None,
         None => Some(
@@ -49,7 +53,8 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
 
     let exists = folder.join("claviger.db").exists();
     let token = init(&config, options()?, exists).await.map_err(|error| not_started(&error))?;
-    let token_file = folder.join("admin.token");
+    // Absolute: the commands to copy are run elsewhere.
+    let token_file = absolute(folder.join("admin.token")).map_err(|error| local("the token's file", &error))?;
     // An older token has expired or expires soon.
     let _ = std::fs::remove_file(&token_file);
     write_line(&mut create_private(&token_file)?, &token).map_err(|error| local("the token's file", &error))?;
@@ -74,6 +79,10 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
         other => not_started(&other),
     })?;
     let address = serving.local_addr();
+    if let Some(file) = &args.env_file {
+        // Before the line that says that it serves.
+        env_file::write(file, address, &token_file, TENANT)?;
+    }
     say(
         terminal,
         &format!("claviger dev: serving on http://{address}, data in {}\n\n", folder.display()),

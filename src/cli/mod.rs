@@ -14,6 +14,7 @@ mod data;
 mod declared;
 mod deliver;
 mod dev;
+mod env_file;
 mod exit;
 mod files;
 mod init;

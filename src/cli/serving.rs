@@ -54,6 +54,9 @@ pub struct DevArgs {
     /// Permanent data folder [default: a temporary one, removed at the end]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// File for the variables that clients read: CLAVIGER_ADDRESS, CLAVIGER_TOKEN_FILE, CLAVIGER_TENANT
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
     /// End after the walk, with exit code 0 only if all steps passed
     #[arg(long)]
     pub once: bool,

@@ -1,9 +1,11 @@
 //! The commands that are the gateway: what they refuse to begin with.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use claviger_test_support::{Gateway, Tune};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Ended, ended, mode, text};
 
@@ -253,4 +255,34 @@ fn dev_walks_once_through_the_whole_way() {
     for step in ["rotate", "rewrap", "disable"] {
         assert!(said.to_lowercase().contains(step), "{step}: {said}");
     }
+}
+
+#[test]
+fn dev_writes_the_variables_of_clients_to_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("claviger.env");
+    let dev = |more: &[&str]| {
+        let mut command = Command::new(crate::BINARY);
+        // A folder whose name a shell would take apart.
+        command
+            .env_clear()
+            .current_dir(folder.path())
+            .args(["dev", "--port", "0", "--data-dir", "it's here"]);
+        command.args(["--env-file", "claviger.env"]).args(more);
+        command
+    };
+    for _ in 0..2 {
+        let mut serving = dev(&[]).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(serving.stdout.take().unwrap());
+        assert!(out.lines().any(|line| line.unwrap().contains("/docs. ")), "it ended");
+        let script = format!("set -a; . {}; exec {} tenants list", text(&file), crate::BINARY);
+        let listed = ended(Command::new("sh").env_clear().args(["-c", &script]), b"");
+        assert!(listed.code == 0 && listed.text().contains("dev"), "{}{}", listed.text(), listed.err);
+        kill_process(Pid::from_child(&serving), Signal::TERM).unwrap();
+        assert!(serving.wait().unwrap().success());
+    }
+    std::fs::write(&file, "PASSWORD=theirs\n").unwrap();
+    let refused = ended(&mut dev(&["--once"]), b"");
+    assert!(refused.code == 2 && refused.err.contains("claviger.env"), "{}", refused.err);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "PASSWORD=theirs\n");
 }
