@@ -66,10 +66,10 @@ impl Running {
     fn start(entry: &Entry) -> Self {
         let mut folder = None;
         let (gateway, started, control) = match entry.start {
-            Start::SoftHsm => {
+            Start::Token(module) => {
                 let gateway = Gateway::new(BINARY);
                 let token = folder.insert(tempfile::tempdir().expect("a folder"));
-                let started = gateway.serve(&crate::pkcs11::tune(token.path()));
+                let started = gateway.serve(&crate::pkcs11::tune(module, token.path()));
                 (gateway, started, None)
             }
             Start::Serve | Start::Aws(_) | Start::Azure | Start::Google | Start::Xks => {

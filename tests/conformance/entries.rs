@@ -3,9 +3,11 @@
 use std::sync::OnceLock;
 
 use claviger_test_support::Tune;
+use claviger_test_support::softhsm::Module;
 use serde_json::{Value, json};
 
 use crate::kmip::{KMIP_GO, PYKMIP};
+use crate::pkcs11::{KRYOPTIC, SOFTHSM};
 use crate::xks::XKS;
 
 /// One provider and what is known of it.
@@ -41,8 +43,8 @@ pub enum Start {
     Google,
     /// The same. The process of the tests holds a fake XKS proxy, whose keys their owner makes.
     Xks,
-    /// The same. The configuration declares the tenants, and connections to a token of SoftHSM.
-    SoftHsm,
+    /// The same. The configuration declares the tenants, and connections to a token of this module.
+    Token(&'static Module),
     /// `claviger dev` with the testkit's fake and its control port; what the fake plays.
     Fake(&'static str),
 }
@@ -62,7 +64,7 @@ impl Entry {
     pub fn tune(&self) -> Tune {
         match self.start {
             // A server that the tests start is on loopback and speaks no TLS.
-            Start::Serve | Start::Xks | Start::SoftHsm => Tune::default()
+            Start::Serve | Start::Xks | Start::Token(_) => Tune::default()
                 .set("CLAVIGER_EGRESS__ALLOW", "127.0.0.0/8")
                 .set("CLAVIGER_EGRESS__ALLOW_PLAIN_HTTP", "true")
                 // The embedded provider draws RSA keys, which takes seconds on a busy machine.
@@ -445,7 +447,8 @@ pub const ENTRIES: &[Entry] = &[
     XKS,
     PYKMIP,
     KMIP_GO,
-    crate::pkcs11::SOFTHSM,
+    SOFTHSM,
+    KRYOPTIC,
     Entry {
         name: "fake",
         provider: "vault",

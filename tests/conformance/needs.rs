@@ -56,7 +56,7 @@ impl Act {
     fn is_possible(self, entry: &Entry) -> bool {
         match (entry.start, entry.provider) {
             // Of KMIP and PKCS#11, the provider's own battery has the owner's acts.
-            (Start::Fake(_) | Start::SoftHsm, _) | (Start::Serve, "local" | "kmip") => false,
+            (Start::Fake(_) | Start::Token(_), _) | (Start::Serve, "local" | "kmip") => false,
             (Start::Serve, _) => matches!(self, Self::SoftDelete | Self::Delete | Self::ChangeRights),
             // A key ends after a week at the earliest, and neither stand-in checks policies.
             (Start::Aws("LOCALSTACK"), _) => !matches!(self, Self::Delete | Self::ChangeRights),

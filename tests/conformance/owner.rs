@@ -126,7 +126,7 @@ impl Owner {
             Start::Azure => Self::Azure(Service::new(address("vault"), anyone(), settings["ca"].as_str())),
             Start::Google => Self::Google(Service::new(google(), anyone(), None)),
             Start::Xks => Self::Xks(Arc::clone(&xks::fake().keys)),
-            Start::Serve | Start::SoftHsm | Start::Fake(_) => {
+            Start::Serve | Start::Token(_) | Start::Fake(_) => {
                 let ca = settings["ca"].as_str();
                 let token = openbao(if ca.is_some() { "TLS_TOKEN" } else { "TOKEN" });
                 Self::Vault(Service::new(address("address"), token.expect("the root token"), ca))

@@ -1,9 +1,10 @@
-//! A token of SoftHSM. Only the configuration declares connections to it, so the tenants of all cases are declared.
+//! Tokens of SoftHSM and Kryoptic. Only the configuration declares connections to them, so the tenants of all cases are
+//! declared.
 
 use std::path::Path;
 
 use claviger_test_support::Tune;
-use claviger_test_support::softhsm::{PIN, VARIABLES, declared};
+use claviger_test_support::softhsm::{self, Module, PIN};
 use serde_json::Value;
 
 use crate::bench::CONNECTION;
@@ -22,28 +23,37 @@ const MAX_NAME: usize = 63;
 pub const SOFTHSM: Entry = Entry {
     name: "softhsm",
     provider: "pkcs11",
-    absent,
-    start: Start::SoftHsm,
+    absent: || {
+        let absent = softhsm::SOFTHSM.is_absent();
+        absent.then_some("CLAVIGER_TEST_SOFTHSM_MODULE and _TOOL name no token")
+    },
+    start: Start::Token(&softhsm::SOFTHSM),
     settings: || Value::Null,
     spec: "aes-256",
     inside: false,
     differences: EXTERNAL,
 };
 
-fn absent() -> Option<&'static str> {
-    let absent = VARIABLES.iter().any(|name| std::env::var_os(name).is_none());
-    absent.then_some("CLAVIGER_TEST_SOFTHSM_MODULE and _TOOL name no token")
-}
+/// Kryoptic.
+pub const KRYOPTIC: Entry = Entry {
+    name: "kryoptic",
+    absent: || {
+        let absent = softhsm::KRYOPTIC.is_absent();
+        absent.then_some("CLAVIGER_TEST_KRYOPTIC_MODULE and CLAVIGER_TEST_SOFTHSM_TOOL name no token")
+    },
+    start: Start::Token(&softhsm::KRYOPTIC),
+    ..SOFTHSM
+};
 
 impl Entry {
     /// Whether the configuration declares its tenants and connections.
     pub const fn is_declared(&self) -> bool {
-        matches!(self.start, Start::SoftHsm)
+        matches!(self.start, Start::Token(_))
     }
 }
 
-/// How the gateway is started, with the token in this folder.
-pub fn tune(folder: &Path) -> Tune {
+/// How the gateway is started, with a token of this module in this folder.
+pub fn tune(module: &Module, folder: &Path) -> Tune {
     let cases = MODULES
         .iter()
         .flat_map(|(module, cases)| cases.iter().map(move |(name, _, _)| format!("{module}.{name}")));
@@ -51,7 +61,7 @@ pub fn tune(folder: &Path) -> Tune {
     // The cases with another tenant have short names.
     let tenants: Vec<&str> = tenants.iter().map(String::as_str).filter(|name| name.len() <= MAX_NAME).collect();
     Tune {
-        arguments: declared(folder, &tenants, &[CONNECTION, SECOND], PIN).arguments,
+        arguments: module.declared(folder, &tenants, &[CONNECTION, SECOND], PIN).arguments,
         ..SOFTHSM.tune()
     }
 }

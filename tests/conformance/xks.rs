@@ -24,7 +24,7 @@ pub const XKS: Entry = Entry {
 pub fn owners_key(entry: &Entry) -> Option<String> {
     match entry.start {
         Start::Xks => Some(fake().keys.make_another()),
-        Start::Serve | Start::SoftHsm | Start::Aws(_) | Start::Azure | Start::Google | Start::Fake(_) => None,
+        Start::Serve | Start::Token(_) | Start::Aws(_) | Start::Azure | Start::Google | Start::Fake(_) => None,
     }
 }
 

@@ -3,25 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_pkcs11_host::frames;
 use claviger_pkcs11_host::messages::{Answered, Asked, Output, Request};
+use claviger_pkcs11_host::packets::{self, Buffer};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use zeroize::Zeroizing;
 
 use crate::codes::HELPER_ENDED;
 use crate::errors::{CallError, Refusal, refused};
@@ -32,8 +28,6 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(crate) const GENERATION: Duration = Duration::from_secs(60);
 /// How often a call that waits looks whether the helper hangs.
 const LOOK: Duration = Duration::from_secs(1);
-/// The most frames that wait for the socket.
-const QUEUE: usize = 64;
 
 /// How the helper is started.
 #[derive(Debug, Clone)]
@@ -52,8 +46,6 @@ impl HelperProgram {
         }
     }
 }
-
-type Frame = Zeroizing<Vec<u8>>;
 
 /// A call under way.
 struct Waiting {
@@ -78,6 +70,12 @@ struct Calls {
 }
 
 impl Calls {
+    /// The number of another call.
+    const fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
     /// When the helper counts as hung unless it answers: while it generates a key, all calls may wait for that.
     fn overdue(&self) -> Option<Instant> {
         let generates = self.waiting.values().any(|waiting| waiting.generates);
@@ -109,9 +107,11 @@ impl Calls {
 
 /// A helper that runs. It is killed when this is dropped.
 pub(crate) struct Helper {
-    frames: mpsc::Sender<Frame>,
+    /// [`packets::pair`]; the type is the nearest that Tokio has. Requests that wait for a session wait in its buffer, and
+    /// further ones for room in that.
+    socket: Arc<UnixDatagram>,
     calls: Arc<Mutex<Calls>>,
-    tasks: [JoinHandle<()>; 2],
+    receiving: JoinHandle<()>,
 }
 
 impl Drop for Helper {
@@ -126,15 +126,14 @@ impl Helper {
     /// # Errors
     /// The system's.
     pub(crate) fn start(program: &HelperProgram, environment: &BTreeMap<String, String>) -> io::Result<Self> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
+        let (ours, theirs) = packets::pair()?;
         let child = Command::new(&program.program)
             .arg0("claviger")
             .args(&program.arguments)
             .env_clear()
             .envs(environment)
             .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(Stdio::from(theirs))
             // What a module prints is nothing that the gateway's log can answer for.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -142,26 +141,20 @@ impl Helper {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let (from, to) = UnixStream::from_std(ours)?.into_split();
+        let socket = Arc::new(UnixDatagram::from_std(ours.into())?);
         let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         let calls = Arc::new(Mutex::new(Calls { group, ..Calls::default() }));
-        let (frames, queue) = mpsc::channel(QUEUE);
-        let reading = tokio::spawn(read(from, child, Arc::clone(&calls)));
-        let writing = tokio::spawn(write(to, queue));
-        Ok(Self {
-            frames,
-            calls,
-            tasks: [reading, writing],
-        })
+        let receiving = tokio::spawn(receive(Arc::clone(&socket), child, Arc::clone(&calls)));
+        Ok(Self { socket, calls, receiving })
     }
 
     /// Kills the helper. Calls under way end without an answer.
     fn end(&self) {
         self.calls.lock().end();
-        // The first task has the process, which is killed when it is dropped.
-        for task in &self.tasks {
-            task.abort();
-        }
+        // Who waits for room learns it also of a helper that a device's driver keeps from ending.
+        packets::close(&*self.socket);
+        // The task has the process, which is killed when it is dropped.
+        self.receiving.abort();
     }
 
     /// Makes a call, which may wait for its turn in the helper for as long as `patience`, its caller's. Calls of its kind
@@ -174,26 +167,32 @@ impl Helper {
         if self.is_hung() {
             self.end();
         }
-        let (tell, told) = oneshot::channel();
-        // First the place in the queue, so that a caller that goes away meanwhile leaves no call behind that nobody sent.
-        let place = self.frames.reserve().await.map_err(|_| ended())?;
-        let generates = matches!(request, Request::Generate { .. });
-        let number = self.begin(tell, longest, generates).ok_or_else(ended)?;
-        let asked = Asked {
-            number,
-            patience: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            request,
-        };
-        let frame = frames::encode(&asked).map_err(|error| {
-            self.calls.lock().waiting.remove(&number);
-            CallError::Unbuilt(error.to_string())
-        })?;
-        place.send(frame);
-        drop(asked);
+        let told = self.send(request, patience, longest).await?;
         match self.answer(told).await {
             Some(Output::Refused(why)) => Err(refused(why)),
             Some(output) => Ok(output),
             None => Err(CallError::Unreachable("the helper process ended".to_owned())),
+        }
+    }
+
+    /// Sends a request once the socket has room for it. Returns where its answer arrives. A caller that goes away meanwhile
+    /// leaves no call behind that nobody sent.
+    async fn send(&self, request: Request, patience: Duration, longest: Duration) -> Result<oneshot::Receiver<Output>, CallError> {
+        let generates = matches!(request, Request::Generate { .. });
+        let asked = Asked::new(self.calls.lock().number(), patience, request);
+        let packet = packets::encode(&asked).map_err(|error| CallError::Unbuilt(error.to_string()))?;
+        let number = asked.number;
+        drop(asked);
+        loop {
+            self.socket.writable().await.map_err(|_| ended())?;
+            let (tell, told) = oneshot::channel();
+            self.begin(number, tell, longest, generates).ok_or_else(ended)?;
+            let sent = self.socket.try_io(Interest::WRITABLE, || packets::send(&*self.socket, &packet));
+            let Err(error) = sent else { return Ok(told) };
+            self.calls.lock().waiting.remove(&number);
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(ended());
+            }
         }
     }
 
@@ -215,13 +214,11 @@ impl Helper {
     }
 
     /// Notes a call; `None` if the helper has ended.
-    fn begin(&self, tell: oneshot::Sender<Output>, longest: Duration, generates: bool) -> Option<u64> {
+    fn begin(&self, number: u64, tell: oneshot::Sender<Output>, longest: Duration, generates: bool) -> Option<()> {
         let mut calls = self.calls.lock();
         if calls.ended {
             return None;
         }
-        calls.last += 1;
-        let number = calls.last;
         let now = Instant::now();
         let waiting = Waiting {
             tell,
@@ -230,7 +227,7 @@ impl Helper {
             generates,
         };
         calls.waiting.insert(number, waiting);
-        Some(number)
+        Some(())
     }
 }
 
@@ -238,22 +235,15 @@ fn ended() -> CallError {
     CallError::Refused(Refusal::own(HELPER_ENDED))
 }
 
-/// Sends frames until the helper is gone. Its own task, so that no frame is cut where a caller goes away.
-async fn write(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(frame) = queue.recv().await {
-        if to.write_all(&frame).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Takes answers until the helper ends, and then the helper's exit status.
-async fn read(mut from: OwnedReadHalf, mut child: Child, calls: Arc<Mutex<Calls>>) {
-    while let Ok(answered) = next(&mut from).await {
-        let waiting = calls.lock().take(answered.number);
+async fn receive(socket: Arc<UnixDatagram>, mut child: Child, calls: Arc<Mutex<Calls>>) {
+    let mut buffer = Buffer::default();
+    while let Ok(Some(answered)) = socket.async_io(Interest::READABLE, || buffer.receive(&*socket)).await {
+        let Answered { number, output } = answered;
+        let waiting = calls.lock().take(number);
         if let Some(waiting) = waiting {
             // Its caller may have gone.
-            drop(waiting.tell.send(answered.output));
+            drop(waiting.tell.send(output));
         }
     }
     // It may have sent what makes no sense, and still run.
@@ -261,24 +251,19 @@ async fn read(mut from: OwnedReadHalf, mut child: Child, calls: Arc<Mutex<Calls>
     drop(child.kill().await);
 }
 
-async fn next(from: &mut OwnedReadHalf) -> io::Result<Answered> {
-    let mut head = [0; 4];
-    from.read_exact(&mut head).await?;
-    let mut message = Zeroizing::new(vec![0; frames::length(head)?]);
-    from.read_exact(&mut message).await?;
-    frames::decode(&message)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test stops where an expectation fails")]
 mod tests {
     use std::future::pending;
+    use std::os::fd::OwnedFd;
     use std::sync::Arc;
     use std::time::Duration;
 
     use claviger_pkcs11_host::messages::Request;
+    use claviger_pkcs11_host::packets;
     use parking_lot::Mutex;
-    use tokio::sync::{mpsc, oneshot};
+    use tokio::net::UnixDatagram;
+    use tokio::sync::oneshot;
     use tokio::time::{advance, timeout};
 
     use super::{Calls, GENERATION, GRACE, Helper};
@@ -286,47 +271,60 @@ mod tests {
 
     const BUDGET: Duration = Duration::from_millis(250);
 
-    /// A helper that reads no frame, after the first `room`.
-    fn silent(room: usize) -> Helper {
-        let (frames, queue) = mpsc::channel(room);
-        let unread = async move {
-            let _queue = queue;
-            pending().await
-        };
-        Helper {
-            frames,
+    /// A helper that receives nothing, and its side of the socket.
+    fn silent() -> (Helper, OwnedFd) {
+        let (ours, theirs) = packets::pair().unwrap();
+        let helper = Helper {
+            socket: Arc::new(UnixDatagram::from_std(ours.into()).unwrap()),
             calls: Arc::new(Mutex::new(Calls::default())),
-            tasks: [tokio::spawn(pending()), tokio::spawn(unread)],
-        }
+            receiving: tokio::spawn(pending()),
+        };
+        (helper, theirs)
+    }
+
+    fn begin(helper: &Helper, longest: Duration, generates: bool) -> u64 {
+        let number = helper.calls.lock().number();
+        let (tell, _told) = oneshot::channel();
+        helper.begin(number, tell, longest, generates).unwrap();
+        number
     }
 
     #[tokio::test(start_paused = true)]
     async fn generations_one_after_the_other_hide_no_call_that_hangs() {
-        let helper = silent(1);
-        let (tell, _told) = oneshot::channel();
-        helper.begin(tell, BUDGET, false).unwrap();
-        let (tell, _told) = oneshot::channel();
-        let mut generation = helper.begin(tell, GENERATION, true).unwrap();
+        let (helper, _theirs) = silent();
+        begin(&helper, BUDGET, false);
+        let mut generation = begin(&helper, GENERATION, true);
         for seconds in 0..70 {
             assert_eq!(helper.is_hung(), seconds >= (GENERATION + GRACE).as_secs(), "{seconds} s");
             advance(Duration::from_secs(1)).await;
             // The next one waits already when one is done.
-            let (tell, _told) = oneshot::channel();
-            let next = helper.begin(tell, GENERATION, true).unwrap();
+            let next = begin(&helper, GENERATION, true);
             helper.calls.lock().take(generation).unwrap();
             generation = next;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_helper_that_reads_nothing_is_ended_by_the_next_call() {
-        let helper = silent(1);
+    async fn a_helper_that_receives_nothing_is_ended_by_the_next_call() {
+        let (helper, _theirs) = silent();
         let find = || Request::Find { id: vec![1].into() };
-        // Its caller goes away; its frame stays in the queue.
+        // Their callers go away. The request of the first one is sent; the second one finds no room.
         assert!(timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.is_err());
+        while packets::send(&*helper.socket, &[0; 1024]).is_ok() {}
         assert!(timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.is_err());
+        assert_eq!(helper.calls.lock().waiting.len(), 1, "a call that nobody sent is left behind");
         advance(BUDGET + GRACE).await;
         let error = timeout(BUDGET, helper.call(find(), BUDGET, BUDGET)).await.unwrap().unwrap_err();
         assert_eq!(error.refusal().unwrap().code, HELPER_ENDED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_learns_that_the_helper_ended() {
+        let (helper, _theirs) = silent();
+        while packets::send(&*helper.socket, &[0; 1024]).is_ok() {}
+        let call = helper.call(Request::Find { id: vec![1].into() }, BUDGET, BUDGET);
+        let end = async { helper.end() };
+        let (called, ()) = tokio::join!(timeout(BUDGET, call), end);
+        assert_eq!(called.unwrap().unwrap_err().refusal().unwrap().code, HELPER_ENDED);
     }
 }

@@ -15,7 +15,7 @@ use cryptoki::object::Attribute;
 use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Plan;
 use crate::certs::Certs;
@@ -37,10 +37,13 @@ const IV: usize = 12;
 
 const ONE: &str = "1 session";
 const MANY: &str = "8 sessions";
+const EMBEDDED: &str = "embedded provider";
 
-/// A gateway with a token of its own, and the target that unwraps through it.
+/// A gateway with a token of its own, and the targets that unwrap through it.
 struct Tried {
     target: Target,
+    /// With a key of the embedded provider: what the gateway takes without a helper.
+    embedded: Target,
     folder: tempfile::TempDir,
     _gateway: Gateway,
     _started: Started,
@@ -52,12 +55,13 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
     let many = tried(plan, certs, 8).await;
     let mut direct = Vec::new();
     let mut rows = Vec::new();
+    let targets = [(MANY, &many.target), (EMBEDDED, &many.embedded)];
     // In turn, so that a drift of the machine meets both alike.
     for round in 0..plan.rounds {
         report::progress(round, "the module itself", 1);
         direct.push(direct_in_child(one.folder.path(), plan.seconds));
         let single = Plan { rounds: 1, ..plan.clone() };
-        rows.extend(measure(&single, &[(MANY, &many.target)], &[1], Duration::from_millis(800)));
+        rows.extend(measure(&single, &targets, &[1], Duration::from_millis(800)));
     }
     let scaled = measure(
         plan,
@@ -65,7 +69,7 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
         &[CONNECTIONS],
         Duration::from_millis(800),
     );
-    report::softhsm(&rows, report::median(direct), ADDED) & report::sessions(&scaled, ONE, MANY, FULL)
+    report::softhsm(&rows, (MANY, EMBEDDED), report::median(direct), ADDED) & report::sessions(&scaled, ONE, MANY, FULL)
 }
 
 /// A gateway whose log is written before its answers, and synced later: what is measured is not the disk. Its connection
@@ -83,24 +87,33 @@ async fn tried(plan: &Plan, certs: &Arc<Certs>, sessions: usize) -> Tried {
     let gateway = Gateway::new_in(plan.claviger.to_str().expect("a path in UTF-8"), folder.path(), &tune);
     let started = gateway.serve(&tune);
     let operator = started.tenant("bank");
-    let key = json!({"name": "held", "connection": "hsm", "provider_key": "01"});
-    operator.post("/v1/keys", &key).await.expect_status(201);
-    let made = operator.post("/v1/keys/held/data-keys", &json!({})).await.expect_status(200);
+    let local = json!({"name": "embedded", "provider": "local", "settings": {}});
+    operator.post("/v1/connections", &local).await.expect_status(201);
     let unwraps = token(&operator, "application", &["Unwrap"], None).await;
-    let ask = Ask {
-        uri: "/v1/keys/held/unwrap".parse().expect("a path"),
-        headers: headers(Some(("authorization", format!("Bearer {}", text_of(&unwraps))))),
-        body: json!({"wrapped": made["wrapped"]}).to_string().into(),
-        answer: None,
+    let target = async |name: &str, key: Value| {
+        operator.post("/v1/keys", &key).await.expect_status(201);
+        let made = operator
+            .post(&format!("/v1/keys/{name}/data-keys"), &json!({}))
+            .await
+            .expect_status(200);
+        let ask = Ask {
+            uri: format!("/v1/keys/{name}/unwrap").parse().expect("a path"),
+            headers: headers(Some(("authorization", format!("Bearer {}", text_of(&unwraps))))),
+            body: json!({"wrapped": made["wrapped"]}).to_string().into(),
+            answer: None,
+        };
+        Target {
+            address: started.address(),
+            pid: started.pid(),
+            tls: certs.client_config(),
+            asks: Arc::new([ask]),
+        }
     };
-    let target = Target {
-        address: started.address(),
-        pid: started.pid(),
-        tls: certs.client_config(),
-        asks: Arc::new([ask]),
-    };
+    let held = json!({"name": "held", "connection": "hsm", "provider_key": "01"});
+    let ours = json!({"name": "ours", "connection": "embedded", "cache": {"enabled": false}});
     Tried {
-        target,
+        target: target("held", held).await,
+        embedded: target("ours", ours).await,
         folder,
         _gateway: gateway,
         _started: started,

@@ -1,4 +1,4 @@
-//! A token of SoftHSM that a gateway's configuration declares, and the helper processes that call it.
+//! A token in files that a gateway's configuration declares, of SoftHSM or Kryoptic, and the helper processes that call it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,28 +11,116 @@ pub const VARIABLES: &[&str] = &["CLAVIGER_TEST_SOFTHSM_MODULE", "CLAVIGER_TEST_
 /// The PIN of the token's user.
 pub const PIN: &str = "31415926535897932384";
 
+/// A module whose tokens are files.
+#[derive(Debug)]
+pub struct Module {
+    /// The variables that name it, and softhsm2-util, which makes the tokens of both.
+    pub variables: &'static [&'static str],
+    /// The environment variable that names its configuration.
+    environment: &'static str,
+    /// The configuration's name in a folder.
+    file: &'static str,
+    /// The configuration, of tokens in this folder.
+    configuration: fn(&Path) -> String,
+}
+
+/// SoftHSM.
+pub const SOFTHSM: Module = Module {
+    variables: VARIABLES,
+    environment: "SOFTHSM2_CONF",
+    file: "softhsm2.conf",
+    configuration: |tokens| format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display()),
+};
+
+/// Kryoptic, as `tests/backends/kryoptic/start` prints it.
+pub const KRYOPTIC: Module = Module {
+    variables: &["CLAVIGER_TEST_KRYOPTIC_MODULE", "CLAVIGER_TEST_SOFTHSM_TOOL"],
+    environment: "KRYOPTIC_CONF",
+    file: "kryoptic.conf",
+    configuration: |tokens| {
+        format!(
+            "[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}/1.sql\"\n",
+            tokens.display()
+        )
+    },
+};
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
 }
 
-/// Runs softhsm2-util on the tokens of a folder.
-fn tool(folder: &Path, arguments: &[&str]) {
-    let [module, tool] = ["CLAVIGER_TEST_SOFTHSM_MODULE", "CLAVIGER_TEST_SOFTHSM_TOOL"].map(variable);
-    let made = Command::new(tool)
-        .env("SOFTHSM2_CONF", folder.join("softhsm2.conf"))
-        .args(["--module", &module])
-        .args(arguments)
-        .output()
-        .expect("the tool runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+impl Module {
+    /// Whether the module or the tool is absent.
+    pub fn is_absent(&self) -> bool {
+        self.variables.iter().any(|name| std::env::var_os(name).is_none())
+    }
+
+    /// The module's path.
+    fn path(&self) -> String {
+        variable(self.variables[0])
+    }
+
+    /// The path of the configuration in this folder.
+    fn file(&self, folder: &Path) -> PathBuf {
+        folder.join(self.file)
+    }
+
+    /// Runs softhsm2-util on the tokens of a folder.
+    fn tool(&self, folder: &Path, arguments: &[&str]) {
+        let made = Command::new(variable(self.variables[1]))
+            // The tool reads SoftHSM's configuration, whatever the module.
+            .env(SOFTHSM.environment, SOFTHSM.file(folder))
+            .env(self.environment, self.file(folder))
+            .args(["--module", &self.path()])
+            .args(arguments)
+            .output()
+            .expect("the tool runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// Makes a token of this label in the folder of [`Module::declared`].
+    fn token(&self, folder: &Path, label: &str) {
+        self.tool(
+            folder,
+            &["--init-token", "--free", "--so-pin", "27182818", "--pin", PIN, "--label", label],
+        );
+    }
+
+    /// Makes the token `hyok` in this folder, and a configuration that declares these tenants, each with these connections to
+    /// the token. The PIN of the connections is in the file `pin` of the folder.
+    pub fn declared(&self, folder: &Path, tenants: &[&str], connections: &[&str], pin: &str) -> Tune {
+        let (tokens, secret) = (folder.join("tokens"), folder.join("pin"));
+        std::fs::create_dir(&tokens).expect("a folder");
+        for module in [&SOFTHSM, self] {
+            std::fs::write(module.file(folder), (module.configuration)(&tokens)).expect("a file");
+        }
+        std::fs::write(&secret, pin).expect("a file");
+        self.token(folder, "hyok");
+        let settings = format!(
+            "module = \"{}\"\ntoken = {{ label = \"hyok\" }}\npin = {{ file = \"{}\" }}\nenvironment = {{ {} = \"{}\" }}\n\
+             # A slow machine must not end a call.\nbudget_ms = 10000\n",
+            self.path(),
+            secret.display(),
+            self.environment,
+            self.file(folder).display()
+        );
+        let declared = tenants.iter().map(|name| format!("[[tenants]]\nname = \"{name}\"\n"));
+        let connected = connections.iter().map(|name| {
+            format!("[[connections]]\ntenants = {tenants:?}\nname = \"{name}\"\nprovider = \"pkcs11\"\n[connections.settings]\n{settings}")
+        });
+        let text: String = declared.chain(connected).collect();
+        let configuration = configuration(folder);
+        std::fs::write(&configuration, text).expect("a file");
+        Tune {
+            arguments: vec!["--config".to_owned(), configuration.display().to_string()],
+            ..Tune::default()
+        }
+    }
 }
 
 /// Makes a token of this label in the folder of [`declared`].
 pub fn token(folder: &Path, label: &str) {
-    tool(
-        folder,
-        &["--init-token", "--free", "--so-pin", "27182818", "--pin", PIN, "--label", label],
-    );
+    SOFTHSM.token(folder, label);
 }
 
 /// Imports an AES key into a token, with the `CKA_ID` 01.
@@ -40,7 +128,7 @@ pub fn import(folder: &Path, label: &str, key: &[u8; 32]) {
     let file = folder.join("imported");
     std::fs::write(&file, key).expect("a file");
     let path = file.display().to_string();
-    tool(
+    SOFTHSM.tool(
         folder,
         &[
             "--import", &path, "--aes", "--token", label, "--pin", PIN, "--label", "theirs", "--id", "01",
@@ -48,36 +136,9 @@ pub fn import(folder: &Path, label: &str, key: &[u8; 32]) {
     );
 }
 
-/// Makes the token `hyok` in this folder, and a configuration that declares these tenants, each with these connections to the
-/// token. The PIN of the connections is in the file `pin` of the folder.
+/// [`Module::declared`] of SoftHSM.
 pub fn declared(folder: &Path, tenants: &[&str], connections: &[&str], pin: &str) -> Tune {
-    let (tokens, softhsm, secret) = (folder.join("tokens"), folder.join("softhsm2.conf"), folder.join("pin"));
-    std::fs::create_dir(&tokens).expect("a folder");
-    std::fs::write(
-        &softhsm,
-        format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display()),
-    )
-    .expect("a file");
-    std::fs::write(&secret, pin).expect("a file");
-    token(folder, "hyok");
-    let settings = format!(
-        "module = \"{}\"\ntoken = {{ label = \"hyok\" }}\npin = {{ file = \"{}\" }}\nenvironment = {{ SOFTHSM2_CONF = \"{}\" }}\n\
-         # A slow machine must not end a call.\nbudget_ms = 10000\n",
-        variable("CLAVIGER_TEST_SOFTHSM_MODULE"),
-        secret.display(),
-        softhsm.display()
-    );
-    let declared = tenants.iter().map(|name| format!("[[tenants]]\nname = \"{name}\"\n"));
-    let connected = connections.iter().map(|name| {
-        format!("[[connections]]\ntenants = {tenants:?}\nname = \"{name}\"\nprovider = \"pkcs11\"\n[connections.settings]\n{settings}")
-    });
-    let text: String = declared.chain(connected).collect();
-    let configuration = configuration(folder);
-    std::fs::write(&configuration, text).expect("a file");
-    Tune {
-        arguments: vec!["--config".to_owned(), configuration.display().to_string()],
-        ..Tune::default()
-    }
+    SOFTHSM.declared(folder, tenants, connections, pin)
 }
 
 /// The configuration of [`declared`].

@@ -6,20 +6,20 @@
 //! the socket, and the gateway starts another one when it has ended.
 //!
 //! - [`messages`]: what gateway and helper say to each other.
-//! - [`frames`]: how messages are delimited.
+//! - [`packets`]: how they are sent.
 //! - [`run`]: the helper.
 //!
 //! `claviger-provider-pkcs11` is the other side. The helper keeps nothing but sessions: the PIN is dropped after
 //! the login, and a token that has to be logged in to again gets another helper.
 
-pub mod frames;
 mod hardening;
-mod jobs;
 pub mod messages;
 mod operations;
+pub mod packets;
 mod refusals;
 mod serving;
 mod sessions;
+mod shared;
 mod token;
 
 pub use serving::run;

@@ -1,11 +1,13 @@
 //! The messages between gateway and helper, as CBOR. Both sides are the same program, so they have no versions.
 
 use std::fmt;
+use std::time::Duration;
 
-use minicbor::bytes::ByteVec;
+use minicbor::bytes::{ByteVec, CborLenBytes};
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
-use minicbor::{Decode, Encode};
+use minicbor::{CborLen, Decode, Encode};
+use rustix::time::{ClockId, clock_gettime};
 use zeroize::Zeroizing;
 
 /// Bytes that are zeroed on drop and never printed: a PIN, a data key.
@@ -40,6 +42,12 @@ impl<C> Encode<C> for Sensitive {
     }
 }
 
+impl<C> CborLen<C> for Sensitive {
+    fn cbor_len(&self, context: &mut C) -> usize {
+        CborLenBytes::cbor_len(self.0.as_slice(), context)
+    }
+}
+
 impl<'b, C> Decode<'b, C> for Sensitive {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         Ok(Self(Zeroizing::new(d.bytes()?.to_vec())))
@@ -47,7 +55,7 @@ impl<'b, C> Decode<'b, C> for Sensitive {
 }
 
 /// How a token is found among those of a module.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub enum TokenName {
     /// By its label, without trailing spaces.
     #[n(0)]
@@ -58,7 +66,7 @@ pub enum TokenName {
 }
 
 /// A kind of key object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, CborLen)]
 #[cbor(index_only)]
 pub enum KeyKind {
     /// A secret AES key.
@@ -73,7 +81,7 @@ pub enum KeyKind {
 }
 
 /// A key to generate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
 pub enum NewKey {
     /// An AES key of 256 bits.
     #[n(0)]
@@ -84,7 +92,7 @@ pub enum NewKey {
 }
 
 /// The hash of RSA-OAEP and of its mask generation function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, CborLen)]
 #[cbor(index_only)]
 pub enum OaepHash {
     /// SHA-1.
@@ -96,7 +104,7 @@ pub enum OaepHash {
 }
 
 /// A mechanism with its parameters.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub enum Mechanism {
     /// AES-GCM with a tag of 16 bytes.
     #[n(0)]
@@ -114,7 +122,7 @@ pub enum Mechanism {
 }
 
 /// What the gateway asks for.
-#[derive(Debug, Encode, Decode)]
+#[derive(Debug, Encode, Decode, CborLen)]
 pub enum Request {
     /// Loads a module and finds its token. Once, before all others.
     #[n(0)]
@@ -191,7 +199,7 @@ pub enum Request {
 }
 
 /// A token, as the module describes it. All texts are the module's, without trailing spaces.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub struct Token {
     /// The serial number.
     #[n(0)]
@@ -214,7 +222,7 @@ pub struct Token {
 }
 
 /// A key object of a token. A flag is `None` where the token does not say.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub struct KeyObject {
     /// The kind.
     #[n(0)]
@@ -243,7 +251,7 @@ pub struct KeyObject {
 }
 
 /// What the helper answers.
-#[derive(Debug, Encode, Decode)]
+#[derive(Debug, Encode, Decode, CborLen)]
 pub enum Output {
     /// To [`Request::Open`].
     #[n(0)]
@@ -273,7 +281,7 @@ pub enum Output {
 }
 
 /// Why a request was not served.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, CborLen)]
 pub struct Refused {
     /// The function of the module that failed, such as `C_Decrypt`; empty for a refusal of the helper's own.
     #[n(0)]
@@ -310,22 +318,47 @@ pub mod code {
     pub const BAD_REQUEST: &str = "BAD_REQUEST";
 }
 
-/// A request with its number and the time that it may wait for its turn.
-#[derive(Debug, Encode, Decode)]
+/// A request with its number and the time until which it may wait for its turn.
+#[derive(Debug, Encode, Decode, CborLen)]
 pub struct Asked<T> {
     /// Chosen by the gateway; the answer repeats it.
     #[n(0)]
     pub number: u64,
-    /// Milliseconds.
+    /// Nanoseconds of [`monotonic`].
     #[n(1)]
-    pub patience: u32,
+    until: u64,
     /// The request.
     #[n(2)]
     pub request: T,
 }
 
+impl<T> Asked<T> {
+    /// A request that may wait for its turn for as long as `patience`, from now on.
+    pub fn new(number: u64, patience: Duration, request: T) -> Self {
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            number,
+            until: monotonic().saturating_add(patience),
+            request,
+        }
+    }
+
+    /// Whether its turn came too late.
+    pub fn is_late(&self) -> bool {
+        self.until < monotonic()
+    }
+}
+
+/// The system's clock since its start in nanoseconds, which gateway and helper share (clock_gettime(2),
+/// `CLOCK_MONOTONIC`).
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let [seconds, nanoseconds] = [now.tv_sec, now.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
 /// An answer.
-#[derive(Debug, Encode, Decode)]
+#[derive(Debug, Encode, Decode, CborLen)]
 pub struct Answered {
     /// The number of the request.
     #[n(0)]

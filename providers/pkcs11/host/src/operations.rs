@@ -9,7 +9,7 @@ use cryptoki::session::Session;
 use zeroize::Zeroizing;
 
 use crate::messages::{KeyKind, KeyObject, Mechanism, NewKey, OaepHash, Output, Sensitive, code};
-use crate::sessions::{Failure, WorkerSession, handle, is_logged_in, shows_keys};
+use crate::sessions::{Failure, WorkerSession, decrypt_with, handle, is_logged_in, shows_keys};
 use crate::token::Module;
 
 /// The most objects with one `CKA_ID` that are described.
@@ -64,9 +64,10 @@ pub(crate) fn decrypt(
     ciphertext: &[u8],
 ) -> Result<Output, Failure> {
     let (plaintext, _) = worker.call(module, |session, handles| {
-        let key = handle(module, (session, handles), kind, id)?;
-        let decrypt = |mechanism: &Cryptoki<'_>| session.decrypt(mechanism, key, ciphertext).map(Zeroizing::new);
-        Ok(with_mechanism(mechanism, decrypt)?)
+        decrypt_with(module, (session, handles), kind, id, |key| {
+            let decrypt = |mechanism: &Cryptoki<'_>| session.decrypt(mechanism, key, ciphertext).map(Zeroizing::new);
+            with_mechanism(mechanism, decrypt)
+        })
     })?;
     Ok(Output::Decrypted(Sensitive::new(plaintext)))
 }

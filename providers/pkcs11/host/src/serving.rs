@@ -1,22 +1,26 @@
 //! The helper's life: from the inherited socket to its end.
+//!
+//! Each worker is a thread with a session of its own. It receives a request from the socket, calls the module and sends
+//! the answer, so that no request passes from thread to thread. What waits for a session waits in the socket.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process, kill_process_group};
 use rustix::stdio::dup2_stdin;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::frames;
 use crate::hardening::harden;
-use crate::jobs::{Job, Shared, work};
-use crate::messages::{Answered, Asked, Output, Request};
+use crate::messages::{Answered, Asked, Request};
+use crate::packets::{self, Buffer};
+use crate::sessions::WorkerSession;
+use crate::shared::Shared;
 
 /// The most calls of a module at once.
 const MAX_SESSIONS: u16 = 64;
@@ -27,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// it. Call it first thing in the process, within a Tokio runtime; it blocks, and ends the process itself.
 ///
 /// # Errors
-/// When the standard input is no socket.
+/// When the standard input is no socket for packets.
 pub fn run() -> io::Result<()> {
     let not_hardened = harden();
     // A stop of the gateway's service, or Ctrl-C at its terminal, reaches all of its processes. The gateway finishes
@@ -36,8 +40,8 @@ pub fn run() -> io::Result<()> {
         drop(signal(kind)?);
     }
     // A descriptor that no process inherits which the module starts.
-    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    socket.peer_addr()?;
+    let socket = Arc::new(io::stdin().as_fd().try_clone_to_owned()?);
+    packets::check(&socket)?;
     dup2_stdin(File::open("/dev/null")?)?;
     let shared = Arc::new(Shared::new(not_hardened));
     // Whatever ended it, the gateway starts another helper.
@@ -45,40 +49,30 @@ pub fn run() -> io::Result<()> {
     end(shared)
 }
 
-/// Reads requests until the socket is closed.
-fn serve(socket: &UnixStream, shared: &Arc<Shared>) -> io::Result<()> {
-    let mut from = socket;
-    let mut jobs = None;
-    while let Some(message) = frames::read(&mut from)? {
-        let asked: Asked<Request> = frames::decode(&message)?;
-        if let (Request::Open { sessions, .. }, None) = (&asked.request, &jobs) {
-            jobs = Some(start_workers(*sessions, socket, shared)?);
-        }
-        let Some(jobs) = &jobs else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a request before the module is opened"));
-        };
-        let queue = match asked.request {
-            Request::Generate { .. } => &jobs.generations,
-            Request::Open { .. } | Request::Login { .. } | Request::Find { .. } | Request::Encrypt { .. } | Request::Decrypt { .. } => {
-                &jobs.calls
-            }
-        };
-        let job = Job {
-            number: asked.number,
-            until: Instant::now() + Duration::from_millis(asked.patience.into()),
-            request: asked.request,
-        };
-        queue.send(job).map_err(|_| io::Error::other("no worker"))?;
+/// Has workers serve requests until the socket is closed.
+fn serve(socket: &Arc<OwnedFd>, shared: &Arc<Shared>) -> io::Result<()> {
+    let Some(first) = Buffer::default().receive::<Asked<Request>>(socket)? else {
+        return Ok(());
+    };
+    let Request::Open { sessions, .. } = first.request else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a request before the module is opened"));
+    };
+    let (generations, queue) = mpsc::channel();
+    start(socket, shared, move |socket, shared| generate(socket, shared, &queue))?;
+    let mut first = Some(first);
+    for _ in 0..sessions.clamp(1, MAX_SESSIONS) {
+        let (first, generations) = (first.take(), generations.clone());
+        start(socket, shared, move |socket, shared| work(socket, shared, first, &generations))?;
     }
-    Ok(())
+    until_closed(socket)
 }
 
-/// The queues of the workers.
-struct Queues {
-    calls: Sender<Job>,
-    /// Served one at a time, so that a repeated generation finds what the first one made, and so that slow ones leave
-    /// sessions to the calls.
-    generations: Sender<Job>,
+/// Waits until the gateway closes the socket, also while all workers are in calls of a module that hangs.
+fn until_closed(socket: &OwnedFd) -> io::Result<()> {
+    // The end is reported whatever is asked for.
+    let mut closed = [PollFd::new(socket, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| poll(&mut closed, None))?;
+    Ok(())
 }
 
 /// Ends the process when its thread panics: the request would never be answered.
@@ -92,35 +86,55 @@ impl Drop for EndOnPanic {
     }
 }
 
-fn start_workers(sessions: u16, socket: &UnixStream, shared: &Arc<Shared>) -> io::Result<Queues> {
-    let to = Arc::new(Mutex::new(socket.try_clone()?));
-    let start = |workers: u16| {
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..workers {
-            let (receiver, to, shared) = (Arc::clone(&receiver), Arc::clone(&to), Arc::clone(shared));
-            thread::Builder::new().name("pkcs11".to_owned()).spawn(move || {
-                let _end = EndOnPanic;
-                work(&receiver, &shared, |number, output| answer(&to, number, output));
-            })?;
-        }
-        io::Result::Ok(sender)
+/// Starts a thread that works until the socket is closed. If it cannot go on, it closes the socket.
+fn start(
+    socket: &Arc<OwnedFd>,
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&OwnedFd, &Shared) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let (socket, shared) = (Arc::clone(socket), Arc::clone(shared));
+    let works = move || {
+        let _end = EndOnPanic;
+        let _ = work(&socket, &shared);
+        packets::close(&*socket);
     };
-    Ok(Queues {
-        calls: start(sessions.clamp(1, MAX_SESSIONS))?,
-        generations: start(1)?,
-    })
+    thread::Builder::new().name("pkcs11".to_owned()).spawn(works)?;
+    Ok(())
 }
 
-fn answer(to: &Mutex<UnixStream>, number: u64, output: Output) {
-    let answered = Answered { number, output };
-    let Ok(frame) = frames::encode(&answered) else {
-        // A module that returns more than any request needs.
-        return end_process();
-    };
-    let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
-    // A gateway that is gone closes the socket, which ends the helper.
-    drop(io::Write::write_all(&mut *to, &frame));
+/// Serves requests, beginning with `first`. Those for keys go to the thread that generates.
+fn work(socket: &OwnedFd, shared: &Shared, mut first: Option<Asked<Request>>, generations: &Sender<Asked<Request>>) -> io::Result<()> {
+    let (mut session, mut buffer) = (WorkerSession::default(), Buffer::default());
+    loop {
+        let next = match first.take() {
+            Some(first) => Some(first),
+            None => buffer.receive(socket)?,
+        };
+        let Some(asked) = next else { return Ok(()) };
+        match asked.request {
+            Request::Generate { .. } => generations.send(asked).map_err(|_| io::Error::other("no thread that generates"))?,
+            Request::Open { .. } | Request::Login { .. } | Request::Find { .. } | Request::Encrypt { .. } | Request::Decrypt { .. } => {
+                answer(socket, shared.serve(&mut session, asked))?;
+            }
+        }
+    }
+}
+
+/// Generates keys, one at a time, so that a repeated generation finds what the first one made, and so that slow ones leave
+/// sessions to the calls.
+fn generate(socket: &OwnedFd, shared: &Shared, queue: &Receiver<Asked<Request>>) -> io::Result<()> {
+    let mut session = WorkerSession::default();
+    queue.iter().try_for_each(|asked| answer(socket, shared.serve(&mut session, asked)))
+}
+
+/// Sends an answer.
+///
+/// # Errors
+/// The socket's; that a module returned more than any request needs.
+fn answer(socket: &OwnedFd, answered: Answered) -> io::Result<()> {
+    let packet = packets::encode(&answered)?;
+    drop(answered);
+    packets::send(socket, &packet)
 }
 
 /// Lets the module end its sessions, and ends the process.

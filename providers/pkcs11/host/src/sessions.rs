@@ -1,8 +1,10 @@
 //! The session of one worker, and the handles of keys that it has found.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
-use cryptoki::error::Error;
+use cryptoki::context::Function;
+use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState};
 
@@ -12,6 +14,9 @@ use crate::token::Module;
 
 /// The most handles that are kept.
 const MAX_HANDLES: usize = 1024;
+/// How long decryptions use a handle before it is checked again. With SoftHSM a check takes three times as long as a
+/// decryption.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a call failed.
 pub(crate) enum Failure {
@@ -36,8 +41,16 @@ impl From<Failure> for Refused {
     }
 }
 
+/// A handle of a key that was found.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    handle: ObjectHandle,
+    /// When it led to the key for the last time.
+    checked: Instant,
+}
+
 /// The handles of keys by kind and `CKA_ID`.
-pub(crate) type Handles = HashMap<(KeyKind, Vec<u8>), ObjectHandle>;
+pub(crate) type Handles = HashMap<(KeyKind, Vec<u8>), Found>;
 
 /// A worker's session, opened when it is first needed.
 #[derive(Default)]
@@ -121,7 +134,7 @@ fn is_still(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -
     }
 }
 
-/// The handle of a key.
+/// The handle of a key, which leads to it at this moment.
 pub(crate) fn handle(
     module: &Module,
     (session, handles): (&Session, &mut Handles),
@@ -129,9 +142,10 @@ pub(crate) fn handle(
     id: &[u8],
 ) -> Result<ObjectHandle, Failure> {
     let name = (kind, id.to_vec());
-    if let Some(handle) = handles.get(&name).copied() {
-        if is_still(session, handle, kind, id)? {
-            return Ok(handle);
+    if let Some(found) = handles.get_mut(&name) {
+        if is_still(session, found.handle, kind, id)? {
+            found.checked = Instant::now();
+            return Ok(found.handle);
         }
         handles.remove(&name);
     }
@@ -142,9 +156,33 @@ pub(crate) fn handle(
             if handles.len() >= MAX_HANDLES {
                 handles.clear();
             }
-            handles.insert(name, *only);
-            Ok(*only)
+            let (handle, checked) = (*only, Instant::now());
+            handles.insert(name, Found { handle, checked });
+            Ok(handle)
         }
         [_, _, ..] => Err(Failure::Own(code::SEVERAL_KEYS)),
+    }
+}
+
+/// Decrypts with the handle of a key, which is checked each [`CHECK_EVERY`], and where the decryption fails: with another
+/// key it does, since AES-GCM and RSA-OAEP open nothing that another key encrypted.
+pub(crate) fn decrypt_with<T>(
+    module: &Module,
+    (session, handles): (&Session, &mut Handles),
+    kind: KeyKind,
+    id: &[u8],
+    decrypt: impl Fn(ObjectHandle) -> Result<T, Error>,
+) -> Result<T, Failure> {
+    let found = handles.get(&(kind, id.to_vec()));
+    let handle = match found.filter(|found| found.checked.elapsed() < CHECK_EVERY) {
+        Some(found) => found.handle,
+        None => handle(module, (session, handles), kind, id)?,
+    };
+    match decrypt(handle) {
+        Err(error) if !is_of_session(&error) && !is_still(session, handle, kind, id)? => {
+            // As a token reports it that never uses a handle again.
+            Err(Error::Pkcs11(RvError::KeyHandleInvalid, Function::Decrypt).into())
+        }
+        decrypted => Ok(decrypted?),
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_provider::{ErrorKind, Exposure, Finding, Kek, KeySpec, KeyState, OpContext, Provider, Secret, TenantId};
+use claviger_provider::{ErrorKind, Exposure, Finding, Kek, KeySpec, KeyState, OpContext, Provider, Secret, TenantId, Wrapped};
 use claviger_provider_pkcs11::Pkcs11Provider;
 use claviger_testkit::connection::new_key;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::calls::{context, cx, unwrap, wrap, wrapped};
 use crate::objects::{make, make_in};
@@ -150,6 +151,37 @@ pub async fn a_key_that_is_destroyed_or_replaced_is_told(module: Arc<Module>) {
     make(&token, "01", "theirs", "rsa-2048");
     let error = provider.wrap_key(&cx(), &kek, &dek, &context()).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::KeyNotFound | ErrorKind::KeyState), "{error}");
+}
+
+/// The handle of a key, which a decryption may use for a second, stays the same when the key has another id.
+pub async fn a_key_that_has_another_id_opens_nothing_under_the_old_one(module: Arc<Module>) {
+    let token = Token::make(&module);
+    let mut settings = token.settings();
+    settings["adopt_any"] = json!(true);
+    settings["sessions"] = json!(1);
+    let provider = token.connect_with(&settings);
+    make(&token, "01", "theirs", "");
+    let kek = adopted(&provider, "01").await.unwrap();
+    let dek = Secret::random(32);
+    let wrapped = wrap(&provider, &kek, &dek).await.unwrap();
+    assert_eq!(unwrap(&provider, &wrapped).await.unwrap(), dek);
+    make(&token, "01", "02", "set-id");
+    let refused = async {
+        loop {
+            match unwrap(&provider, &wrapped).await {
+                Ok(opened) => assert_eq!(opened, dek),
+                Err(error) => return error.kind,
+            }
+        }
+    };
+    assert_eq!(timeout(Duration::from_secs(60), refused).await, Ok(ErrorKind::KeyNotFound));
+    assert_eq!(wrap(&provider, &kek, &dek).await.unwrap_err().kind, ErrorKind::KeyNotFound);
+    let renamed = adopted(&provider, "02").await.unwrap();
+    let again = Wrapped {
+        key: renamed.key,
+        ..wrapped
+    };
+    assert_eq!(unwrap(&provider, &again).await.unwrap(), dek);
 }
 
 /// The token of a backup, or another one of a cluster, has another serial number.

@@ -1,17 +1,21 @@
 //! Faults of a module and its token: another connection is unharmed, no wrong plaintext comes back, and what was
 //! wrapped before opens once the fault is over.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_pkcs11_host::messages::{Asked, Request, Sensitive, TokenName};
+use claviger_pkcs11_host::packets;
 use claviger_provider::{ErrorKind, KeySpec, OpContext, Provider, TenantId};
 use claviger_testkit::connection::new_key;
 use serde_json::json;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::calls::{context, cx, key, unwrap, unwrap_at_last, wrap, wrapped};
 use crate::faulty::Faulty;
-use crate::token::Module;
+use crate::token::{HELPER, LABEL, Module, PIN};
 
 pub async fn a_module_that_crashes_takes_down_its_connection_only(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
@@ -112,6 +116,41 @@ pub async fn what_a_module_started_ends_with_its_helper(module: Arc<Module>) {
     until_ended(child).await;
 }
 
+/// A gateway that is killed cannot kill its helpers.
+pub async fn a_helper_ends_with_its_gateway_while_its_module_hangs(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    faulty.have("hang-login");
+    let settings = faulty.settings();
+    let environment = settings["environment"].as_object().unwrap().iter();
+    let (ours, theirs) = packets::pair().unwrap();
+    let mut helper = Command::new(std::env::current_exe().unwrap())
+        .arg(HELPER)
+        .envs(environment.map(|(name, value)| (name, value.as_str().unwrap())))
+        .stdin(Stdio::from(theirs))
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let open = Request::Open {
+        module: settings["module"].as_str().unwrap().to_owned(),
+        token: TokenName::Label(LABEL.to_owned()),
+        sessions: 1,
+    };
+    let login = Request::Login {
+        pin: Sensitive::new(PIN.as_bytes().to_vec().into()),
+    };
+    for request in [open, login] {
+        let asked = Asked::new(1, Duration::from_secs(60), request);
+        packets::send(&ours, &packets::encode(&asked).unwrap()).unwrap();
+    }
+    while faulty.logins() == 0 {
+        assert_eq!(helper.try_wait().unwrap(), None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(ours);
+    assert!(timeout(Duration::from_secs(30), helper.wait()).await.is_ok(), "it goes on");
+}
+
 /// A device that is lost while it generates may have made the key: another generation would find it in its way.
 pub async fn a_generation_that_may_have_been_done_is_not_repeated(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
@@ -195,6 +234,22 @@ pub async fn each_fault_has_its_kind(module: Arc<Module>) {
     let mut wrong = first.clone();
     *wrong.ciphertext.last_mut().unwrap() ^= 1;
     assert_eq!(unwrap(&provider, &wrong).await.unwrap_err().kind, ErrorKind::CiphertextRejected);
+}
+
+/// Some tokens use the handles of removed objects again.
+pub async fn a_handle_that_leads_to_another_key_is_found_anew(module: Arc<Module>) {
+    let faulty = Faulty::make(&module);
+    let mut settings = faulty.settings();
+    settings["sessions"] = json!(1);
+    let provider = faulty.token.connect_with(&settings);
+    let opened = [wrapped(&provider).await, wrapped(&provider).await];
+    for fault in ["", "swap-handles", ""] {
+        for (_, dek, wrapped) in &opened {
+            faulty.have(fault);
+            assert_eq!(unwrap(&provider, wrapped).await.unwrap(), *dek, "{fault}");
+        }
+    }
+    assert_eq!(faulty.logins(), 1, "the helper was replaced");
 }
 
 pub async fn a_module_that_computes_wrong_makes_no_key(module: Arc<Module>) {

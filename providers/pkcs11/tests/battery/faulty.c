@@ -15,6 +15,7 @@ typedef unsigned long ulong;
 typedef unsigned char byte;
 
 enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE_KEY = 58 };
+enum { GET_ATTRIBUTE_VALUE = 24, FIND_OBJECTS_INIT = 26 };
 enum { GENERAL_ERROR = 0x05, FUNCTION_FAILED = 0x06, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
 enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
@@ -29,6 +30,9 @@ static __thread byte drawn[16];
 static __thread ulong appended;
 /* The first key that decrypts under the fault "bad-key". */
 static ulong bad_key;
+/* The last two keys that decrypted, and whether the handle of each leads to the other until objects are looked for. */
+static ulong keys[2];
+static int swapped;
 
 static int fault(const char *name) {
     char found[64] = "";
@@ -116,7 +120,26 @@ static ulong encrypt(ulong session, byte *plain, ulong plain_length, byte *out, 
     return result;
 }
 
+static ulong led(ulong object) {
+    if (!swapped || (object != keys[0] && object != keys[1])) return object;
+    return object == keys[0] ? keys[1] : keys[0];
+}
+
+static ulong get_attribute_value(ulong session, ulong object, void *template, ulong count) {
+    return real->functions[GET_ATTRIBUTE_VALUE](session, led(object), template, count);
+}
+
+static ulong find_objects_init(ulong session, void *template, ulong count) {
+    swapped = 0;
+    return real->functions[FIND_OBJECTS_INIT](session, template, count);
+}
+
 static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
+    if (key != keys[0]) {
+        keys[1] = keys[0];
+        keys[0] = key;
+    }
+    if (fault_once("swap-handles")) swapped = 1;
     if (fault("hang-decrypt")) hang();
     if (fault("slow-decrypt")) sleep(4);
     if (fault_once("crash-decrypt-once") || fault("crash-decrypt")) abort();
@@ -127,7 +150,7 @@ static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
         if (!bad_key) bad_key = key;
         if (key == bad_key) return FUNCTION_FAILED;
     }
-    return real->functions[DECRYPT_INIT](session, mechanism, key);
+    return real->functions[DECRYPT_INIT](session, mechanism, led(key));
 }
 
 static ulong decrypt(ulong session, byte *cipher, ulong cipher_length, byte *out, ulong *out_length) {
@@ -150,6 +173,8 @@ ulong C_GetFunctionList(struct list **list) {
         if (!get || get(&real)) return GENERAL_ERROR;
         ours = *real;
         ours.functions[LOGIN] = (ulong(*)())login;
+        ours.functions[GET_ATTRIBUTE_VALUE] = (ulong(*)())get_attribute_value;
+        ours.functions[FIND_OBJECTS_INIT] = (ulong(*)())find_objects_init;
         ours.functions[ENCRYPT_INIT] = (ulong(*)())encrypt_init;
         ours.functions[ENCRYPT] = (ulong(*)())encrypt;
         ours.functions[DECRYPT_INIT] = (ulong(*)())decrypt_init;

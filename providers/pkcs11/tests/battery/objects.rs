@@ -71,10 +71,16 @@ pub fn make_here(arguments: &[String]) {
         return;
     }
     let id = Attribute::Id(hex::decode(id).unwrap());
-    let label = Attribute::Label(label.clone().into_bytes());
     if what == "destroy" {
         for object in session.find_objects(&[id]).unwrap() {
             session.destroy_object(object).unwrap();
+        }
+        return;
+    }
+    if what == "set-id" {
+        let new = Attribute::Id(hex::decode(label).unwrap());
+        for object in session.find_objects(&[id]).unwrap() {
+            session.update_attributes(object, std::slice::from_ref(&new)).unwrap();
         }
         return;
     }
@@ -90,6 +96,7 @@ pub fn make_here(arguments: &[String]) {
         }
         return;
     }
+    let label = Attribute::Label(label.clone().into_bytes());
     let has = |word: &str| what.split(',').any(|given| given == word);
     if has("rsa-2048") {
         let public = [

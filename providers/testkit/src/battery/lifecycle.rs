@@ -155,10 +155,13 @@ pub(super) async fn rotations_at_once_lose_nothing(bench: Bench) -> Outcome {
     let dek = Secret::random(32);
     let wrapped = bench.provider.wrap_key(&cx, &key, &dek, &context).await?;
     let results = join_all((0..8).map(|_| bench.provider.rotate(&cx, &key))).await;
-    let mut done = Vec::new();
+    let (mut done, mut failed) = (Vec::new(), 0);
     for result in results {
         match result {
             Ok(rotated) => done.push(rotated),
+            // One of a hundred calls of SoftHSM's C_GenerateKey returns CKR_GENERAL_ERROR where other sessions search for
+            // keys meanwhile. A key that was not made is missed by none.
+            Err(error) if rotation == Rotation::NewKey && error.kind == ErrorKind::UpstreamUnavailable && failed == 0 => failed += 1,
             // One that is refused for want of room has done nothing, too.
             Err(error) => ensure(matches!(error.kind, ErrorKind::Conflict | ErrorKind::RateLimited), || {
                 format!("a rotation: {error}")

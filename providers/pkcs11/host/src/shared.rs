@@ -1,24 +1,15 @@
-//! The workers: threads that call the module, each with a session of its own.
+//! What the workers share, and how each of them serves a request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cryptoki::session::Session;
 
-use crate::messages::{Output, Refused, Request, code};
+use crate::messages::{Answered, Asked, Output, Refused, Request, code};
 use crate::operations::{decrypt, encrypt, find, generate};
 use crate::refusals::own;
 use crate::sessions::WorkerSession;
 use crate::token::{self, Module};
-
-/// A request, and the time until which it may begin.
-pub(crate) struct Job {
-    pub(crate) number: u64,
-    pub(crate) until: Instant,
-    pub(crate) request: Request,
-}
 
 /// What the workers share.
 pub(crate) struct Shared {
@@ -46,6 +37,19 @@ impl Shared {
             && self.busy.load(Ordering::SeqCst) == 0
         {
             drop(module.context.clone().finalize());
+        }
+    }
+
+    /// Serves a request with the session of a worker.
+    pub(crate) fn serve(&self, worker: &mut WorkerSession, asked: Asked<Request>) -> Answered {
+        let _busy = Busy::begin(&self.busy);
+        let output = match asked.is_late() {
+            true => Err(own(code::TOO_LATE)),
+            false => self.perform(worker, &asked.request),
+        };
+        Answered {
+            number: asked.number,
+            output: output.unwrap_or_else(Output::Refused),
         }
     }
 
@@ -102,21 +106,5 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Serves jobs until there are no more; `answer` sends each one's output.
-pub(crate) fn work(jobs: &Arc<Mutex<Receiver<Job>>>, shared: &Shared, answer: impl Fn(u64, Output)) {
-    let mut worker = WorkerSession::default();
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        let _busy = Busy::begin(&shared.busy);
-        let output = if job.until < Instant::now() {
-            Err(own(code::TOO_LATE))
-        } else {
-            shared.perform(&mut worker, &job.request)
-        };
-        answer(job.number, output.unwrap_or_else(Output::Refused));
     }
 }
