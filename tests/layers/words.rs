@@ -45,6 +45,8 @@ const TYPES: &[(&str, &str)] = &[("Head", "RequestMeta"), ("Whole", "RawRequest"
 const ORDINARY: &[(&str, &str, &str)] = &[
     ("row", "src/store", "a row of a table"),
     ("row", "providers/local", "a row of a table"),
+    ("identity", "src/broker", "which key of the provider a version is"),
+    ("identity", "providers/core/src/kit/session", "who logs in, whatever the credential"),
 ];
 
 /// Endings of identifiers that occur nowhere.
@@ -74,6 +76,7 @@ const MODULES: &[(&str, &str)] = &[
     ("kept", "loading_cache, replay"),
     ("change", "state_change, write_ahead, transaction"),
     ("first", "bootstrap_admin"),
+    ("identity", "auth, session, credentials"),
     ("key_shown", "key"),
     ("source", "opening"),
 ];
