@@ -157,7 +157,7 @@ function pauseAfter(call: Call<unknown>, error: ClavigerError, attempt: number, 
     // The gateway itself says that the same request may succeed later.
     least ||= PAUSE_AFTER_PROBLEM;
   }
-  return least + world.jitter(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(attempt, 10)));
+  return least + world.jitter(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempt));
 }
 
 function resultOf<Result>(call: Call<Result>, response: Response): Result {

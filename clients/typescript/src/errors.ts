@@ -14,7 +14,12 @@ export type ClientErrorCode =
   | "connection_lost"
   | "response_truncated"
   | "unexpected_response"
-  | "token_unusable";
+  | "token_unusable"
+  | "file_unrecognized"
+  | "file_version_unsupported"
+  | "file_truncated"
+  | "file_header_mismatch"
+  | "file_damaged";
 
 /** A place in the request with an unusable value. */
 export interface Place {
@@ -36,6 +41,7 @@ export interface ErrorMembers {
   readonly retryAfter?: number | undefined;
   readonly auditIndex?: string | undefined;
   readonly errors?: readonly Place[] | undefined;
+  readonly createdId?: string | undefined;
   readonly provider?: string | undefined;
   readonly providerMessage?: string | undefined;
   readonly extra?: Readonly<Record<string, unknown>> | undefined;
@@ -65,6 +71,8 @@ export class ClavigerError extends Error {
   readonly auditIndex: string | undefined;
   /** The places in the request with unusable values. */
   readonly errors: readonly Place[];
+  /** Of `already_created`: the id of what the first request created. */
+  readonly createdId: string | undefined;
   /** The kind of provider that refused the call or failed. */
   readonly provider: string | undefined;
   /** The provider's own message. */
@@ -91,6 +99,7 @@ export class ClavigerError extends Error {
     this.retryAfter = members.retryAfter;
     this.auditIndex = members.auditIndex;
     this.errors = errors;
+    this.createdId = members.createdId;
     this.provider = members.provider;
     this.providerMessage = providerMessage;
     Object.defineProperty(this, "name", { enumerable: false });
@@ -120,7 +129,7 @@ export class ConflictError extends ClavigerError {}
 /** The name or the provider key is taken. */
 export class AlreadyExistsError extends ConflictError {}
 
-/** A request with this idempotency key has made the token, whose text was shown once. `detail` has its id. */
+/** A request with this idempotency key has made the token, whose text was shown once. `createdId` is its id. */
 export class AlreadyCreatedError extends ConflictError {}
 
 /** The object changed since its etag was read: read it again, then decide again. */
@@ -161,6 +170,24 @@ export class DeadlineExceededError extends ClavigerError {}
 
 /** There is no usable token to send: the file is missing, unreadable or no token. */
 export class TokenError extends ClavigerError {}
+
+/** An encrypted file does not open because of its own bytes. Another attempt gives the same; take another copy. */
+export class FileError extends ClavigerError {}
+
+/** This is not a file that a Claviger client encrypted. */
+export class FileUnrecognizedError extends FileError {}
+
+/** A later release wrote the file, in another version of the format. */
+export class FileVersionError extends FileError {}
+
+/** The end of the file is missing. */
+export class FileTruncatedError extends FileError {}
+
+/** The wrapped key is that of another file, or the beginning of the file was changed. */
+export class FileHeaderMismatchError extends FileError {}
+
+/** A part of the file was changed, moved, taken away or added. */
+export class FileDamagedError extends FileError {}
 
 /** No usable response came from a gateway. `maybeExecuted` says whether the request may have been carried out. */
 export class TransportError extends ClavigerError {}
@@ -248,6 +275,7 @@ export function problemError(problem: Readonly<Record<string, unknown>>, of: OfR
     retryAfter: of.retryAfter,
     auditIndex: of.auditIndex,
     errors: places(problem["errors"]),
+    createdId: text("created_id"),
     provider: text("provider"),
     providerMessage: text("provider_message"),
     extra: Object.fromEntries(Object.entries(problem).filter(([name]) => !PROBLEM_MEMBERS.has(name))),

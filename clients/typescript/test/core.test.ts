@@ -184,6 +184,9 @@ test("no time is slept away", async () => {
   const { sleeps, error } = await run(GET, [LIMITED], { timeout: 1000 });
   assert.deepEqual(sleeps, []);
   assert.ok(error instanceof RateLimitedError);
+  // The token took what was left.
+  const slow = await run(GET, [LIMITED], { timeout: 3000, tokenTakes: 850 });
+  assert.deepEqual([slow.requests.length, slow.sleeps, slow.error?.code], [1, [1250], "rate_limited"]);
   assert.equal((await run(GET, [SUCCESS], { timeout: 100 })).requests[0]?.headers["Claviger-Timeout"], "100ms");
 });
 
@@ -282,12 +285,12 @@ test("a readiness that is not ready", async () => {
 });
 
 test("a body that is not the documented one is refused", async () => {
-  for (const body of ["", "[]", "null", '{"name": 1}', "[".repeat(100_000), '"text"', JSON.stringify({ ...KEY, created: "yesterday" })]) {
+  for (const body of ["", "[]", "null", '{"name": 1}', "[".repeat(100_000), '"text"', JSON.stringify({ ...KEY, created: "2026-11-23" })]) {
     const { error, requests } = await run(GET, [response(200, body, { "content-type": "text/html" })]);
     assert.ok(error instanceof UnexpectedResponseError, body.slice(0, 100));
     assert.equal(requests.length, 1);
   }
-  const noText = { ...response(200, ""), body: Buffer.from([0xff]) };
+  const noText = { ...response(200, ""), body: Buffer.from(JSON.stringify({ ...KEY, name: "\xff" }), "latin1") };
   assert.ok((await run(GET, [noText])).error instanceof UnexpectedResponseError);
   // 200 of a proxy's page is not the success of a deletion.
   assert.ok((await run(REVOKE, [response(200, "<html>", { "content-type": "text/html" })])).error instanceof UnexpectedResponseError);

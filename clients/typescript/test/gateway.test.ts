@@ -210,7 +210,7 @@ test("principals and tokens", async () => {
   // The same request with the same key makes no second token, and the text is not kept.
   const first = await acme.createToken(name, ["Unwrap"], { idempotencyKey: name });
   const error = await failure(acme.createToken(name, ["Unwrap"], { idempotencyKey: name }), "already_created", AlreadyCreatedError);
-  assert.ok(error.detail.includes(first.id));
+  assert.equal(error.createdId, first.id);
   await acme.deleteToken(name, token.id);
   await failure(application.generateDataKey("orders"), "unauthenticated", UnauthenticatedError);
   await acme.deletePrincipal(name);
