@@ -12,6 +12,7 @@ import {
   type UnwrappedItem,
   isKnown,
 } from "@claviger/client";
+import { decrypt, decryptFile, encrypt } from "@claviger/client/files";
 
 /** Whether two types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -50,6 +51,14 @@ export async function program(claviger: Client): Promise<void> {
       is<typeof item, UnwrappedItem>(true);
     }
   }
+  for await (const piece of decrypt(claviger, encrypt(claviger, "orders", new Blob(["content"]).stream(), { context: { table: "orders" } }))) {
+    is<typeof piece, Uint8Array>(true);
+  }
+  await decryptFile(claviger, "a", new URL("file:///b"), { key: "orders", signal: AbortSignal.timeout(5000) });
+  // @ts-expect-error Text is no source.
+  encrypt(claviger, "orders", "path");
+  // @ts-expect-error Bytes are no source; an array of them is.
+  encrypt(claviger, "orders", new Uint8Array(5));
   // @ts-expect-error A name is text.
   await claviger.getKey(1);
   // @ts-expect-error A misspelt option.
