@@ -83,7 +83,7 @@ class Generator:
         lines = "".join(f'export type * from "./{file_name(module)}.js";\n' for module in modules)
         texts["models/index.ts"] = f"{HEADER}\n{lines}"
         texts |= {"words.ts": self.words(), "codes.ts": self.codes(), "operations.ts": self.endpoints()}
-        return {name: text for name, text in texts.items() if text}
+        return texts
 
     def names(self, module):
         return sorted(name for name, where in self.modules.items() if where == module and not self.is_plain(name))
@@ -105,9 +105,9 @@ class Generator:
         up = "../" * module.count("/")
         imports = []
         for names, file in (
+            (("Duration", "Model"), f"{up}../../codec.js"),
             (("ClavigerError",), f"{up}../../errors.js"),
             (("Secret", "SecretText"), f"{up}../../secrets.js"),
-            (("Duration", "Model"), f"{up}../../codec.js"),
             (("ErrorCode",), f"{up}../codes.js"),
         ):
             found = [name for name in names if re.search(rf"\b{name}\b", code)]
@@ -120,13 +120,13 @@ class Generator:
 
     def model(self, name):
         schema = self.schemas[name]
-        lines = [self.comment(schema.get("description", name), 0)]
+        # The choices that the reader makes have no description.
+        lines = [self.comment(schema.get("description", "The result of an item, or why it failed."), 0)]
         if "oneOf" in schema:
             kinds = " | ".join(one["$ref"].rsplit("/", 1)[1] for one in schema["oneOf"])
             return "\n".join([*lines, f"export type {name} = {kinds};", ""])
-        answered = name not in self.written
-        # The caller makes shared ones, too.
-        base = " extends Model" if answered else " extends Partial<Model>" if self.is_shared(name) else ""
+        # Callers make shared ones, too.
+        base = " extends Partial<Model>" if self.is_shared(name) else " extends Model" if self.is_answer(name) else ""
         if not schema.get("properties"):
             return "\n".join([*lines, f"export type {name} = Readonly<Record<string, never>>;", ""])
         lines.append(f"export interface {name}{base} {{")
@@ -253,7 +253,8 @@ class Generator:
             meanings = dict(re.findall(r"(?ms)^- `([^`]+)`: (.*?)(?=^- `|\Z)", bullets))
             lines += ["", self.comment(about.replace(" Later releases may add words.", ""), 0), f"export const {name} = {{"]
             for word in READER.words(schema):
-                lines += [self.comment(meanings[word].strip(), 2)] if word in meanings else []
+                meaning = meanings.get(word, "").strip()
+                lines += [self.comment(meaning[0].upper() + meaning[1:], 2)] if meaning else []
                 lines.append(f'  {constant(word)}: "{word}",')
             lines += ["} as const;", f"export type {name} = {'Closed' if 'enum' in schema else 'Open'}<typeof {name}>;"]
         return "\n".join([*lines, ""])

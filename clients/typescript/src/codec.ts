@@ -58,7 +58,23 @@ function scalar<T>(expected: string, fits: (value: unknown) => boolean): Codec<T
 export const text = scalar<string>("text", (value) => typeof value === "string");
 export const flag = scalar<boolean>("true or false", (value) => typeof value === "boolean");
 export const integer = scalar<number>("an integer", Number.isSafeInteger);
-export const json = scalar<unknown>("JSON", () => true);
+
+/** Any JSON. What callers give may have secrets in it, which JSON would otherwise have as their placeholders. */
+export const json: Codec<unknown> = {
+  decode: (value) => value,
+  encode(value, at) {
+    if (value instanceof Secret) {
+      return secretBytes.encode(value, at);
+    }
+    if (value instanceof SecretText) {
+      return value.expose();
+    }
+    if (Array.isArray(value)) {
+      return value.map((item, index) => json.encode(item, `${at}/${index}`));
+    }
+    return typeof value === "object" && value !== null ? map(json).encode(value as Record<string, unknown>, at) : value;
+  },
+};
 
 /** Text that is one of a closed list of words. The gateway says which ones, so nothing is compared here. */
 export function word<T extends string>(): Codec<T> {

@@ -122,7 +122,7 @@ export class Transport implements World {
         end(() => reject(signal?.reason));
         outgoing.destroy();
       };
-      const deadline = setTimeout(fail, request.milliseconds, new Overdue());
+      const deadline = setTimeout(() => fail(new Overdue()), request.milliseconds);
       let connecting: NodeJS.Timeout | undefined;
       signal?.addEventListener("abort", abort);
 
@@ -137,7 +137,7 @@ export class Transport implements World {
         if (outgoing.reusedSocket) {
           connected();
         } else {
-          connecting = setTimeout(fail, CONNECT, new Overdue());
+          connecting = setTimeout(() => fail(new Overdue()), CONNECT);
           found.once(found instanceof TLSSocket ? "secureConnect" : "connect", connected);
         }
       });

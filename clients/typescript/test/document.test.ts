@@ -11,11 +11,10 @@ import type { BatchEndpoint, Endpoint } from "../src/endpoints.js";
 import { PROBLEM_MEMBERS } from "../src/generated/codes.js";
 import * as endpoints from "../src/generated/operations.js";
 import * as words from "../src/generated/words.js";
-import { Client, ERROR_CODES, ErrorCode } from "../src/index.js";
+import { Client, ERROR_CODES, ErrorCode, Secret, SecretText } from "../src/index.js";
 import { DataKeyOperations } from "../src/operations/data-keys.js";
 import { PACKAGE, ROOT } from "./folders.js";
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 type Json = any;
 const DOCUMENT: Json = JSON.parse(readFileSync(path.join(ROOT, "openapi", "claviger.json"), "utf8"));
 const SCHEMAS: Json = DOCUMENT.components.schemas;
@@ -215,6 +214,16 @@ function camel(value: Json): Json {
   }
   return Object.fromEntries(Object.entries(value).map(([name, of]) => [name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase()), camel(of)]));
 }
+
+test("secrets are sent wherever they are", () => {
+  const token = new SecretText("secret-content");
+  const secrets = { token, nested: [{ key: new Secret(new Uint8Array([0, 255])) }], plain: "p", none: null, count: 1 };
+  const expected = { token: "secret-content", nested: [{ key: "AP8=" }], plain: "p", none: null, count: 1 };
+  assert.deepEqual(endpoints.updateConnection.request?.encode({ secrets }, ""), { secrets: expected });
+  const settings = { address: "https://vault.example", auth: { token } };
+  const sent = endpoints.createConnection.request?.encode({ name: "v", provider: "vault", settings }, "");
+  assert.deepEqual(sent, { name: "v", provider: "vault", settings: { ...settings, auth: { token: "secret-content" } } });
+});
 
 test("a null where a member is optional is absent", () => {
   const [example] = SCHEMAS.Key.examples;

@@ -93,7 +93,9 @@ test("the programs of the README", async (t) => {
   await writeFile(path.join(folder, "readme.ts"), blocks.join("\n"));
   await compile("readme");
   const variables = { CLAVIGER_ADDRESS: `http://${gateway.address}`, CLAVIGER_TOKEN_FILE: gateway.tokenFile, CLAVIGER_TENANT: "acme" };
-  const output = await run(process.execPath, ["readme.js"], { cwd: folder, env: { ...process.env, ...variables } });
+  // No proxy of the environment sees a key, also where Node is told to use it.
+  const proxy = { HTTP_PROXY: "http://127.0.0.1:1", http_proxy: "http://127.0.0.1:1", NODE_USE_ENV_PROXY: "1", NO_PROXY: "", no_proxy: "" };
+  const output = await run(process.execPath, ["readme.js"], { cwd: folder, env: { ...process.env, ...variables, ...proxy } });
   assert.match(output, /documents/);
   assert.match(output, /key_disabled/);
   assert.match(output, /file_damaged/);

@@ -4,13 +4,13 @@ import type { Closed, Open } from "../words.js";
 
 /** How far a change of the key's state came at the providers of its versions. */
 export const AtProviderResult = {
-  /** every provider key has the state */
+  /** Every provider key has the state */
   Done: "done",
-  /** a provider does not enable or disable keys, or the connection of a version was deleted */
+  /** A provider does not enable or disable keys, or the connection of a version was deleted */
   Unsupported: "unsupported",
-  /** a provider refused */
+  /** A provider refused */
   Denied: "denied",
-  /** a provider could not be asked or did not answer, or a connection is severed; repeat the request */
+  /** A provider could not be asked or did not answer, or a connection is severed; repeat the request */
   Pending: "pending",
 } as const;
 export type AtProviderResult = Open<typeof AtProviderResult>;
@@ -24,38 +24,38 @@ export type AzureAesAlgorithm = Closed<typeof AzureAesAlgorithm>;
 
 /** The circuit of a connection that is not closed. */
 export const ConnectionCircuit = {
-  /** the provider did not respond or failed, and requests fail at once with `circuit_open` */
+  /** The provider did not respond or failed, and requests fail at once with `circuit_open` */
   Open: "open",
-  /** one request at a time is tried */
+  /** One request at a time is tried */
   HalfOpen: "half_open",
 } as const;
 export type ConnectionCircuit = Open<typeof ConnectionCircuit>;
 
 /** How a service is. */
 export const ConnectionHealthState = {
-  /** it serves calls */
+  /** It serves calls */
   Ok: "ok",
-  /** it serves calls, and says that a part of it does not work */
+  /** It serves calls, and says that a part of it does not work */
   Degraded: "degraded",
-  /** it serves no calls */
+  /** It serves no calls */
   Failing: "failing",
 } as const;
 export type ConnectionHealthState = Open<typeof ConnectionHealthState>;
 
 /** The state of a connection's login. */
 export const ConnectionLoginState = {
-  /** no credential is held; the next request logs in */
+  /** No credential is held; the next request logs in */
   None: "none",
-  /** the connection was given its credential, and no request shows yet whether the provider accepts it */
+  /** The connection was given its credential, and no request shows yet whether the provider accepts it */
   NotTried: "not_tried",
-  /** the provider accepted the connection's credential */
+  /** The provider accepted the connection's credential */
   Ok: "ok",
-  /** the connection has a credential, and its renewal failed */
+  /** The connection has a credential, and its renewal failed */
   RenewalFailing: "renewal_failing",
-  /** there is no credential, and the last login failed; the next request tries again */
+  /** There is no credential, and the last login failed; the next request tries again */
   Failing: "failing",
   /**
-   * the provider refused the login; requests fail without another login until the secret changes, the pause is over,
+   * The provider refused the login; requests fail without another login until the secret changes, the pause is over,
    * or `checkConnection` tries. Or it does not accept the credential that the connection was given
    */
   Refused: "refused",
@@ -64,31 +64,31 @@ export type ConnectionLoginState = Open<typeof ConnectionLoginState>;
 
 /** Whether the gateway calls the provider through the connection. */
 export const ConnectionState = {
-  /** calls are allowed */
+  /** Calls are allowed */
   Active: "active",
-  /** no calls, and no use of cached data keys, until the connection is restored */
+  /** No calls, and no use of cached data keys, until the connection is restored */
   Severed: "severed",
 } as const;
 export type ConnectionState = Open<typeof ConnectionState>;
 
 /** How the encryption context is bound to a wrapped key. */
 export const ContextBindingKind = {
-  /** by the provider, as name-value pairs */
+  /** By the provider, as name-value pairs */
   Pairs: "pairs",
-  /** by the provider, as associated data */
+  /** By the provider, as associated data */
   AssociatedData: "associated_data",
-  /** by the commitment in the wrapped key, which only the gateway checks */
+  /** By the commitment in the wrapped key, which only the gateway checks */
   CommitmentOnly: "commitment_only",
 } as const;
 export type ContextBindingKind = Open<typeof ContextBindingKind>;
 
 /** Who holds the key material. */
 export const Custody = {
-  /** the provider */
+  /** The provider */
   Provider: "provider",
-  /** an external key manager, outside the provider; without `allowExport` no data key leaves it */
+  /** An external key manager, outside the provider; without `allowExport` no data key leaves it */
   External: "external",
-  /** a newer release wrote a word that this release does not know; the rules of `external` apply */
+  /** A newer release wrote a word that this release does not know; the rules of `external` apply */
   Unrecognized: "unrecognized",
 } as const;
 export type Custody = Open<typeof Custody>;
@@ -103,66 +103,66 @@ export type DeclaredObjectKind = Open<typeof DeclaredObjectKind>;
 
 /** What the provider's ciphertext contains. */
 export const EnvelopeSuite = {
-  /** the plaintext itself */
+  /** The plaintext itself */
   Direct: "direct",
-  /** a key that encrypts the plaintext */
+  /** A key that encrypts the plaintext */
   Sealed: "sealed",
 } as const;
 export type EnvelopeSuite = Open<typeof EnvelopeSuite>;
 
 /** The protection level of created keys. */
 export const GcpProtectionLevel = {
-  /** in software */
+  /** In software */
   Software: "software",
-  /** in an HSM */
+  /** In an HSM */
   Hsm: "hsm",
 } as const;
 export type GcpProtectionLevel = Closed<typeof GcpProtectionLevel>;
 
 /** The gateway's own state of a key or of a version. Treat a word that you do not know as unusable. */
 export const KeyState = {
-  /** wraps and unwraps */
+  /** Wraps and unwraps */
   Enabled: "enabled",
-  /** unwraps only */
+  /** Unwraps only */
   DecryptOnly: "decrypt_only",
-  /** can be read only; it can be enabled again */
+  /** Can be read only; it can be enabled again */
   Disabled: "disabled",
-  /** is kept for later and not usable */
+  /** Is kept for later and not usable */
   Archived: "archived",
-  /** its deletion is scheduled; not usable */
+  /** Its deletion is scheduled; not usable */
   PendingDeletion: "pending_deletion",
-  /** its deletion has begun; not usable */
+  /** Its deletion has begun; not usable */
   Destroying: "destroying",
-  /** its material is gone */
+  /** Its material is gone */
   Destroyed: "destroyed",
-  /** a newer release wrote a state that this release does not know; not usable */
+  /** A newer release wrote a state that this release does not know; not usable */
   Unrecognized: "unrecognized",
 } as const;
 export type KeyState = Open<typeof KeyState>;
 
 /** Which keys a list contains. */
 export const KeyStateFilter = {
-  /** the enabled ones */
+  /** The enabled ones */
   Enabled: "enabled",
-  /** the disabled ones */
+  /** The disabled ones */
   Disabled: "disabled",
-  /** the detached ones instead */
+  /** The detached ones instead */
   Detached: "detached",
 } as const;
 export type KeyStateFilter = Closed<typeof KeyStateFilter>;
 
 /** What weakens a key at its provider, or puts it in doubt. To end it, move the key to another provider key. */
 export const KeyWarning = {
-  /** whoever has the right to export keys at the provider gets the key material */
+  /** Whoever has the right to export keys at the provider gets the key material */
   Exportable: "exportable",
-  /** whoever has the right to back up keys at the provider gets the key material */
+  /** Whoever has the right to back up keys at the provider gets the key material */
   PlaintextBackup: "plaintext_backup",
-  /** the provider did not describe the version: it is gone there, or hidden */
+  /** The provider did not describe the version: it is gone there, or hidden */
   Missing: "missing",
-  /** another key has the version's names at the provider; nothing is wrapped with it */
+  /** Another key has the version's names at the provider; nothing is wrapped with it */
   Replaced: "replaced",
   /**
-   * another key may have the version's names at the provider; no new versions are taken over until the provider opens
+   * Another key may have the version's names at the provider; no new versions are taken over until the provider opens
    * what the version wrapped
    */
   Unproven: "unproven",
@@ -171,13 +171,13 @@ export type KeyWarning = Open<typeof KeyWarning>;
 
 /** Where the key material was generated. */
 export const Material = {
-  /** by the provider */
+  /** By the provider */
   Provider: "provider",
-  /** by the customer, who imported it into the provider */
+  /** By the customer, who imported it into the provider */
   Imported: "imported",
-  /** by an external key manager, where it stays */
+  /** By an external key manager, where it stays */
   External: "external",
-  /** a newer release wrote a word that this release does not know */
+  /** A newer release wrote a word that this release does not know */
   Unrecognized: "unrecognized",
 } as const;
 export type Material = Open<typeof Material>;
@@ -221,22 +221,22 @@ export type Operation = Open<typeof Operation>;
 
 /** Whether an operation is supported, and where the data key is in plaintext during it. */
 export const OperationSupport = {
-  /** inside the provider only */
+  /** Inside the provider only */
   InsideProvider: "inside_provider",
-  /** in the gateway's memory */
+  /** In the gateway's memory */
   ThroughMemory: "through_memory",
-  /** not supported */
+  /** Not supported */
   No: "no",
 } as const;
 export type OperationSupport = Open<typeof OperationSupport>;
 
 /** What a principal is. The kind is for people to read; it permits nothing. */
 export const PrincipalKind = {
-  /** a program that authenticates with an API token */
+  /** A program that authenticates with an API token */
   ServiceAccount: "service_account",
-  /** a program that its platform authenticates */
+  /** A program that its platform authenticates */
   Workload: "workload",
-  /** a human being */
+  /** A human being */
   Person: "person",
 } as const;
 export type PrincipalKind = Open<typeof PrincipalKind>;
@@ -259,34 +259,34 @@ export type ProviderName = Open<typeof ProviderName>;
  * `unknown`, and its own state permits it.
  */
 export const ProviderState = {
-  /** usable */
+  /** Usable */
   Enabled: "enabled",
-  /** it unwraps, and wraps nothing more */
+  /** It unwraps, and wraps nothing more */
   DecryptOnly: "decrypt_only",
-  /** disabled; it can be enabled again */
+  /** Disabled; it can be enabled again */
   Disabled: "disabled",
-  /** its material is not imported yet */
+  /** Its material is not imported yet */
   PendingImport: "pending_import",
-  /** its deletion is scheduled */
+  /** Its deletion is scheduled */
   PendingDeletion: "pending_deletion",
-  /** its material is destroyed */
+  /** Its material is destroyed */
   Destroyed: "destroyed",
-  /** the provider could not create it */
+  /** The provider could not create it */
   Failed: "failed",
-  /** its key is of another type there, or has not the usages that the gateway needs; it wraps nothing */
+  /** Its key is of another type there, or has not the usages that the gateway needs; it wraps nothing */
   Unfit: "unfit",
-  /** the provider did not describe it */
+  /** The provider did not describe it */
   Unknown: "unknown",
-  /** a newer release wrote a state that this release does not know; not usable */
+  /** A newer release wrote a state that this release does not know; not usable */
   Unrecognized: "unrecognized",
 } as const;
 export type ProviderState = Open<typeof ProviderState>;
 
 /** The purpose of a recipient. */
 export const RecipientRole = {
-  /** a version of the tenant's key */
+  /** A version of the tenant's key */
   Member: "member",
-  /** a key for recovery */
+  /** A key for recovery */
   Recovery: "recovery",
 } as const;
 export type RecipientRole = Open<typeof RecipientRole>;
@@ -300,35 +300,35 @@ export type ReleasableKind = Closed<typeof ReleasableKind>;
 
 /** Whether the connection has a permission. */
 export const RightStatus = {
-  /** it has the permission */
+  /** It has the permission */
   Granted: "granted",
-  /** it lacks the permission */
+  /** It lacks the permission */
   Denied: "denied",
-  /** it has the permission but does not need it */
+  /** It has the permission but does not need it */
   Excessive: "excessive",
-  /** unknown: a test would change something at the provider, or the key's state forbids it */
+  /** Unknown: a test would change something at the provider, or the key's state forbids it */
   NotTestable: "not_testable",
-  /** unknown: the test itself failed, as `how` says */
+  /** Unknown: the test itself failed, as `how` says */
   Failed: "failed",
 } as const;
 export type RightStatus = Open<typeof RightStatus>;
 
 /** How a key gets a new version. */
 export const RotationMethod = {
-  /** the provider key gets a new version */
+  /** The provider key gets a new version */
   InPlace: "in_place",
-  /** the provider key gets new material under the same id, so wrapped keys do not name a version */
+  /** The provider key gets new material under the same id, so wrapped keys do not name a version */
   InPlaceUnnamed: "in_place_unnamed",
-  /** the gateway creates a new provider key */
+  /** The gateway creates a new provider key */
   NewKey: "new_key",
 } as const;
 export type RotationMethod = Open<typeof RotationMethod>;
 
 /** How far the key's rotation is. */
 export const RotationState = {
-  /** no rotation is under way */
+  /** No rotation is under way */
   Idle: "idle",
-  /** the provider has accepted the request and not finished; the primary version is still the old one */
+  /** The provider has accepted the request and not finished; the primary version is still the old one */
   InProgress: "in_progress",
 } as const;
 export type RotationState = Open<typeof RotationState>;
@@ -346,41 +346,41 @@ export type Spec = Open<typeof Spec>;
 
 /** The difference between a declared object and the existing one, or what apply did about it. */
 export const StepResult = {
-  /** it does not exist; apply creates it */
+  /** It does not exist; apply creates it */
   Missing: "missing",
-  /** apply created it */
+  /** Apply created it */
   Made: "made",
-  /** the configuration has other secrets; apply stores them */
+  /** The configuration has other secrets; apply stores them */
   NewSecrets: "new_secrets",
-  /** apply stored new secrets */
+  /** Apply stored new secrets */
   SecretsReplaced: "secrets_replaced",
-  /** the configuration has other network settings; apply tries and stores them */
+  /** The configuration has other network settings; apply tries and stores them */
   NewSettings: "new_settings",
-  /** apply stored new network settings */
+  /** Apply stored new network settings */
   SettingsChanged: "settings_changed",
-  /** it exists and differs; apply does not change it */
+  /** It exists and differs; apply does not change it */
   Differs: "differs",
-  /** it exists and is no longer declared; apply does not change it, and `releaseDeclared` gives it to its tenant */
+  /** It exists and is no longer declared; apply does not change it, and `releaseDeclared` gives it to its tenant */
   NotDeclared: "not_declared",
-  /** it could not be compared or created */
+  /** It could not be compared or created */
   Failed: "failed",
 } as const;
 export type StepResult = Open<typeof StepResult>;
 
 /** Whether requests with a tenant's credentials are served. */
 export const TenantState = {
-  /** they are served */
+  /** They are served */
   Active: "active",
-  /** each gets 403; an operator can read and revoke */
+  /** Each gets 403; an operator can read and revoke */
   Suspended: "suspended",
 } as const;
 export type TenantState = Open<typeof TenantState>;
 
 /** Whether a token ends with the token that issued it. */
 export const TokenKind = {
-  /** ends with the token that issued it, and with any token above that one */
+  /** Ends with the token that issued it, and with any token above that one */
   Delegated: "delegated",
-  /** ends only at its own expiry or revocation */
+  /** Ends only at its own expiry or revocation */
   Standing: "standing",
 } as const;
 export type TokenKind = Open<typeof TokenKind>;
