@@ -195,6 +195,8 @@ def test_a_lost_response_is_repeated_where_that_is_safe(call):
     run = Run(call, [lost(), refused(), problem(409, "in_use", False)])
     assert isinstance(run.error, ConflictError)
     assert len(run.requests) == 3
+    # What the first attempt may have done stays done.
+    assert run.error.maybe_executed
     # There is no documented second for these.
     assert run.sleeps == [0.25, 0.5]
 
@@ -252,6 +254,9 @@ def test_a_token_file_that_is_being_replaced_is_retried():
     assert len(gone.sleeps) == 10
     wrong = Run(GET, [SUCCESS], tokens=[TokenError("Wrong.", code="token_unusable")])
     assert wrong.sleeps == []
+    # It does not hide that an attempt before it may have been carried out.
+    again = Run(CREATE, [lost()], tokens=[TOKEN, TokenError("Wrong.", code="token_unusable")])
+    assert (again.error.code, again.error.maybe_executed, len(again.requests)) == ("token_unusable", True, 1)
 
 
 def test_a_readiness_that_is_not_ready():
@@ -286,5 +291,10 @@ def test_a_body_that_is_not_the_documented_one_is_refused():
     run = Run(Client.delete_token(None, "p", "t"), [Response(200, {"content-type": "text/html"}, b"<html>")])
     assert isinstance(run.error, UnexpectedResponseError)
     assert Run(Client.delete_token(None, "p", "t"), [Response(204, {}, b"")]).error is None
+    # Nor is it the metrics.
+    metrics = Client.get_metrics(None)
+    for kind, body in (("text/html", b"<html>"), ("application/json", b'"text"'), ("", b"a 1")):
+        assert isinstance(Run(metrics, [Response(200, {"content-type": kind}, body)]).error, UnexpectedResponseError)
+    assert Run(metrics, [Response(200, {"content-type": "Text/Plain; version=0.0.4"}, b"a 1")]).result == "a 1"
     redirect = Run(GET, [Response(301, {"location": "https://elsewhere"}, b"")]).error
     assert "Redirects" in redirect.what_to_do

@@ -1,6 +1,8 @@
 """Encrypted files: the vectors, the real gateway, and the reader that was written from the page."""
 
 import io
+import os
+import subprocess
 import traceback
 
 import pytest
@@ -105,6 +107,22 @@ def test_files_go_round(acme, acme_files, size):
     # The other reader opens it with the key that the gateway gives.
     k = acme.unwrap(envelope_of(data), context=CONTEXT).plaintext.expose()
     assert b"".join(reader().plaintext(k, io.BytesIO(data))) == content
+
+
+def test_the_command_line_opens_it_and_the_other_way_round(acme_files, gateway, tmp_path):
+    """Every client has this test, so that each of them opens the files of the others."""
+    content = pattern(50_000)
+    plain, encrypted, again = (tmp_path / name for name in ("plain", "encrypted", "again"))
+    variables = {"CLAVIGER_ADDRESS": f"http://{gateway.address}", "CLAVIGER_TOKEN_FILE": str(gateway.token_file), "CLAVIGER_TENANT": "acme"}
+
+    def claviger(*words):
+        subprocess.run([gateway.binary, *words, "--context", "table=orders"], check=True, capture_output=True, env=os.environ | variables)
+
+    encrypted.write_bytes(b"".join(acme_files.encrypt_stream("orders", [content], context=CONTEXT)))
+    claviger("decrypt", "--in", encrypted, "--out", plain)
+    assert plain.read_bytes() == content
+    claviger("encrypt", "orders", "--in", plain, "--out", again)
+    assert b"".join(acme_files.decrypt_stream([again.read_bytes()], context=CONTEXT)) == content
 
 
 def test_each_file_has_its_own_key_and_salt(acme_files):

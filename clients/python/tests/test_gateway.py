@@ -57,6 +57,23 @@ def test_a_data_key_is_generated_and_unwrapped(acme):
     assert acme.generate_data_key("orders", plaintext=False).plaintext is None
 
 
+def test_no_data_key_is_kept(acme, name):
+    acme.create_key(name, "embedded")
+    data_key = acme.generate_data_key(name)
+    assert acme.generate_data_key(name).plaintext != data_key.plaintext
+    # Each use has its record.
+    first, second = acme.unwrap(data_key.wrapped), acme.unwrap(data_key.wrapped)
+    assert first.plaintext == second.plaintext
+    assert first.meta.audit_index != second.meta.audit_index
+    # What was opened a moment ago is not usable any more.
+    acme.disable_key(name)
+    for call in (lambda: acme.unwrap(data_key.wrapped), lambda: acme.generate_data_key(name)):
+        with pytest.raises(KeyUnusableError):
+            call()
+    (item,) = acme.batch_unwrap([UnwrapItem(wrapped=data_key.wrapped)])
+    assert item.error.code == "key_disabled"
+
+
 def test_the_wrong_context_is_told_by_its_class(acme):
     wrapped = acme.wrap("orders", SecretBytes(b"0123456789"), context=CONTEXT).wrapped
     with pytest.raises(CiphertextRejectedError) as raised:

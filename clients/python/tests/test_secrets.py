@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import json
 import logging
 import pickle
@@ -32,6 +33,10 @@ def test_a_secret_does_not_print(secret):
     with pytest.raises(TypeError):
         iter(secret)
     assert not hasattr(secret, "__dict__")
+    # What a debugger lists, and a serializer that goes by attributes.
+    listed = [repr(value) for _, value in inspect.getmembers(secret)]
+    assert any("SecretBytes(...)" in text or "SecretStr(...)" in text for text in listed)
+    assert not any("secret-content" in text for text in listed)
 
 
 def test_a_secret_is_compared_and_exposed():

@@ -61,7 +61,7 @@ def carry_out(call: Call[T], options: Options) -> Steps[T]:
     rejected: SecretStr | None = None
     attempt = 0
     while True:
-        token = (yield from _credential(options, deadline)) if call.credential else None
+        token = (yield from _credential(options, deadline, last)) if call.credential else None
         if rejected is not None and token == rejected and last is not None:
             raise last
         left = deadline - options.clock()
@@ -71,7 +71,7 @@ def carry_out(call: Call[T], options: Options) -> Steps[T]:
         error = _result_or_error(call, outcome)
         if not isinstance(error, ClavigerError):
             return error
-        last = error
+        last = _after(last, error)
         if last.code == "unauthenticated" and options.tokens.changes and rejected is None:
             # The token may have been replaced after it was read; a retry with another one is no repetition.
             rejected = token
@@ -110,7 +110,13 @@ def next_page(listing: Listing[T], page: Page[T] | None) -> Call[Page[T]] | None
     return replace(listing.first, query={**listing.first.query, "page_token": page.next_page_token})
 
 
-def _credential(options: Options, deadline: float) -> Steps[SecretStr]:
+def _after(last: ClavigerError | None, error: ClavigerError) -> ClavigerError:
+    """The error of an attempt after another one: what that may have done stays done."""
+    error.maybe_executed = error.maybe_executed or (last is not None and last.maybe_executed)
+    return error
+
+
+def _credential(options: Options, deadline: float, last: ClavigerError | None) -> Steps[SecretStr]:
     for _ in range(_TOKEN_ATTEMPTS):
         outcome = yield GetToken()
         if isinstance(outcome, SecretStr):
@@ -120,7 +126,7 @@ def _credential(options: Options, deadline: float) -> Steps[SecretStr]:
         if not error.retryable or options.clock() + _TOKEN_PAUSE > deadline:
             break
         yield Sleep(_TOKEN_PAUSE)
-    raise error
+    raise _after(last, error)
 
 
 def _request(call: Call[Any], options: Options, token: SecretStr | None, key: str | None, left: float) -> Request:
@@ -157,6 +163,9 @@ def _result_or_error(call: Call[T], outcome: Any) -> T | ClavigerError:
     if succeeded and call.returns is None and outcome.status == 204:
         return None  # type: ignore[return-value]
     if succeeded and call.returns is str:
+        if _kind(outcome) != "text/plain":
+            # A page of a proxy is text, too.
+            return _unexpected(outcome)
         return outcome.body.decode("utf-8", "replace")  # type: ignore[return-value]
     try:
         body = json.loads(outcome.body)
@@ -178,7 +187,7 @@ def _result_or_error(call: Call[T], outcome: Any) -> T | ClavigerError:
 
 
 def _unexpected(response: Response, what: str | None = None, what_to_do: str | None = None) -> UnexpectedResponseError:
-    kind = response.headers.get("content-type", "").split(";")[0] or "no content type"
+    kind = _kind(response)
     away = response.status in _GATEWAY_AWAY
     advice = "Check the address, and what is between the client and the gateway: a proxy or a load balancer answered, or another service."
     if 300 <= response.status < 400:
@@ -197,6 +206,10 @@ def _unexpected(response: Response, what: str | None = None, what_to_do: str | N
         maybe_executed=response.status < 300 or away,
         retry_after=_retry_after(response),
     )
+
+
+def _kind(response: Response) -> str:
+    return response.headers.get("content-type", "").split(";")[0].strip().lower() or "no content type"
 
 
 def _miscounted(meta: Meta | None) -> UnexpectedResponseError:

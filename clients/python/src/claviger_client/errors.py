@@ -63,7 +63,7 @@ class ClavigerError(Exception):
         self.retryable = retryable
         """Whether the same call may succeed later. The client has then retried it already where that is safe."""
         self.maybe_executed = maybe_executed
-        """Whether the gateway may have carried out the request although no usable response came."""
+        """Whether the gateway may have carried out the request, in the last attempt or one before it, although no usable response came."""
         self.retry_after = retry_after
         """Seconds after which the gateway expects a retry to help."""
         self.audit_index = audit_index

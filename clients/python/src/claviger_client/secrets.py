@@ -7,13 +7,14 @@ it out of logs, tracebacks, JSON and pickles, which is where secrets get lost.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
 Content = TypeVar("Content", bytes, str)
 
 
 class _Secret(Generic[Content]):
-    __slots__ = ("_content",)
+    __slots__ = ("_read",)
 
     _kind: ClassVar[type]
 
@@ -23,11 +24,12 @@ class _Secret(Generic[Content]):
     def __init__(self, content: Content) -> None:
         if not isinstance(content, self._kind):
             raise TypeError(f"the content of a {type(self).__name__} is of the type {self._kind.__name__}")
-        self._content: Content = content
+        # A function: what shows or serializes an object's attributes, such as a debugger, finds no content among them.
+        self._read: Callable[[], Content] = lambda: content
 
     def expose(self) -> Content:
         """Return the content. Keep it as briefly as you can, and do not log it."""
-        return self._content
+        return self._read()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
@@ -36,7 +38,7 @@ class _Secret(Generic[Content]):
         return repr(self)
 
     def __len__(self) -> int:
-        return len(self._content)
+        return len(self._read())
 
     # Otherwise an empty secret would be false, and `if data_key.plaintext:` a trap.
     def __bool__(self) -> bool:
@@ -45,7 +47,7 @@ class _Secret(Generic[Content]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, type(self)):
             return NotImplemented
-        return hmac.compare_digest(_bytes(self._content), _bytes(other._content))
+        return hmac.compare_digest(_bytes(self._read()), _bytes(other._read()))
 
     def __copy__(self) -> _Secret[Content]:
         return self
