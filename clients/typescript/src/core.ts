@@ -55,7 +55,7 @@ export async function carryOut<Result>(call: Call<Result>, settings: Settings, w
   let rejected: SecretText | undefined;
   let attempt = 0;
   for (;;) {
-    const token = call.endpoint.credential === false ? undefined : await credential(settings, world, deadline, signal);
+    const token = call.endpoint.credential === false ? undefined : await credential(settings, world, deadline, signal, last);
     if (last !== undefined && rejected !== undefined && token !== undefined && token.equals(rejected)) {
       throw last;
     }
@@ -69,7 +69,7 @@ export async function carryOut<Result>(call: Call<Result>, settings: Settings, w
       if (!(error instanceof ClavigerError)) {
         throw error;
       }
-      last = error;
+      last = after(last, error);
     }
     if (last.code === "unauthenticated" && settings.tokens.changes && rejected === undefined) {
       // The token may have been replaced after it was read; a retry with another one is no repetition.
@@ -108,14 +108,25 @@ export async function carryOutBatch<Result>(parts: readonly Part<Result>[], sett
   return results;
 }
 
-async function credential(settings: Settings, world: World, deadline: number, signal: AbortSignal | undefined): Promise<SecretText> {
+/** The error of an attempt after another one: what that may have done stays done. */
+function after(last: ClavigerError | undefined, error: ClavigerError): ClavigerError {
+  return last?.maybeExecuted ? Object.assign(error, { maybeExecuted: true }) : error;
+}
+
+async function credential(
+  settings: Settings,
+  world: World,
+  deadline: number,
+  signal: AbortSignal | undefined,
+  last: ClavigerError | undefined,
+): Promise<SecretText> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await settings.tokens.read();
     } catch (error) {
       const again = error instanceof TokenError && error.isRetryable && attempt <= TOKEN_ATTEMPTS;
       if (!again || world.now() + TOKEN_PAUSE > deadline) {
-        throw error;
+        throw error instanceof ClavigerError ? after(last, error) : error;
       }
     }
     await world.sleep(TOKEN_PAUSE, signal);
@@ -169,6 +180,10 @@ function resultOf<Result>(call: Call<Result>, response: Response): Result {
     return codec.decode(undefined, "");
   }
   if (succeeded && is(plain)) {
+    if (kindOf(response) !== "text/plain") {
+      // A page of a proxy is text, too.
+      throw unexpected(response);
+    }
     return codec.decode(response.body.toString(), "");
   }
   let body: unknown;
@@ -198,7 +213,7 @@ function resultOf<Result>(call: Call<Result>, response: Response): Result {
 
 function unexpected(response: Response, what?: string, whatToDo?: string): UnexpectedResponseError {
   const { status } = response;
-  const kind = response.headers["content-type"]?.split(";")[0] ?? "no content type";
+  const kind = kindOf(response);
   const away = GATEWAY_AWAY.includes(status);
   let advice = "Check the address, and what is between the client and the gateway: a proxy or a load balancer answered, or another service.";
   if (status >= 300 && status < 400) {
@@ -217,6 +232,10 @@ function unexpected(response: Response, what?: string, whatToDo?: string): Unexp
     maybeExecuted: status < 300 || away,
     retryAfter: retryAfter(response),
   });
+}
+
+function kindOf(response: Response): string {
+  return response.headers["content-type"]?.split(";")[0]?.trim().toLowerCase() || "no content type";
 }
 
 function miscounted(meta: Meta | undefined): UnexpectedResponseError {

@@ -63,7 +63,7 @@ export class ClavigerError extends Error {
   readonly requestId: string | undefined;
   /** Whether the same call may succeed later. The client has then retried it already where that is safe. */
   readonly isRetryable: boolean;
-  /** Whether the gateway may have carried out the request although no usable response came. */
+  /** Whether the gateway may have carried out the request, in the last attempt or one before it, although no usable response came. */
   readonly maybeExecuted: boolean;
   /** Milliseconds after which the gateway expects a retry to help. */
   readonly retryAfter: number | undefined;

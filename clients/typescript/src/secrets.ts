@@ -8,7 +8,10 @@
 import { timingSafeEqual } from "node:crypto";
 import { inspect } from "node:util";
 
-/** What both kinds of secret share. The content is in a private field, which nothing but `expose` reads. */
+/**
+ * What both kinds of secret share. The content is behind a function in a private field: a debugger shows private fields,
+ * and so does its `console.log`.
+ */
 abstract class Hidden {
   protected abstract bytes(): Uint8Array;
 
@@ -39,7 +42,7 @@ abstract class Hidden {
 
 /** Bytes that do not print: a data key, or an unwrapped plaintext. */
 export class Secret extends Hidden {
-  readonly #content: Uint8Array<ArrayBuffer>;
+  readonly #read: () => Uint8Array<ArrayBuffer>;
 
   /** Copies the bytes. */
   constructor(content: Uint8Array) {
@@ -47,12 +50,13 @@ export class Secret extends Hidden {
     if (!(content instanceof Uint8Array)) {
       throw new TypeError("the content of a Secret is a Uint8Array");
     }
-    this.#content = new Uint8Array(content);
+    const copy = new Uint8Array(content);
+    this.#read = () => copy;
   }
 
   /** The length in bytes. */
   get length(): number {
-    return this.#content.length;
+    return this.#read().length;
   }
 
   /**
@@ -60,32 +64,32 @@ export class Secret extends Hidden {
    * this copy, fill it with zeros; the text of the response that it came from stays in memory for a while.
    */
   expose(): Uint8Array<ArrayBuffer> {
-    return this.#content;
+    return this.#read();
   }
 
   protected override bytes(): Uint8Array {
-    return this.#content;
+    return this.#read();
   }
 }
 
 /** Text that does not print: a token. */
 export class SecretText extends Hidden {
-  readonly #content: string;
+  readonly #read: () => string;
 
   constructor(content: string) {
     super();
     if (typeof content !== "string") {
       throw new TypeError("the content of a SecretText is a string");
     }
-    this.#content = content;
+    this.#read = () => content;
   }
 
   /** The content. Do not log it. */
   expose(): string {
-    return this.#content;
+    return this.#read();
   }
 
   protected override bytes(): Uint8Array {
-    return new TextEncoder().encode(this.#content);
+    return new TextEncoder().encode(this.#read());
   }
 }

@@ -199,6 +199,25 @@ test("more calls than connections", async (t) => {
   assert.equal((await Promise.all([...calls, next])).length, 101);
 });
 
+test("the end of a view leaves the calls of others", async (t) => {
+  let answered = (): void => undefined;
+  const held = () => new Promise<Buffer>((resolve) => (answered = () => resolve(answer(200, KEY))));
+  const { stub, client } = await setUp(t, [held], { retries: 0 });
+  const call = client.getKey("orders");
+  while (stub.requests.length === 0) {
+    await wait(5);
+  }
+  client.withOptions({ tenant: "acme" }).close();
+  answered();
+  assert.equal((await call).name, "orders");
+  const last = client.getKey("orders");
+  while (stub.requests.length === 1) {
+    await wait(5);
+  }
+  client.close();
+  await failure(last, ConnectionLostError);
+});
+
 test("a call that is aborted", async (t) => {
   const { stub, client } = await setUp(t, [() => new Promise(() => undefined)]);
   const reason = new Error("no longer wanted");

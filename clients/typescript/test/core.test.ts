@@ -33,6 +33,7 @@ const DELETE = makeCall(endpoints.deleteKey, { path: { key: "orders" } });
 const CHECK = makeCall(endpoints.checkConnection, { path: { connection: "c" } });
 const APPLY = makeCall(endpoints.applyDeclared, {});
 const READINESS = makeCall(endpoints.getReadiness, {});
+const METRICS = makeCall(endpoints.getMetrics, {});
 
 function response(status: number, body: unknown, headers: Response["headers"] = {}): Response {
   return { status, headers, body: Buffer.from(typeof body === "string" ? body : JSON.stringify(body)) };
@@ -46,9 +47,9 @@ function problem(status: number, code: string, retryable: boolean, retryAfter?: 
 const SUCCESS = response(200, KEY, { "x-request-id": "0193", "claviger-audit-index": "log#1" });
 const LIMITED = problem(429, "rate_limited", true);
 const UNAUTHENTICATED = problem(401, "unauthenticated", false);
-const LOST = new ConnectionLostError("Lost.", { code: "connection_lost", isRetryable: true, maybeExecuted: true });
-const REFUSED = new GatewayUnreachableError("Refused.", { code: "gateway_unreachable", isRetryable: true });
-const LATE = new DeadlineExceededError("Late.", { code: "deadline_exceeded", isRetryable: true, maybeExecuted: true });
+const lost = () => new ConnectionLostError("Lost.", { code: "connection_lost", isRetryable: true, maybeExecuted: true });
+const refused = () => new GatewayUnreachableError("Refused.", { code: "gateway_unreachable", isRetryable: true });
+const late = () => new DeadlineExceededError("Late.", { code: "deadline_exceeded", isRetryable: true, maybeExecuted: true });
 const AWAY = new TokenError("Missing.", { code: "token_unusable", isRetryable: true });
 
 interface Options {
@@ -144,7 +145,7 @@ test("what is retryable is retried with growing jitter", async () => {
 });
 
 test("pauses stop growing", async () => {
-  const { requests, jitters } = await run(GET, [REFUSED], { retries: 1500, timeout: 9_999_000, jitter: () => 0 });
+  const { requests, jitters } = await run(GET, [refused()], { retries: 1500, timeout: 9_999_000, jitter: () => 0 });
   assert.equal(requests.length, 1501);
   assert.equal(Math.max(...jitters), 8000);
 });
@@ -201,22 +202,24 @@ test("a deadline that passed is said", async () => {
 });
 
 test("the idempotency key is kept over retries", async () => {
-  const first = await run(CREATE, [REFUSED, LOST, problem(409, "in_progress", true), SUCCESS]);
+  const first = await run(CREATE, [refused(), lost(), problem(409, "in_progress", true), SUCCESS]);
   assert.ok(first.result);
   assert.equal(first.requests.length, 4);
   assert.equal(new Set(first.keys).size, 1);
   assert.equal(first.keys[0]?.length, 36);
   assert.notEqual((await run(CREATE, [SUCCESS])).keys[0], first.keys[0]);
-  const given = await run({ ...CREATE, idempotencyKey: "mine" }, [LOST, SUCCESS]);
+  const given = await run({ ...CREATE, idempotencyKey: "mine" }, [lost(), SUCCESS]);
   assert.deepEqual(given.keys, ["mine", "mine"]);
 });
 
 for (const call of [GET, CREATE, DISABLE, GENERATE, REVOKE] as Call<unknown>[]) {
   test(`a lost response is repeated where that is safe: ${call.endpoint.method} ${call.path}`, async () => {
-    const { error, requests, sleeps } = await run(call, [LOST, REFUSED, problem(409, "in_use", false)]);
+    const { error, requests, sleeps } = await run(call, [lost(), refused(), problem(409, "in_use", false)]);
     assert.ok(error instanceof ConflictError);
     assert.equal(requests.length, 3);
     assert.ok(requests.every((request) => request.reuse));
+    // What the first attempt may have done stays done.
+    assert.equal(error.maybeExecuted, true);
     // There is no documented second for these.
     assert.deepEqual(sleeps, [250, 500]);
   });
@@ -224,14 +227,14 @@ for (const call of [GET, CREATE, DISABLE, GENERATE, REVOKE] as Call<unknown>[]) 
 
 for (const call of [PATCH, DELETE, CHECK, APPLY] as Call<unknown>[]) {
   test(`a lost response is not repeated where the caller must look: ${call.endpoint.method} ${call.path}`, async () => {
-    const { error, requests } = await run(call, [LOST]);
+    const { error, requests } = await run(call, [lost()]);
     assert.equal(requests.length, 1);
     assert.equal(requests[0]?.reuse, false);
     assert.equal(error?.maybeExecuted, true);
     // Nothing was sent, or the gateway itself says that the request may be repeated.
-    assert.equal((await run(call, [REFUSED])).requests.length, 5);
+    assert.equal((await run(call, [refused()])).requests.length, 5);
     assert.equal((await run(call, [LIMITED])).requests.length, 5);
-    assert.equal((await run(call, [LATE])).requests.length, 1);
+    assert.equal((await run(call, [late()])).requests.length, 1);
   });
 }
 
@@ -273,7 +276,11 @@ test("a token file that is being replaced is retried", async () => {
   const gone = await run(GET, [SUCCESS], { tokens: [AWAY] });
   assert.equal(gone.error, AWAY);
   assert.equal(gone.sleeps.length, 10);
-  assert.deepEqual((await run(GET, [SUCCESS], { tokens: [new TokenError("Wrong.", { code: "token_unusable" })] })).sleeps, []);
+  const wrong = () => new TokenError("Wrong.", { code: "token_unusable" });
+  assert.deepEqual((await run(GET, [SUCCESS], { tokens: [wrong()] })).sleeps, []);
+  // It does not hide that an attempt before it may have been carried out.
+  const { error, requests } = await run(CREATE, [lost()], { tokens: [TOKEN, wrong()] });
+  assert.deepEqual([error?.code, error?.maybeExecuted, requests.length], ["token_unusable", true, 1]);
 });
 
 test("a readiness that is not ready", async () => {
@@ -296,6 +303,11 @@ test("a body that is not the documented one is refused", async () => {
   assert.ok((await run(REVOKE, [response(200, "<html>", { "content-type": "text/html" })])).error instanceof UnexpectedResponseError);
   assert.ok((await run(REVOKE, [response(200, "{}")])).error instanceof UnexpectedResponseError);
   assert.equal((await run(REVOKE, [response(204, "")])).error, undefined);
+  // Nor is it the metrics.
+  for (const [kind, body] of [["text/html", "<html>"], ["application/json", '"text"'], [undefined, "a 1"]] as const) {
+    assert.ok((await run(METRICS, [response(200, body, { "content-type": kind })])).error instanceof UnexpectedResponseError);
+  }
+  assert.equal((await run(METRICS, [response(200, "a 1", { "content-type": "Text/Plain; version=0.0.4" })])).result, "a 1");
   assert.match((await run(GET, [response(301, "", { location: "https://elsewhere" })])).error?.whatToDo ?? "", /Redirects/);
 });
 

@@ -81,6 +81,23 @@ test("a data key is generated and unwrapped", async () => {
   assert.equal((await acme.generateDataKey("orders", { plaintext: false })).plaintext, undefined);
 });
 
+test("no data key is kept", async () => {
+  const name = newName();
+  await acme.createKey(name, "embedded");
+  const dataKey = await acme.generateDataKey(name);
+  assert.ok(!(await acme.generateDataKey(name)).plaintext.equals(dataKey.plaintext));
+  // Each use has its record.
+  const [first, second] = [await acme.unwrap(dataKey.wrapped), await acme.unwrap(dataKey.wrapped)];
+  assert.ok(first.plaintext.equals(second.plaintext));
+  assert.notEqual(first.meta?.auditIndex, second.meta?.auditIndex);
+  // What was opened a moment ago is not usable any more.
+  await acme.disableKey(name);
+  await failure(acme.unwrap(dataKey.wrapped), "key_disabled", KeyUnusableError);
+  const [item] = await acme.batchUnwrap([{ wrapped: dataKey.wrapped }]);
+  assert.equal(item?.error?.code, "key_disabled");
+  await failure(acme.generateDataKey(name), "key_disabled", KeyUnusableError);
+});
+
 test("the wrong context is told by its class", async () => {
   const { wrapped } = await acme.wrap("orders", new Secret(bytes("0123456789")), { context: CONTEXT });
   const error = await failure(acme.unwrap(wrapped, { context: { table: "invoices" } }), "ciphertext_rejected", CiphertextRejectedError);

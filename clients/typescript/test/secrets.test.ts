@@ -1,6 +1,7 @@
 /** Secrets do not print, and are not serialized by accident. */
 
 import assert from "node:assert/strict";
+import { Session } from "node:inspector/promises";
 import { test } from "node:test";
 import { format, inspect } from "node:util";
 import { serialize } from "node:v8";
@@ -35,6 +36,23 @@ for (const secret of [new Secret(SECRET), new SecretText(SECRET.toString())]) {
     assert.match(shown[0] ?? "", /^Secret(Text)?\(\.\.\.\)$/);
     assert.equal(JSON.stringify(secret), JSON.stringify(String(secret)));
     assert.deepEqual(Reflect.ownKeys(secret), []);
+  });
+}
+
+for (const secret of [new Secret(SECRET), new SecretText(SECRET.toString())]) {
+  test(`a debugger shows a ${secret.constructor.name} without its content`, async (t) => {
+    const session = new Session();
+    session.connect();
+    t.after(() => session.disconnect());
+    Object.assign(globalThis, { secret });
+    t.after(() => Reflect.deleteProperty(globalThis, "secret"));
+    // As its console and its list of variables do.
+    const { result } = await session.post("Runtime.evaluate", { expression: "secret", generatePreview: true });
+    const of = { objectId: result.objectId ?? "", ownProperties: true, generatePreview: true };
+    // Node's types do not know the private ones yet.
+    const found = (await session.post("Runtime.getProperties", of)) as unknown as { privateProperties: { name: string; value: { type: string } }[] };
+    assert.deepEqual(found.privateProperties.map(({ name, value }) => [name, value.type]), [["#read", "function"]]);
+    assertHidden(JSON.stringify([result, found]));
   });
 }
 
