@@ -52,6 +52,15 @@ def test_a_truncated_answer(connect, stub):
     assert len(stub.requests) == 5
 
 
+@pytest.mark.parametrize("rest", [b'5\r\n{"pla', b"zz\r\n"])
+def test_a_chunked_answer_that_ends_too_early_or_is_nonsense(connect, stub, rest):
+    stub.answers = [b"HTTP/1.1 200 x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + rest]
+    with pytest.raises(TruncatedResponseError) as raised:
+        connect(stub.address, TOKEN, retries=0).unwrap("clv1.x")
+    assert raised.value.what_to_do
+    assert raised.value.maybe_executed
+
+
 @pytest.mark.usefixtures("quick")
 def test_json_that_ends_too_early(connect, stub):
     stub.answers = [answer(200, b'{"plaintext": "c2Vj'), answer(200, UNWRAPPED)]
@@ -125,6 +134,7 @@ def test_a_connection_that_ends_without_an_answer(connect, stub):
     with pytest.raises(ConnectionLostError) as raised:
         client.update_key("orders", etag="*", labels={"a": "b"})
     assert raised.value.maybe_executed
+    assert "Repeat the call if that is safe" in raised.value.what_to_do
     assert len(stub.requests) == 3
 
 
@@ -145,6 +155,7 @@ def test_a_gateway_that_does_not_answer(connect, stub):
     assert 0.25 < time.monotonic() - begin < 30
     assert raised.value.maybe_executed
     assert raised.value.request_id is None
+    assert "Allow more time" in raised.value.what_to_do
     assert stub.requests[0].headers["claviger-timeout"] in {f"{ms}ms" for ms in range(100, 271)}
 
 

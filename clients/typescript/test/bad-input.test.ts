@@ -141,6 +141,7 @@ test("a connection that ends without an answer", async (t) => {
   stub.answers = [null];
   const error = await failure(client.updateKey("orders", { labels: { a: "b" } }, { etag: "*" }), ConnectionLostError);
   assert.ok(error.maybeExecuted);
+  assert.match(error.whatToDo ?? "", /Repeat the call if that is safe/);
   assert.equal(stub.requests.length, 3);
 });
 
@@ -151,6 +152,7 @@ test("a gateway that does not answer", async (t) => {
   assert.ok(performance.now() - begin > 250);
   assert.ok(error.maybeExecuted);
   assert.equal(error.requestId, undefined);
+  assert.match(error.whatToDo ?? "", /Allow more time/);
   const sent = /^(\d+)ms$/.exec(stub.requests[0]?.headers["claviger-timeout"] ?? "")?.[1];
   assert.ok(Number(sent) >= 100 && Number(sent) <= 270, sent);
 });
