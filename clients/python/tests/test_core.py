@@ -211,6 +211,8 @@ def test_a_lost_response_is_not_repeated_where_the_caller_must_look(call):
     assert len(Run(call, [LIMITED]).requests) == 5
     late = DeadlineExceededError("Late.", code="deadline_exceeded", retryable=True, maybe_executed=True)
     assert len(Run(call, [late]).requests) == 1
+    # The gateway's word is still good when an attempt in between was not sent.
+    assert len(Run(call, [problem(504, "deadline_exceeded", True), refused(), LIMITED]).requests) == 5
 
 
 def test_a_proxy_without_its_gateway_is_like_a_lost_response():

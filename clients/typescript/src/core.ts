@@ -55,6 +55,7 @@ export async function carryOut<Result>(call: Call<Result>, settings: Settings, w
   let rejected: SecretText | undefined;
   let attempt = 0;
   for (;;) {
+    let pause: number | undefined;
     const token = call.endpoint.credential === false ? undefined : await credential(settings, world, deadline, signal, last);
     if (last !== undefined && rejected !== undefined && token !== undefined && token.equals(rejected)) {
       throw last;
@@ -69,6 +70,8 @@ export async function carryOut<Result>(call: Call<Result>, settings: Settings, w
       if (!(error instanceof ClavigerError)) {
         throw error;
       }
+      // Of this attempt alone: after one that was not sent, a repetition is as safe as this attempt was.
+      pause = pauseAfter(call, error, attempt, world);
       last = after(last, error);
     }
     if (last.code === "unauthenticated" && settings.tokens.changes && rejected === undefined) {
@@ -77,7 +80,6 @@ export async function carryOut<Result>(call: Call<Result>, settings: Settings, w
       continue;
     }
     rejected = undefined;
-    const pause = pauseAfter(call, last, attempt, world);
     if (pause === undefined || attempt === settings.retries || world.now() + pause + SHORTEST > deadline) {
       throw last;
     }

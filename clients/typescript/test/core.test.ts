@@ -235,6 +235,8 @@ for (const call of [PATCH, DELETE, CHECK, APPLY] as Call<unknown>[]) {
     assert.equal((await run(call, [refused()])).requests.length, 5);
     assert.equal((await run(call, [LIMITED])).requests.length, 5);
     assert.equal((await run(call, [late()])).requests.length, 1);
+    // The gateway's word is still good when an attempt in between was not sent.
+    assert.equal((await run(call, [problem(504, "deadline_exceeded", true), refused(), LIMITED])).requests.length, 5);
   });
 }
 

@@ -71,13 +71,14 @@ def carry_out(call: Call[T], options: Options) -> Steps[T]:
         error = _result_or_error(call, outcome)
         if not isinstance(error, ClavigerError):
             return error
+        # Of this attempt alone: after one that was not sent, a repetition is as safe as this attempt was.
+        pause = _pause(call, error, attempt, options)
         last = _after(last, error)
         if last.code == "unauthenticated" and options.tokens.changes and rejected is None:
             # The token may have been replaced after it was read; a retry with another one is no repetition.
             rejected = token
             continue
         rejected = None
-        pause = _pause(call, last, attempt, options)
         if pause is None or attempt == options.retries or options.clock() + pause + SHORTEST > deadline:
             raise last
         _log.debug("%s %s: %s; again in %.2f s", call.method, call.path, last.code, pause)
