@@ -18,9 +18,12 @@ export interface Scope {
   after(clean: () => Promise<unknown>): void;
 }
 
-/** A folder that ends with the test. */
-export async function temporaryFolder(test: Scope): Promise<string> {
+/** A folder that ends with the test, after what uses it to the end. Hooks run in their order, and none after one that fails. */
+export async function temporaryFolder(test: Scope, end: () => Promise<unknown> = async () => undefined): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), "claviger-test-"));
-  test.after(() => rm(folder, { recursive: true, force: true }));
+  test.after(async () => {
+    await end();
+    await rm(folder, { recursive: true, force: true });
+  });
   return folder;
 }

@@ -42,8 +42,8 @@ export class Gateway {
     if (!binary) {
       throw new Error("CLAVIGER_TEST_BINARY must name the gateway's binary; tests/run clients sets it");
     }
-    const gateway = new Gateway(path.resolve(binary), await temporaryFolder(test), variables);
-    test.after(() => gateway.end("SIGTERM"));
+    const folder = await temporaryFolder(test, async () => gateway.end("SIGTERM"));
+    const gateway: Gateway = new Gateway(path.resolve(binary), folder, variables);
     process.once("exit", () => gateway.#process?.kill("SIGKILL"));
     execFileSync(gateway.binary, ["init", "--token-out", gateway.tokenFile], { env: gateway.environment, stdio: ["ignore", "ignore", "inherit"] });
     await gateway.serve();
