@@ -24,7 +24,19 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "CLAVIGER_TEST_BINARY must name the gateway's binary; tests/run clients sets it")
 		return 1
 	}
-	var err error
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer listener.Close()
+	go countConnections(listener)
+	// Before the first call: net/http reads the variables once.
+	for name, value := range map[string]string{
+		"HTTP_PROXY": "http://" + listener.Addr().String(), "HTTPS_PROXY": "http://" + listener.Addr().String(), "NO_PROXY": "", "no_proxy": "",
+	} {
+		os.Setenv(name, value)
+	}
 	shared, err = startGateway()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,15 +56,6 @@ func runTests(m *testing.M) int {
 	os.Setenv("CLAVIGER_ADDRESS", shared.url())
 	os.Setenv("CLAVIGER_TOKEN_FILE", shared.tokenFile)
 	os.Setenv("CLAVIGER_TENANT", "acme")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer listener.Close()
-	go countConnections(listener)
-	os.Setenv("HTTP_PROXY", "http://"+listener.Addr().String())
-	os.Setenv("HTTPS_PROXY", "http://"+listener.Addr().String())
 	return m.Run()
 }
 
