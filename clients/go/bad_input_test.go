@@ -49,6 +49,16 @@ func TestTruncatedResponse(t *testing.T) {
 	equal(t, s.count(), 5)
 }
 
+func TestChunkedResponseThatEndsTooEarlyOrIsNonsense(t *testing.T) {
+	head := "HTTP/1.1 200 x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for _, rest := range []string{"5\r\n{\"pla", "zz\r\n"} {
+		s := newStub(t, raw(head+rest))
+		_, err := connect(t, s.address, WithToken(someToken), WithRetries(0)).Unwrap(t.Context(), "clv1.x", UnwrapOptions{})
+		found := failed(t, err, ErrTruncatedResponse)
+		equal(t, []any{found.WhatToDo != "", found.MaybeExecuted}, []any{true, true})
+	}
+}
+
 func TestJSONThatEndsTooEarly(t *testing.T) {
 	s := newStub(t, responds(200, "application/json", `{"plaintext": "c2Vj`), object(200, unwrappedWith(nil)))
 	client := quick(connect(t, s.address, WithToken(someToken)))
@@ -147,7 +157,9 @@ func TestConnectionThatEndsWithoutAnAnswer(t *testing.T) {
 	equal(t, first.body, second.body)
 	s.set(nil)
 	_, err := client.UpdateKey(t.Context(), "orders", "*", UpdateKeyOptions{Labels: map[string]string{"a": "b"}})
-	equal(t, failed(t, err, ErrConnectionLost).MaybeExecuted, true)
+	found := failed(t, err, ErrConnectionLost)
+	equal(t, found.MaybeExecuted, true)
+	contains(t, found.WhatToDo, "Repeat the call if that is safe")
 	equal(t, s.count(), 3)
 }
 
@@ -161,6 +173,7 @@ func TestGatewayThatDoesNotAnswer(t *testing.T) {
 	found := failed(t, err, ErrDeadlineExceeded)
 	equal(t, took > 900*time.Millisecond && took < 30*time.Second, true)
 	equal(t, []any{found.MaybeExecuted, found.RequestID, errors.Is(err, context.DeadlineExceeded)}, []any{true, "", true})
+	contains(t, found.WhatToDo, "Allow more time")
 	sent := must(time.ParseDuration(s.seen()[0].Header.Get("Claviger-Timeout")))(t)
 	equal(t, sent >= 100*time.Millisecond && sent <= 900*time.Millisecond, true)
 }
