@@ -157,6 +157,8 @@ func (c *Client) attempts(ctx context.Context, deadline time.Time, r request, ta
 		if failed == nil {
 			return nil
 		}
+		// Of this attempt alone: after one that was not sent, a repetition is as safe as this attempt was.
+		pause, again := c.pause(r, failed, attempt)
 		last = after(last, failed)
 		if last.Code == CodeUnauthenticated && c.tokens.changes() && rejected.IsZero() {
 			// The token may have been replaced after it was read. A retry with another one is no repetition.
@@ -164,7 +166,6 @@ func (c *Client) attempts(ctx context.Context, deadline time.Time, r request, ta
 			continue
 		}
 		rejected = Secret{}
-		pause, again := c.pause(r, last, attempt)
 		if !again || attempt == c.retries || time.Now().Add(pause+shortestTimeout).After(deadline) {
 			return last
 		}

@@ -225,6 +225,8 @@ func TestDeadlineThatPassedAtTheGateway(t *testing.T) {
 	equal(t, []any{err.MaybeExecuted, err.RequestID, errors.Is(err, context.DeadlineExceeded)}, []any{true, "r", false})
 	// The gateway itself says that the same request may be repeated.
 	equal(t, len(s.requests), 5)
+	// It still may when an attempt in between was not sent.
+	succeeds(t, play(t, &script{outcomes: []outcome{refusal(504, "deadline_exceeded", true), refused, success}}, updateKey))
 }
 
 func TestContextShortensTheDeadline(t *testing.T) {
