@@ -140,7 +140,7 @@ func (c *Client) attempts(ctx context.Context, deadline time.Time, r request, ta
 		if r.credential {
 			var failed *Error
 			if token, failed = c.credential(ctx, deadline); failed != nil {
-				return failed
+				return after(last, failed)
 			}
 		}
 		if !rejected.IsZero() && token.Equal(rejected) {
@@ -157,16 +157,15 @@ func (c *Client) attempts(ctx context.Context, deadline time.Time, r request, ta
 		if failed == nil {
 			return nil
 		}
-		// What an earlier attempt may have done stays done.
-		failed.MaybeExecuted = failed.MaybeExecuted || (last != nil && last.MaybeExecuted)
-		last = failed
+		// Of this attempt alone: after one that was not sent, a repetition is as safe as this attempt was.
+		pause, again := c.pause(r, failed, attempt)
+		last = after(last, failed)
 		if last.Code == CodeUnauthenticated && c.tokens.changes() && rejected.IsZero() {
 			// The token may have been replaced after it was read. A retry with another one is no repetition.
 			rejected = token
 			continue
 		}
 		rejected = Secret{}
-		pause, again := c.pause(r, last, attempt)
 		if !again || attempt == c.retries || time.Now().Add(pause+shortestTimeout).After(deadline) {
 			return last
 		}
@@ -174,11 +173,20 @@ func (c *Client) attempts(ctx context.Context, deadline time.Time, r request, ta
 			c.logger.LogAttrs(ctx, slog.LevelDebug, "claviger: a call is repeated",
 				slog.String("operation", r.id), slog.String("code", string(last.Code)), slog.Duration("pause", pause))
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, pause); errors.Is(err, context.Canceled) {
 			return canceled(err, "while it waited to be repeated, after: "+strings.TrimRight(last.Detail, "."), last.MaybeExecuted)
+		} else if err != nil {
+			// The timer was late: no time is left.
+			return last
 		}
 		attempt++
 	}
+}
+
+// after returns the error of an attempt after another one: what that may have done stays done.
+func after(last, failed *Error) *Error {
+	failed.MaybeExecuted = failed.MaybeExecuted || (last != nil && last.MaybeExecuted)
+	return failed
 }
 
 // credential returns the token of now. It waits for a token file that is being replaced.
@@ -191,8 +199,10 @@ func (c *Client) credential(ctx context.Context, deadline time.Time) (Secret, *E
 		if !failed.Retryable || attempt > tokenAttempts || time.Now().Add(tokenPause).After(deadline) {
 			return Secret{}, failed
 		}
-		if err := sleep(ctx, tokenPause); err != nil {
+		if err := sleep(ctx, tokenPause); errors.Is(err, context.Canceled) {
 			return Secret{}, canceled(err, "while it waited for the token", false)
+		} else if err != nil {
+			return Secret{}, failed
 		}
 	}
 }

@@ -39,7 +39,8 @@ type Error struct {
 	// Whether the same call may succeed later. The client has then repeated it already where that is safe.
 	Retryable bool
 
-	// Whether the gateway may have carried out the request although no usable response came.
+	// Whether the gateway may have carried out the request, in the last attempt or one before it, although no usable
+	// response came.
 	MaybeExecuted bool
 
 	// After which time the gateway expects a repetition to help; 0 if it does not say.

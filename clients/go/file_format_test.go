@@ -237,7 +237,8 @@ func TestResponsesThatNoFileCanHave(t *testing.T) {
 	for wrapped, length := range map[string]int{
 		encoded(envelopePrefix): 31,
 		encoded("CLV\x02"):      32,
-		strings.TrimPrefix(encoded(envelopePrefix), "clv1"):         32,
+		strings.TrimPrefix(encoded(envelopePrefix), wrappedPrefix):  32,
+		encoded(envelopePrefix) + "\n":                              32,
 		encoded(envelopePrefix) + "=":                               32,
 		"clv2." + encoded(envelopePrefix)[5:]:                       32,
 		encoded(envelopePrefix + strings.Repeat("x", mostEnvelope)): 32,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +41,29 @@ func TestFilesAreEncryptedAndDecrypted(t *testing.T) {
 		failed(t, Decrypt(ctx, nowhere, io.Discard, bytes.NewReader(first.Bytes()[:cut]), DecryptOptions{}), class)
 	}
 	equal(t, s.count(), 0)
+}
+
+// Every client has this test, so that each of them opens the files of the others.
+func TestCommandLineOpensItAndTheOtherWayRound(t *testing.T) {
+	client, folder := acme(t), t.TempDir()
+	plain, encrypted, again := filepath.Join(folder, "plain"), filepath.Join(folder, "encrypted"), filepath.Join(folder, "again")
+	run := func(words ...string) {
+		t.Helper()
+		// The environment leads to the gateway that all tests share.
+		command := exec.Command(shared.binary, append(words, "--context", "table=orders")...)
+		if output, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, output)
+		}
+	}
+	text, content := string(pattern(50_000)), new(bytes.Buffer)
+	write(t, plain, text)
+	succeeds(t, EncryptFile(t.Context(), client, "orders", plain, encrypted, EncryptOptions{Context: tableOrders}))
+	succeeds(t, os.Remove(plain))
+	run("decrypt", "--in", encrypted, "--out", plain)
+	equal(t, read(t, plain) == text, true)
+	run("encrypt", "orders", "--in", plain, "--out", again)
+	succeeds(t, Decrypt(t.Context(), client, content, strings.NewReader(read(t, again)), DecryptOptions{Context: tableOrders}))
+	equal(t, content.String() == text, true)
 }
 
 // names are those of the files in a folder.

@@ -38,6 +38,24 @@ func TestDataKeys(t *testing.T) {
 	equal(t, must(client.GenerateDataKey(ctx, "orders", DataKeyOptions{Plaintext: Pointer(false)}))(t).Plaintext.IsZero(), true)
 }
 
+func TestNoDataKeyIsKept(t *testing.T) {
+	client, ctx, name := acme(t), t.Context(), unique(t)
+	must(client.CreateKey(ctx, name, "embedded", CreateKeyOptions{}))(t)
+	dataKey := must(client.GenerateDataKey(ctx, name, DataKeyOptions{}))(t)
+	equal(t, must(client.GenerateDataKey(ctx, name, DataKeyOptions{}))(t).Plaintext.Equal(dataKey.Plaintext), false)
+	// Each use has its record.
+	first := must(client.Unwrap(ctx, dataKey.Wrapped, UnwrapOptions{}))(t)
+	second := must(client.Unwrap(ctx, dataKey.Wrapped, UnwrapOptions{}))(t)
+	equal(t, []bool{first.Plaintext.Equal(second.Plaintext), first.Meta.AuditIndex == second.Meta.AuditIndex}, []bool{true, false})
+	// What was opened a moment ago is not usable any more.
+	must(client.DisableKey(ctx, name, DisableKeyOptions{}))(t)
+	_, err := client.Unwrap(ctx, dataKey.Wrapped, UnwrapOptions{})
+	failed(t, err, ErrKeyUnusable)
+	failed(t, must(client.BatchUnwrap(ctx, []UnwrapItem{{Wrapped: dataKey.Wrapped}}))(t)[0].Error, ErrKeyUnusable)
+	_, err = client.GenerateDataKey(ctx, name, DataKeyOptions{})
+	failed(t, err, ErrKeyUnusable)
+}
+
 func TestWrongContextHasItsClass(t *testing.T) {
 	client, ctx := acme(t), t.Context()
 	wrapped := must(client.Wrap(ctx, "orders", NewSecret([]byte("0123456789")), WrapOptions{Context: tableOrders}))(t).Wrapped

@@ -2,8 +2,10 @@ package claviger
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -22,7 +24,19 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "CLAVIGER_TEST_BINARY must name the gateway's binary; tests/run clients sets it")
 		return 1
 	}
-	var err error
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer listener.Close()
+	go countConnections(listener)
+	// Before the first call: net/http reads the variables once.
+	for name, value := range map[string]string{
+		"HTTP_PROXY": "http://" + listener.Addr().String(), "HTTPS_PROXY": "http://" + listener.Addr().String(), "NO_PROXY": "", "no_proxy": "",
+	} {
+		os.Setenv(name, value)
+	}
 	shared, err = startGateway()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,8 +56,19 @@ func runTests(m *testing.M) int {
 	os.Setenv("CLAVIGER_ADDRESS", shared.url())
 	os.Setenv("CLAVIGER_TOKEN_FILE", shared.tokenFile)
 	os.Setenv("CLAVIGER_TENANT", "acme")
-	// No proxy of the environment sees a key.
-	os.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	os.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	return m.Run()
+}
+
+// The number of connections to the proxy that the environment names. None of a client may be among them.
+var proxied atomic.Int64
+
+func countConnections(listener net.Listener) {
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		proxied.Add(1)
+		connection.Close()
+	}
 }

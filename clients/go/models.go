@@ -23,11 +23,6 @@ func (e Extra) String() string {
 	return fmt.Sprintf("Extra(%d members)", len(e))
 }
 
-// GoString returns the number of members.
-func (e Extra) GoString() string {
-	return e.String()
-}
-
 // Format writes the number of members, whatever the verb is.
 func (e Extra) Format(state fmt.State, _ rune) {
 	// What fails is the caller's writer, who sees that itself.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -84,13 +85,17 @@ func runProgram(t *testing.T, program string) string {
 	client, tenant := operator(t), unique(t)
 	must(client.CreateTenant(t.Context(), tenant, CreateTenantOptions{}))(t)
 	must(client.With(WithTenant(tenant)).CreateConnection(t.Context(), "embedded", LocalSettings{}, CreateConnectionOptions{}))(t)
-	output := ""
+	flags, output := "-mod=mod", ""
+	// With the race detector, if this test has it: then the standard library is built once only, which takes half a minute.
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		flags += " -race"
+	}
 	for _, arguments := range [][]string{
 		{"mod", "edit", fmt.Sprintf("-replace=%s=%s", modulePath(t), must(filepath.Abs("."))(t))}, {"get", modulePath(t)}, {"vet", "."}, {"run", "."},
 	} {
 		command := exec.Command("go", arguments...)
 		// Nothing is asked of a registry, and no other version of Go is fetched.
-		command.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOTOOLCHAIN=local", "CLAVIGER_TENANT="+tenant)
+		command.Env = append(os.Environ(), "GOFLAGS="+flags, "GOPROXY=off", "GOTOOLCHAIN=local", "CLAVIGER_TENANT="+tenant)
 		command.Dir = folder
 		text, err := command.CombinedOutput()
 		if err != nil {

@@ -172,7 +172,7 @@ func TestRetryAfterIsTheLeastPause(t *testing.T) {
 	s = &script{outcomes: []outcome{refusal(503, "not_ready", true, "Retry-After", "31")}}
 	err := failed(t, play(t, s, getKey), ErrUnavailable)
 	equal(t, []any{len(s.requests), err.RetryAfter}, []any{1, 31 * time.Second})
-	for _, nonsense := range []string{"soon", "-1", "+1", "1.5", "²", strings.Repeat("9", 30)} {
+	for _, nonsense := range []string{"soon", "-1", "+1", "1.5", "²", "9999999999", strings.Repeat("9", 30)} {
 		s = &script{outcomes: []outcome{refusal(503, "not_ready", true, "Retry-After", nonsense), success}}
 		succeeds(t, play(t, s, getKey))
 		equal(t, s.pauses(), []time.Duration{1250 * time.Millisecond})
@@ -219,6 +219,16 @@ func TestDeadlineThatPassed(t *testing.T) {
 	equal(t, []any{err.MaybeExecuted, len(s.requests), errors.Is(err, context.DeadlineExceeded)}, []any{false, 0, true})
 }
 
+func TestDeadlineThatPassedAtTheGateway(t *testing.T) {
+	s := &script{outcomes: []outcome{refusal(504, "deadline_exceeded", true)}}
+	err := failed(t, play(t, s, updateKey), ErrDeadlineExceeded)
+	equal(t, []any{err.MaybeExecuted, err.RequestID, errors.Is(err, context.DeadlineExceeded)}, []any{true, "r", false})
+	// The gateway itself says that the same request may be repeated.
+	equal(t, len(s.requests), 5)
+	// It still may when an attempt in between was not sent.
+	succeeds(t, play(t, &script{outcomes: []outcome{refusal(504, "deadline_exceeded", true), refused, success}}, updateKey))
+}
+
 func TestContextShortensTheDeadline(t *testing.T) {
 	s := &script{outcomes: []outcome{success}, takes: 5 * time.Second}
 	err := failed(t, play(t, s, func(ctx context.Context, c *Client) error {
@@ -247,10 +257,14 @@ func TestContextCancelsACall(t *testing.T) {
 			return call(ctx, c)
 		}
 	}
-	// While the response is awaited, of a call that would be repeated otherwise.
-	s := &script{outcomes: []outcome{success}, takes: time.Second}
-	err := failed(t, play(t, s, canceledAfter(time.Second/2, getKey)), context.Canceled)
-	equal(t, []any{err.Code, err.MaybeExecuted, err.Retryable, len(s.requests)}, []any{CodeCanceled, true, false, 1})
+	// While the response is awaited, also of a call that would be repeated otherwise.
+	var s *script
+	var err *Error
+	for _, call := range []caller{updateKey, getKey} {
+		s = &script{outcomes: []outcome{success}, takes: time.Second}
+		err = failed(t, play(t, s, canceledAfter(time.Second/2, call)), context.Canceled)
+		equal(t, []any{err.Code, err.MaybeExecuted, err.Retryable, len(s.requests)}, []any{CodeCanceled, true, false, 1})
+	}
 	// While it waits to be repeated.
 	s = &script{outcomes: []outcome{limited}}
 	err = failed(t, play(t, s, canceledAfter(time.Second/2, createKey)), context.Canceled)

@@ -37,19 +37,17 @@ func TestReplacedTokenFileIsUsedFromTheNextCallOn(t *testing.T) {
 }
 
 func TestTokenFileThatIsBeingReplacedIsWaitedFor(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "app.token")
-	s := newStub(t, object(200, keyWith(nil)))
-	client := connect(t, s.address, WithTokenFile(path))
 	for _, unfinished := range []string{"", someToken[:40], "\n", "-"} {
-		write(t, path, unfinished)
-		if unfinished == "-" {
-			succeeds(t, os.Remove(path))
+		path := filepath.Join(t.TempDir(), "app.token")
+		if unfinished != "-" {
+			write(t, path, unfinished)
 		}
-		time.AfterFunc(100*time.Millisecond, func() { write(t, path, someToken) })
-		must(client.GetKey(t.Context(), "orders"))(t)
-	}
-	for _, r := range s.seen() {
-		equal(t, r.token(), someToken)
+		s := &script{outcomes: []outcome{success}}
+		succeeds(t, playOn(t, s, func(ctx context.Context, c *Client) error {
+			time.AfterFunc(120*time.Millisecond, func() { write(t, path, someToken) })
+			return getKey(ctx, c)
+		}, WithTokenFile(path)))
+		equal(t, s.headers("Authorization"), []string{"Bearer " + someToken})
 	}
 }
 
@@ -66,6 +64,17 @@ func TestTokenFileIsWaitedForOnlySoLong(t *testing.T) {
 	equal(t, errors.Is(err, fs.ErrNotExist), true)
 }
 
+// A deadline that passes during a pause is no end by the caller. The clock is one that jumps, as of a machine that is busy.
+func TestPauseThatIsTooLong(t *testing.T) {
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	client := connect(t, "http://127.0.0.1:1", WithTokenFile(filepath.Join(t.TempDir(), "app.token")))
+	_, err := client.credential(late, time.Now().Add(time.Hour))
+	failed(t, err, ErrToken)
+	client.tokens = fixedToken{NewSecret([]byte(someToken))}
+	failed(t, client.attempts(late, time.Now().Add(time.Hour), opGetKey.with("orders"), "/v1/keys/orders", new(Key)), ErrGatewayUnreachable)
+}
+
 func TestTokenThatWasReplacedAfterItWasReadIsUsedAtOnce(t *testing.T) {
 	tokens := func(list ...string) Option {
 		return WithTokenFunc(func(context.Context) (string, error) {
@@ -78,6 +87,10 @@ func TestTokenThatWasReplacedAfterItWasReadIsUsedAtOnce(t *testing.T) {
 	succeeds(t, playOn(t, s, getKey, tokens(someToken, otherToken)))
 	equal(t, s.headers("Authorization"), []string{"Bearer " + someToken, "Bearer " + otherToken})
 	equal(t, s.pauses(), []time.Duration{0})
+	// A later one may be replaced, too, when the one before it was accepted.
+	s = &script{outcomes: []outcome{unauthenticated, limited, unauthenticated, success}}
+	succeeds(t, playOn(t, s, getKey, tokens(someToken, otherToken, otherToken, someJWT)))
+	equal(t, len(s.requests), 4)
 	// A rejected token is not sent twice.
 	for _, given := range []struct {
 		options Option
@@ -133,6 +146,15 @@ func TestErrorOfAFunctionIsKept(t *testing.T) {
 	client = connect(t, "http://localhost", WithTokenFunc(func(context.Context) (string, error) { return "two\nlines", nil }))
 	_, err = client.GetKey(t.Context(), "orders")
 	hidden(t, failed(t, err, ErrToken).Error(), []byte("two"))
+	// It does not hide that an attempt before it may have been carried out.
+	calls := 0
+	again := failed(t, playOn(t, &script{outcomes: []outcome{lost}}, createKey, WithTokenFunc(func(context.Context) (string, error) {
+		if calls++; calls > 1 {
+			return "", none
+		}
+		return someToken, nil
+	})), none)
+	equal(t, []any{calls, again.MaybeExecuted}, []any{2, true})
 }
 
 func TestClientHasOneSourceOfTokens(t *testing.T) {
