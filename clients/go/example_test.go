@@ -68,12 +68,12 @@ func ExampleError() {
 	client, err := claviger.FromEnv()
 	check(err)
 	ctx, table := context.Background(), map[string]string{"table": "orders"}
-	_, err = client.CreateKey(ctx, "documents", "embedded", claviger.CreateKeyOptions{})
+	_, err = client.CreateKey(ctx, "vectors", "embedded", claviger.CreateKeyOptions{})
 	check(err)
-	dataKey, err := client.GenerateDataKey(ctx, "documents", claviger.DataKeyOptions{Context: table})
+	dataKey, err := client.GenerateDataKey(ctx, "vectors", claviger.DataKeyOptions{Context: table})
 	check(err)
 
-	_, err = client.DisableKey(ctx, "documents", claviger.DisableKeyOptions{})
+	_, err = client.DisableKey(ctx, "vectors", claviger.DisableKeyOptions{})
 	check(err)
 	_, err = client.Unwrap(ctx, dataKey.Wrapped, claviger.UnwrapOptions{Context: table})
 	var failure *claviger.Error
@@ -86,7 +86,7 @@ func ExampleError() {
 		fmt.Println(err) // with what to do, and the id of the request
 	}
 
-	check(client.DeleteKey(ctx, "documents"))
+	check(client.DeleteKey(ctx, "vectors"))
 	// Output: key_disabled
 }
 

@@ -50,7 +50,7 @@ func TestProgramsOfTheReadme(t *testing.T) {
 	for _, block := range blocks {
 		if strings.HasPrefix(block[1], "package main") {
 			programs++
-			contains(t, runProgram(t, block[1]), "true\ndocuments\n")
+			contains(t, runProgram(t, block[1]), "true\nvectors\n")
 		} else if part := lines(block[1]); !slices.ContainsFunc(starts(examples, part), func(at []string) bool { return slices.Equal(at, part) }) {
 			t.Errorf("no example has this block of the README:\n%s", block[1])
 		}
