@@ -59,6 +59,11 @@ def environment(**variables):
     return INHERITED | {"PATH": path, "PYTHONPATH": str(ROOT / "clients/python/src")} | variables
 
 
+def run(command, folder, variables, input=""):
+    done = subprocess.run(command, cwd=folder, env=variables, input=input, capture_output=True, text=True, timeout=LIMIT)
+    return done.returncode, done.stdout + done.stderr
+
+
 class Example:
     """A built example in a folder of its own, and a gateway to run it against.
 
@@ -83,8 +88,8 @@ class Example:
 
     def run(self, *command, input="", **variables):
         """Runs a command to its end; returns its exit code and its output, the errors last."""
-        done = subprocess.run(command, cwd=self.folder, env=self.environment | variables, input=input, capture_output=True, text=True, timeout=LIMIT)
-        return done.returncode, self._without_secrets(done.stdout + done.stderr)
+        code, output = run(command, self.folder, self.environment | variables, input)
+        return code, self._without_secrets(output)
 
     def _without_secrets(self, output):
         assert self._secret not in output, "the token was printed"
@@ -124,6 +129,10 @@ class Built:
         if build_blocks:
             output, succeeded = run_commands(blocks[:build_blocks], self.folder, environment(), LIMIT)
             assert succeeded, output
+
+    def run(self, *command):
+        """Runs a command to its end; returns its exit code and its output, the errors last."""
+        return run(command, self.folder, environment())
 
 
 @pytest.fixture(scope="module")
