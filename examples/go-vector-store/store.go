@@ -19,8 +19,8 @@ import (
 	claviger "github.com/claviger/claviger/clients/go"
 )
 
-// Store keeps the vectors of many customers in a folder. Each call of Add writes a segment, which is encrypted with a data key of its
-// own. The data keys of a customer's segments are wrapped by the customer's own key.
+// Store keeps the vectors of many customers in a folder. Each call of Add writes a segment, which is encrypted with a data key of
+// its own. The data keys of a customer's segments are wrapped by the customer's own key.
 type Store struct {
 	client *claviger.Client
 	folder string
@@ -95,8 +95,8 @@ func (s *Store) Add(ctx context.Context, customer string, vectors []Vector) erro
 	return os.Rename(path+".part", path+".json")
 }
 
-// Search returns the customer's n vectors most similar to the query. It unwraps each segment's data key and forgets it: the next search
-// asks the gateway again, so it fails once the customer has disabled their key. It fails as a whole, too, if a segment does not open.
+// Search returns the customer's n vectors most similar to the query. It unwraps each segment's data key and forgets it: the next
+// search asks the gateway again, so it fails once the customer has disabled their key. It fails, too, if a segment does not open.
 func (s *Store) Search(ctx context.Context, customer string, query []float64, n int) ([]Match, error) {
 	segments, err := s.segments(customer)
 	if err != nil {

@@ -42,7 +42,8 @@ def add(claviger: Client, database: sqlite3.Connection, count: int) -> None:
     first = database.execute("select coalesce(max(id), 0) + 1 from records").fetchone()[0]
     numbers = range(first, first + count)
     with database:
-        for number, made in zip(numbers, claviger.batch_generate_data_keys(GenerateItem(key=KEY, context=context(number)) for number in numbers), strict=True):
+        data_keys = claviger.batch_generate_data_keys(GenerateItem(key=KEY, context=context(number)) for number in numbers)
+        for number, made in zip(numbers, data_keys, strict=True):
             if isinstance(made, FailedItem):
                 raise made.error
             assert made.plaintext is not None
@@ -54,13 +55,15 @@ def add(claviger: Client, database: sqlite3.Connection, count: int) -> None:
 def check(claviger: Client, database: sqlite3.Connection) -> None:
     rows = database.execute("select id, wrapped, key_version, content from records order by id").fetchall()
     versions: collections.Counter[int] = collections.Counter()
-    for (number, _, version, content), data_key in zip(rows, claviger.batch_unwrap(UnwrapItem(key=KEY, wrapped=row[1], context=context(row[0])) for row in rows), strict=True):
+    data_keys = claviger.batch_unwrap(UnwrapItem(key=KEY, wrapped=wrapped, context=context(number)) for number, wrapped, *_ in rows)
+    for (number, _, version, content), data_key in zip(rows, data_keys, strict=True):
         if isinstance(data_key, FailedItem):
             raise data_key.error
         if AESGCM(data_key.plaintext.expose()).decrypt(content[:12], content[12:], None) != text(number):
             raise ValueError(f"record {number} has another content")
         versions[version] += 1
-    print(f"{len(rows)} records open:", ", ".join(f"{count} with version {version}" for version, count in sorted(versions.items())))
+    counts = ", ".join(f"{count} with version {version}" for version, count in sorted(versions.items()))
+    print(f"{len(rows)} records open: {counts}")
 
 
 def main() -> int:

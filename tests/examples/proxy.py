@@ -71,7 +71,8 @@ class Proxy:
 
     @staticmethod
     def problem(status, code, retryable=True, retry_after=None):
-        body = {"type": f"urn:claviger:error:{code}", "title": "Refused", "status": status, "detail": "The proxy refuses.", "code": code, "request_id": "0" * 32, "retryable": retryable}
+        body = {"type": f"urn:claviger:error:{code}", "title": "Refused", "status": status, "detail": "The proxy refuses."}
+        body |= {"code": code, "request_id": "0" * 32, "retryable": retryable}
         headers = {"Content-Type": "application/problem+json"}
         return status, headers | ({} if retry_after is None else {"Retry-After": str(retry_after)}), json.dumps(body).encode()
 

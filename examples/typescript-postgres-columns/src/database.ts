@@ -7,13 +7,19 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** The server that DATABASE_URL names, or else PGlite, which is PostgreSQL inside this process, with its data in the folder `database`. */
+/** The server that DATABASE_URL names, or else PGlite: PostgreSQL inside this process, with its data in the folder `database`. */
 export async function openDatabase(): Promise<Database> {
   const url = process.env["DATABASE_URL"];
   if (url) {
-    const pool = new pg.Pool({ connectionString: url });
-    return { query: async <Row extends object>(sql: string, values?: unknown[]) => (await pool.query<Row>(sql, values)).rows, close: () => pool.end() };
+    const server = new pg.Pool({ connectionString: url });
+    return {
+      query: async <Row extends object>(sql: string, values?: unknown[]) => (await server.query<Row>(sql, values)).rows,
+      close: () => server.end(),
+    };
   }
   const local = await PGlite.create("database");
-  return { query: async <Row extends object>(sql: string, values?: unknown[]) => (await local.query<Row>(sql, values)).rows, close: () => local.close() };
+  return {
+    query: async <Row extends object>(sql: string, values?: unknown[]) => (await local.query<Row>(sql, values)).rows,
+    close: () => local.close(),
+  };
 }

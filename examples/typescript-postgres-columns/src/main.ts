@@ -23,7 +23,11 @@ async function run(command: string | undefined): Promise<number> {
       case "list": {
         const entries = await patients.list();
         for (const entry of entries) {
-          console.log("patient" in entry ? `${entry.patient.name}: ${entry.patient.diagnosis}` : `row ${entry.id} does not open: ${entry.unreadable}`);
+          if ("patient" in entry) {
+            console.log(`${entry.patient.name}: ${entry.patient.diagnosis}`);
+          } else {
+            console.log(`row ${entry.id} does not open: ${entry.unreadable}`);
+          }
         }
         return entries.every((entry) => "patient" in entry) ? 0 : 1;
       }

@@ -54,7 +54,9 @@ export class Patients {
       }
       const plaintext = dataKey.plaintext!;
       try {
-        return { id: ids[i]!, wrapped: dataKey.wrapped, name: encrypt(plaintext, "name", patient.name), diagnosis: encrypt(plaintext, "diagnosis", patient.diagnosis) };
+        const name = encrypt(plaintext, "name", patient.name);
+        const diagnosis = encrypt(plaintext, "diagnosis", patient.diagnosis);
+        return { id: ids[i]!, wrapped: dataKey.wrapped, name, diagnosis };
       } finally {
         plaintext.expose().fill(0);
       }
@@ -77,7 +79,9 @@ export class Patients {
         return { id: row.id, unreadable: dataKey.error.code };
       }
       try {
-        return { id: row.id, patient: { name: decrypt(dataKey.plaintext, "name", row.name), diagnosis: decrypt(dataKey.plaintext, "diagnosis", row.diagnosis) } };
+        const name = decrypt(dataKey.plaintext, "name", row.name);
+        const diagnosis = decrypt(dataKey.plaintext, "diagnosis", row.diagnosis);
+        return { id: row.id, patient: { name, diagnosis } };
       } catch {
         return { id: row.id, unreadable: "its content was changed" };
       } finally {

@@ -36,7 +36,8 @@ final class EncryptedObject {
     private EncryptedObject() {}
 
     /** Encrypts all of `content`. The data key must be new: it encrypts this object and no other one. It is overwritten at the end. */
-    static void encrypt(byte[] dataKey, String wrapped, InputStream content, OutputStream object) throws IOException, GeneralSecurityException {
+    static void encrypt(byte[] dataKey, String wrapped, InputStream content, OutputStream object)
+        throws IOException, GeneralSecurityException {
         try {
             var header = header(Base64.getUrlDecoder().decode(wrapped.substring(TEXT_FORM.length())));
             var salt = new byte[SALT];

@@ -41,9 +41,10 @@ final class Gateway {
         if (System.getenv("CLAVIGER_TENANT") != null) {
             client.addDefaultHeader("Claviger-Tenant", System.getenv("CLAVIGER_TENANT"));
         }
-        // Who redirects is not the gateway. OkHttp's own repetitions know nothing of `retryable`; that of `Retry-After: 0`, which cannot be
-        // switched off, does not concern the gateway: its shortest is 1.
-        client.setHttpClient(client.getHttpClient().newBuilder().followRedirects(false).retryOnConnectionFailure(false).callTimeout(Duration.ofSeconds(10)).build());
+        // Who redirects is not the gateway. OkHttp's own repetitions know nothing of `retryable`. That of a 503 with `Retry-After: 0`
+        // cannot be switched off, but the gateway's shortest pause is 1.
+        client.setHttpClient(client.getHttpClient().newBuilder()
+            .followRedirects(false).retryOnConnectionFailure(false).callTimeout(Duration.ofSeconds(10)).build());
         return new Gateway(client);
     }
 

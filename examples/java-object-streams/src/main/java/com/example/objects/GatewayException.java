@@ -25,13 +25,16 @@ final class GatewayException extends Exception {
         var problem = problemOf(error);
         if (problem != null) {
             var whatToDo = problem.getWhatToDo() == null ? "" : " " + problem.getWhatToDo();
-            return new GatewayException(problem.getCode(), problem.getDetail() + whatToDo, problem.getRetryable(), retryAfterOf(error), error);
+            var message = problem.getDetail() + whatToDo;
+            return new GatewayException(problem.getCode(), message, problem.getRetryable(), retryAfterOf(error), error);
         }
         if (error.getCause() instanceof IOException) {
             // Only calls that may be repeated safely are made here: `x-idempotency` of both operations is `always`.
-            return new GatewayException("connection_lost", "The gateway cannot be reached, or the connection was lost.", true, Duration.ofSeconds(1), error);
+            var message = "The gateway cannot be reached, or the connection was lost.";
+            return new GatewayException("connection_lost", message, true, Duration.ofSeconds(1), error);
         }
-        return new GatewayException("unexpected_response", "The response is none of the gateway: what is in between?", false, Duration.ZERO, error);
+        var message = "The response is none of the gateway: what is in between?";
+        return new GatewayException("unexpected_response", message, false, Duration.ZERO, error);
     }
 
     /** A response that the generated client does not understand is a RuntimeException. */

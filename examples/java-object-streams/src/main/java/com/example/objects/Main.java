@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.security.GeneralSecurityException;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * A store of encrypted objects in the folder `objects`.
@@ -18,6 +19,8 @@ import java.util.Map;
 public final class Main {
     private static final String KEY = "objects";
     private static final Path FOLDER = Path.of("objects");
+    /** Another object's wrapped key, or a damaged one. Any other code concerns the key, the token or the gateway. */
+    private static final Set<String> OF_ONE_OBJECT = Set.of("ciphertext_rejected", "invalid_envelope");
     private static final int DAMAGED = 1, FAILED = 2;
 
     private Main() {}
@@ -35,8 +38,7 @@ public final class Main {
         } catch (EncryptedObject.DamagedException error) {
             fail(DAMAGED, error.getMessage());
         } catch (GatewayException error) {
-            // Another object's wrapped key, or a damaged one. Any other code concerns the key, the token or the gateway.
-            fail(error.code().equals("ciphertext_rejected") || error.code().equals("invalid_envelope") ? DAMAGED : FAILED, error.getMessage());
+            fail(OF_ONE_OBJECT.contains(error.code()) ? DAMAGED : FAILED, error.getMessage());
         } catch (IOException error) {
             fail(FAILED, error.toString());
         }
@@ -47,7 +49,8 @@ public final class Main {
         return Map.of("object", name);
     }
 
-    private static void put(Gateway gateway, String name) throws IOException, GeneralSecurityException, GatewayException, InterruptedException {
+    private static void put(Gateway gateway, String name)
+        throws IOException, GeneralSecurityException, GatewayException, InterruptedException {
         Files.createDirectories(FOLDER);
         // The object takes its place when all of it is written.
         var part = Files.createTempFile(FOLDER, name, ".part");
@@ -62,7 +65,8 @@ public final class Main {
         }
     }
 
-    private static void get(Gateway gateway, String name) throws IOException, GeneralSecurityException, GatewayException, InterruptedException {
+    private static void get(Gateway gateway, String name)
+        throws IOException, GeneralSecurityException, GatewayException, InterruptedException {
         // Unlike a PrintStream, it throws what goes wrong.
         try (var object = Files.newInputStream(FOLDER.resolve(name)); var output = new FileOutputStream(FileDescriptor.out)) {
             EncryptedObject.decrypt(wrapped -> gateway.unwrap(wrapped, contextOf(name)), object, output);
