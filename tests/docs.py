@@ -21,6 +21,7 @@ import sys
 import tempfile
 
 from gateway import Gateway
+from pages import commands, dead_links, run_commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # tests/backends/softhsm/start prints both variables.
@@ -32,10 +33,6 @@ TENANT, KEY = "acme", "orders"
 CLIENTS = {"python": "python", "go": "go", "ts": "typescript", "rust": "rust"}
 # How long one page may take, in seconds.
 LIMIT = 120
-
-
-def commands(page):
-    return re.findall(r"^```sh test\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def run(page, blocks, binary):
@@ -51,21 +48,8 @@ def run(page, blocks, binary):
             "CHECKOUT": str(ROOT),
             "MODULE": os.environ["CLAVIGER_TEST_SOFTHSM_MODULE"],
         }
-        # What a block started in the background ends with the block.
-        script = "set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n" + "\n".join(blocks)
-        try:
-            done = subprocess.run(
-                ["bash", "-c", script], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
-            )
-        except subprocess.TimeoutExpired:
-            return f"not done after {LIMIT} s"
-        return None if done.returncode == 0 else f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
-
-
-def dead_links(page):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith(("http:", "https:", "mailto:")) and not (page.parent / target).exists():
-            yield target
+        output, succeeded = run_commands(blocks, folder, environment, LIMIT)
+        return None if succeeded else output
 
 
 def missing_tests(page, sources):

@@ -109,11 +109,3 @@ def quick(monkeypatch):
     """Pauses before retries without their minimum of a second."""
     monkeypatch.setattr(claviger_client._core, "_PAUSE_AFTER_PROBLEM", 0.01)
     monkeypatch.setattr(claviger_client._core, "_FIRST_PAUSE", 0.01)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """The line that tests/run counts."""
-    found = {name: len(terminalreporter.stats.get(name, ())) for name in ("passed", "failed", "error", "skipped")}
-    # No test passes by skipping.
-    failed = found["failed"] + found["error"] + found["skipped"]
-    terminalreporter.write_line(f"{found['passed']} passed, {failed} failed")
