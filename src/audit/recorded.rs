@@ -17,6 +17,12 @@ const OUTCOME: Class = Class {
     refusal: Refusal::Lost,
 };
 
+/// The class of the outcome of a revocation without an intent.
+const REVOCATION: Class = Class {
+    reserve: true,
+    refusal: Refusal::Deferred,
+};
+
 impl Log {
     /// Makes an outcome durable, and returns the value as one that may be answered.
     ///
@@ -67,11 +73,23 @@ impl Log {
         deadline: Instant,
     ) -> Result<Recorded<T>, Unavailable> {
         record.change = Some(revocation.into());
-        let class = Class {
-            reserve: true,
-            refusal: Refusal::Deferred,
-        };
-        let receipt = self.append_one(record.with_outcome(outcome), class, deadline).await?;
+        let receipt = self.append_one(record.with_outcome(outcome), REVOCATION, deadline).await?;
+        Ok(Recorded::new(value, receipt))
+    }
+
+    /// Records the request for a revocation that is in force already, and stored: it changed nothing. As
+    /// [`Log::record_revocation`], the record may use the disk reserve, and is deferred if it cannot be written now.
+    ///
+    /// # Errors
+    /// [`Unavailable`], to be answered with `effective_not_recorded`.
+    pub async fn record_repeated<T>(
+        &self,
+        record: Record,
+        outcome: Outcome,
+        value: T,
+        deadline: Instant,
+    ) -> Result<Recorded<T>, Unavailable> {
+        let receipt = self.append_one(record.with_outcome(outcome), REVOCATION, deadline).await?;
         Ok(Recorded::new(value, receipt))
     }
 

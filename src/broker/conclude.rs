@@ -253,6 +253,13 @@ impl Broker {
                     })
                     .map_err(|error| self.revocation_unrecorded(cx, revocation.revocation, &error))
             }
+            Some(Effect::Repeated) => {
+                let recorded = self
+                    .log
+                    .record_repeated(self.outcome_entry(cx, &value), outcome, value, deadline)
+                    .await;
+                recorded.map_err(|error| Unrecorded::new(Code::EffectiveNotRecorded, &error))
+            }
             None => {
                 let recorded = self.log.record(self.outcome_entry(cx, &value), outcome, value, deadline).await;
                 recorded.map_err(|error| Unrecorded::new(stands, &error))

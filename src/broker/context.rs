@@ -100,6 +100,8 @@ pub enum Effect {
     Announced(Box<Intent>),
     /// A revocation that took effect although the log could not take its intent; and who waits for the store to have it.
     Unannounced(JournaledRevocation, Option<oneshot::Sender<()>>),
+    /// A revocation that is in force already, and stored.
+    Repeated,
 }
 
 /// On whose behalf a provider is called.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::at_provider::{AtProvider, Switched, turn_at_provider};
 use super::revoke::Revoked;
 use super::{Authorized, Broker, Completed, Completion, Failure, Guarded, RequestContext, op};
-use crate::audit::{self, EmergencyRevocation, Object, Verb};
+use crate::audit::{self, Object, Verb};
 use crate::keys::KeyEntry;
 use crate::store::model::Key;
 use crate::store::rules;
@@ -34,11 +34,8 @@ impl Broker {
     async fn disable_here(&self, cx: &RequestContext, key: &KeyEntry) -> Result<Key, Failure> {
         let _one_at_a_time = key.change().lock().await;
         let mut after = Key::clone(&key.view()?.key);
-        rules::set_disabled(&mut after, true, self.now());
-        let change = self
-            .announce_revocation(cx, EmergencyRevocation::Disable(key.id()).at_lifts(after.lifts))
-            .await?;
-        match self.revoke(cx, Revoked::Key(after), &change).await? {
+        let is_new = rules::set_disabled(&mut after, true, self.now());
+        match self.revoke(cx, Revoked::Key(after), is_new).await? {
             Revoked::Key(row) => Ok(row),
             Revoked::Connection(_) | Revoked::Token { .. } | Revoked::Tenant(_) | Revoked::Principal { .. } => {
                 Err(Failure::internal(&"a disable left no key"))

@@ -73,8 +73,7 @@ impl Broker {
             at: self.now(),
             ended: Vec::new(),
         };
-        let change = self.announce_revocation(cx, deleted.journaled()).await?;
-        self.revoke(cx, deleted, &change).await?;
+        self.revoke(cx, deleted, true).await?;
         Ok(Guarded::free(()))
     }
 }

@@ -2,14 +2,16 @@
 //! applied the same way.
 //!
 //! A revocation has two steps. [`Broker::revoke`] commits it to the store, or to the kill file if
-//! log or store cannot take it. [`Broker::apply_revocation`] then applies it to this node's memory.
-//! It is used for every committed revocation: of a use case, of the recovery at a start, and later
+//! log or store cannot take it, unless the store has it already.
+//! [`Broker::apply_revocation`] then applies it to this node's memory. It is used for every committed revocation: of a use case, of the recovery at a start, and later
 //! of another node.
 
 use claviger_provider::{Id, PrincipalId, TenantId};
 
+use super::context::Effect;
+use super::write_ahead::CUT_PATIENCE;
 use super::{Broker, Failure, RequestContext};
-use crate::audit::{EmergencyRevocation, JournaledRevocation};
+use crate::audit::{EmergencyRevocation, Health, JournaledRevocation};
 use crate::store::model::{Connection, Key, Tenant, Token};
 use crate::store::{Change, Refused, StoreError};
 
@@ -92,14 +94,24 @@ impl Revoked {
 }
 
 impl Broker {
-    /// Commits an announced revocation and applies it to this node's memory. `expected` is the
+    /// Announces a revocation, commits it and applies it to this node's memory. `expected` is the
     /// row as the transaction will leave it; it is applied as it is when the store cannot commit.
-    /// The caller holds the `change` lock of a key or connection.
+    /// `is_new` says whether it differs from the row as it was read. Of what is revoked already, and
+    /// stored so, nothing is written but the record of the request. The caller holds the `change`
+    /// lock of a key or connection.
     ///
     /// # Errors
-    /// `not_found` when the store has no such object any more.
-    pub(super) async fn revoke(&self, cx: &RequestContext, expected: Revoked, change: &Change) -> Result<Revoked, Failure> {
+    /// `unauthenticated` for a credential that has ended; `not_found` when the store has no such
+    /// object any more.
+    pub(super) async fn revoke(&self, cx: &RequestContext, expected: Revoked, is_new: bool) -> Result<Revoked, Failure> {
+        if !is_new && let Some(stored) = self.stored_revocation(&expected).await {
+            self.in_force(cx)?;
+            cx.set_effect(Effect::Repeated);
+            self.apply_of(cx, &stored);
+            return Ok(stored);
+        }
         let revocation = expected.journaled();
+        let change = &self.announce_revocation(cx, revocation).await?;
         let at = expected.at();
         let committed = self.commit_revocation(expected.tenant(), revocation.revocation, at, change).await;
         let (revoked, stored) = match self.revocation_committed(cx, revocation, at, change, committed).await? {
@@ -116,15 +128,66 @@ impl Broker {
                 (expected, false)
             }
         };
-        cx.note_end(&revoked);
-        self.apply_revocation(&revoked);
-        cx.set_revoked(revoked.id());
+        self.apply_of(cx, &revoked);
         if stored {
             cx.note_stored();
             // An earlier request may have found that the store could not take it.
             self.stored(cx.tenant(), revocation.revocation);
         }
         Ok(revoked)
+    }
+
+    /// Applies the revocation of a request to this node's memory. The request is answered once no response arrives any
+    /// more that depends on what it revoked.
+    fn apply_of(&self, cx: &RequestContext, revoked: &Revoked) {
+        cx.note_end(revoked);
+        self.apply_revocation(revoked);
+        cx.set_revoked(revoked.id());
+    }
+
+    /// A revocation as the store has it; `None` if it lacks it, or cannot be asked. The object must have been lifted as often
+    /// as memory knows: otherwise the commit of a lift has failed, and it may be found after a crash all the same.
+    async fn stored_revocation(&self, expected: &Revoked) -> Option<Revoked> {
+        let (tenant, journaled) = (expected.tenant(), expected.journaled());
+        // What is not in the files at their paths is lost with this process. Where the log may lack the record of the request
+        // that revoked it, this request's must say what changed.
+        let log_has_all = self.log.health() == Health::Sound && self.log.deferred() == 0;
+        if !log_has_all || !self.store.has_its_files() || self.unstored.contains(tenant, journaled.revocation) {
+            return None;
+        }
+        let stored = async {
+            Ok::<_, StoreError>(match expected {
+                Revoked::Key(key) => {
+                    let row = self.store.key(tenant, key.id).await?;
+                    (row.state.is_disabled() && row.lifts == journaled.lifts).then_some(Revoked::Key(row))
+                }
+                Revoked::Connection(connection) => {
+                    let row = self.store.connection(tenant, connection.id).await?;
+                    (row.severed && row.lifts == journaled.lifts).then_some(Revoked::Connection(row))
+                }
+                Revoked::Tenant(_) => {
+                    let row = self.store.tenant(tenant).await?;
+                    (row.suspended && row.lifts == journaled.lifts).then_some(Revoked::Tenant(row))
+                }
+                Revoked::Token { row, .. } => {
+                    let row = self.store.token(tenant, row.id).await?;
+                    match row.revoked {
+                        // The request that revoked them may not have applied it yet.
+                        Some(_) => Some(Revoked::Token {
+                            ended: self.store.token_family(tenant, row.id).await?,
+                            row,
+                        }),
+                        None => None,
+                    }
+                }
+                // A deleted one is not found.
+                Revoked::Principal { .. } => None,
+            })
+        };
+        match tokio::time::timeout(CUT_PATIENCE, stored).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     /// Commits a revocation to the store.
@@ -190,3 +253,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

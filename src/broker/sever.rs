@@ -26,11 +26,8 @@ impl Broker {
         let (cx, connection) = (authorized.cx(), authorized.object());
         let _one_at_a_time = connection.change().lock().await;
         let mut after = Connection::clone(&connection.view());
-        rules::set_severed(&mut after, true, self.now());
-        let change = self
-            .announce_revocation(cx, EmergencyRevocation::Sever(connection.id()).at_lifts(after.lifts))
-            .await?;
-        match self.revoke(cx, Revoked::Connection(after), &change).await? {
+        let is_new = rules::set_severed(&mut after, true, self.now());
+        match self.revoke(cx, Revoked::Connection(after), is_new).await? {
             Revoked::Connection(row) => {
                 connection.calls_stopped(PATIENCE).await;
                 Ok(Guarded::free(completed(Completion::Done, row)))

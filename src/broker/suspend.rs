@@ -19,11 +19,9 @@ impl Broker {
         self.suspensions.count(tenant.id);
         let _one_at_a_time = self.suspensions.turn().await;
         let mut after = tenant.clone();
-        rules::set_suspended(&mut after, true);
+        let is_new = rules::set_suspended(&mut after, true);
         after.lifts = self.suspensions.lifts(tenant.id, tenant.lifts);
-        let suspended = Revoked::Tenant(after);
-        let change = self.announce_revocation(cx, suspended.journaled()).await?;
-        let suspended = self.revoke(cx, suspended, &change).await?;
+        let suspended = self.revoke(cx, Revoked::Tenant(after), is_new).await?;
         // Once more, so that a resume that began before the commit fails, too.
         self.suspensions.count(tenant.id);
         match suspended {

@@ -179,11 +179,9 @@ impl Broker {
     pub async fn revoke_token(&self, authorized: Authorized<op::RevokeToken>) -> Result<Guarded<()>, Failure> {
         let (cx, token) = (authorized.cx(), &authorized.object().token);
         let mut revoked = token.clone();
-        rules::revoke(&mut revoked, self.now());
+        let is_new = rules::revoke(&mut revoked, self.now());
         let ended = vec![revoked.public_id.clone()];
-        let revoked = Revoked::Token { row: revoked, ended };
-        let change = self.announce_revocation(cx, revoked.journaled()).await?;
-        self.revoke(cx, revoked, &change).await?;
+        self.revoke(cx, Revoked::Token { row: revoked, ended }, is_new).await?;
         Ok(Guarded::free(()))
     }
 }

@@ -14,8 +14,8 @@ use crate::audit::{
 };
 use crate::store::{self, StoreError};
 
-/// How long a revocation waits for the log before it takes effect without it.
-const CUT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a revocation waits for the log before it takes effect without it, and for the store to say that it has it.
+pub(super) const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// The longest wait for an intent that was not durable within [`CUT_PATIENCE`].
 const LATE_INTENT: Duration = Duration::from_secs(60);
 

@@ -199,6 +199,8 @@ pub trait Reads: Send + Sync {
     async fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     /// A token by id.
     async fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    /// The public ids of a token and of all that descend from it.
+    async fn token_family(&self, tenant: TenantId, id: TokenId) -> Result<Vec<String>, StoreError>;
 
     /// A connection by name.
     async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;

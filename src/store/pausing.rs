@@ -132,6 +132,7 @@ forward! {
     fn token_by_public_id(&self, public_id: &str) -> Result<TokenSnapshot, StoreError>;
     fn tokens(&self, tenant: TenantId, principal: PrincipalId, page: &Page) -> Result<Vec<Token>, StoreError>;
     fn token(&self, tenant: TenantId, id: TokenId) -> Result<Token, StoreError>;
+    fn token_family(&self, tenant: TenantId, id: TokenId) -> Result<Vec<String>, StoreError>;
     fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError>;
     fn connection(&self, tenant: TenantId, id: ConnectionId) -> Result<Connection, StoreError>;
     fn connection_snapshot(&self, tenant: TenantId, id: ConnectionId) -> Result<ConnectionSnapshot, StoreError>;

@@ -109,6 +109,10 @@ impl Reads for SqliteStore {
         tokens::by_id(&mut *self.reader(tenant).await?, tenant, id).await
     }
 
+    async fn token_family(&self, tenant: TenantId, id: TokenId) -> Result<Vec<String>, StoreError> {
+        tokens::family(&mut *self.reader(tenant).await?, tenant, id).await
+    }
+
     async fn connection_by_name(&self, tenant: TenantId, name: &str) -> Result<Connection, StoreError> {
         connections::by_name(self, tenant, name).await
     }

@@ -129,17 +129,39 @@ pub(super) async fn parent(connection: &mut SqliteConnection, tenant: TenantId, 
     read(&row)
 }
 
-/// Revokes the tokens that `roots` selects by tenant (?1) and id (?2), and all their descendants.
-macro_rules! revoke_family {
+/// The tokens that `roots` selects by tenant (?1) and id (?2), and all their descendants.
+macro_rules! family {
     ($roots:literal) => {
         concat!(
             "WITH RECURSIVE family (tenant, id) AS (SELECT tenant, id FROM tokens WHERE ",
             $roots,
-            " UNION SELECT t.tenant, t.id FROM family JOIN tokens t ON t.parent = family.id) \
-             UPDATE tokens SET revoked = ?3 WHERE revoked IS NULL AND (tenant, id) IN (SELECT tenant, id FROM family) \
+            " UNION SELECT t.tenant, t.id FROM family JOIN tokens t ON t.parent = family.id) "
+        )
+    };
+}
+
+/// Revokes a family.
+macro_rules! revoke_family {
+    ($roots:literal) => {
+        concat!(
+            family!($roots),
+            "UPDATE tokens SET revoked = ?3 WHERE revoked IS NULL AND (tenant, id) IN (SELECT tenant, id FROM family) \
              RETURNING public_id"
         )
     };
+}
+
+/// The public ids of a token and of all that descend from it.
+pub(super) async fn family(connection: &mut SqliteConnection, tenant: TenantId, id: TokenId) -> Result<Vec<String>, StoreError> {
+    let statement = concat!(
+        family!("tenant = ?1 AND id = ?2"),
+        "SELECT public_id FROM tokens WHERE (tenant, id) IN (SELECT tenant, id FROM family)"
+    );
+    Ok(query_scalar(statement)
+        .bind(bytes(&tenant))
+        .bind(bytes(&id))
+        .fetch_all(connection)
+        .await?)
 }
 
 pub(super) async fn revoke(connection: &mut SqliteConnection, roots: TokenRoots, at: i64) -> Result<Vec<String>, StoreError> {
