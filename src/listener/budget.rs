@@ -234,6 +234,11 @@ impl Held {
         Ok(())
     }
 
+    /// Gives back what [`Held::grow`] took.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.resize(self.bytes.saturating_sub(bytes));
+    }
+
     /// How long to wait before more of the body is read, now that so many bytes of it have arrived.
     pub fn pause_after(&self, arrived: usize) -> Duration {
         let rate = &self.account.tenant.bytes.rate;

@@ -40,9 +40,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const RESETS_PENDING: usize = 20;
 /// Streams that an HTTP/2 peer may make us reset; more closes the connection (CVE-2025-8671).
 const RESETS_CAUSED: usize = 128;
-/// What an HTTP/2 peer may send of one body, in bytes, before the gateway reads on. It counts against no tenant's share yet,
-/// so it must be little for as many connections as there may be.
-const UNREAD_OF_STREAM: u32 = 128 * 1024;
+/// What an HTTP/2 peer may send of one body, in bytes, before the gateway reads on. Before the body is read, and unless it
+/// waits for its tenant's rate, it counts against no tenant's share, so it must be little. Over HTTP/1.1 it is less.
+pub const UNREAD_OF_STREAM: u32 = 128 * 1024;
 /// The same of all bodies of a connection: one that is not read leaves room for others.
 const UNREAD_OF_CONNECTION: u32 = 2 * UNREAD_OF_STREAM;
 

@@ -35,6 +35,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::server::Limits;
 use crate::telemetry::metrics::connection_ended;
+pub use connection::UNREAD_OF_STREAM;
 use connection::{End, Serving, stopped};
 use connection_state::ConnectionState;
 use room::{Room, SourceIsFull};

@@ -10,7 +10,7 @@ use hyper::body::Body;
 
 use super::admission::{PARSING, refused};
 use crate::broker::{Code, Failure};
-use crate::listener::{Held, RequestBody};
+use crate::listener::{Held, RequestBody, UNREAD_OF_STREAM};
 
 /// Pauses are at least as long, since a timer is no finer.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
@@ -57,10 +57,13 @@ async fn collect(body: &mut RequestBody, limit: usize, held: &mut Held) -> Resul
         } else {
             whole.extend_from_slice(&std::mem::take(&mut first));
             whole.extend_from_slice(&data);
-            // What is not read stays with the peer: the window of its stream is full.
+            // What is not read stays with the peer once the window of its stream is full. Until then it arrives, and a
+            // tenant could have that on every connection.
             let pause = held.pause_after(data.len());
             if pause >= LEAST_PAUSE {
+                held.grow(UNREAD_OF_STREAM as usize).map_err(refused)?;
                 tokio::time::sleep(pause).await;
+                held.shrink(UNREAD_OF_STREAM as usize);
             }
         }
     }
