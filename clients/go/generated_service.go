@@ -15,7 +15,7 @@ type ComponentStatus struct {
 	// A short description of its state.
 	State string `json:"state"`
 
-	// Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the log
+	// Only of `audit_log`, and only in answers with all the details: how long the disk takes records if the log
 	// goes on growing as in the last minutes. Absent while it does not grow.
 	DiskLasts time.Duration `json:"disk_lasts,omitzero"`
 
@@ -138,7 +138,7 @@ type Readiness struct {
 	// The gateway's parts. It is ready when all of them are.
 	Parts []ComponentStatus `json:"parts"`
 
-	// The background jobs; empty during the start. A failing job does not make the gateway unready.
+	// The background jobs; absent without details. A failing job does not make the gateway unready.
 	Jobs []JobStatus `json:"jobs,omitzero"`
 
 	// Members that this release of the client does not know.

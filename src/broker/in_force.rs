@@ -6,7 +6,7 @@
 
 use super::revoke::Revoked;
 use super::{Broker, Code, Failure, RequestContext};
-use crate::access::Ended;
+use crate::access::{Caller, Ended};
 use crate::keys::{EpochGuard, with_gates_held};
 use crate::store::CredentialRef;
 
@@ -26,6 +26,15 @@ impl Broker {
     /// `unauthenticated`; `permission_denied` once its tenant is suspended.
     pub fn in_force(&self, cx: &RequestContext) -> Result<(), Failure> {
         Ok(self.while_in_force(cx, cx.may_answer_suspended(), || ())?)
+    }
+
+    /// Runs `hand_over` while the gates of the caller's credential are held shared. For answers to operators that concern
+    /// no tenant: a suspension does not matter.
+    ///
+    /// # Errors
+    /// As [`Broker::in_force`].
+    pub fn while_caller_in_force<R>(&self, caller: &Caller, hand_over: impl FnOnce() -> R) -> Result<R, Failure> {
+        Ok(caller.while_in_force(true, self.credential_time(), hand_over)?)
     }
 
     /// Runs `hand_over` while the gates of the credential are held shared, if it is in force.

@@ -431,6 +431,15 @@ impl<P: Protocol> Exchange<P> {
         }
     }
 
+    /// Hands over an answer without a record under the gates of the caller's credential, whose revocation recalls it.
+    pub fn hand_over(&self, meta: &RequestMeta<'_>, caller: &Caller, answer: AuditedResponse) -> AuditedResponse {
+        let register = || meta.peer.responses().hand_over(&mut caller.depends_on());
+        match self.app.broker.while_caller_in_force(caller, register) {
+            Ok(unwritten) => answer.handed_over(Some(unwritten)),
+            Err(failure) => self.refuse(meta, failure),
+        }
+    }
+
     /// Answers a failure before authentication: counted, not recorded one by one. Without a body if
     /// there are too many of them that nobody reads.
     pub fn refuse(&self, meta: &RequestMeta<'_>, failure: Failure) -> AuditedResponse {

@@ -176,7 +176,7 @@ async fn what_a_provider_said_in_a_check_is_not_handed_over_after_a_sever() {
 
 /// When a background job of the gateway last ended.
 async fn last_run(world: &FakeWorld, job: &str) -> Value {
-    let ready = world.started().watcher().get("/readyz").await.expect_status(200);
+    let ready = world.started().operator().get("/readyz").await.expect_status(200);
     let jobs = ready["jobs"].as_array().unwrap();
     jobs.iter().find(|state| state["name"] == job).unwrap()["last_run"].clone()
 }

@@ -233,10 +233,7 @@ async fn a_missing_secret_file_of_one_tenant_stops_nobody_else_and_heals() {
 
     // It is told where it is looked for, with what to do; the path only in the operator's log.
     let told = part(&started, "declared_connections").await.unwrap();
-    assert!(
-        told["state"].as_str().unwrap().starts_with("some lack a usable secret file"),
-        "{told}"
-    );
+    assert!(told["state"].as_str().unwrap().starts_with("1 lack a usable secret file"), "{told}");
     assert!(
         !told.to_string().contains("secret\"") && !told.to_string().contains("acme"),
         "{told}"
@@ -384,7 +381,7 @@ async fn a_suspended_tenant_s_keys_are_made_once_it_is_resumed() {
     let (operator, acme) = (started.operator(), started.tenant("acme"));
     let ran = async {
         loop {
-            let ready = started.watcher().get("/readyz").await.expect_status(200);
+            let ready = started.operator().get("/readyz").await.expect_status(200);
             let jobs = ready["jobs"].as_array().unwrap();
             let job = jobs.iter().find(|job| job["name"] == "declared_keys").unwrap().clone();
             if !job["last_run"].is_null() {

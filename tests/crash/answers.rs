@@ -253,7 +253,7 @@ async fn deleted() {
     let client = started.tenant("acme");
     until(&client, "on-vault", 1).await;
     // A tenant's key is no failure of the installation's.
-    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let ready = started.operator().get("/readyz").await.expect_status(200);
     let jobs = ready["jobs"].as_array().expect("jobs").iter();
     let failing: Vec<&Value> = jobs.filter(|job| job["failing"] == true).collect();
     assert!(failing.is_empty(), "{failing:?}");

@@ -77,7 +77,7 @@ async fn keys(client: &Client) -> Vec<Value> {
 
 /// What `/readyz` says of rotations.
 async fn told(started: &Started) -> Option<String> {
-    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let ready = started.operator().get("/readyz").await.expect_status(200);
     let parts = ready["parts"].as_array().expect("parts").clone();
     let part = parts.into_iter().find(|part| part["name"] == "rotations")?;
     Some(part["state"].as_str().expect("a state").to_owned())

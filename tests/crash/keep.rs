@@ -147,7 +147,7 @@ async fn archived() {
         assert!(fill(&client).await);
         assert!(bench.starts().len() < 8, "the oldest file stays:\n{}", started.output());
     }
-    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let ready = started.operator().get("/readyz").await.expect_status(200);
     let jobs = ready["jobs"].as_array().expect("jobs");
     let job = jobs.iter().find(|job| job["name"] == "audit_keep").expect("the job");
     assert_eq!(job["failing"], false, "{job}");
@@ -239,7 +239,7 @@ async fn occupied() {
     }
     let until = Instant::now() + LIMIT;
     let told = "the archive has another file of the same name";
-    while !started.watcher().get("/readyz").await.text.contains(told) {
+    while !started.operator().get("/readyz").await.text.contains(told) {
         assert!(Instant::now() < until, "it is not told");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -288,7 +288,7 @@ async fn no_archive() {
     };
     let error = text(&told["error"]);
     assert!(error.contains(path_text(&archive)) && error.contains("No such file"), "{error}");
-    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let ready = started.operator().get("/readyz").await.expect_status(200);
     let jobs = ready["jobs"].as_array().expect("jobs");
     let job = jobs.iter().find(|job| job["name"] == "audit_keep").expect("the job");
     assert!(

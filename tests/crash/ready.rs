@@ -9,7 +9,7 @@ use crate::load::text;
 
 /// The status of `/readyz`, and what it says of a part.
 pub async fn part(started: &Started, name: &str) -> (u16, Value) {
-    let ready = started.watcher().get("/readyz").await;
+    let ready = started.operator().get("/readyz").await;
     let parts = ready.body["parts"].as_array().expect("parts").clone();
     let part = parts.into_iter().find(|part| part["name"] == name).expect("the part");
     (ready.status, part)
@@ -42,7 +42,7 @@ pub async fn until_state(started: &Started, state: &(u16, bool, String)) {
 /// Waits until the job has run after this moment: twice, since a run that began before may end after it.
 pub async fn until_ran(started: &Started, job: &str) {
     let last = || async {
-        let ready = started.watcher().get("/readyz").await.body;
+        let ready = started.operator().get("/readyz").await.body;
         let jobs = ready["jobs"].as_array().expect("jobs").clone();
         let job = jobs.into_iter().find(|found| found["name"] == job).expect("the job");
         job["last_run"].clone()

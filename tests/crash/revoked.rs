@@ -243,7 +243,7 @@ async fn suspended() {
 
 /// When the job that looks for creations last ended.
 async fn last_round(started: &Started) -> Value {
-    let ready = started.watcher().get("/readyz").await.expect_status(200);
+    let ready = started.operator().get("/readyz").await.expect_status(200);
     let jobs = ready["jobs"].as_array().expect("the jobs");
     let job = jobs.iter().find(|job| job["name"] == "creations").expect("the job");
     job["last_run"].clone()

@@ -149,8 +149,8 @@ async fn shown(world: &World, provider: &str) {
         let expected = !line.contains("breaker");
         assert_eq!(metrics.contains(&line), expected, "{line} in\n{metrics}");
     }
-    let ready = world.started.watcher().get("/readyz").await.text;
-    assert!(ready.contains("connections with a refused login"), "{ready}");
+    let ready = world.started.operator().get("/readyz").await.text;
+    assert!(ready.contains("1 with a refused login"), "{ready}");
     let log = world.started.output();
     assert_eq!(log.matches("the connection's login failed").count(), 1, "{log}");
 }
@@ -295,8 +295,8 @@ async fn a_declared_secret_file_is_read_at_each_login() {
         warning["level"] == "WARN" && left.is_some_and(|left| (1..=3600).contains(&left)),
         "{warning}"
     );
-    let ready = world.started.watcher().get("/readyz").await.text;
-    assert!(ready.contains("connections whose login cannot be renewed"), "{ready}");
+    let ready = world.started.operator().get("/readyz").await.text;
+    assert!(ready.contains("1 whose login cannot be renewed"), "{ready}");
     let metrics = world.started.operator().get("/metrics").await.text;
     assert!(
         metrics.contains("claviger_connection_logins{state=\"renewal_failing\"} 1"),

@@ -98,13 +98,13 @@ impl Rest {
         Err(failure.advice("Send Host: 127.0.0.1 or localhost, or run claviger serve."))
     }
 
-    /// Checks that the caller is a platform operator.
+    /// The caller, who must be a platform operator.
     ///
     /// # Errors
     /// `permission_denied`.
-    pub(super) fn check_operator(caller: &Caller) -> Result<(), Failure> {
+    pub(super) fn operator(caller: Caller) -> Result<Caller, Failure> {
         if caller.is_operator() {
-            return Ok(());
+            return Ok(caller);
         }
         let failure = Failure::new(
             Code::PermissionDenied,

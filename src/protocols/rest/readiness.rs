@@ -30,7 +30,7 @@ pub struct Readiness {
     pub ready: bool,
     /// The gateway's parts. It is ready when all of them are.
     pub parts: Vec<ComponentStatus>,
-    /// The background jobs; empty during the start. A failing job does not make the gateway unready.
+    /// The background jobs; absent without details. A failing job does not make the gateway unready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobStatus>,
 }
@@ -48,7 +48,7 @@ pub struct ComponentStatus {
     /// `process-crash` (the setting `audit.durability`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durability: Option<&'static str>,
-    /// Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the
+    /// Only of `audit_log`, and only in answers with all the details: how long the disk takes records if the
     /// log goes on growing as in the last minutes. Absent while it does not grow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_lasts: Option<DurationText>,
@@ -96,14 +96,14 @@ impl JobStatus {
     }
 }
 
-/// How much `/readyz` tells.
+/// How much `/readyz` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// The state of each part. For a listener that tenants reach: what is summed over all tenants tells each of them
-    /// what the others do.
-    States,
-    /// Their numbers as well, and how long the disk lasts. For the operator's own listeners.
-    Sums,
+    /// Whether the gateway is ready, and the parts that serve all tenants, without numbers. For everybody who reaches the
+    /// API: a number, a job or the state of the providers would show a tenant what becomes of another one.
+    Gateway,
+    /// Everything. For platform operators, and for listeners of the operator's own.
+    All,
 }
 
 /// A part that is not the audit log.
@@ -133,10 +133,10 @@ fn revocations(unstored: UnstoredCounts, detail: Detail) -> ComponentStatus {
     let in_memory = Code::EffectiveInMemoryOnly.as_str();
     let state = match (in_memory_only, elsewhere, detail) {
         (0, 0, _) => "ok".to_owned(),
-        (0, _, Detail::States) => "some are in the audit log or the kill file, and not in the store yet".to_owned(),
-        (0, _, Detail::Sums) => format!("{elsewhere} in the audit log or the kill file, and not in the store yet"),
-        (_, _, Detail::States) => format!("{in_memory}: some end with this process"),
-        (_, _, Detail::Sums) => format!("{in_memory}: {in_memory_only} end with this process"),
+        (0, _, Detail::Gateway) => "some are in the audit log or the kill file, and not in the store yet".to_owned(),
+        (0, _, Detail::All) => format!("{elsewhere} in the audit log or the kill file, and not in the store yet"),
+        (_, _, Detail::Gateway) => format!("{in_memory}: some end with this process"),
+        (_, _, Detail::All) => format!("{in_memory}: {in_memory_only} end with this process"),
     };
     part("revocations", in_memory_only == 0, state)
 }
@@ -153,7 +153,7 @@ pub(super) fn circuits(broker: &Broker) -> Circuits {
 
 /// How the connections to providers are. Always ready: an unavailable provider does not make the gateway unready,
 /// because other connections still work.
-fn providers(broker: &Broker, detail: Detail) -> ComponentStatus {
+fn providers(broker: &Broker) -> ComponentStatus {
     let circuits = circuits(broker);
     let logins = LoginCounts::of(&broker.directory().logins());
     let counts = [
@@ -164,23 +164,34 @@ fn providers(broker: &Broker, detail: Detail) -> ComponentStatus {
         (logins.get(LoginState::RenewalFailing), "whose login cannot be renewed"),
     ];
     let found = counts.into_iter().filter(|(count, _)| *count > 0);
-    let state = match detail {
-        Detail::States => match found.map(|(_, text)| text).collect::<Vec<_>>() {
-            texts if texts.is_empty() => "ok".to_owned(),
-            texts => format!("connections {}", texts.join(", ")),
-        },
-        Detail::Sums => std::iter::once(format!("{} connections in use", circuits.in_use))
-            .chain(found.map(|(count, text)| format!("{count} {text}")))
-            .collect::<Vec<_>>()
-            .join(", "),
-    };
+    let state = std::iter::once(format!("{} connections in use", circuits.in_use))
+        .chain(found.map(|(count, text)| format!("{count} {text}")))
+        .collect::<Vec<_>>()
+        .join(", ");
     part("providers", true, state)
+}
+
+/// What keeps single tenants from being served; nothing where nothing does. Always ready: everybody else is served.
+fn of_tenants(broker: &Broker) -> impl Iterator<Item = ComponentStatus> {
+    let lacking = broker.degraded_connections();
+    let declared = (lacking > 0).then(|| {
+        let state = format!("{lacking} lack a usable secret file, which the configuration names: the log has its path");
+        part("declared_connections", true, state)
+    });
+    let lost = broker.lost_rotations();
+    let rotations = (lost > 0).then(|| {
+        // The keys wrap under the version that they had.
+        let state = format!("{lost} whose answer was lost, and which are looked for at their provider");
+        part("rotations", true, state)
+    });
+    declared.into_iter().chain(rotations)
 }
 
 /// What became of the kill file. The gateway is not ready while it cannot put one back that something else
 /// removed. What the start found makes it no less ready: only the operator can restore the file.
-fn kill_file(standing: KillFileStanding) -> ComponentStatus {
+fn kill_file(standing: KillFileStanding, detail: Detail) -> ComponentStatus {
     let state = match standing {
+        KillFileStanding::Full if detail == Detail::Gateway => "ok",
         KillFileStanding::Sound => "ok",
         KillFileStanding::WasMissing => "missing at the start and made anew: revocations that only it had are lost",
         KillFileStanding::NotRenewed => "not written anew at the start: a copy of the data folder may share its blocks",
@@ -203,41 +214,27 @@ impl Readiness {
             ComponentStatus {
                 durability: Some(broker.log().durability().as_str()),
                 disk_lasts: match detail {
-                    Detail::States => None,
-                    Detail::Sums => broker.log().disk_lasts().map(rough).map(DurationText),
+                    Detail::Gateway => None,
+                    Detail::All => broker.log().disk_lasts().map(rough).map(DurationText),
                 },
                 ..part("audit_log", log == Health::Sound, log.as_str().to_owned())
             },
             revocations(broker.unstored_revocations(), detail),
-            kill_file(broker.kill_file_standing()),
-            providers(broker, detail),
+            kill_file(broker.kill_file_standing(), detail),
         ];
-        let lacking = broker.degraded_connections();
-        if lacking > 0 {
-            // Ready: everybody else is served.
-            let some = match detail {
-                Detail::States => "some".to_owned(),
-                Detail::Sums => lacking.to_string(),
-            };
-            let state = format!("{some} lack a usable secret file, which the configuration names: the log has its path");
-            parts.push(part("declared_connections", true, state));
-        }
-        let lost = broker.lost_rotations();
-        if lost > 0 {
-            // Ready: other keys are served, and these wrap under the version that they had.
-            let some = match detail {
-                Detail::States => "some".to_owned(),
-                Detail::Sums => lost.to_string(),
-            };
-            let state = format!("{some} whose answer was lost, and which are looked for at their provider");
-            parts.push(part("rotations", true, state));
+        if detail == Detail::All {
+            parts.push(providers(broker));
+            parts.extend(of_tenants(broker));
         }
         // Always ready, because an expiring certificate must not take the gateway out of service.
         parts.extend(service.certificates.iter().map(|tls| part("certificate", true, tls.state())));
         Self {
             ready: parts.iter().all(|part| part.ready),
             parts,
-            jobs: service.jobs.iter().map(|job| JobStatus::of(job)).collect(),
+            jobs: match detail {
+                Detail::Gateway => Vec::new(),
+                Detail::All => service.jobs.iter().map(|job| JobStatus::of(job)).collect(),
+            },
         }
     }
 }

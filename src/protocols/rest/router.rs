@@ -10,6 +10,7 @@ use super::route_table::{Params, RouteTable};
 use super::service::ServicePage;
 use super::service_places::ServicePlaces;
 use super::starting::{Progress, Starting};
+use crate::access::Caller;
 use crate::broker::{Code, Failure};
 use crate::listener::{Body, Peer, RequestBody, Service};
 use crate::protocols::admission::Public;
@@ -40,14 +41,16 @@ enum Target {
     Service(ServicePage),
     /// For platform operators only.
     Operator(ServicePage),
+    /// For everybody, with more for platform operators.
+    MoreForOperator(ServicePage),
 }
 
 /// The API, with the service endpoints where they have no listener of their own. `/metrics` then
-/// requires a platform operator's credential, and `/readyz` shows no sums.
+/// requires a platform operator's credential, and so do the details of `/readyz`.
 pub fn api(exchange: &Arc<Exchange<Rest>>, with_service: bool) -> RestService {
     let service = with_service.then(pages_beside_the_api).into_iter().flatten();
     let service = service.map(|(method, path, target)| match target {
-        Target::Service(page) => (method, path, Target::Service(page.for_tenants())),
+        Target::Service(page @ ServicePage::Readiness(_)) => (method, path, Target::MoreForOperator(page)),
         target => (method, path, target),
     });
     RestService::ready(exchange, RouteTable::new(endpoints().chain(service)), false)
@@ -162,9 +165,27 @@ async fn ready(
         Some((_, Target::Operator(page))) => {
             let (meta, (head, _)) = (meta(), request.into_parts());
             let caller = exchange.authenticate(&meta, &head, Public::Credentials).await;
-            match caller.and_then(|caller| Rest::check_operator(&caller)) {
-                Ok(()) => service_page(exchange, service, *page, params, &head.uri, &meta).await,
+            match caller.and_then(Rest::operator) {
+                Ok(caller) => {
+                    let answer = service_page(exchange, service, *page, params, &head.uri, &meta).await;
+                    exchange.hand_over(&meta, &caller, answer)
+                }
                 Err(failure) => exchange.refuse(&meta, failure),
+            }
+        }
+        Some((_, Target::MoreForOperator(page))) => {
+            let (meta, (head, _)) = (meta(), request.into_parts());
+            // A probe whose token has ended is a probe still: a refusal would take the gateway out of service.
+            let operator = match head.headers.contains_key(header::AUTHORIZATION) {
+                true => exchange.authenticate(&meta, &head, Public::Credentials).await.ok(),
+                false => None,
+            };
+            match operator.filter(Caller::is_operator) {
+                Some(caller) => {
+                    let answer = service_page(exchange, service, *page, params, &head.uri, &meta).await;
+                    exchange.hand_over(&meta, &caller, answer)
+                }
+                None => service_page(exchange, service, page.for_tenants(), params, &head.uri, &meta).await,
             }
         }
         None => {

@@ -1,6 +1,6 @@
 //! The service endpoints: health, readiness, metrics, and the OpenAPI document with its page. They
-//! require no credential, so they return no secret and no tenant's name. Only `/metrics` beside the API
-//! requires an operator's ([`super::router`]): its counts are of all tenants.
+//! require no credential, so they return no secret and no tenant's name. Beside the API, `/metrics` and the
+//! details of `/readyz` are for platform operators alone ([`super::router`]): they are of all tenants.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +38,7 @@ pub(super) enum ServicePage {
 impl ServicePage {
     pub(super) const ALL: [Self; 6] = [
         Self::Health,
-        Self::Readiness(Detail::Sums),
+        Self::Readiness(Detail::All),
         Self::Metrics,
         Self::Document,
         Self::Docs,
@@ -64,10 +64,10 @@ impl ServicePage {
         }
     }
 
-    /// The page as a listener has it that tenants reach.
+    /// The page as everybody has it who reaches the API.
     pub(super) const fn for_tenants(self) -> Self {
         match self {
-            Self::Readiness(_) => Self::Readiness(Detail::States),
+            Self::Readiness(_) => Self::Readiness(Detail::Gateway),
             Self::Health | Self::Metrics | Self::Document | Self::Docs | Self::DocsFile => self,
         }
     }

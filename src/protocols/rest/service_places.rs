@@ -74,7 +74,7 @@ mod tests {
     use super::super::readiness::Detail;
     use super::*;
 
-    const READINESS: ServicePage = ServicePage::Readiness(Detail::States);
+    const READINESS: ServicePage = ServicePage::Readiness(Detail::Gateway);
 
     #[test]
     fn one_source_leaves_places_to_the_others_and_health_needs_none() {

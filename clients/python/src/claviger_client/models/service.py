@@ -25,7 +25,7 @@ class ComponentStatus(Model):
     """A short description of its state."""
 
     disk_lasts: timedelta | None = None
-    """Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the log
+    """Only of `audit_log`, and only in answers with all the details: how long the disk takes records if the log
     goes on growing as in the last minutes. Absent while it does not grow.
     """
 
@@ -119,4 +119,4 @@ class Readiness(Model):
     """Whether the gateway serves requests."""
 
     jobs: tuple[JobStatus, ...] | None = None
-    """The background jobs; empty during the start. A failing job does not make the gateway unready."""
+    """The background jobs; absent without details. A failing job does not make the gateway unready."""

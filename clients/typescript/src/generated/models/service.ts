@@ -12,7 +12,7 @@ export interface ComponentStatus extends Model {
   /** A short description of its state. */
   readonly state: string;
   /**
-   * Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the log goes on
+   * Only of `audit_log`, and only in answers with all the details: how long the disk takes records if the log goes on
    * growing as in the last minutes. Absent while it does not grow. In milliseconds.
    */
   readonly diskLasts?: number | undefined;
@@ -81,7 +81,7 @@ export interface Readiness extends Model {
   readonly parts: readonly ComponentStatus[];
   /** Whether the gateway serves requests. */
   readonly ready: boolean;
-  /** The background jobs; empty during the start. A failing job does not make the gateway unready. */
+  /** The background jobs; absent without details. A failing job does not make the gateway unready. */
   readonly jobs?: readonly JobStatus[] | undefined;
 }
 
