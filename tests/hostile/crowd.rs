@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger_test_support::attack::is_probed;
 use claviger_test_support::raw::Http1;
-use claviger_test_support::{Client, Endpoint, Gateway, Stream, Tune, p99};
+use claviger_test_support::{Client, Endpoint, Gateway, Honest, Stream, Tune, Version, p99};
 
 use crate::world::{HONEST, PATIENCE, World};
 
@@ -20,7 +20,10 @@ const CALLS: usize = 50;
 /// A connection from this address.
 pub async fn from(source: Ipv4Addr, to: SocketAddr) -> Stream {
     let endpoint = Endpoint::from(to).from_source(source);
-    tokio::time::timeout(PATIENCE, endpoint.connect("http/1.1")).await.unwrap().unwrap()
+    tokio::time::timeout(PATIENCE, endpoint.connect(Version::Http1))
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// Sends one probe, and says whether it was answered.
@@ -185,6 +188,9 @@ async fn idle_connections_of_http_2_lock_nobody_out() {
 async fn a_trusted_proxy_opens_as_many_as_it_needs() {
     let world = with_operator(&[("TRUSTED_PROXIES", "127.0.0.2"), ("LIMITS__MAX_CONNECTIONS_PER_SOURCE", "4")]).await;
     let address = world.started.address();
+    // They come through the proxy, too.
+    let proxy = world.started.endpoint().from_source(Ipv4Addr::new(127, 0, 0, 2));
+    let honest = Honest::of(HONEST.map(|name| world.started.tenant(name).at(&proxy.clone().forwarded_for("192.0.2.11")))).await;
     let mut proxied = Vec::new();
     for _ in 0..64 {
         let mut socket = from(Ipv4Addr::new(127, 0, 0, 2), address).await;
@@ -199,6 +205,7 @@ async fn a_trusted_proxy_opens_as_many_as_it_needs() {
     for socket in &mut proxied {
         assert!(probe(socket).await);
     }
+    honest.end().await;
 }
 
 #[tokio::test]
@@ -213,6 +220,9 @@ async fn the_operators_listener_works_while_every_other_connection_is_at_work() 
     let issued = world.evil_token("attacker", &["Unwrap"], None).await;
     let token = issued["token"].as_str().unwrap();
     let address = world.started.address();
+    // On the API's listener they would lose their connections, which are idle between two calls.
+    let at_operator = |name| Client::new(world.started.operator_address(), world.started.token(), Some(name));
+    let honest = Honest::of(HONEST.map(at_operator)).await;
     let mut half_sent = Vec::new();
     // Until a new connection gets no answer, because all of them are at work.
     let all_at_work = async {
@@ -238,4 +248,5 @@ async fn the_operators_listener_works_while_every_other_connection_is_at_work() 
     let revoked = operator.delete(&path).await;
     assert_eq!(revoked.status, 204, "{}", revoked.text);
     assert!(begun.elapsed() < LIMIT, "the revocation took {:?}", begun.elapsed());
+    honest.end().await;
 }

@@ -283,6 +283,7 @@ async fn at_the_start_a_service_that_never_answers_holds_up_no_other_tenants_dec
         ("globex", "orders", "embedded"),
     ];
     let declared = Declared::start(Mood::Hangs, &keys).await;
+    let honest = declared.world.honest().await;
     let made = async {
         while !declared.has_key("globex", "orders").await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -295,4 +296,5 @@ async fn at_the_start_a_service_that_never_answers_holds_up_no_other_tenants_dec
         declared.world.started.tenant("acme").get("/v1/keys/first").await.body["code"],
         json!("not_found")
     );
+    honest.end().await;
 }

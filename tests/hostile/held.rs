@@ -7,8 +7,6 @@ use claviger_test_support::{Client, records};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::cuts::{Cut, records_of_problem};
 use crate::key_service::KeyService;
@@ -214,6 +212,7 @@ async fn a_credential_that_ends_keeps_nothing_for_a_repetition() {
         let world = World::tuned(&key_service_on_loopback()).await;
         let transit = Transit::start().await;
         transit.connected(&world.evil, "own").await;
+        let honest = world.honest().await;
         let stolen = cut.stolen(&world.evil).await;
         let thief = world.evil.with_token(&stolen.text).with_header("idempotency-key", "stolen");
         transit.is(Mood::Hangs);
@@ -227,17 +226,14 @@ async fn a_credential_that_ends_keeps_nothing_for_a_repetition() {
         assert_eq!(kept(&world, "stolen").await, 0, "{cut:?}");
         let key = world.evil.get("/v1/keys/own").await.expect_status(200);
         assert_eq!(key["primary_version"], 1, "{key}");
+        honest.end().await;
     }
 }
 
 /// How many rows the store keeps for requests with this idempotency key.
 async fn kept(world: &World, key: &str) -> i64 {
-    let file = SqliteConnectOptions::new()
-        .filename(world.gateway.data().join("claviger.db"))
-        .read_only(true);
-    let mut database = file.connect().await.unwrap();
     let count = sqlx::query_scalar("SELECT count(*) FROM idempotency WHERE key = ?1").bind(key);
-    count.fetch_one(&mut database).await.unwrap()
+    count.fetch_one(&mut world.database().await).await.unwrap()
 }
 
 /// How often a token is revoked in the middle of its load.

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_test_support::attack::{BATCH, tiny_items};
-use claviger_test_support::raw::{Http1, Http2, answer_of, send_all};
-use claviger_test_support::{Client, Tune};
-use http::Method;
+use claviger_test_support::raw::Begun;
+use claviger_test_support::{Client, Tune, Version, text_of};
+use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::world::{HOSTILE, PEAK, World};
+use crate::world::{HOSTILE, PATIENCE, PEAK, World};
+
+/// The route with the longest bodies.
+const PATH: &str = "/v1/batch/unwrap";
 
 /// Such bodies at once.
 const BODIES: usize = 4;
@@ -18,41 +21,33 @@ const BODIES: usize = 4;
 async fn a_batch_of_millions_of_items_is_refused_at_one_too_many() {
     let world = World::start().await;
     let issued = world.evil_token("attacker", &["Unwrap"], None).await;
-    let token = issued["token"].as_str().unwrap();
+    let token = text_of(&issued);
     let honest = world.honest().await;
     let body = tiny_items();
-    let mut sending = Vec::new();
-    for _ in 0..BODIES {
-        let connection = Http2::connect(world.started.address(), 65_535).await;
-        let (response, stream) = connection.open(Method::POST, token, "/v1/batch/unwrap").await;
-        sending.push((
-            tokio::spawn(send_all(stream, body.clone())),
-            tokio::spawn(answer_of(response)),
-            connection,
-        ));
-    }
-    for (sender, answer, _connection) in sending {
-        let (status, answer) = answer.await.unwrap();
-        sender.await.unwrap();
-        match status {
-            400 => {
-                assert_eq!(answer["errors"][0]["pointer"], "/items", "{answer}");
-                assert!(
-                    answer["errors"][0]["expected"].as_str().unwrap().contains("1 to 1000 items"),
-                    "{answer}"
-                );
+    let send = async |version| {
+        let request = Begun::post(world.started.address(), version, token, PATH, body.len()).await;
+        request.exchange(&body).await
+    };
+    for version in Version::ALL {
+        for (status, answer) in join_all((0..BODIES).map(|_| send(version))).await {
+            match status {
+                400 => is_too_long(&answer),
+                _ => assert_eq!((status, answer["code"].as_str()), (429, Some("rate_limited")), "{answer}"),
             }
-            _ => assert_eq!((status, answer["code"].as_str()), (429, Some("rate_limited")), "{answer}"),
         }
+        // One alone is within the limits, and read.
+        let (status, answer) = send(version).await;
+        assert_eq!(status, 400, "{answer}");
+        is_too_long(&answer);
     }
-
-    // One alone is within the limits, and read.
-    let mut request = Http1::post(world.started.address(), token, "/v1/batch/unwrap", body.len()).await;
-    request.send(&body).await;
-    let (status, answer) = request.answer().await;
-    assert_eq!((status, answer["errors"][0]["pointer"].as_str()), (400, Some("/items")), "{answer}");
     honest.end().await;
     world.holds(PEAK);
+}
+
+fn is_too_long(answer: &Value) {
+    assert_eq!(answer["errors"][0]["pointer"], "/items", "{answer}");
+    let expected = answer["errors"][0]["expected"].as_str().unwrap();
+    assert!(expected.contains("1 to 1000 items"), "{answer}");
 }
 
 /// A batch of 1,000 items of the largest plaintext, filled up with blanks.
@@ -69,23 +64,13 @@ fn largest_batch() -> Bytes {
 async fn the_largest_batch_is_answered_by_an_idle_gateway_again_and_again() {
     let world = World::start().await;
     let issued = world.evil_token("loader", &["Wrap", "Unwrap"], None).await;
-    let token = issued["token"].as_str().unwrap();
     let body = largest_batch();
-    let all_good = |answer: &Value| answer["items"].as_array().unwrap().iter().all(|item| item["wrapped"].is_string());
-    for _ in 0..2 {
-        let mut request = Http1::post(world.started.address(), token, "/v1/batch/wrap", body.len()).await;
-        request.send(&body).await;
-        let (status, answer) = request.answer().await;
+    for version in [Version::ALL; 2].concat() {
+        let request = Begun::post(world.started.address(), version, text_of(&issued), "/v1/batch/wrap", body.len()).await;
+        let (status, answer) = request.exchange(&body).await;
         assert_eq!(status, 200, "{answer}");
-        assert!(answer["items"].as_array().unwrap().len() == 1000 && all_good(&answer));
-
-        let connection = Http2::connect(world.started.address(), 1 << 20).await;
-        let (response, stream) = connection.open(Method::POST, token, "/v1/batch/wrap").await;
-        let sender = tokio::spawn(send_all(stream, body.clone()));
-        let (status, answer) = answer_of(response).await;
-        sender.await.unwrap();
-        assert_eq!(status, 200, "{answer}");
-        assert!(all_good(&answer));
+        let items = answer["items"].as_array().unwrap();
+        assert!(items.len() == 1000 && items.iter().all(|item| item["wrapped"].is_string()));
     }
     world.holds(PEAK);
 }
@@ -96,48 +81,52 @@ async fn the_largest_batch_is_answered_by_an_idle_gateway_again_and_again() {
 async fn long_bodies_over_a_tenants_rate_wait_and_those_of_others_do_not() {
     let world = World::tuned(&Tune::default().set("CLAVIGER_SERVER__LIMITS__MAX_BODY_RATE", "1MiB")).await;
     let address = world.started.address();
-    let post = async |token: String, length: usize| {
-        let mut request = Http1::post(address, &token, "/v1/batch/unwrap", length).await;
-        request.send(&vec![b' '; length]).await;
-        let (status, answer) = request.answer().await;
+    let honest = world.honest().await;
+    let post = async |version, token: &str, length: usize| {
+        let request = Begun::post(address, version, token, PATH, length).await;
+        let (status, answer) = request.exchange(&vec![b' '; length]).await;
         assert_eq!((status, answer["code"].as_str()), (400, Some("invalid_request")), "{answer}");
     };
-    let evil = claviger_test_support::token(&world.evil, "attacker", &["Unwrap"], None).await;
-    let evil = evil["token"].as_str().unwrap().to_owned();
-    let victim = world.started.with_tenant("victim").await;
-    let victim = claviger_test_support::token(&victim, "caller", &["Unwrap"], None).await;
-    let victim = victim["token"].as_str().unwrap().to_owned();
-    post(evil.clone(), BATCH).await;
-    let waits = post(evil, 4 << 20);
-    let mut waits = std::pin::pin!(waits);
-    tokio::select! {
-        () = &mut waits => panic!("the tenant's next body did not wait"),
-        () = post(victim, 4 << 20) => {}
-    }
-    waits.await;
+    let waits_alone = join_all(Version::ALL.map(async |version| {
+        let mut tokens = Vec::new();
+        for name in ["attacker", "victim"] {
+            let tenant = world.started.with_tenant(&format!("{name}-{}", version.name())).await;
+            let issued = claviger_test_support::token(&tenant, "caller", &["Unwrap"], None).await;
+            tokens.push(text_of(&issued).to_owned());
+        }
+        post(version, &tokens[0], BATCH).await;
+        let mut waits = std::pin::pin!(post(version, &tokens[0], 4 << 20));
+        tokio::select! {
+            () = &mut waits => panic!("the tenant's next body did not wait"),
+            () = post(version, &tokens[1], 4 << 20) => {}
+        }
+        waits.await;
+    }));
+    waits_alone.await;
+    honest.end().await;
 }
 
 /// Bodies that were sent but for their last byte hold what they take until they end, of their own
 /// tenant's share: the tenant's next large one is refused, another tenant's is not.
-#[tokio::test]
-async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
+async fn bodies_without_their_last_byte(version: Version) {
     let world = World::start().await;
     let issued = world.evil_token("attacker", &["Unwrap"], None).await;
-    let token = issued["token"].as_str().unwrap();
+    let token = text_of(&issued);
     let honest = world.honest().await;
     let almost = vec![b' '; BATCH - 1];
     // No room is left for another batch, once all bytes of both have arrived. Whichever comes last may
     // find the room taken while the other arrives: then it is refused, and both are begun anew.
     let client = world.evil.with_token(token);
+    let small = json!({"items": [{"wrapped": "a"}]});
     let refused = async {
         loop {
-            let mut first = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
-            let mut second = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
+            let mut first = Begun::post(world.started.address(), version, token, PATH, BATCH).await;
+            let mut second = Begun::post(world.started.address(), version, token, PATH, BATCH).await;
             if first.try_send(&almost).await.is_err() || second.try_send(&almost[..2_700_000]).await.is_err() {
                 continue;
             }
             while !first.is_answered() && !second.is_answered() {
-                let answer = client.post("/v1/batch/unwrap", &json!({"items": [{"wrapped": "a"}]})).await;
+                let answer = client.post(PATH, &small).await;
                 if answer.status != 200 {
                     return (first, second, answer);
                 }
@@ -145,9 +134,7 @@ async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
             }
         }
     };
-    let (first, second, refused) = tokio::time::timeout(crate::world::PATIENCE, refused)
-        .await
-        .expect("the share is full");
+    let (first, second, refused) = tokio::time::timeout(PATIENCE, refused).await.expect("the share is full");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(refused.expect_problem(429, "rate_limited")["retryable"], true);
 
@@ -157,14 +144,22 @@ async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
     // The bytes are free again once the bodies are gone.
     drop((first, second));
     let free = async {
-        while client.post("/v1/batch/unwrap", &json!({"items": [{"wrapped": "a"}]})).await.status != 200 {
+        while client.post(PATH, &small).await.status != 200 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(crate::world::PATIENCE, free)
-        .await
-        .expect("the share is free again");
+    tokio::time::timeout(PATIENCE, free).await.expect("the share is free again");
     world.holds(PEAK);
+}
+
+#[tokio::test]
+async fn bodies_without_their_last_byte_take_of_their_own_tenants_share_only() {
+    bodies_without_their_last_byte(Version::Http1).await;
+}
+
+#[tokio::test]
+async fn bodies_of_http2_without_their_last_byte_take_of_their_own_tenants_share_only() {
+    bodies_without_their_last_byte(Version::Http2).await;
 }
 
 /// Requests whose queries have thousands of parameters, each of which takes memory while the body is
@@ -175,14 +170,16 @@ async fn queries_of_thousands_of_parameters_are_refused_before_the_body() {
     let world = World::start().await;
     let issued = world.evil_token("attacker", &["Unwrap"], None).await;
     let honest = world.honest().await;
-    let path = format!("/v1/batch/unwrap?{}", "a&".repeat(30_000));
-    let mut half = Vec::new();
-    for _ in 0..REQUESTS {
-        half.push(Http1::post(world.started.address(), issued["token"].as_str().unwrap(), &path, 4096).await);
-    }
-    for request in half {
-        let (status, answer) = request.answer().await;
-        assert_eq!((status, answer["errors"][0]["pointer"].as_str()), (400, Some("query")), "{answer}");
+    let path = format!("{PATH}?{}", "a&".repeat(30_000));
+    for version in Version::ALL {
+        let mut half = Vec::new();
+        for _ in 0..REQUESTS {
+            half.push(Begun::post(world.started.address(), version, text_of(&issued), &path, 4096).await);
+        }
+        for request in half {
+            let (status, answer) = request.answer().await;
+            assert_eq!((status, answer["errors"][0]["pointer"].as_str()), (400, Some("query")), "{answer}");
+        }
     }
     honest.end().await;
     world.holds(PEAK);
@@ -194,23 +191,25 @@ async fn queries_of_thousands_of_parameters_are_refused_before_the_body() {
 async fn the_operators_listener_has_request_places_of_its_own() {
     let world = World::tuned(&Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:0")).await;
     let issued = world.evil_token("attacker", &["Unwrap", "ReadKey"], None).await;
-    let token = issued["token"].as_str().unwrap();
+    let token = text_of(&issued);
     let client = world.evil.with_token(token);
     let honest = world.honest().await;
-    let almost = vec![b' '; BATCH - 1];
+    let almost = vec![b' '; 2_700_000];
     let mut bodies = Vec::new();
     let full = async {
-        loop {
-            let mut body = Http1::post(world.started.address(), token, "/v1/batch/unwrap", BATCH).await;
-            body.send(&almost[..2_700_000]).await;
+        for version in Version::ALL.into_iter().cycle() {
+            let mut body = Begun::post(world.started.address(), version, token, PATH, BATCH).await;
+            // The last one may be refused before it is sent.
+            let _ = body.try_send(&almost).await;
             bodies.push(body);
             let answer = client.get("/v1/keys").await;
             if answer.status != 200 {
                 return answer;
             }
         }
+        unreachable!("it never ends");
     };
-    let refused = tokio::time::timeout(crate::world::PATIENCE, full).await.expect("the share is full");
+    let refused = tokio::time::timeout(PATIENCE, full).await.expect("the share is full");
     refused.expect_problem(429, "rate_limited");
     let address = world.started.operator_address();
     Client::new(address, token, None).get("/v1/keys").await.expect_status(200);

@@ -14,6 +14,7 @@ mod cuts;
 mod declared;
 mod every_route;
 mod floods;
+mod full;
 #[cfg(feature = "testkit")]
 mod full_disk;
 mod half_sent;
@@ -30,6 +31,7 @@ mod others_names;
 mod own_service;
 mod proxied;
 mod recalled;
+mod repeated;
 mod revoked;
 mod routes;
 mod service_pages;

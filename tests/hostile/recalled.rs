@@ -134,6 +134,7 @@ async fn what_nobody_read_before_a_revocation_is_never_sent() {
     // Answers that nobody reads stay for all of the test.
     let tune = Tune::default().set("CLAVIGER_SERVER__LIMITS__SLOW_READER_TIMEOUT", "600s");
     let world = World::tuned(&tune).await;
+    let honest = world.honest().await;
     let bank = claviger_test_support::token(&world.started.tenant("bank"), "reader", &["GenerateDataKey"], None).await;
     let others = Unread::of(&world, "another tenant", text_of(&bank), "orders").await;
     let same = own(&world, "same").await;
@@ -164,6 +165,7 @@ async fn what_nobody_read_before_a_revocation_is_never_sent() {
     world.started.operator().post_empty(&path).await.expect_status(200);
     suspended.expect_cut_off().await;
     others.expect_left_alone().await;
+    honest.end().await;
 }
 
 /// Whoever repeats the deletion of a principal is told as late that it is done.
@@ -201,6 +203,7 @@ async fn a_thousand_unread_answers_delay_no_other_tenants_revocation() {
         .set("CLAVIGER_SERVER__LIMITS__SLOW_READER_TIMEOUT", "600s");
     let world = World::tuned(&tune).await;
     let token = own(&world, "unread").await;
+    let honest = world.honest().await;
     let address = world.started.address();
     let opening = futures::stream::iter(0..CONNECTIONS).map(|_| unread(address, text_of(&token), "unread", FEW));
     let mut unread: Vec<TcpStream> = opening.buffer_unordered(4).collect().await;
@@ -225,6 +228,7 @@ async fn a_thousand_unread_answers_delay_no_other_tenants_revocation() {
         let at_hand = stream.peek(&mut vec![0; 1 << 20]).await.unwrap();
         assert_eq!(read_to_end(stream).await.len(), at_hand);
     }
+    honest.end().await;
 }
 
 async fn data_key(client: &Client) {

@@ -2,49 +2,37 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Tune, p99};
-use http::Request;
+use claviger_test_support::{Client, Tune, Version, p99};
 use tokio::task::JoinSet;
 
-use crate::crowd::from;
 use crate::world::World;
 
 /// Longer than a call takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Requests that an attacker's connection has under way at once.
-const STREAMS: usize = 100;
+/// The attacker's clients, and the requests that each has under way: over HTTP/2 they share a connection, over HTTP/1.1
+/// they are as many connections as one address may have.
+const CLIENTS: usize = 4;
+const REQUESTS: usize = 60;
 /// Probes that the operator sends meanwhile.
-const PROBES: usize = 50;
+const PROBES: usize = 25;
 
-#[tokio::test]
-async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
+async fn one_source_asks_without_end(version: Version) {
     let world = World::tuned(&Tune::default().set("CLAVIGER_SERVER__OPERATOR__LISTEN", "127.0.0.1:0")).await;
     let honest = world.honest().await;
-    let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let refused = Arc::new(AtomicUsize::new(0));
     let mut attack = JoinSet::new();
-    for _ in 0..4 {
-        let stream = from(Ipv4Addr::new(127, 0, 0, 2), world.started.address()).await;
-        let (send, connection) = h2::client::handshake(stream).await.unwrap();
-        attack.spawn(async move { drop(connection.await) });
-        for path in ["/readyz", "/metrics"].into_iter().cycle().take(STREAMS) {
-            let (send, stop, refused) = (send.clone(), Arc::clone(&stop), Arc::clone(&refused));
+    for _ in 0..CLIENTS {
+        let endpoint = world.started.endpoint().from_source(Ipv4Addr::new(127, 0, 0, 2)).over(version);
+        let client = Client::new(endpoint, "", None).without_header("authorization");
+        for path in ["/readyz", "/metrics"].into_iter().cycle().take(REQUESTS) {
+            let (client, refused) = (client.clone(), Arc::clone(&refused));
             attack.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok(mut ready) = send.clone().ready().await else { break };
-                    let request = Request::get(format!("http://gateway{path}")).body(()).unwrap();
-                    let Ok((response, _)) = ready.send_request(request, true) else {
-                        break;
-                    };
-                    let Ok(response) = response.await else { break };
-                    if response.status() == 429 {
+                loop {
+                    if client.get(path).await.status == 429 {
                         refused.fetch_add(1, Ordering::Relaxed);
-                    }
-                    let mut body = response.into_body();
-                    while let Some(Ok(chunk)) = body.data().await {
-                        let _ = body.flow_control().release_capacity(chunk.len());
                     }
                 }
             });
@@ -59,10 +47,21 @@ async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
         // A probe from another source on the listener that is attacked.
         world.started.watcher().get("/readyz").await.expect_status(200);
     }
-    stop.store(true, Ordering::Relaxed);
+    assert!(attack.try_join_next().is_none(), "each of them is answered");
+    attack.shutdown().await;
     let probes = p99(took);
     assert!(probes < LIMIT, "{probes:?}");
     assert!(refused.load(Ordering::Relaxed) > 0, "more than its share is refused");
     let slowest = p99(honest.end().await);
     assert!(slowest < LIMIT, "an honest tenant waited {slowest:?}");
+}
+
+#[tokio::test]
+async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
+    one_source_asks_without_end(Version::Http2).await;
+}
+
+#[tokio::test]
+async fn one_source_that_asks_without_end_over_http1_is_refused_and_others_probe() {
+    one_source_asks_without_end(Version::Http1).await;
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use claviger_test_support::{Client, Gateway, Honest, Started, Tune, log_end};
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 pub use claviger_test_support::raw::PATIENCE;
 pub use claviger_test_support::{HONEST, make_key, token};
@@ -112,6 +114,28 @@ impl World {
             }
         };
         tokio::time::timeout(PATIENCE, arrived).await.expect("the requests arrive");
+    }
+
+    /// Waits until the gateway has read all that was sent to it.
+    pub async fn all_read(&self) {
+        // The fields of proc_net_tcp(5): the local address and port, the state, and the bytes to be sent and to be read.
+        let port = format!(":{:04X}", self.started.address().port());
+        let is_unread = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields[1].ends_with(&port) && fields[3] != "0A" && !fields[4].ends_with(":00000000")
+        };
+        let read = async {
+            while std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(is_unread) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("all is read");
+    }
+
+    /// The gateway's database, to be read.
+    pub async fn database(&self) -> SqliteConnection {
+        let file = SqliteConnectOptions::new().filename(self.gateway.data().join("claviger.db"));
+        file.read_only(true).connect().await.unwrap()
     }
 
     /// Checks that the gateway never took more memory than this, in bytes.

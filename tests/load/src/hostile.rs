@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_test_support::attack::{Answers, Attack, Way, is_probed, machines};
-use claviger_test_support::{Endpoint, Gateway, Guard, HONEST, Honest, Started, Tune, make_key, p99, percentile};
+use claviger_test_support::{Endpoint, Gateway, Guard, HONEST, Honest, Started, Tune, Version, make_key, p99, percentile};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use crate::certs::Certs;
 /// The tenant that attacks, and one whose revocations are timed beside its own.
 const HOSTILE: &str = "evil";
 const VICTIM: &str = "victim";
-/// Connections that are open while the memory is attacked.
+/// Connections that are open while the memory is attacked, those of the attack among them.
 const OPEN: usize = 1000;
 /// Connections from one address: fewer than the gateway takes from one.
 const FROM_ONE: usize = 200;
@@ -44,6 +44,7 @@ struct Figures {
 /// What one attack did.
 struct Row {
     attack: Attack,
+    name: String,
     quiet: Figures,
     attacked: Figures,
     answers: Answers,
@@ -63,17 +64,17 @@ pub async fn run(plan: &Plan, certs: &Arc<Certs>) -> bool {
     let time = Duration::from_secs(plan.seconds) * plan.rounds;
     let attackers = machines();
     let mut rows = Vec::new();
-    for attack in Attack::ALL {
-        if !plan.attacks.is_empty() && !plan.attacks.iter().any(|name| name == attack.name()) {
+    for (attack, version) in Attack::cases() {
+        if !plan.attacks.is_empty() && !plan.attacks.contains(&attack.name(version)) {
             continue;
         }
-        rows.push(tried(attack, plan, certs, &attackers, time).await);
+        rows.push(tried((attack, version), plan, certs, &attackers, time).await);
     }
     attackers.shutdown_background();
     report(&rows, time)
 }
 
-async fn tried(attack: Attack, plan: &Plan, certs: &Arc<Certs>, attackers: &Runtime, time: Duration) -> Row {
+async fn tried((attack, version): (Attack, Version), plan: &Plan, certs: &Arc<Certs>, attackers: &Runtime, time: Duration) -> Row {
     let folder = tempfile::tempdir_in(&plan.disk).expect("a folder on the disk");
     let world = World::start(&plan.claviger, folder.path(), certs).await;
     let started = &world.started;
@@ -91,21 +92,23 @@ async fn tried(attack: Attack, plan: &Plan, certs: &Arc<Certs>, attackers: &Runt
     let attacker = prepared.await.expect("the attacker is prepared");
     let mut open = JoinSet::new();
     if attack.row() == 1 {
-        fill(&mut open, &started.endpoint()).await;
+        fill(&mut open, &started.endpoint(), OPEN - attack.connections(version)).await;
     }
     let quiet = world.measure(time).await;
     let under_way = {
         let _runtime = attackers.enter();
-        attack.begin(&attacker)
+        attack.begin(&attacker, version)
     };
     tokio::time::sleep(SETTLE).await;
     let attacked = world.measure(time).await;
     let answers = under_way.end().await;
-    eprintln!("hostile: {}: {answers}", attack.name());
-    answers.are_no_faults();
-    assert!(answers.any(), "{} did nothing", attack.name());
+    let name = attack.name(version);
+    eprintln!("hostile: {name}: {answers}");
+    answers.are_of(attack);
+    assert!(answers.show(attack), "{name} did not take place");
     Row {
         attack,
+        name,
         quiet,
         attacked,
         answers,
@@ -149,7 +152,7 @@ impl World {
             let mut took = Vec::new();
             while Instant::now() < until {
                 let begun = Instant::now();
-                let mut stream = endpoint.connect("http/1.1").await.expect("a new connection");
+                let mut stream = endpoint.connect(Version::Http1).await.expect("a new connection");
                 assert!(is_probed(&mut stream, "/readyz").await, "/readyz is answered");
                 took.push(begun.elapsed());
                 tokio::time::sleep(PAUSE).await;
@@ -165,19 +168,19 @@ impl World {
     }
 }
 
-/// Opens [`OPEN`] connections over TLS, and keeps them.
-async fn fill(open: &mut JoinSet<()>, endpoint: &Endpoint) {
-    for number in 0..OPEN {
+/// Opens so many connections over TLS, and keeps them.
+async fn fill(open: &mut JoinSet<()>, endpoint: &Endpoint, count: usize) {
+    for number in 0..count {
         let source = u8::try_from(number / FROM_ONE + 1).expect("few addresses");
         let endpoint = endpoint.clone().from_source(Ipv4Addr::new(127, 0, 8, source));
-        let mut stream = endpoint.connect("http/1.1").await.expect("a connection");
+        let mut stream = endpoint.connect(Version::Http1).await.expect("a connection");
         assert!(is_probed(&mut stream, "/healthz").await, "connection {number} is open");
         open.spawn(async move {
             loop {
                 tokio::time::sleep(PROBE).await;
                 // The gateway may have closed it to make room.
                 if !is_probed(&mut stream, "/healthz").await
-                    && let Ok(again) = endpoint.connect("http/1.1").await
+                    && let Ok(again) = endpoint.connect(Version::Http1).await
                 {
                     stream = again;
                 }
@@ -197,7 +200,7 @@ impl Row {
         let mut broken = Vec::new();
         let mut check = |holds: bool, what: String| {
             if !holds {
-                broken.push(format!("{}: {what}", self.attack.name()));
+                broken.push(format!("{}: {what}", self.name));
             }
         };
         let revocations = p99(self.attacked.revocations.clone());
@@ -230,7 +233,7 @@ fn report(rows: &[Row], time: Duration) -> bool {
     println!("\n### Attacks of one tenant\n");
     println!(
         "Each on a gateway of its own, over TLS, for {} s after as many without it; times in ms. Row is that of the threat: 1 memory \
-         (with {OPEN} more TLS connections open), 3 revocations, 4 connections.\n",
+         (with {OPEN} TLS connections open), 3 revocations, 4 connections.\n",
         time.as_secs()
     );
     println!(
@@ -242,7 +245,7 @@ fn report(rows: &[Row], time: Duration) -> bool {
         println!(
             "| {} | {} | {} | {} | {} | {} | {:.1} | {} | {} | {} | {} | {:.0} | {} |",
             row.attack.row(),
-            row.attack.name(),
+            row.name,
             ms(percentile(quiet.honest.clone(), 50)),
             ms(percentile(attacked.honest.clone(), 50)),
             ms(p99(quiet.honest.clone())),
@@ -258,7 +261,7 @@ fn report(rows: &[Row], time: Duration) -> bool {
     }
     println!("\nWhat the attackers got:\n");
     for row in rows {
-        println!("- {}: {}", row.attack.name(), row.answers);
+        println!("- {}: {}", row.name, row.answers);
     }
     let broken: Vec<String> = rows.iter().flat_map(Row::broken).collect();
     for bound in &broken {

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Version};
 
 /// A caller of one gateway with one credential.
 #[derive(Clone)]
@@ -65,6 +65,17 @@ impl Client {
             }
         }
         moved
+    }
+
+    /// The same over this version of HTTP, on connections of its own.
+    #[must_use]
+    pub fn over(&self, version: Version) -> Self {
+        let endpoint = self.endpoint.clone().over(version);
+        Self {
+            http: endpoint.http(),
+            endpoint,
+            headers: self.headers.clone(),
+        }
     }
 
     /// The same with one more header on every request.

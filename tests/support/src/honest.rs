@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::objects::token;
 use crate::raw::PATIENCE;
-use crate::{Client, Started};
+use crate::{Answer, Client, Started};
 
 /// The honest tenants of a test; each has a key `orders`.
 pub const HONEST: [&str; 2] = ["bank", "clinic"];
@@ -41,6 +41,8 @@ impl Honest {
         for tenant in clients {
             let issued = token(&tenant, "application", &["Wrap", "Unwrap"], Some(&["orders"])).await;
             let client = tenant.with_token(issued["token"].as_str().expect("a token"));
+            // From here on the gateway knows the credential.
+            wrap(&client).await.expect_status(200);
             let count = Arc::new(AtomicUsize::new(0));
             answered.push(Arc::clone(&count));
             tenants.spawn(work(client, Arc::clone(&stop), count));
@@ -71,11 +73,15 @@ impl Honest {
     }
 }
 
+async fn wrap(client: &Client) -> Answer {
+    client.post("/v1/keys/orders/wrap", &json!({"plaintext": "aG9uZXN0"})).await
+}
+
 async fn work(client: Client, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Vec<Duration> {
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        let wrapped = client.post("/v1/keys/orders/wrap", &json!({"plaintext": "aG9uZXN0"})).await;
+        let wrapped = wrap(&client).await;
         took.push(begun.elapsed());
         let wrapped = wrapped.expect_status(200);
         let begun = Instant::now();

@@ -19,11 +19,11 @@ pub mod softhsm;
 mod tunnel;
 
 pub use client::{Answer, Client};
-pub use endpoint::{Endpoint, Stream};
+pub use endpoint::{Endpoint, Stream, Version};
 pub use guard::Guard;
 pub use honest::{HONEST, Honest, p99, percentile};
 pub use log::{last_log_file, log_end, log_files, records, records_from, records_of};
-pub use objects::{make_key, make_labelled_keys, text_of, token};
+pub use objects::{issue_tokens, make_key, make_labelled_keys, text_of, token};
 pub use port::{free_address, listen_on};
 pub use process::{Gateway, Memory, Started, Tune};
 pub use tunnel::tunnels_to;

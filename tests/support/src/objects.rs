@@ -37,6 +37,17 @@ pub async fn token(client: &Client, principal: &str, operations: &[&str], keys: 
     client.post(&path, &body).await.expect_status(201)
 }
 
+/// Issues this many tokens to a principal that exists; returns the paths that revoke them.
+pub async fn issue_tokens(client: &Client, principal: &str, count: usize) -> Vec<String> {
+    let path = format!("/v1/principals/{principal}/tokens");
+    let body = json!({"operations": ["Unwrap"], "expires_in": "1h"});
+    let issued = futures::stream::iter(0..count).map(async |_| {
+        let issued = client.post(&path, &body).await.expect_status(201);
+        format!("{path}/{}", issued["id"].as_str().expect("an id"))
+    });
+    issued.buffer_unordered(AT_ONCE).collect().await
+}
+
 /// The text of an issued token.
 pub fn text_of(token: &Value) -> &str {
     token["token"].as_str().expect("a token")

@@ -1,22 +1,32 @@
 //! Requests of which an attacker sends as much as it likes, when it likes, over HTTP/1.1 and
 //! HTTP/2.
 
+mod begun;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
 
-use crate::endpoint::{Endpoint, Stream};
+use crate::endpoint::{Endpoint, Stream, Version};
+
+pub use begun::Begun;
 
 /// Longer than anything in a test takes; one that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest head of an answer, in bytes.
+const HEAD: usize = 4096;
+/// How often a caller that reads nothing finds out whether its connection is open.
+const KNOCK: Duration = Duration::from_secs(1);
 
 /// A request of HTTP/1.1 whose head was sent.
 pub struct Http1(Stream);
@@ -33,12 +43,29 @@ impl Http1 {
     /// # Errors
     /// When the connection is refused or closed.
     pub async fn try_post(endpoint: &Endpoint, token: &str, path: &str, length: usize) -> io::Result<Self> {
-        let more = forwarded(endpoint);
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\nconnection: close\r\n\r\n"
-        );
-        let mut stream = endpoint.connect("http/1.1").await?;
+        Self::try_open(endpoint, &Method::POST, token, path, length, "").await
+    }
+
+    /// As [`Http1::post`] with another method, and with more headers: whole lines.
+    ///
+    /// # Errors
+    /// When the connection is refused or closed.
+    pub async fn try_open(endpoint: &Endpoint, method: &Method, token: &str, path: &str, length: usize, more: &str) -> io::Result<Self> {
+        let more = format!("{more}content-length: {length}\r\nconnection: close\r\n");
+        let head = head(endpoint, method, token, path, &more);
+        let mut stream = endpoint.connect(Version::Http1).await?;
         stream.write_all(head.as_bytes()).await?;
+        Ok(Self(stream))
+    }
+
+    /// Connects and sends so many GETs at once. The gateway answers one after the other.
+    ///
+    /// # Errors
+    /// When the connection is refused or closed.
+    pub async fn try_get(endpoint: &Endpoint, token: &str, path: &str, count: usize) -> io::Result<Self> {
+        let requests = head(endpoint, &Method::GET, token, path, "").repeat(count);
+        let mut stream = endpoint.connect(Version::Http1).await?;
+        stream.write_all(requests.as_bytes()).await?;
         Ok(Self(stream))
     }
 
@@ -46,11 +73,9 @@ impl Http1 {
     /// for the body: it has read the credential then.
     pub async fn begin(endpoint: impl Into<Endpoint>, method: &Method, token: &str, path: &str, more: &str) -> Self {
         let endpoint = endpoint.into();
-        let mut stream = endpoint.connect("http/1.1").await.expect("a connection");
-        let more = format!("{more}{}", forwarded(&endpoint));
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{more}expect: 100-continue\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-        );
+        let mut stream = endpoint.connect(Version::Http1).await.expect("a connection");
+        let more = format!("{more}expect: 100-continue\r\ntransfer-encoding: chunked\r\nconnection: close\r\n");
+        let head = head(&endpoint, method, token, path, &more);
         stream.write_all(head.as_bytes()).await.expect("the head is sent");
         let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
         let reading = stream.read_exact(&mut asked);
@@ -86,6 +111,45 @@ impl Http1 {
         Pin::new(&mut self.0).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready()
     }
 
+    /// The head of the next answer, after which hardly anything is read.
+    ///
+    /// # Errors
+    /// When the connection was closed instead.
+    pub async fn try_head(&mut self) -> io::Result<Head> {
+        let mut head = Vec::new();
+        while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            if head.len() > HEAD || self.0.read_buf(&mut (&mut head).limit(64)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Head::of(&head).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Sends bytes now and then, and reads nothing, until the gateway has closed the connection.
+    pub async fn until_closed(mut self) {
+        loop {
+            tokio::time::sleep(KNOCK).await;
+            if self.0.write_all(b"\r\n").await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Sends the body while it waits for the answer, which may come before the gateway has the whole of it; `None` where
+    /// the connection was closed instead.
+    pub async fn try_exchange(self, body: &[u8]) -> Option<(u16, Value)> {
+        let (reader, mut writer) = tokio::io::split(self.0);
+        let sending = async {
+            let _ = writer.write_all(body).await;
+            // As long as the answer is awaited, the connection is open.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            answer = answer_from(reader) => answer,
+            () = sending => None,
+        }
+    }
+
     /// The answer: its status and body.
     pub async fn answer(self) -> (u16, Value) {
         let answered = tokio::time::timeout(PATIENCE, self.try_answer()).await;
@@ -93,15 +157,75 @@ impl Http1 {
     }
 
     /// The answer; `None` where the connection was closed instead.
-    pub async fn try_answer(mut self) -> Option<(u16, Value)> {
-        let mut answer = Vec::new();
-        // TLS may end without its farewell.
-        let _ = self.0.read_to_end(&mut answer).await;
-        let text = String::from_utf8(answer).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+    pub async fn try_answer(self) -> Option<(u16, Value)> {
+        answer_from(self.0).await
     }
+}
+
+/// An answer, up to the end of its body: the connection may stay open for a while.
+async fn answer_from(mut stream: impl AsyncRead + Unpin) -> Option<(u16, Value)> {
+    let mut answer = Vec::new();
+    let mut end = None;
+    while end.is_none_or(|end| answer.len() < end) {
+        // TLS may end without its farewell.
+        if !matches!(stream.read_buf(&mut answer).await, Ok(1..)) {
+            break;
+        }
+        if end.is_none() {
+            end = end_of(&answer);
+        }
+    }
+    let text = String::from_utf8(answer).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = Head::of(head.as_bytes())?.status;
+    Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// Where an answer ends that begins so, if its head has come and says it.
+fn end_of(answer: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, _) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    Some(head.len() + 4 + length.parse::<usize>().ok()?)
+}
+
+/// What the head of an answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// Whether it has `Retry-After`.
+    pub retry_after: bool,
+}
+
+impl Head {
+    /// Of HTTP/1.1; `None` of what is none.
+    fn of(head: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(head);
+        Some(Self {
+            status: text.split(' ').nth(1)?.parse().ok()?,
+            retry_after: text.to_ascii_lowercase().contains("\r\nretry-after:"),
+        })
+    }
+}
+
+impl<T> From<&Response<T>> for Head {
+    fn from(response: &Response<T>) -> Self {
+        Self {
+            status: response.status().as_u16(),
+            retry_after: response.headers().contains_key("retry-after"),
+        }
+    }
+}
+
+/// The head of a request of HTTP/1.1; `token` may be empty for none, `more` are whole lines.
+fn head(endpoint: &Endpoint, method: &Method, token: &str, path: &str, more: &str) -> String {
+    let credential = match token {
+        "" => String::new(),
+        token => format!("authorization: Bearer {token}\r\n"),
+    };
+    let forwarded = forwarded(endpoint);
+    format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n{credential}content-type: application/json\r\n{forwarded}{more}\r\n")
 }
 
 /// The header that a proxy adds, as a line; empty without a proxy.
@@ -115,6 +239,8 @@ fn forwarded(endpoint: &Endpoint) -> String {
 pub struct Http2 {
     send: SendRequest<Bytes>,
     endpoint: Endpoint,
+    /// Without a sender once it is closed.
+    open: watch::Receiver<()>,
 }
 
 impl Http2 {
@@ -128,15 +254,26 @@ impl Http2 {
     /// # Errors
     /// When the connection is refused or closed.
     pub async fn try_connect(endpoint: &Endpoint, window: u32) -> io::Result<Self> {
-        let stream = endpoint.connect("h2").await?;
+        let stream = endpoint.connect(Version::Http2).await?;
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window);
         let (send, connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
+        let (opened, open) = watch::channel(());
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(opened);
+        });
         Ok(Self {
             send,
             endpoint: endpoint.clone(),
+            open,
         })
+    }
+
+    /// Waits until it is closed.
+    pub async fn closed(&self) {
+        // Nothing is sent, so this ends with the sender.
+        let _ = self.open.clone().changed().await;
     }
 
     /// Sends a whole request; a null body is none.
@@ -215,7 +352,7 @@ pub async fn head_of(response: ResponseFuture) -> Response<RecvStream> {
 }
 
 /// The whole answer of a stream: its status and body.
-pub async fn answer_of(response: ResponseFuture) -> (u16, Value) {
+pub async fn answer_of(response: impl Future<Output = Result<Response<RecvStream>, h2::Error>>) -> (u16, Value) {
     let answered = tokio::time::timeout(PATIENCE, try_answer_of(response)).await;
     answered.expect("an answer in time").expect("an answer")
 }
@@ -224,7 +361,7 @@ pub async fn answer_of(response: ResponseFuture) -> (u16, Value) {
 ///
 /// # Errors
 /// When the stream or the connection was closed instead.
-pub async fn try_answer_of(response: ResponseFuture) -> Result<(u16, Value), h2::Error> {
+pub async fn try_answer_of(response: impl Future<Output = Result<Response<RecvStream>, h2::Error>>) -> Result<(u16, Value), h2::Error> {
     let response = response.await?;
     let status = response.status().as_u16();
     let mut body = response.into_body();
@@ -238,15 +375,22 @@ pub async fn try_answer_of(response: ResponseFuture) -> Result<(u16, Value), h2:
 }
 
 /// Sends a body as the window of its stream opens. Stops when the gateway wants no more.
-pub async fn send_all(mut stream: SendStream<Bytes>, mut body: Bytes) {
-    while !body.is_empty() {
-        stream.reserve_capacity(body.len().min(1 << 16));
+pub async fn send_all(mut stream: SendStream<Bytes>, body: Bytes) {
+    let _ = send_part(&mut stream, body, true).await;
+}
+
+/// Sends a part of a body as the window of its stream opens.
+///
+/// # Errors
+/// When the gateway wants no more.
+async fn send_part(stream: &mut SendStream<Bytes>, mut part: Bytes, is_last: bool) -> io::Result<()> {
+    while !part.is_empty() {
+        stream.reserve_capacity(part.len().min(1 << 16));
         let Some(Ok(room)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else {
-            return;
+            return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let part = body.split_to(room.min(body.len()));
-        if stream.send_data(part, body.is_empty()).is_err() {
-            return;
-        }
+        let bytes = part.split_to(room.min(part.len()));
+        stream.send_data(bytes, is_last && part.is_empty()).map_err(io::Error::other)?;
     }
+    Ok(())
 }

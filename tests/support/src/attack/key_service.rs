@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::{StatusCode, Uri, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
@@ -11,6 +13,9 @@ use tokio::task::JoinHandle;
 
 /// Versions of each key: the most that the gateway takes in one description.
 const VERSIONS: u64 = 10_000;
+/// What a ciphertext has around its plaintext's bytes: the nonce and the tag of AES-GCM.
+const NONCE: usize = 12;
+const TAG: usize = 16;
 
 /// The service, which ends with its value. The gateway needs `egress.allow_plain_http`, and loopback in
 /// `egress.allow`.
@@ -31,17 +36,15 @@ impl KeyService {
             "supports_decryption": true, "latest_version": VERSIONS, "min_available_version": 0, "min_decryption_version": 1,
             "soft_deleted": false, "imported_key": false, "keys": keys,
         }});
-        let (key, itself) = (
-            Bytes::from(key.to_string()),
-            json!({"data": {"ttl": 0, "renewable": false}}).to_string(),
-        );
-        let answer = move |uri: Uri| async move {
-            let (status, body) = if uri.path().contains("/transit/keys/") {
-                (StatusCode::OK, key)
-            } else if uri.path().ends_with("/auth/token/lookup-self") {
-                (StatusCode::OK, itself.into())
-            } else {
-                (StatusCode::NOT_FOUND, Bytes::from_static(b"{\"errors\": []}"))
+        let key = Bytes::from(key.to_string());
+        let answer = move |uri: Uri, body: Bytes| async move {
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let (status, body) = match uri.path().trim_start_matches("/v1/").split('/').collect::<Vec<_>>()[..] {
+                ["transit", "keys", _] => (StatusCode::OK, key),
+                ["transit", "encrypt", _] => data(&json!({"ciphertext": sealed(&body)})),
+                ["transit", "decrypt", _] => data(&json!({"plaintext": opened(&body)})),
+                ["auth", "token", "lookup-self"] => data(&json!({"ttl": 0, "renewable": false})),
+                _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"{\"errors\": []}")),
             };
             (status, [(header::CONTENT_TYPE, "application/json")], body)
         };
@@ -61,4 +64,24 @@ impl Drop for KeyService {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+fn data(data: &Value) -> (StatusCode, Bytes) {
+    (StatusCode::OK, json!({"data": data}).to_string().into())
+}
+
+/// A ciphertext in the form of Transit's, with the plaintext in it.
+fn sealed(request: &Value) -> String {
+    let plaintext = STANDARD
+        .decode(request["plaintext"].as_str().unwrap_or_default())
+        .unwrap_or_default();
+    let sealed = [&[0; NONCE][..], &plaintext, &[0; TAG]].concat();
+    format!("vault:v{VERSIONS}:{}", STANDARD.encode(sealed))
+}
+
+/// The plaintext of such a ciphertext.
+fn opened(request: &Value) -> String {
+    let text = request["ciphertext"].as_str().unwrap_or_default().rsplit(':').next();
+    let sealed = text.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    STANDARD.encode(sealed.get(NONCE..sealed.len().saturating_sub(TAG)).unwrap_or_default())
 }

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::objects::{make_labelled_keys, text_of, token};
+use crate::objects::{issue_tokens, make_labelled_keys, text_of, token};
 use crate::raw::Http2;
-use crate::{Client, Endpoint};
+use crate::{Client, Endpoint, Version};
 use key_service::KeyService;
 
 pub use connections::is_probed;
@@ -34,27 +34,29 @@ const NICE: i32 = 19;
 const AGAIN: Duration = Duration::from_millis(200);
 /// Keys of the attacker's key service: with the versions of all of them its tenant is within its quota.
 const KEYS: usize = 48;
+/// Tokens that it revokes: more than a tenant may revoke without a pause.
+const TOKENS: usize = 256;
 /// The window of a stream that is read.
 const WINDOW: u32 = 65_535;
+/// Connections of one machine: fewer than the gateway takes from one.
+const OF_ONE_MACHINE: usize = 200;
 
 /// An attack, by what it does again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
-    /// Requests files of the documentation without a credential on streams whose windows are empty.
+    /// Requests files of the documentation without a credential, and reads nothing.
     UnreadFiles,
-    /// Requests pages of keys with large labels on streams whose windows are empty.
+    /// Requests pages of keys with large labels, and reads nothing.
     UnreadPages,
     /// Sends batches of 16 MiB with a million items each.
     TinyItems,
-    /// Leaves 512 batches half-sent, over HTTP/2.
-    HalfSentHttp2,
-    /// Leaves 512 batches half-sent, over HTTP/1.1.
-    HalfSentHttp1,
-    /// Lists keys on 60 connections at once.
+    /// Leaves 512 batches half-sent.
+    HalfSent,
+    /// Lists keys with 60 requests at once.
     Lists,
     /// Adopts 24 keys at once from a key service that reports 10,000 versions of each.
     ManyVersions,
-    /// Disables a key 128 times at once.
+    /// Revokes tokens, and then disables a key again and again, with 128 requests at once.
     Revocations,
     /// Presents 60 tokens at once that nobody issued.
     MadeUpTokens,
@@ -66,12 +68,11 @@ pub enum Attack {
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::UnreadFiles,
         Self::UnreadPages,
         Self::TinyItems,
-        Self::HalfSentHttp2,
-        Self::HalfSentHttp1,
+        Self::HalfSent,
         Self::Lists,
         Self::ManyVersions,
         Self::Revocations,
@@ -84,25 +85,77 @@ impl Attack {
     pub const fn row(self) -> u8 {
         match self {
             Self::UnreadFiles | Self::UnreadPages | Self::TinyItems => 1,
-            Self::HalfSentHttp2 | Self::HalfSentHttp1 | Self::Lists | Self::ManyVersions | Self::Revocations | Self::MadeUpTokens => 3,
+            Self::HalfSent | Self::Lists | Self::ManyVersions | Self::Revocations | Self::MadeUpTokens => 3,
             Self::IdleSockets | Self::IdleConnections => 4,
         }
     }
 
-    /// Its name in tables.
-    pub const fn name(self) -> &'static str {
+    /// Each of them over each version of HTTP that can make a difference to it.
+    pub fn cases() -> impl Iterator<Item = (Self, Version)> {
+        Self::ALL
+            .into_iter()
+            .flat_map(|attack| attack.versions().iter().map(move |version| (attack, *version)))
+    }
+
+    /// The versions of HTTP over which it can be made.
+    const fn versions(self) -> &'static [Version] {
         match self {
+            // Hardly any of them sends anything.
+            Self::IdleSockets => &[Version::Http1],
+            _ => &Version::ALL,
+        }
+    }
+
+    /// Its name in tables.
+    pub fn name(self, version: Version) -> String {
+        let name = match self {
             Self::UnreadFiles => "unread-files",
             Self::UnreadPages => "unread-pages",
             Self::TinyItems => "tiny-items",
-            Self::HalfSentHttp2 => "half-sent-http2",
-            Self::HalfSentHttp1 => "half-sent-http1",
+            Self::HalfSent => "half-sent",
             Self::Lists => "lists",
             Self::ManyVersions => "many-versions",
             Self::Revocations => "revocations",
             Self::MadeUpTokens => "made-up-tokens",
-            Self::IdleSockets => "idle-sockets",
+            Self::IdleSockets => return "idle-sockets".to_owned(),
             Self::IdleConnections => "idle-connections",
+        };
+        format!("{name}-{}", version.name())
+    }
+
+    /// How many connections it keeps, if it is on the gateway's memory.
+    pub const fn connections(self, version: Version) -> usize {
+        match (self, version) {
+            (Self::UnreadFiles | Self::UnreadPages, Version::Http2) => memory::DEAF,
+            (Self::UnreadFiles, Version::Http1) => memory::DEAF_TO_FILES,
+            (Self::UnreadPages, Version::Http1) => memory::DEAF_TO_PAGES,
+            (Self::TinyItems, _) => memory::BODIES,
+            (_, _) => 0,
+        }
+    }
+
+    /// The answers of which each shows that it took place. A batch that was begun shows it, too.
+    const fn effects(self) -> &'static [u16] {
+        match self {
+            Self::UnreadFiles | Self::UnreadPages | Self::Lists | Self::IdleSockets | Self::IdleConnections => &[200],
+            Self::Revocations => &[200, 204],
+            // Over the share of bytes before there is a list that could be too long.
+            Self::TinyItems => &[400, 429],
+            Self::HalfSent => &[504],
+            Self::ManyVersions => &[201],
+            Self::MadeUpTokens => &[401],
+        }
+    }
+
+    /// The answers with which it is refused, as an excess or because of what it did before.
+    const fn refusals(self) -> &'static [u16] {
+        match self {
+            Self::UnreadFiles | Self::IdleSockets | Self::IdleConnections => &[],
+            Self::Revocations => &[429],
+            Self::UnreadPages | Self::Lists | Self::MadeUpTokens => &[429, 503],
+            Self::TinyItems | Self::HalfSent => &[429, 503, 504],
+            // The service's keys are taken.
+            Self::ManyVersions => &[409, 429, 503, 504],
         }
     }
 
@@ -110,8 +163,19 @@ impl Attack {
     ///
     /// `way` gives the endpoint of each of the attacker's machines.
     pub async fn prepare(self, evil: &Client, way: Way) -> Attacker {
-        let issued = token(evil, "attacker", &["Unwrap", "ReadKey", "Disable", "CreateKey"], None).await;
+        let issued = token(
+            evil,
+            "attacker",
+            &["Unwrap", "ReadKey", "Disable", "CreateKey", "ManageTokens"],
+            None,
+        )
+        .await;
+        let mut tokens = Vec::new();
         let service = match self {
+            Self::Revocations => {
+                tokens = issue_tokens(evil, "attacker", TOKENS).await;
+                None
+            }
             Self::UnreadPages => {
                 make_labelled_keys(evil, "large", 400, 64, 256).await;
                 None
@@ -132,31 +196,47 @@ impl Attack {
         Attacker {
             way,
             token: text_of(&issued).to_owned(),
-            answers: Answers::default(),
             keys: KEYS,
+            tokens: Arc::new(tokens),
             _service: service,
         }
     }
 
-    /// Begins it, on the runtime that is current.
-    pub fn begin(self, attacker: &Attacker) -> UnderWay {
+    /// Begins it over this version of HTTP, on the runtime that is current.
+    pub fn begin(self, attacker: &Attacker, version: Version) -> UnderWay {
+        self.begin_part(attacker, version, 1)
+    }
+
+    /// Begins it over each of its versions at once, which divide its connections and requests equally.
+    pub fn begin_halves(self, attacker: &Attacker) -> Vec<(Version, UnderWay)> {
+        let versions = self.versions();
+        let begin = |version: &Version| (*version, self.begin_part(attacker, *version, versions.len()));
+        versions.iter().map(begin).collect()
+    }
+
+    fn begin_part(self, attacker: &Attacker, version: Version, parts: usize) -> UnderWay {
         let mut tasks = JoinSet::new();
+        let course = Course {
+            attacker,
+            version,
+            parts,
+            answers: Answers::default(),
+        };
         match self {
-            Self::UnreadFiles => memory::unread(&mut tasks, attacker, "", "/docs/swagger-ui-bundle.js"),
-            Self::UnreadPages => memory::unread(&mut tasks, attacker, &attacker.token, "/v1/keys?page_size=1000"),
-            Self::TinyItems => memory::large_batches(&mut tasks, attacker),
-            Self::HalfSentHttp2 => places::half_sent_over_http2(&mut tasks, attacker),
-            Self::HalfSentHttp1 => places::half_sent_over_http1(&mut tasks, attacker),
-            Self::Lists => places::lists(&mut tasks, attacker),
-            Self::ManyVersions => places::adoptions(&mut tasks, attacker),
-            Self::Revocations => places::revocations(&mut tasks, attacker),
-            Self::MadeUpTokens => places::made_up_tokens(&mut tasks, attacker),
-            Self::IdleSockets => connections::idle_sockets(&mut tasks, attacker),
-            Self::IdleConnections => connections::idle_connections(&mut tasks, attacker),
+            Self::UnreadFiles => memory::unread_files(&mut tasks, &course),
+            Self::UnreadPages => memory::unread_pages(&mut tasks, &course),
+            Self::TinyItems => memory::large_batches(&mut tasks, &course),
+            Self::HalfSent => places::half_sent_batches(&mut tasks, &course),
+            Self::Lists => places::lists(&mut tasks, &course),
+            Self::ManyVersions => places::adoptions(&mut tasks, &course),
+            Self::Revocations => places::revocations(&mut tasks, &course),
+            Self::MadeUpTokens => places::made_up_tokens(&mut tasks, &course),
+            Self::IdleSockets => connections::idle_sockets(&mut tasks, &course),
+            Self::IdleConnections => connections::idle_connections(&mut tasks, &course),
         }
         UnderWay {
             tasks,
-            answers: attacker.answers.clone(),
+            answers: course.answers,
         }
     }
 }
@@ -204,9 +284,10 @@ impl Way {
 pub struct Attacker {
     way: Way,
     token: String,
-    answers: Answers,
     /// Keys of its key service.
     keys: usize,
+    /// What revokes a token each.
+    tokens: Arc<Vec<String>>,
     _service: Option<Arc<KeyService>>,
 }
 
@@ -217,10 +298,26 @@ impl Attacker {
         self.keys = keys;
         self
     }
+}
 
-    /// Its client on the machine of this number.
+/// How an attack is made: by whom, over which version of HTTP, and what becomes of it.
+struct Course<'a> {
+    attacker: &'a Attacker,
+    version: Version,
+    /// Into how many parts its connections and requests are divided, of which this makes one.
+    parts: usize,
+    answers: Answers,
+}
+
+impl Course<'_> {
+    /// The attacker's machine of this number, whose clients speak the version.
+    fn machine(&self, number: usize) -> Endpoint {
+        self.attacker.way.machine(number).over(self.version)
+    }
+
+    /// The attacker's client on the machine of this number.
     fn client(&self, machine: usize) -> Client {
-        Client::new(self.way.machine(machine), &self.token, None)
+        Client::new(self.machine(machine), &self.attacker.token, None)
     }
 }
 
@@ -279,10 +376,16 @@ impl Answers {
         self.begun.load(Ordering::Relaxed) > 0 || !self.statuses.lock().expect("no task panicked").is_empty()
     }
 
-    /// Stops the test if one is a fault of the gateway: what is refused gets a status that says so.
-    pub fn are_no_faults(&self) {
-        let faults = self.count(500) + self.count(502);
-        assert_eq!(faults, 0, "{self}");
+    /// Whether one shows that this attack took place.
+    pub fn show(&self, attack: Attack) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0 || attack.effects().iter().any(|status| self.count(*status) > 0)
+    }
+
+    /// Stops the test if one is neither what this attack asks for nor a refusal of it.
+    pub fn are_of(&self, attack: Attack) {
+        let statuses = self.statuses.lock().expect("no task panicked");
+        let is_of = |status: &u16| *status == 0 || attack.effects().contains(status) || attack.refusals().contains(status);
+        assert!(statuses.keys().all(is_of), "{attack:?}: {statuses:?}");
     }
 }
 
@@ -302,11 +405,11 @@ impl fmt::Display for Answers {
 }
 
 /// A connection of HTTP/2 that was closed is opened again: what `calls` makes of each.
-fn on_connections<F>(tasks: &mut JoinSet<()>, attacker: &Attacker, machine: usize, window: u32, calls: impl Fn(Http2) -> F + Send + 'static)
+fn on_connections<F>(tasks: &mut JoinSet<()>, course: &Course<'_>, machine: usize, window: u32, calls: impl Fn(Http2) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send,
 {
-    let (endpoint, answers) = (attacker.way.machine(machine), attacker.answers.clone());
+    let (endpoint, answers) = (course.machine(machine), course.answers.clone());
     tasks.spawn(async move {
         loop {
             match Http2::try_connect(&endpoint, window).await {
