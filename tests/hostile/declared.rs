@@ -87,6 +87,16 @@ impl Declared {
         }
     }
 
+    /// Waits until the gateway has made a key that its file declares.
+    async fn until_made(&self, tenant: &str, name: &str) {
+        let made = async {
+            while !self.has_key(tenant, name).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, made).await.expect("the key is made");
+    }
+
     async fn has_key(&self, tenant: &str, name: &str) -> bool {
         self.world.started.tenant(tenant).get(&format!("/v1/keys/{name}")).await.status == 200
     }
@@ -123,12 +133,7 @@ async fn a_revoked_operators_token_applies_nothing_more() {
 async fn a_stolen_operators_token_is_refused_on_every_route_of_the_installation_also_in_the_middle_of_a_body() {
     let declared = Declared::start(Mood::Works, &[("globex", "orders", "embedded")]).await;
     let started = &declared.world.started;
-    let made = async {
-        while !declared.has_key("globex", "orders").await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, made).await.expect("the key is made");
+    declared.until_made("globex", "orders").await;
     // From now on the file declares another key, and this one no more.
     declared.keys(&[("globex", "later", "embedded")]);
     let honest = declared.world.honest().await;
@@ -284,12 +289,7 @@ async fn at_the_start_a_service_that_never_answers_holds_up_no_other_tenants_dec
     ];
     let declared = Declared::start(Mood::Hangs, &keys).await;
     let honest = declared.world.honest().await;
-    let made = async {
-        while !declared.has_key("globex", "orders").await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, made).await.expect("the key is made");
+    declared.until_made("globex", "orders").await;
     let asked = declared.transit.asked();
     assert!(asked.len() <= 1, "the service gave up on the first key meanwhile: {asked:?}");
     assert_eq!(
@@ -297,4 +297,66 @@ async fn at_the_start_a_service_that_never_answers_holds_up_no_other_tenants_dec
         json!("not_found")
     );
     honest.end().await;
+}
+
+/// What of it asks no key service is answered at once, and what does says what it met.
+#[tokio::test]
+async fn what_is_declared_is_planned_released_and_made_whatever_a_key_service_does() {
+    for (mood, met) in [
+        (Mood::Hangs, Some("deadline_exceeded")),
+        (Mood::Huge, Some("provider_protocol")),
+        (Mood::OtherVersions, None),
+    ] {
+        let declared = Declared::start(Mood::Works, &[("acme", "orders", "own")]).await;
+        declared.until_made("acme", "orders").await;
+        let honest = declared.world.honest().await;
+        let operator = declared.world.started.operator().with_header("claviger-timeout", "20s");
+        declared.keys(&[("acme", "next", "own"), ("globex", "later", "embedded")]);
+        declared.transit.is(mood);
+        declared.transit.forget();
+        let plan = operator.post_empty("/v1/declared/plan").await.expect_status(200);
+        assert_eq!(step(&plan, "acme", "orders").unwrap()["result"], "not_declared", "{plan}");
+        let release = json!({"kind": "key", "tenant": "acme", "name": "orders"});
+        let released = operator.post("/v1/declared/release", &release).await;
+        assert_eq!(released.status, 204, "{}", released.text);
+        // Its owner may change it now.
+        let labels = json!({"labels": {"seen": "yes"}});
+        let acme = declared.world.started.tenant("acme");
+        acme.patch("/v1/keys/orders", "*", &labels).await.expect_status(200);
+        assert!(declared.transit.asked().is_empty(), "{mood:?}: {:?}", declared.transit.asked());
+        let applied = operator.post_empty("/v1/declared/apply").await.expect_status(200);
+        assert_eq!(step(&applied, "globex", "later").unwrap()["result"], "made", "{mood:?}: {applied}");
+        let next = step(&applied, "acme", "next").unwrap();
+        match met {
+            Some(code) => assert!(next["detail"].as_str().unwrap().starts_with(code), "{mood:?}: {next}"),
+            None => assert_eq!(next["result"], "made", "{mood:?}: {next}"),
+        }
+        assert_eq!(declared.has_key("acme", "next").await, met.is_none(), "{mood:?}");
+        honest.end().await;
+    }
+}
+
+#[tokio::test]
+async fn with_a_full_disk_nothing_declared_is_planned_released_or_made() {
+    let declared = Declared::start(Mood::Works, &[("globex", "orders", "embedded")]).await;
+    declared.until_made("globex", "orders").await;
+    declared.keys(&[("globex", "later", "embedded")]);
+    let operator = declared.world.started.operator();
+    let release = json!({"kind": "key", "tenant": "globex", "name": "orders"});
+    declared.world.fill_disk();
+    let plan = operator.post_empty("/v1/declared/plan").await;
+    plan.expect_problem(503, "audit_unavailable");
+    let released = operator.post("/v1/declared/release", &release).await;
+    released.expect_problem(503, "audit_unavailable");
+    let applied = operator.post_empty("/v1/declared/apply").await;
+    applied.expect_problem(503, "audit_unavailable");
+    declared.world.has_room().await;
+    assert!(!declared.has_key("globex", "later").await);
+    let globex = declared.world.started.tenant("globex");
+    let labels = json!({"labels": {"seen": "yes"}});
+    let refused = globex.patch("/v1/keys/orders", "*", &labels).await;
+    refused.expect_problem(409, "managed_by_config");
+    assert_eq!(operator.post("/v1/declared/release", &release).await.status, 204);
+    operator.post_empty("/v1/declared/apply").await.expect_status(200);
+    assert!(declared.has_key("globex", "later").await);
 }

@@ -4,12 +4,13 @@
 
 use claviger_test_support::raw::PATIENCE;
 use claviger_test_support::{Client, text_of, token};
+use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::every_route::everything;
 use crate::own_service::{Case, attacker, prepare_all};
-use crate::routes::{Names, calls};
+use crate::routes::{Call, Names, RESTORE, calls};
 use crate::transit::{Mood, Transit};
 use crate::world::{PEAK, World, key_service_on_loopback};
 
@@ -117,9 +118,15 @@ async fn each_hangs_alone(world: &World, service: Hung<'_>, theirs: &[Case], oth
         let (status, code) = case.told(&ended);
         assert_eq!((status, code.as_str()), severed(case), "{name}: {}", ended.text);
         service.forget(number).await;
-        let refused = case.call.send(&attacker).await;
-        let (status, code) = case.told(&refused);
-        assert_eq!((status, code.as_str()), severed(case), "{name}: {}", refused.text);
+        if case.call.restores() {
+            // Its restore asks again: what needs the connection does not.
+            let path = format!("/v1/keys/{}/data-keys", case.key);
+            attacker.post(&path, &json!({})).await.expect_problem(409, "connection_severed");
+        } else {
+            let refused = case.call.send(&attacker).await;
+            let (status, code) = case.told(&refused);
+            assert_eq!((status, code.as_str()), severed(case), "{name}: {}", refused.text);
+        }
         assert!(!service.is_asked(number).await, "{name} asks through a severed connection");
     }
     honest.end().await;
@@ -133,7 +140,8 @@ async fn each_route_hangs_alone_until_its_connection_is_severed() {
     let mut theirs = prepare_all(&world.evil, &hangs).await;
     let mut others = prepare_all(&world.started.tenant("bank"), &works).await;
     for cases in [&mut theirs, &mut others] {
-        cases.retain(|case| !matches!(case.call.route, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable"));
+        // Nor is it asked before a restore.
+        cases.retain(|case| !matches!(case.call.route, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable" | RESTORE));
     }
     hangs.is(Mood::Hangs);
     each_hangs_alone(&world, Hung::Transit(&hangs), &theirs, &others).await;
@@ -143,18 +151,20 @@ async fn each_route_hangs_alone_until_its_connection_is_severed() {
 #[cfg(feature = "testkit")]
 #[tokio::test]
 async fn each_route_with_a_service_of_its_own_hangs_alone_until_its_connection_is_severed() {
+    use crate::key_service::KeyService;
+
     let (world, control) = World::with_fake().await;
     let (mut theirs, mut others) = (Vec::new(), Vec::new());
     // The fakes have no network settings to change.
     let routes = crate::own_service::asking_routes().into_iter();
-    for (number, route) in routes.filter(|(method, _)| *method != reqwest::Method::PATCH).enumerate() {
-        let like = |server: &str| json!({"provider": "vault", "settings": {"server": server, "shared": false}});
+    for (number, route) in routes.filter(|(method, _)| *method != Method::PATCH).enumerate() {
+        let like = |server: &str| KeyService::connection(server, route.1);
         let none = serde_json::Value::Null;
         theirs.push(Case::prepare(&world.evil, &route, &like(&server(number)), &none).await);
         others.push(Case::prepare(&world.started.tenant("bank"), &route, &like("works"), &none).await);
     }
     for number in 0..theirs.len() {
-        let mut service = crate::key_service::KeyService::named(control, &server(number)).await;
+        let mut service = KeyService::named(control, &server(number)).await;
         service.hang().await;
     }
     each_hangs_alone(&world, Hung::Fakes(control), &theirs, &others).await;
@@ -215,6 +225,19 @@ async fn a_share_that_hangs_is_full_for_its_own_tenant_alone() {
     for other in &others {
         let answer = other.call.send(&bank).await;
         assert!(matches!(answer.status, 200..=202), "{}: {}", other.call.name(), answer.text);
+    }
+    // And on those that ask no key service.
+    let made = bank.post("/v1/keys/orders/data-keys", &json!({})).await.expect_status(200);
+    let of_bank = Names {
+        tenant: "bank",
+        principal: "worker",
+        ..Names::of_evil("orders", "0", &made["wrapped"])
+    };
+    let ends = |call: &Call| call.is_cut() || call.method == Method::DELETE;
+    let others = calls(&of_bank).into_iter().filter(|call| !call.is_operators() && !ends(call));
+    for call in others.filter(|call| !call.asks_key_service()) {
+        let answer = call.send(&bank).await;
+        assert!(matches!(answer.status, 200 | 201), "{}: {}", call.name(), answer.text);
     }
     assert!(hanging.try_join_next().is_none(), "all of them still hang");
     for call in calls(&names).into_iter().filter(|call| !call.is_operators() && call.is_cut()) {

@@ -46,6 +46,10 @@ impl Waiting {
                 .await
                 .expect_status(200);
         }
+        if call.restores() {
+            let path = format!("/v1/connections/{connection}/sever");
+            evil.post_empty(&path).await.expect_status(200);
+        }
         Self { call, key, connection }
     }
 }
@@ -79,7 +83,8 @@ async fn what_waits_gets_nothing(cut: Cut) {
         // A rotation looks at the key before it asks for a version: it has a service of its own, which holds the
         // second of its calls.
         let server = if rotates(&call) { ROTATING } else { KeyService::NAME };
-        let like = json!({"provider": "vault", "settings": {"server": server, "shared": false}, "timeouts": {"attempt": "10s"}});
+        let mut like = KeyService::connection(server, call.route);
+        like["timeouts"] = json!({"attempt": "10s"});
         waiting.push(Waiting::prepare(evil, number, call, &like).await);
     }
     let mut service = KeyService::at(control).await;
@@ -136,11 +141,12 @@ async fn what_waits_gets_nothing(cut: Cut) {
         let key = evil.get(&format!("/v1/keys/{}", one.key)).await.expect_status(200);
         let connection = evil.get(&format!("/v1/connections/{}", one.connection)).await.expect_status(200);
         let state = if switches(&one.call) { "disabled" } else { "enabled" };
+        let connected = if one.call.restores() { "severed" } else { "active" };
         // The key service has the version, so the row says so.
         let version = if rotates(&one.call) { 2 } else { 1 };
         assert_eq!(
             (&key["state"], &key["primary_version"], &connection["state"]),
-            (&json!(state), &json!(version), &json!("active")),
+            (&json!(state), &json!(version), &json!(connected)),
             "{}: {key}",
             one.call.name()
         );

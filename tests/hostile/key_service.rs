@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use claviger_testkit::control::{Client as Control, Request};
 use claviger_testkit::{Fault, Plan};
+use serde_json::{Value, json};
+
+use crate::routes::RESTORE;
 
 /// The fake key service that connections with `{"server": KeyService::NAME}` lead to.
 pub struct KeyService(Control);
@@ -23,6 +26,13 @@ impl KeyService {
         let name = name.to_owned();
         control.tell(&Request::Server { name }).await.unwrap();
         Self(control)
+    }
+
+    /// A connection to one of these, but for its name: of the kind that this route asks. Those of external custody alone
+    /// are tried before a restore.
+    pub fn connection(server: &str, route: &str) -> Value {
+        let provider = if route == RESTORE { "xks" } else { "vault" };
+        json!({"provider": provider, "settings": {"server": server, "shared": false}})
     }
 
     /// How many calls came since the last [`KeyService::forget`].

@@ -1,12 +1,14 @@
 //! Bodies as large as a batch may be.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use claviger_test_support::attack::{BATCH, tiny_items};
-use claviger_test_support::raw::Begun;
+use claviger_test_support::attack::{BATCH, Way, tiny_items};
+use claviger_test_support::raw::{Begun, Http2, send_all};
 use claviger_test_support::{Client, Tune, Version, text_of};
 use futures::future::join_all;
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::world::{HOSTILE, PATIENCE, PEAK, World};
@@ -104,6 +106,80 @@ async fn long_bodies_over_a_tenants_rate_wait_and_those_of_others_do_not() {
     }));
     waits_alone.await;
     honest.end().await;
+}
+
+/// A body that waits for its tenant's rate has what came of it meanwhile in its connection's buffers. The tenant's share
+/// counts that: otherwise every connection that there may be would have it at once.
+#[tokio::test]
+async fn bodies_that_wait_for_their_tenants_rate_count_what_was_sent_of_them_meanwhile() {
+    const MACHINES: usize = 4;
+    const OF_ONE: usize = 240;
+    /// As much as a stream may send before the gateway reads on, and two of them as much as a connection may.
+    const SENT: usize = (128 << 10) - 2;
+    let tune = Tune::default()
+        .set("CLAVIGER_SERVER__LIMITS__MAX_BODY_RATE", "1MiB")
+        .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s");
+    let world = World::tuned(&tune).await;
+    let issued = world.evil_token("attacker", &["Unwrap"], None).await;
+    let token = text_of(&issued);
+    let honest = world.honest().await;
+    // Takes all that the tenant may send at once, and of the next half minute what it may send then: bodies of which two
+    // frames are read, and which are given up.
+    let first = Begun::post(world.started.address(), Version::Http1, token, PATH, BATCH).await;
+    assert_eq!(first.exchange(&vec![b' '; BATCH]).await.0, 400);
+    let way = Way::direct(world.started.endpoint());
+    for _ in 0..4 {
+        let (mut given_up, mut sending) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let connection = Http2::connect(way.machine(0), 65_535).await;
+            for _ in 0..100 {
+                let (response, stream) = connection.open(Method::POST, token, PATH).await;
+                sending.push(send_all(stream, Bytes::from(vec![b' '; 32 << 10])));
+                given_up.push(response);
+            }
+        }
+        tokio::time::timeout(PATIENCE, join_all(sending))
+            .await
+            .expect("all is sent, or refused");
+        world.all_read().await;
+    }
+    let body = Bytes::from(vec![b' '; SENT]);
+    let (mut connections, mut waiting, mut sending) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..MACHINES * OF_ONE {
+        let connection = Http2::connect(way.machine(number / OF_ONE), 65_535).await;
+        for _ in 0..2 {
+            let (response, mut stream) = connection.open(Method::POST, token, PATH).await;
+            // Little counts before it waits.
+            for _ in 0..2 {
+                stream.send_data(Bytes::from_static(b" "), false).unwrap();
+            }
+            sending.push(tokio::spawn(send_all(stream, body.clone())));
+            waiting.push(response);
+        }
+        connections.push(connection);
+    }
+    for sent in sending {
+        tokio::time::timeout(PATIENCE, sent)
+            .await
+            .expect("all is sent, or refused")
+            .unwrap();
+    }
+    world.all_read().await;
+    // Those beyond the share were refused, and what was within it waits.
+    let (mut refused, mut waits) = (0, 0);
+    for response in &mut waiting {
+        match futures::poll!(response) {
+            Poll::Ready(answer) => {
+                let answer = answer.unwrap();
+                assert_eq!(answer.status(), 429);
+                refused += 1;
+            }
+            Poll::Pending => waits += 1,
+        }
+    }
+    honest.end().await;
+    world.holds(PEAK);
+    assert!(refused > 0 && waits > 100, "{refused} refused, {waits} wait");
 }
 
 /// Bodies that were sent but for their last byte hold what they take until they end, of their own

@@ -41,6 +41,7 @@ mod suspended;
 mod table;
 mod transit;
 mod unread;
+mod unread_lists;
 mod windows;
 mod world;
 

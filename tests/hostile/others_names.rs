@@ -85,6 +85,11 @@ pub fn more_calls(names: &Names<'_>) -> Vec<Call> {
         ),
         (
             &Method::POST,
+            "/v1/batch/unwrap".to_owned(),
+            json!({"items": [{"wrapped": names.wrapped}]}),
+        ),
+        (
+            &Method::POST,
             "/v1/batch/rewrap".to_owned(),
             json!({"items": [{"key": "orders", "wrapped": names.wrapped, "to": names.key}]}),
         ),

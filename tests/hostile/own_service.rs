@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::every_route::everything;
-use crate::routes::{Call, Names, calls};
+use crate::routes::{Call, Names, RESTORE, calls};
 use crate::transit::{Mood, Transit};
 use crate::world::{HOSTILE, PEAK, World, key_service_on_loopback};
 
@@ -29,7 +29,9 @@ pub struct Case {
     pub key: String,
     /// The key's name at the key service.
     provider_key: String,
-    /// What the wrapped data key in its body opens to.
+    /// The wrapped data key in its body.
+    wrapped: Value,
+    /// What that opens to.
     plaintext: Value,
 }
 
@@ -61,27 +63,46 @@ impl Case {
             (&Method::PATCH, "/v1/connections/{connection}") => call.body = patch.clone(),
             _ => {}
         }
+        if call.restores() {
+            let path = format!("/v1/connections/{connection}/sever");
+            tenant.post_empty(&path).await.expect_status(200);
+        }
         let provider_key = made["provider_key"].as_str().unwrap();
         Self {
             call,
             connection,
             key,
             provider_key: provider_key.rsplit('/').next().unwrap().to_owned(),
+            wrapped: data_key["wrapped"].clone(),
             plaintext: data_key["plaintext"].clone(),
         }
     }
 
-    /// Its answer in short: the status, and the code of a problem, also of a batch's item or of a check.
+    /// Its answer in short: the status, and the code of a problem, also of a batch's item, or what a check found by its
+    /// canary.
     pub fn told(&self, answer: &Answer) -> (u16, String) {
         let body = &answer.body;
+        let mut rights = body["rights"].as_array().into_iter().flatten();
+        let canary = rights.find(|right| right["operation"] == "canary").map(|canary| &canary["finding"]);
         let codes = [
             &body["code"],
             &body["items"][0]["error"]["code"],
             &body["problem"]["code"],
             &body["at_provider"]["result"],
         ];
-        let code = codes.into_iter().find_map(Value::as_str);
+        let code = codes.into_iter().chain(canary).find_map(Value::as_str);
         (answer.status, code.unwrap_or_default().to_owned())
+    }
+
+    /// Stops the test unless what was wrapped before the service lied opens once it does not, whatever version is the primary
+    /// one now.
+    async fn opens_what_it_wrapped(&self, tenant: &Client) {
+        let name = self.call.name();
+        if name.ends_with("/disable") || self.call.method == Method::POST && self.call.route == "/v1/keys" {
+            return;
+        }
+        let answer = tenant.post("/v1/unwrap", &json!({"wrapped": self.wrapped})).await;
+        assert_eq!(answer.body["plaintext"], self.plaintext, "{name}: {}", answer.text);
     }
 
     /// Stops the test if an answer has other plaintext than what was wrapped.
@@ -130,8 +151,8 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
     for (case, answer) in cases.iter().zip(&answers) {
         let (name, at_service) = (case.call.name(), asked.contains(&case.provider_key));
         match (&case.call.method, case.call.route) {
-            // A Vault's keys are not enabled or disabled there.
-            (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => assert!(!at_service, "{name}"),
+            // A Vault's keys are not enabled or disabled there, and a connection to it is not tried before its restore.
+            (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable" | RESTORE) => assert!(!at_service, "{name}"),
             (&Method::POST, "/v1/keys") => {
                 // A check asks for a key of this name, which there is not.
                 let made = |name: &&String| !known.contains(name) && !name.ends_with(&"0".repeat(32));
@@ -142,6 +163,13 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
         assert!(answer.status != 500, "{name}: {}", answer.text);
         case.shows_no_other_plaintext(answer);
         told.push(case.told(answer));
+    }
+    if matches!(mood, Mood::OtherBytes | Mood::OtherVersions) {
+        transit.is(Mood::Works);
+        for case in &cases {
+            case.opens_what_it_wrapped(&world.evil).await;
+        }
+        transit.is(mood);
     }
     // Each connection is severed at once, whatever its service does.
     for case in &cases {
@@ -162,8 +190,15 @@ fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
     match (&case.call.method, route) {
         // A Vault's keys are not enabled or disabled there.
         (&Method::POST, "/v1/keys/{key}/disable" | "/v1/keys/{key}/enable") => return (status, code) == (200, "unsupported"),
-        // A report, which says what it met.
-        (&Method::POST, "/v1/connections/{connection}/check") => return status == 200,
+        (&Method::POST, RESTORE) => return (status, code) == (200, ""),
+        // A report, which says what became of the bytes that it had wrapped and unwrapped.
+        (&Method::POST, "/v1/connections/{connection}/check") => {
+            let canary = match mood {
+                Mood::Works | Mood::OtherVersions => "granted",
+                Mood::Hangs | Mood::Drips | Mood::Huge | Mood::OtherBytes => "failed",
+            };
+            return (status, code) == (200, canary);
+        }
         _ => {}
     }
     let changes_network = case.call.method == Method::PATCH;
@@ -175,10 +210,17 @@ fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
         Mood::OtherBytes if opens => code == "ciphertext_rejected" && refused(422),
         // Nobody can see that it was not what should be wrapped until it is opened, and then it is refused.
         Mood::OtherBytes => matches!((status, code), (200 | 201, "")),
-        // It opens what it wrapped. Whether a version that it names is taken depends on what it says next.
-        Mood::OtherVersions => matches!((status, code), (200..=202, "")) || code == "provider_protocol" && refused(502),
+        // It opens what it wrapped, of which no answer names a version.
+        Mood::OtherVersions if route.ends_with("/unwrap") => (status, code) == (200, ""),
+        Mood::OtherVersions if wraps(route) => code == "provider_protocol" && refused(502),
+        Mood::OtherVersions => matches!((status, code), (200 | 201, "")),
         Mood::Huge => code == "provider_protocol" && refused(502),
     }
+}
+
+/// Whether the key service wraps something for a route, and names the version.
+fn wraps(route: &str) -> bool {
+    ["/data-keys", "/wrap", "/rewrap"].iter().any(|end| route.ends_with(end))
 }
 
 async fn every_route_fits(mood: Mood) {
@@ -232,7 +274,7 @@ async fn each_route_asks_its_own_service_that_never_answers_and_ends() {
     // The change of network settings is tried with a Vault, above.
     let routes = asking_routes().into_iter().filter(|(method, _)| *method != Method::PATCH);
     for (number, route) in routes.enumerate() {
-        let like = json!({"provider": "vault", "settings": {"server": server(number), "shared": false}});
+        let like = KeyService::connection(&server(number), route.1);
         cases.push(Case::prepare(&world.evil, &route, &like, &Value::Null).await);
     }
     let attacker = attacker(&world, Mood::Hangs).await;
@@ -265,7 +307,14 @@ async fn each_route_asks_its_own_service_that_never_answers_and_ends() {
                 assert_eq!(key["state"], "disabled", "it is disabled here");
             }
             (_, route) if route.starts_with("/v1/batch/") => assert_eq!((status, code.as_str()), (200, "deadline_exceeded"), "{name}"),
-            (&Method::POST, "/v1/connections/{connection}/check") => assert_eq!(status, 200, "{name}: {}", answer.text),
+            (&Method::POST, "/v1/connections/{connection}/check") => {
+                assert_eq!((status, &answer.body["reachable"]), (200, &json!(false)), "{name}: {}", answer.text);
+            }
+            (&Method::POST, RESTORE) => {
+                assert_eq!((status, code.as_str()), (504, "deadline_exceeded"), "{name}: {}", answer.text);
+                let path = format!("/v1/connections/{}", case.connection);
+                assert_eq!(world.evil.get(&path).await.expect_status(200)["state"], "severed", "{name}");
+            }
             _ => assert_eq!((status, code.as_str()), (504, "deadline_exceeded"), "{name}"),
         }
         let path = format!("/v1/connections/{}/sever", case.connection);

@@ -40,7 +40,11 @@ async fn attacked_through_a_proxy(attack: Attack, version: Version) {
     };
     let (begun, mut revocations, mut readiness) = (Instant::now(), Vec::new(), Vec::new());
     while begun.elapsed() < LASTS || readiness.len() < ROUNDS || !under_way.answers().show(attack) {
-        assert!(begun.elapsed() < PATIENCE, "the attack does not take place: {}", under_way.answers());
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the attack does not take place: {}",
+            under_way.answers()
+        );
         for guard in &guards {
             guard.round(&mut revocations).await;
         }

@@ -61,6 +61,19 @@ async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     read
 }
 
+/// All that comes of an answer over HTTP/2.
+async fn read_stream(stream: &mut RecvStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let reading = async {
+        while let Some(Ok(bytes)) = stream.data().await {
+            read.extend_from_slice(&bytes);
+            let _ = stream.flow_control().release_capacity(bytes.len());
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the stream ends");
+    read
+}
+
 impl Unread {
     async fn of(world: &World, name: &str, token: &str, key: &str) -> Self {
         let address = world.started.address();
@@ -84,15 +97,7 @@ impl Unread {
         let at_hand = self.http1.peek(&mut vec![0; 1 << 20]).await.unwrap();
         let http1 = read_to_end(&mut self.http1).await;
         let more = http1.len() > at_hand;
-        let mut http2 = Vec::new();
-        let reading = async {
-            while let Some(Ok(bytes)) = self.http2.data().await {
-                http2.extend_from_slice(&bytes);
-                let _ = self.http2.flow_control().release_capacity(bytes.len());
-            }
-        };
-        tokio::time::timeout(PATIENCE, reading).await.expect("the stream ends");
-        (http1, more, http2)
+        (http1, more, read_stream(&mut self.http2).await)
     }
 
     /// Nothing comes that was not there.
@@ -165,6 +170,40 @@ async fn what_nobody_read_before_a_revocation_is_never_sent() {
     world.started.operator().post_empty(&path).await.expect_status(200);
     suspended.expect_cut_off().await;
     others.expect_left_alone().await;
+    honest.end().await;
+}
+
+/// What a platform operator's credential alone may read beside the API is recalled with it.
+#[tokio::test]
+async fn metrics_that_nobody_read_before_a_revocation_are_never_sent() {
+    /// Less than either page has.
+    const TAKEN: u32 = 256;
+    let tune = Tune::default().set("CLAVIGER_SERVER__LIMITS__SLOW_READER_TIMEOUT", "600s");
+    let world = World::tuned(&tune).await;
+    let honest = world.honest().await;
+    let operator = world.started.operator();
+    let mut left_alone = Vec::new();
+    for (number, path) in ["/metrics", "/readyz"].into_iter().enumerate() {
+        let mut pages = Vec::new();
+        for principal in [format!("scraper-{number}"), format!("other-{number}")] {
+            let issued = claviger_test_support::token(&operator, &principal, &["Inspect"], None).await;
+            let connection = Http2::connect(world.started.address(), TAKEN).await;
+            let page = head_of(connection.get(text_of(&issued), path).await).await;
+            assert_eq!(page.status(), 200, "{path}");
+            let length: usize = page.headers()["content-length"].to_str().unwrap().parse().unwrap();
+            assert!(length > TAKEN as usize, "{path} has {length} bytes");
+            let revoked = format!("/v1/principals/{principal}/tokens/{}", issued["id"].as_str().unwrap());
+            pages.push((connection, page.into_body(), length, revoked));
+        }
+        let (_connection, mut page, _, revoked) = pages.swap_remove(0);
+        assert_eq!(operator.delete(&revoked).await.status, 204);
+        let taken = read_stream(&mut page).await.len();
+        assert!(taken <= TAKEN as usize, "{path}: {taken} bytes after the revocation");
+        left_alone.extend(pages);
+    }
+    for (_connection, mut page, length, _) in left_alone {
+        assert_eq!(read_stream(&mut page).await.len(), length);
+    }
     honest.end().await;
 }
 

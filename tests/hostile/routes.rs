@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::world::HOSTILE;
 
+/// The route that restores a connection.
+pub const RESTORE: &str = "/v1/connections/{connection}/restore";
+
 /// The objects that the calls name.
 pub struct Names<'n> {
     pub tenant: &'n str,
@@ -76,6 +79,11 @@ impl Call {
         }
     }
 
+    /// Whether it restores a connection.
+    pub fn restores(&self) -> bool {
+        self.route == RESTORE
+    }
+
     /// Whether only a platform operator may call it.
     pub fn is_operators(&self) -> bool {
         self.route.starts_with("/v1/tenants") || self.route.starts_with("/v1/declared/")
@@ -85,7 +93,9 @@ impl Call {
     pub fn asks_key_service(&self) -> bool {
         match (self.method.as_str(), self.route) {
             ("PATCH", "/v1/connections/{connection}") => true,
-            ("POST", "/v1/keys" | "/v1/unwrap" | "/v1/connections/{connection}/check" | "/v1/declared/apply") => true,
+            // Where the keys are in external custody, a restore tries the connection first.
+            ("POST", "/v1/connections/{connection}/check" | "/v1/connections/{connection}/restore") => true,
+            ("POST", "/v1/keys" | "/v1/unwrap" | "/v1/declared/apply") => true,
             ("POST", route) => {
                 let of_key = ["data-keys", "wrap", "unwrap", "rewrap", "rotate", "disable", "enable"];
                 let end = route.strip_prefix("/v1/keys/{key}/").or_else(|| route.strip_prefix("/v1/batch/"));

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_test_support::{Client, Tune, Version, p99};
+use claviger_test_support::{Client, Tune, Version, p99, text_of, token};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::world::World;
+use crate::every_route::everything;
+use crate::transit::Transit;
+use crate::world::{PATIENCE, World, key_service_on_loopback};
 
 /// Longer than a call takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -64,4 +67,39 @@ async fn one_source_that_asks_without_end_is_refused_and_others_probe() {
 #[tokio::test]
 async fn one_source_that_asks_without_end_over_http1_is_refused_and_others_probe() {
     one_source_asks_without_end(Version::Http1).await;
+}
+
+/// Whoever may be a tenant is told the same of the gateway before and while the key service of another one fails. A
+/// platform operator is told of it.
+#[tokio::test]
+async fn readyz_shows_nobody_that_another_tenants_key_service_fails() {
+    let world = World::tuned(&key_service_on_loopback()).await;
+    let transit = Transit::start().await;
+    transit.connected(&world.evil, "own").await;
+    let bank = world.started.tenant("bank");
+    let issued = token(&bank, "worker", &everything(), None).await;
+    let askers = [
+        world.started.watcher(),
+        bank.with_token(text_of(&issued)),
+        bank.with_token("clv_nothing"),
+    ];
+    let honest = world.honest().await;
+    let asked = async || {
+        let mut answers = Vec::new();
+        for asker in &askers {
+            answers.push(asker.get("/readyz").await.expect_status(200));
+        }
+        answers
+    };
+    let before = asked().await;
+    drop(transit);
+    let opens = async { while world.evil.post("/v1/keys/own/data-keys", &json!({})).await.body["code"] != "circuit_open" {} };
+    tokio::time::timeout(PATIENCE, opens).await.expect("the circuit opens");
+    assert_eq!(asked().await, before);
+    assert!(before.iter().all(|answer| *answer == before[0]), "{before:?}");
+    let parts = world.started.operator().get("/readyz").await.expect_status(200)["parts"].clone();
+    let of_providers = parts.as_array().unwrap().iter().find(|part| part["name"] == "providers");
+    let state = of_providers.unwrap()["state"].as_str().unwrap();
+    assert!(state.contains("1 with an open circuit"), "{state}");
+    honest.end().await;
 }

@@ -29,9 +29,9 @@ pub enum Mood {
     Works,
     /// Takes every call about a key, and answers none until it works again.
     Hangs,
-    /// Wraps and unwraps other bytes than it should.
+    /// Wraps and unwraps other bytes than it should: what it wrapped it does not open either.
     OtherBytes,
-    /// Wraps under a version that nobody asked for, and describes keys with other versions each time.
+    /// Wraps under a version that no key has, and describes keys with other versions each time.
     OtherVersions,
     /// Answers with far more than anyone takes.
     Huge,
@@ -211,7 +211,11 @@ async fn answer(State(service): State<Arc<Service>>, method: Method, uri: Uri, b
         }
         ["sys", "health"] => return axum::Json(json!({"initialized": true, "sealed": false, "version": "2.4.0"})).into_response(),
         ["sys", "internal", "ui", "mounts", "transit"] => return data(json!({"type": "transit"})),
-        ["sys", "capabilities-self"] => return data(json!({"transit": ["root"]})),
+        ["sys", "capabilities-self"] => {
+            let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let paths = asked["paths"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            return data(paths.map(|path| (path.to_owned(), json!(["read", "update"]))).collect());
+        }
         ["transit", _, name] | ["transit", "keys", name, "rotate"] => (*name).to_owned(),
         _ => return refused(StatusCode::NOT_FOUND),
     };
@@ -271,7 +275,7 @@ impl Service {
                 let mut version = body["key_version"].as_u64().unwrap_or(*versions);
                 match mood {
                     Mood::OtherBytes => plaintext.iter_mut().for_each(|byte| *byte ^= 0xff),
-                    Mood::OtherVersions => version += 7,
+                    Mood::OtherVersions => version += 70,
                     _ => {}
                 }
                 let mut sealed = vec![0; AROUND.0];
@@ -287,7 +291,7 @@ impl Service {
                 };
                 let mut plaintext = sealed[AROUND.0..sealed.len() - AROUND.1].to_vec();
                 if mood == Mood::OtherBytes {
-                    plaintext.iter_mut().for_each(|byte| *byte ^= 0xff);
+                    plaintext.iter_mut().for_each(|byte| *byte ^= 0x5a);
                 }
                 data(json!({"plaintext": STANDARD.encode(plaintext)}))
             }

@@ -70,12 +70,13 @@ impl World {
         tokio::time::timeout(PATIENCE, records).await.expect("the log records again");
     }
 
-    /// As [`World::start`], on a gateway with a fake key service, whose control port is the second value.
+    /// As [`World::start`], on a gateway with fake key services, a Vault's and an external key manager's, whose control port
+    /// is the second value.
     #[cfg(feature = "testkit")]
     pub async fn with_fake() -> (Self, std::net::SocketAddr) {
         let gateway = Gateway::empty(crate::BINARY);
         let file = gateway.data().with_extension("control");
-        let started = gateway.dev(&Tune::default(), &file);
+        let started = gateway.dev(&Tune::default().set("CLAVIGER_TESTKIT_PLAYS", "external"), &file);
         let control = std::fs::read_to_string(&file).unwrap().parse().unwrap();
         (Self::of(gateway, started).await, control)
     }
