@@ -190,8 +190,11 @@ impl Helper {
             let sent = self.socket.try_io(Interest::WRITABLE, || packets::send(&*self.socket, &packet));
             let Err(error) = sent else { return Ok(told) };
             self.calls.lock().waiting.remove(&number);
-            if error.kind() != io::ErrorKind::WouldBlock {
-                return Err(ended());
+            match error.kind() {
+                io::ErrorKind::WouldBlock => {}
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => return Err(ended()),
+                // As for want of memory: nothing of the helper's.
+                _ => return Err(CallError::Unbuilt(error.to_string())),
             }
         }
     }
@@ -240,11 +243,9 @@ async fn receive(socket: Arc<UnixDatagram>, mut child: Child, calls: Arc<Mutex<C
     let mut buffer = Buffer::default();
     while let Ok(Some(answered)) = socket.async_io(Interest::READABLE, || buffer.receive(&*socket)).await {
         let Answered { number, output } = answered;
-        let waiting = calls.lock().take(number);
-        if let Some(waiting) = waiting {
-            // Its caller may have gone.
-            drop(waiting.tell.send(output));
-        }
+        // Each call waits until it is answered, also one whose caller has gone: a helper answers no other.
+        let Some(waiting) = calls.lock().take(number) else { break };
+        drop(waiting.tell.send(output));
     }
     // It may have sent what makes no sense, and still run.
     calls.lock().end();
@@ -259,14 +260,15 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use claviger_pkcs11_host::messages::Request;
+    use claviger_pkcs11_host::messages::{Answered, Output, Request};
     use claviger_pkcs11_host::packets;
     use parking_lot::Mutex;
     use tokio::net::UnixDatagram;
+    use tokio::process::Command;
     use tokio::sync::oneshot;
     use tokio::time::{advance, timeout};
 
-    use super::{Calls, GENERATION, GRACE, Helper};
+    use super::{Calls, GENERATION, GRACE, Helper, receive};
     use crate::codes::HELPER_ENDED;
 
     const BUDGET: Duration = Duration::from_millis(250);
@@ -287,6 +289,21 @@ mod tests {
         let (tell, _told) = oneshot::channel();
         helper.begin(number, tell, longest, generates).unwrap();
         number
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_answers_what_nobody_asked_is_ended() {
+        let (ours, theirs) = packets::pair().unwrap();
+        let socket = Arc::new(UnixDatagram::from_std(ours.into()).unwrap());
+        let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+        let calls = Arc::new(Mutex::new(Calls::default()));
+        let lie = Answered {
+            number: 7,
+            output: Output::Done,
+        };
+        packets::send(&theirs, &packets::encode(&lie).unwrap()).unwrap();
+        timeout(GENERATION, receive(socket, child, Arc::clone(&calls))).await.unwrap();
+        assert!(calls.lock().ended);
     }
 
     #[tokio::test(start_paused = true)]

@@ -153,6 +153,8 @@ impl Client {
             Ok(key) => key,
             // The key is gone, or is none that unwraps.
             Err(why) if why.kind == ErrorKind::KeyNotFound => return why,
+            // A handle led nowhere, and the token does not say whether the key is there.
+            Err(why) if other_key => return why,
             Err(_) => return error.into_error("unwrap"),
         };
         let is_of_kind = match key.spec {

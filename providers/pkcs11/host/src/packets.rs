@@ -14,7 +14,7 @@ use rustix::net::{
 use zeroize::{Zeroize, Zeroizing};
 
 /// The longest message, in bytes: more than the longest ciphertext, context and data key together. The buffer of
-/// a socket has room for three (`net.core.wmem_default`, 208 KiB).
+/// a socket has room for three.
 pub const MAX: usize = 64 * 1024;
 
 /// Makes the gateway's side of a pair of sockets, which never blocks, and the helper's, which does.
@@ -24,6 +24,9 @@ pub const MAX: usize = 64 * 1024;
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
+    for socket in [&ours, &theirs] {
+        sockopt::set_socket_send_buffer_size(socket, 3 * MAX)?;
+    }
     Ok((ours, theirs))
 }
 

@@ -126,12 +126,17 @@ pub(crate) fn shows_keys(module: &Module, session: &Session) -> Result<(), Failu
 /// Whether a handle still leads to a key of this kind with this id. Some tokens use the handles of removed objects again,
 /// and each has its own error for a handle that leads nowhere.
 fn is_still(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -> Result<bool, Error> {
-    let wanted = template(kind, id);
-    match session.get_attributes(handle, &wanted.each_ref().map(Attribute::attribute_type)) {
-        Ok(attributes) => Ok(attributes == wanted),
-        Err(error) if is_of_session(&error) => Err(error),
-        Err(_) => Ok(false),
+    match has_template(session, handle, kind, id) {
+        Err(error) if !is_of_session(&error) => Ok(false),
+        is_still => is_still,
     }
+}
+
+/// Whether the object of a handle has the attributes of this key.
+fn has_template(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -> Result<bool, Error> {
+    let wanted = template(kind, id);
+    let types = wanted.each_ref().map(Attribute::attribute_type);
+    session.get_attributes(handle, &types).map(|attributes| attributes == wanted)
 }
 
 /// The handle of a key, which leads to it at this moment.
@@ -164,6 +169,17 @@ pub(crate) fn handle(
     }
 }
 
+/// Whether a handle leads to another key than this one, or to none. An error that says neither is no proof: of a token that
+/// is lost, or permits nothing, no attribute can be read.
+fn leads_elsewhere(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -> Result<bool, Error> {
+    match has_template(session, handle, kind, id) {
+        Ok(has) => Ok(!has),
+        Err(Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _)) => Ok(true),
+        Err(error) if is_of_session(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Decrypts with the handle of a key, which is checked each [`CHECK_EVERY`], and where the decryption fails: with another
 /// key it does, since AES-GCM and RSA-OAEP open nothing that another key encrypted.
 pub(crate) fn decrypt_with<T>(
@@ -179,7 +195,7 @@ pub(crate) fn decrypt_with<T>(
         None => handle(module, (session, handles), kind, id)?,
     };
     match decrypt(handle) {
-        Err(error) if !is_of_session(&error) && !is_still(session, handle, kind, id)? => {
+        Err(error) if !is_of_session(&error) && leads_elsewhere(session, handle, kind, id)? => {
             // As a token reports it that never uses a handle again.
             Err(Error::Pkcs11(RvError::KeyHandleInvalid, Function::Decrypt).into())
         }

@@ -214,10 +214,16 @@ pub async fn each_fault_has_its_kind(module: Arc<Module>) {
         ("reject", ErrorKind::ExternalDenied),
         ("crash-decrypt", ErrorKind::UpstreamUnavailable),
         ("device-removed", ErrorKind::UpstreamUnavailable),
+        // The attributes of keys cannot be read either.
+        ("gone-all", ErrorKind::UpstreamUnavailable),
+        ("reject-all", ErrorKind::ExternalDenied),
     ] {
         faulty.have(fault);
-        let error = unwrap(&provider, &first).await.unwrap_err();
-        assert_eq!(error.kind, kind, "{fault}: {error}");
+        // With the handle that unwrapped before, and in another session.
+        for _ in 0..2 {
+            let error = unwrap(&provider, &first).await.unwrap_err();
+            assert_eq!(error.kind, kind, "{fault}: {error}");
+        }
         // No key that a creation could not try is used.
         let error = key(&provider).await.unwrap_err();
         assert_eq!(error.kind, kind, "{fault}: {error}");

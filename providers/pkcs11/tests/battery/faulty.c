@@ -16,7 +16,7 @@ typedef unsigned char byte;
 
 enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE_KEY = 58 };
 enum { GET_ATTRIBUTE_VALUE = 24, FIND_OBJECTS_INIT = 26 };
-enum { GENERAL_ERROR = 0x05, FUNCTION_FAILED = 0x06, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
+enum { GENERAL_ERROR = 0x05, FUNCTION_FAILED = 0x06, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
 enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
 
@@ -125,7 +125,15 @@ static ulong led(ulong object) {
     return object == keys[0] ? keys[1] : keys[0];
 }
 
+/* A token that is lost, or that permits nothing any more, whichever function is called; 0 for another one. */
+static ulong refused_all(void) {
+    if (fault("gone-all")) return DEVICE_ERROR;
+    return fault("reject-all") ? REJECTED : 0;
+}
+
 static ulong get_attribute_value(ulong session, ulong object, void *template, ulong count) {
+    ulong refused = refused_all();
+    if (refused) return refused;
     return real->functions[GET_ATTRIBUTE_VALUE](session, led(object), template, count);
 }
 
@@ -146,6 +154,8 @@ static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
     if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
     if (fault("device-removed")) return DEVICE_REMOVED;
     if (fault("reject")) return REJECTED;
+    ulong refused = refused_all();
+    if (refused) return refused;
     if (fault("bad-key")) {
         if (!bad_key) bad_key = key;
         if (key == bad_key) return FUNCTION_FAILED;
