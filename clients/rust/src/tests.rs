@@ -1,0 +1,1 @@
+//! What no real gateway can show: times and outcomes by a script.
