@@ -119,9 +119,7 @@ class Generator(REQUESTS.Requests):
             for name in [*read.written_types(self.schemas[create.rsplit("/", 1)[1]]["properties"]["settings"]), f"{pascal(provider)}Settings"]:
                 other = self.modules.get(name, "").startswith("settings/") and self.modules[name] != f"settings/{provider}"
                 self.modules[name] = "settings/shared" if other else f"settings/{provider}"
-        for name in self.written:
-            if self.is_word(name) and self.modules[name] not in ("words",):
-                self.modules[name] = "words"
+        self.modules |= {name: "settings/shared" for name in read.written_types(self.schemas["UpdateConnection"])}
         # The results of operations themselves have what the headers say.
         self.results = set()
         for _, _, operation in self.operations:
@@ -390,8 +388,8 @@ def facade(title, modules):
 
 
 def pascal(word):
-    """half_open is HalfOpen, and aes-256 is Aes256."""
-    return "".join(part[0].upper() + part[1:] for part in re.split(r"[_-]", word))
+    """half_open is HalfOpen, aes-256 is Aes256, and A256GCM is A256gcm."""
+    return "".join(part[0].upper() + (part[1:].lower() if part.isupper() else part[1:]) for part in re.split(r"[_-]", word))
 
 
 def snake(word):

@@ -12,7 +12,6 @@ use crate::generated::models::{
     ProviderName, RightStatus, RotationMethod, Spec,
 };
 use crate::response::from_response;
-use crate::values::Change;
 use crate::values::Extra;
 use crate::values::Meta;
 use crate::values::duration;
@@ -213,53 +212,6 @@ pub struct ConnectionProblem {
     /// Members that this release of the client does not know.
     #[serde(flatten)]
     pub extra: Extra,
-}
-
-/// The settings by which a connection reaches its provider. Members that are left out stay as they are. Which of them
-/// exist depends on the provider: Vault and XKS have all, AWS and Azure have `ca` and `proxy`, KMIP has `ca` and
-/// `address`, Google has none.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct NetworkSettings {
-    /// Address of the server.
-    pub address: Option<String>,
-    /// CA certificates as PEM text that are trusted instead of the system's; null for the system's.
-    pub ca: Option<Change>,
-    /// Address of a proxy in front of the provider; null for none.
-    pub proxy: Option<Change>,
-}
-
-impl NetworkSettings {
-    /// Address of the server.
-    #[must_use]
-    pub fn address(mut self, address: impl Into<String>) -> Self {
-        self.address = Some(address.into());
-        self
-    }
-
-    /// CA certificates as PEM text that are trusted instead of the system's; null for the system's.
-    #[must_use]
-    pub fn ca(mut self, ca: impl Into<Change>) -> Self {
-        self.ca = Some(ca.into());
-        self
-    }
-
-    /// Address of a proxy in front of the provider; null for none.
-    #[must_use]
-    pub fn proxy(mut self, proxy: impl Into<Change>) -> Self {
-        self.proxy = Some(proxy.into());
-        self
-    }
-}
-
-impl Encode for NetworkSettings {
-    fn encode(&self, to: &mut Writer) {
-        let mut object = Object::begin(to);
-        object.optional("address", self.address.as_ref());
-        object.optional("ca", self.ca.as_ref());
-        object.optional("proxy", self.proxy.as_ref());
-        object.end();
-    }
 }
 
 /// The supported operations of keys of one specification.

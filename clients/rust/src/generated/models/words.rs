@@ -20,9 +20,9 @@ string_enum! {
 /// How AES keys of a Managed HSM wrap.
 pub enum AzureAesAlgorithm {
 /// `A256KW`.
-A256KW = "A256KW",
+A256kw = "A256KW",
 /// `A256GCM`.
-A256GCM = "A256GCM",
+A256gcm = "A256GCM",
 }
 }
 
