@@ -41,7 +41,7 @@ IMPORTS = {
     r"\bBatch\b": "crate::batch::Batch",
     r"\bCall\b": "crate::call::Call",
     r"\bPending\b": "crate::call::Pending",
-    r"\bRepeat\b": "crate::call::{Endpoint, Repeat}",
+    r"\bRepeat\b": "crate::endpoint::{Endpoint, Repeat}",
     r"\bClient\b": "crate::client::Client",
     r"\bObject\b": "crate::encode::{Encode, Object, Writer}",
     r"\bError\b": "crate::error::Error",

@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::call::{Call, Endpoint, Pending};
+use crate::call::{Call, Pending};
 use crate::client::Client;
 use crate::encode::{Encode, Writer};
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::items::{Fetched, Items, Source};
 use crate::models::{ErrorCode, FailedItem};

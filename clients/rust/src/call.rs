@@ -3,18 +3,19 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, USER_AGENT};
-use reqwest::{Method, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::client::{Client, SHORTEST, is_printable};
+use crate::endpoint::{Endpoint, Repeat};
 use crate::error::{Error, Result};
 use crate::lost;
 use crate::models::ErrorCode;
+use crate::random::random_key;
 use crate::response::{self, FromResponse};
 use crate::secret::SecretText;
 use crate::transport::Outgoing;
@@ -30,31 +31,6 @@ const TOKEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is left as it is in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Whether a request may be sent again when its response was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// Nothing changes, or the same state results, whichever attempt is carried out.
-    Always,
-    /// An idempotency key makes it safe.
-    ByKey,
-    /// The caller must look: the second attempt can fail because of the first one.
-    Never,
-}
-
-/// What the document says about an operation.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) id: &'static str,
-    pub(crate) method: Method,
-    pub(crate) path: &'static str,
-    pub(crate) repeat: Repeat,
-    pub(crate) credential: bool,
-    /// An error status whose body is a result nevertheless.
-    pub(crate) also_success: Option<u16>,
-    /// Bounds of a batch: items, and bytes of the body.
-    pub(crate) limits: Option<(usize, usize)>,
-}
 
 /// A call with its arguments.
 #[derive(Debug, Clone)]
@@ -150,11 +126,18 @@ impl Call {
                 continue;
             }
             rejected = None;
-            let Some(pause) = self.pause(&error, attempt) else { return Err(error) };
+            let Some(pause) = self.pause(&error, attempt) else {
+                return Err(error);
+            };
             if attempt == client.settings.retries || Instant::now() + pause + SHORTEST > deadline {
                 return Err(error);
             }
-            tracing::debug!(operation = self.endpoint.id, code = error.code().as_str(), ?pause, "a call is repeated");
+            tracing::debug!(
+                operation = self.endpoint.id,
+                code = error.code().as_str(),
+                ?pause,
+                "a call is repeated"
+            );
             sleep(pause).await;
             attempt += 1;
             last = Some(error);
@@ -225,7 +208,10 @@ impl Call {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("claviger-client-rust/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("claviger-client-rust/", env!("CARGO_PKG_VERSION"))),
+        );
         let timeout = format!("{}ms", allowed.as_millis());
         headers.insert(HeaderName::from_static("claviger-timeout"), value(timeout)?);
         for (name, text) in given {
@@ -286,20 +272,4 @@ async fn credential(client: &Client, deadline: Instant) -> Result<SecretText> {
             }
         }
     }
-}
-
-/// A random pause, at most this long. Full jitter: callers that failed together do not come back together.
-pub(crate) fn jitter(longest: Duration) -> Duration {
-    let mut random = [0; 4];
-    match rand::fill(&mut random) {
-        Ok(()) => longest.mul_f64(f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX)),
-        Err(_) => longest,
-    }
-}
-
-/// A key of 128 random bits.
-fn random_key() -> Result<String> {
-    let mut random = [0; 16];
-    rand::fill(&mut random).map_err(|_| Error::io("A random number was not made", std::io::Error::other("the system has none")))?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::call::jitter;
 use crate::error::{Error, Result};
+use crate::random::jitter;
 use crate::secret::SecretText;
 use crate::tls::Authorities;
 use crate::token::{self, BoxError, TokenSource};
@@ -76,10 +76,7 @@ impl Default for Settings {
 
 impl Settings {
     fn tenant(&mut self, name: String) {
-        self.check(
-            is_short(&name),
-            "The tenant is at most 256 printable ASCII characters.",
-        );
+        self.check(is_short(&name), "The tenant is at most 256 printable ASCII characters.");
         self.tenant = Some(name).filter(|name| !name.is_empty());
     }
 

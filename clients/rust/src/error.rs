@@ -152,11 +152,9 @@ impl ErrorKind {
             Code::UnexpectedResponse => Self::UnexpectedResponse,
             Code::TokenUnusable => Self::Token,
             Code::InvalidArgument => Self::InvalidArgument,
-            Code::FileUnrecognized
-            | Code::FileVersionUnsupported
-            | Code::FileTruncated
-            | Code::FileHeaderMismatch
-            | Code::FileDamaged => Self::File,
+            Code::FileUnrecognized | Code::FileVersionUnsupported | Code::FileTruncated | Code::FileHeaderMismatch | Code::FileDamaged => {
+                Self::File
+            }
             Code::IoFailed => Self::Io,
             Code::Internal | Code::Other(_) => Self::Other,
         }
@@ -289,7 +287,11 @@ impl Error {
         let made = match (error, code) {
             (Refusal::Io(error), _) => return Self::io("The source or the target failed", error),
             (error, Some(code)) => Self::new(code, "File not opened", format!("{}.", capitalized(&error.to_string()))),
-            (error, None) => Self::new(ErrorCode::UnexpectedResponse, "Unexpected response", format!("{}.", capitalized(&error.to_string()))),
+            (error, None) => Self::new(
+                ErrorCode::UnexpectedResponse,
+                "Unexpected response",
+                format!("{}.", capitalized(&error.to_string())),
+            ),
         };
         match what_to_do {
             Some(text) => made.what_to_do_is(text),
@@ -348,7 +350,10 @@ impl Error {
 
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 impl<'de> Deserialize<'de> for Error {

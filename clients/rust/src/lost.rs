@@ -97,8 +97,16 @@ pub(crate) fn before_response(error: reqwest::Error, host: &str) -> Error {
     }
     if is_connect {
         let is_mistaken = causes.is_not_tls || causes.alert.is_some();
-        let reason = if causes.is_not_tls { "the server does not speak TLS" } else { reason };
-        let made = Error::new(ErrorCode::GatewayUnreachable, "Gateway unreachable", format!("No connection to {host}: {reason}."));
+        let reason = if causes.is_not_tls {
+            "the server does not speak TLS"
+        } else {
+            reason
+        };
+        let made = Error::new(
+            ErrorCode::GatewayUnreachable,
+            "Gateway unreachable",
+            format!("No connection to {host}: {reason}."),
+        );
         return match is_mistaken {
             true => made.what_to_do_is("Check that the address has the right scheme (http or https) and port."),
             false => made
@@ -107,9 +115,13 @@ pub(crate) fn before_response(error: reqwest::Error, host: &str) -> Error {
         };
     }
     if causes.is_not_http {
-        return Error::new(ErrorCode::UnexpectedResponse, "Unexpected response", format!("{host} does not speak HTTP."))
-            .what_to_do_is("Check that the address has the right scheme (http or https) and port.")
-            .with(|parts| parts.maybe_executed = true);
+        return Error::new(
+            ErrorCode::UnexpectedResponse,
+            "Unexpected response",
+            format!("{host} does not speak HTTP."),
+        )
+        .what_to_do_is("Check that the address has the right scheme (http or https) and port.")
+        .with(|parts| parts.maybe_executed = true);
     }
     let detail = format!("The connection to {host} ended before the response: {reason}.");
     Error::new(ErrorCode::ConnectionLost, "Connection lost", detail)

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::call::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::models::ErrorCode;
 use crate::transport::Incoming;
@@ -158,9 +158,14 @@ fn unexpected(response: &Incoming, member: Option<&str>) -> Error {
         None if is_away => {
             "A proxy or a load balancer does not reach the gateway. Check that the gateway runs (/readyz), and what is between."
         }
-        None => "Check the address, and what is between the client and the gateway: a proxy or a load balancer answered, or another service.",
+        None => {
+            "Check the address, and what is between the client and the gateway: a proxy or a load balancer answered, or another service."
+        }
     };
-    let what = member.map_or_else(|| kind.to_owned(), |name| format!("in its body `{name}` is missing or not as documented"));
+    let what = member.map_or_else(
+        || kind.to_owned(),
+        |name| format!("in its body `{name}` is missing or not as documented"),
+    );
     let detail = format!("The response is not one of a Claviger gateway: status {status}, {what}.");
     Error::new(ErrorCode::UnexpectedResponse, "Unexpected response", detail)
         .what_to_do_is(what_to_do)

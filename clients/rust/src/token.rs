@@ -55,7 +55,10 @@ impl TokenSource {
             }
             Self::Function(function) => {
                 let made = function().await.map_err(|error| {
-                    let detail = format!("The function that returns the token failed: {}.", error.to_string().trim_end_matches('.'));
+                    let detail = format!(
+                        "The function that returns the token failed: {}.",
+                        error.to_string().trim_end_matches('.')
+                    );
                     unusable(detail, "Correct what the function needs.").source(error)
                 });
                 parse(made?.expose())
@@ -82,7 +85,11 @@ fn read(path: &Path) -> Result<SecretText, Error> {
         Ok(_) => "it is empty or not whole".to_owned(),
         Err(error) => error.to_string(),
     };
-    let token = found.as_ref().ok().and_then(|_| std::str::from_utf8(&bytes).ok()).and_then(|text| parse(text).ok());
+    let token = found
+        .as_ref()
+        .ok()
+        .and_then(|_| std::str::from_utf8(&bytes).ok())
+        .and_then(|text| parse(text).ok());
     token.ok_or_else(|| {
         let made = unusable(
             format!("The token file {} cannot be used: {reason}.", path.display()),

@@ -1,7 +1,7 @@
 //! Small types that several models and requests have.
 
-use std::fmt;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::{Map, Value};
@@ -153,7 +153,13 @@ pub(crate) mod duration {
     #[cfg(test)]
     #[test]
     fn durations_have_a_unit() {
-        let cases = [("250ms", 250), ("1s", 1_000), ("2m", 120_000), ("3h", 10_800_000), ("90d", 7_776_000_000)];
+        let cases = [
+            ("250ms", 250),
+            ("1s", 1_000),
+            ("2m", 120_000),
+            ("3h", 10_800_000),
+            ("90d", 7_776_000_000),
+        ];
         for (text, expected) in cases {
             assert_eq!(parse(text), Some(Duration::from_millis(expected)));
         }

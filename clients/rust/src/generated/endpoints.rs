@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::call::{Endpoint, Repeat};
+use crate::endpoint::{Endpoint, Repeat};
 
 pub(crate) static GET_HEALTH: Endpoint = Endpoint {
     id: "getHealth",

@@ -111,7 +111,9 @@ fn example(document: &Value, operation: &Value) -> Outcome {
         return responds(status, "text/plain", "", &[]);
     };
     let schema = resolved(document, &media["schema"]);
-    let example = [&media["example"], &schema["example"], &schema["examples"][0]].into_iter().find(|one| !one.is_null());
+    let example = [&media["example"], &schema["example"], &schema["examples"][0]]
+        .into_iter()
+        .find(|one| !one.is_null());
     let example = example.cloned().unwrap_or_else(|| json!({}));
     match kind.as_str() {
         "text/plain" => responds(status, "text/plain; version=0.0.4", example.as_str().unwrap_or_default(), &[]),
@@ -148,13 +150,20 @@ fn check(document: &Value, operation: &Value, (id, method, path): (&str, &str, &
     let parameters = operation["parameters"].as_array().unwrap_or(&none);
     let parameters = parameters.iter().map(|one| resolved(document, one));
     let of = |place: &str| -> BTreeSet<String> {
-        let found = parameters.clone().filter(|one| one["in"] == place).map(|one| one["name"].as_str().unwrap());
+        let found = parameters
+            .clone()
+            .filter(|one| one["in"] == place)
+            .map(|one| one["name"].as_str().unwrap());
         found.filter(|name| !OF_THE_CLIENT.contains(name)).map(str::to_lowercase).collect()
     };
     let query: BTreeSet<String> = request.url.query_pairs().map(|(name, _)| name.into_owned()).collect();
     assert_eq!(query, of("query"), "{id}");
     let sent = |name: &&str| request.headers.contains_key(*name);
-    let headers: BTreeSet<String> = ["if-match", "idempotency-key"].into_iter().filter(sent).map(str::to_owned).collect();
+    let headers: BTreeSet<String> = ["if-match", "idempotency-key"]
+        .into_iter()
+        .filter(sent)
+        .map(str::to_owned)
+        .collect();
     assert_eq!(headers, of("header"), "{id}");
     assert_eq!(sent(&"idempotency-key"), operation["x-idempotency"] == "key", "{id}");
     let needs_none = operation["security"].as_array().is_some_and(Vec::is_empty);
@@ -190,7 +199,11 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
                 Value::Number(_) => "integer",
                 _ => "boolean",
             };
-            assert!(schema["type"].to_string().contains(kind), "{at}: {other} is not of {}", schema["type"]);
+            assert!(
+                schema["type"].to_string().contains(kind),
+                "{at}: {other} is not of {}",
+                schema["type"]
+            );
         }
     }
 }
@@ -198,19 +211,67 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
 #[test]
 fn settings_are_those_of_the_document() {
     let document = document();
-    let sigv4 = XksSigv4::new("i", "s").second(XksAccessKey::new("i", "s")).client_certificate(ClientCertificate::new("c", "k"));
+    let sigv4 = XksSigv4::new("i", "s")
+        .second(XksAccessKey::new("i", "s"))
+        .client_certificate(ClientCertificate::new("c", "k"));
     let service_account = || GcpServiceAccountKey::new("i", "k", "e");
     let all: Vec<(&str, ConnectionSettings)> = vec![
         ("local", LocalSettings::default().into()),
-        ("aws", AwsSettings::new("r", AwsAuth::Static(AwsAccessKey::new("i", "s").session_token("t"))).ca("c").fips(true).proxy("p").into()),
-        ("aws", AwsSettings::new("r", AwsAuth::AssumeRole(AwsAssumeRole::new("a", AwsBase::Static(AwsAccessKey::new("i", "s"))))).into()),
-        ("azure", AzureSettings::new("v", AzureAuth::ClientSecret(AzureClientSecret::new("d", "i", "s"))).aes_algorithm(AzureAesAlgorithm::A256gcm).hsm(true).into()),
-        ("azure", AzureSettings::new("v", AzureAuth::ClientCertificate(AzureClientCertificate::new("d", "i", "c", "k"))).into()),
-        ("gcp", GcpSettings::new("r", GcpAuth::Impersonate(GcpImpersonate::new("a", GcpBase::Token("t".into())))).hsm_random(true).into()),
-        ("gcp", GcpSettings::new("r", GcpAuth::ServiceAccountKey(service_account().r#type("t"))).protection_level(GcpProtectionLevel::Hsm).into()),
-        ("vault", VaultSettings::new("a", VaultAuth::Token("t".into())).symmetric_key_type(VaultKeyType::from("aes256-gcm96")).into()),
-        ("vault", VaultSettings::new("a", VaultAuth::Approle(VaultAppRole::new("r", "s").mount("m"))).into()),
-        ("kmip", KmipSettings::new("a", KmipAuth::new(ClientCertificate::new("c", "k"))).budget_ms(100).into()),
+        (
+            "aws",
+            AwsSettings::new("r", AwsAuth::Static(AwsAccessKey::new("i", "s").session_token("t")))
+                .ca("c")
+                .fips(true)
+                .proxy("p")
+                .into(),
+        ),
+        (
+            "aws",
+            AwsSettings::new(
+                "r",
+                AwsAuth::AssumeRole(AwsAssumeRole::new("a", AwsBase::Static(AwsAccessKey::new("i", "s")))),
+            )
+            .into(),
+        ),
+        (
+            "azure",
+            AzureSettings::new("v", AzureAuth::ClientSecret(AzureClientSecret::new("d", "i", "s")))
+                .aes_algorithm(AzureAesAlgorithm::A256gcm)
+                .hsm(true)
+                .into(),
+        ),
+        (
+            "azure",
+            AzureSettings::new("v", AzureAuth::ClientCertificate(AzureClientCertificate::new("d", "i", "c", "k"))).into(),
+        ),
+        (
+            "gcp",
+            GcpSettings::new("r", GcpAuth::Impersonate(GcpImpersonate::new("a", GcpBase::Token("t".into()))))
+                .hsm_random(true)
+                .into(),
+        ),
+        (
+            "gcp",
+            GcpSettings::new("r", GcpAuth::ServiceAccountKey(service_account().r#type("t")))
+                .protection_level(GcpProtectionLevel::Hsm)
+                .into(),
+        ),
+        (
+            "vault",
+            VaultSettings::new("a", VaultAuth::Token("t".into()))
+                .symmetric_key_type(VaultKeyType::from("aes256-gcm96"))
+                .into(),
+        ),
+        (
+            "vault",
+            VaultSettings::new("a", VaultAuth::Approle(VaultAppRole::new("r", "s").mount("m"))).into(),
+        ),
+        (
+            "kmip",
+            KmipSettings::new("a", KmipAuth::new(ClientCertificate::new("c", "k")))
+                .budget_ms(100)
+                .into(),
+        ),
         ("xks", XksSettings::new("a", "r", XksAuth::new(sigv4)).canary_key("k").into()),
     ];
     let schemas = &document["components"]["schemas"];
@@ -230,11 +291,17 @@ fn is_part_of(document: &Value, schema: &Value, value: &Value, at: &str) {
     let Some(found) = value.as_object() else {
         return conforms(document, schema, value, at);
     };
-    let required = schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap());
+    let required = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().unwrap());
     assert!(required.clone().all(|name| found.contains_key(name)), "{at}: {found:?}");
     assert!(schema["maxProperties"] != 1 || found.len() == 1, "{at}: {found:?}");
     for (name, member) in found {
-        let property = schema["properties"].get(name).unwrap_or_else(|| panic!("{at}/{name} is not documented"));
+        let property = schema["properties"]
+            .get(name)
+            .unwrap_or_else(|| panic!("{at}/{name} is not documented"));
         is_part_of(document, property, member, &format!("{at}/{name}"));
     }
 }
@@ -250,7 +317,10 @@ async fn settings_of_a_provider_that_is_not_known_are_sent_as_they_are() {
     assert!(!format!("{request:?}").contains("1234"));
     failed(request.await, ErrorKind::InvalidRequest);
     let sent = script.with_request(0, |request| String::from_utf8(request.body.clone().unwrap().to_vec()).unwrap());
-    assert_eq!(sent, r#"{"name":"c","provider":"moon","settings":{"deep":[true,null,1],"pin":"1234"}}"#);
+    assert_eq!(
+        sent,
+        r#"{"name":"c","provider":"moon","settings":{"deep":[true,null,1],"pin":"1234"}}"#
+    );
 }
 
 #[test]
@@ -273,11 +343,17 @@ fn words_and_codes_are_those_of_the_document() {
         ("KeyState", KeyState::KNOWN.iter().map(KeyState::as_str).collect::<Vec<_>>()),
         ("Operation", Operation::KNOWN.iter().map(Operation::as_str).collect()),
         ("Spec", Spec::KNOWN.iter().map(Spec::as_str).collect()),
-        ("ConnectionCircuit", ConnectionCircuit::KNOWN.iter().map(ConnectionCircuit::as_str).collect()),
+        (
+            "ConnectionCircuit",
+            ConnectionCircuit::KNOWN.iter().map(ConnectionCircuit::as_str).collect(),
+        ),
     ] {
         assert_eq!(json!(known), schemas[name]["x-extensible-enum"], "{name}");
     }
-    assert_eq!((Spec::Aes256.to_string(), Spec::from("aes-256")), ("aes-256".to_owned(), Spec::Aes256));
+    assert_eq!(
+        (Spec::Aes256.to_string(), Spec::from("aes-256")),
+        ("aes-256".to_owned(), Spec::Aes256)
+    );
     assert_eq!(KeyState::from("later".to_owned()), KeyState::Other("later".to_owned()));
 }
 
@@ -292,8 +368,14 @@ async fn a_problem_has_the_documented_members() {
     let error = Error::from_problem(problem);
     assert!(error.extra().is_empty(), "{:?}", error.extra());
     assert_eq!((error.code().as_str(), error.title(), error.detail()), ("code", "title", "detail"));
-    assert_eq!((error.what_to_do(), error.request_id(), error.created_id()), (Some("what_to_do"), Some("request_id"), Some("created_id")));
-    assert_eq!((error.provider_message(), error.provider().unwrap().as_str()), (Some("provider_message"), "provider"));
+    assert_eq!(
+        (error.what_to_do(), error.request_id(), error.created_id()),
+        (Some("what_to_do"), Some("request_id"), Some("created_id"))
+    );
+    assert_eq!(
+        (error.provider_message(), error.provider().unwrap().as_str()),
+        (Some("provider_message"), "provider")
+    );
     assert_eq!((error.status(), error.is_retryable(), error.places().len()), (Some(400), true, 1));
 }
 
@@ -338,5 +420,8 @@ async fn names_are_escaped_and_arguments_checked_before_anything_is_sent() {
     client.get_key(name).await.unwrap();
     let path = script.with_request(0, |request| request.url.path().to_owned());
     assert_eq!(path, "/v1/keys/a%2F..%2Fb%3Fc%23d%252e%C3%BC");
-    assert_eq!(percent_decode_str(path.trim_start_matches("/v1/keys/")).decode_utf8().unwrap(), name);
+    assert_eq!(
+        percent_decode_str(path.trim_start_matches("/v1/keys/")).decode_utf8().unwrap(),
+        name
+    );
 }

@@ -29,7 +29,10 @@ async fn problems_and_words_of_later_gateways_are_kept() {
     let headers = &[("claviger-audit-index", "log#1")];
     let script = Script::of(vec![responds(418, "application/problem+json", problem.to_string(), headers)]);
     let error = failed(script.client(builder()).get_key("orders").await, ErrorKind::Other);
-    assert_eq!(error.to_string(), "Detail. [moon_phase] /a: expected b. The provider: P. Wait. (request 0193)");
+    assert_eq!(
+        error.to_string(),
+        "Detail. [moon_phase] /a: expected b. The provider: P. Wait. (request 0193)"
+    );
     assert_eq!((error.title(), error.audit_index()), ("Title", Some("log#1")));
     assert_eq!(error.extra().get("moon"), Some(&json!(CONTENT)));
     assert!(!error.provider().unwrap().is_known());
@@ -37,7 +40,10 @@ async fn problems_and_words_of_later_gateways_are_kept() {
 
     let body = key(json!({"state": "eclipsed", "moon": CONTENT, "rotation": {"state": "idle", "since": "now"}}));
     let found = object(&body).client(builder()).get_key("orders").await.unwrap();
-    assert_eq!((found.state.as_str(), found.state.is_known(), found.state == KeyState::Enabled), ("eclipsed", false, false));
+    assert_eq!(
+        (found.state.as_str(), found.state.is_known(), found.state == KeyState::Enabled),
+        ("eclipsed", false, false)
+    );
     assert_eq!(found.extra.get("moon"), Some(&json!(CONTENT)));
     assert_eq!(found.rotation.extra.get("since"), Some(&json!("now")));
     assert_eq!(found.extra.iter().count(), 1);
@@ -81,7 +87,10 @@ async fn a_response_that_is_not_the_documented_one_is_refused() {
     let found = script.client(builder()).unwrap("clv1.x").await.unwrap();
     assert_eq!((found.key.as_str(), script.count()), ("orders", 2));
     let trailing = responds(200, "application/json", format!("{} {{}}", key(json!({}))), &[]);
-    failed(Script::of(vec![trailing]).client(builder().retries(0)).get_key("orders").await, ErrorKind::UnexpectedResponse);
+    failed(
+        Script::of(vec![trailing]).client(builder().retries(0)).get_key("orders").await,
+        ErrorKind::UnexpectedResponse,
+    );
 }
 
 #[tokio::test]
@@ -119,7 +128,13 @@ fn secrets_do_not_print_and_are_equal_by_content() {
 
 #[tokio::test]
 async fn base64_is_standard_and_whole() {
-    for (text, expected) in [("", Some(0)), ("AA==", Some(1)), ("AAA=", Some(2)), ("AAAA", Some(3)), ("A\\/8=", Some(2))] {
+    for (text, expected) in [
+        ("", Some(0)),
+        ("AA==", Some(1)),
+        ("AAA=", Some(2)),
+        ("AAAA", Some(3)),
+        ("A\\/8=", Some(2)),
+    ] {
         let found: Option<Secret> = serde_json::from_str(&format!("\"{text}\"")).ok();
         assert_eq!(found.map(|secret| secret.len()), expected, "{text}");
     }
@@ -181,11 +196,20 @@ async fn an_item_of_a_batch_fails_alone() {
     assert_eq!((error.kind(), audit_index.as_deref()), (ErrorKind::KeyUnusable, Some("log#2")));
     // Results would be taken for those of other items.
     let script = object(&json!({"items": [succeeded]}));
-    let error = failed(script.client(builder()).batch_generate_data_keys(generate()).await, ErrorKind::UnexpectedResponse);
+    let error = failed(
+        script.client(builder()).batch_generate_data_keys(generate()).await,
+        ErrorKind::UnexpectedResponse,
+    );
     assert!(error.maybe_executed());
     let script = object(&json!({"items": [{"key": CONTENT}, {}]}));
-    let error = failed(script.client(builder()).batch_generate_data_keys(generate()).await, ErrorKind::UnexpectedResponse);
-    assert!(error.detail().contains("`items[0]`") && !error.to_string().contains(CONTENT), "{error}");
+    let error = failed(
+        script.client(builder()).batch_generate_data_keys(generate()).await,
+        ErrorKind::UnexpectedResponse,
+    );
+    assert!(
+        error.detail().contains("`items[0]`") && !error.to_string().contains(CONTENT),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -212,7 +236,10 @@ async fn settings_are_written_as_the_api_reads_them() {
     let script = Script::of(vec![lost()]);
     let client = script.client(builder().retries(0));
     let settings = crate::settings::NetworkSettings::default().ca(Change::Remove).address("https://a");
-    let request = client.update_connection("c", "*").secrets(json!({"pin": "1\"2"})).settings(settings);
+    let request = client
+        .update_connection("c", "*")
+        .secrets(json!({"pin": "1\"2"}))
+        .settings(settings);
     failed(request.await, ErrorKind::ConnectionLost);
     let sent = script.with_request(0, |request| String::from_utf8(request.body.clone().unwrap().to_vec()).unwrap());
     assert_eq!(
@@ -224,7 +251,12 @@ async fn settings_are_written_as_the_api_reads_them() {
 #[tokio::test]
 async fn the_environment_has_the_variables_of_the_command_line() {
     let from = |variables: &'static [(&str, &str)]| {
-        ClientBuilder::from_variables(|name| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
+        ClientBuilder::from_variables(|name| {
+            variables
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
     };
     let missing = |result: Result<ClientBuilder>, name: &str| {
         let error = failed(result, ErrorKind::InvalidArgument);
@@ -233,10 +265,18 @@ async fn the_environment_has_the_variables_of_the_command_line() {
     missing(from(&[]), "CLAVIGER_ADDRESS");
     missing(from(&[("CLAVIGER_ADDRESS", "http://localhost")]), "CLAVIGER_TOKEN_FILE");
     let script = Script::of(vec![success()]);
-    let made = from(&[("CLAVIGER_ADDRESS", "http://localhost"), ("CLAVIGER_TOKEN", TOKEN), ("CLAVIGER_TENANT", "acme")]);
+    let made = from(&[
+        ("CLAVIGER_ADDRESS", "http://localhost"),
+        ("CLAVIGER_TOKEN", TOKEN),
+        ("CLAVIGER_TENANT", "acme"),
+    ]);
     script.client(made.unwrap()).get_key("orders").await.unwrap();
     assert_eq!(script.headers("claviger-tenant"), [Some("acme".to_owned())]);
     // As on the command line, the file goes before the text.
-    let made = from(&[("CLAVIGER_ADDRESS", "http://localhost"), ("CLAVIGER_TOKEN", TOKEN), ("CLAVIGER_TOKEN_FILE", "/no/such/file")]);
+    let made = from(&[
+        ("CLAVIGER_ADDRESS", "http://localhost"),
+        ("CLAVIGER_TOKEN", TOKEN),
+        ("CLAVIGER_TOKEN_FILE", "/no/such/file"),
+    ]);
     failed(script.client(made.unwrap()).get_key("orders").await, ErrorKind::Token);
 }

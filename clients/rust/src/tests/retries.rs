@@ -1,7 +1,7 @@
 //! Credentials, deadlines and retries, in time that passes at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::SecretText;
-use crate::call::jitter;
 use crate::models::{Key, Operation};
+use crate::random::jitter;
 
 async fn get(script: &Script, builder: ClientBuilder) -> Result<Key> {
     script.client(builder).get_key("orders").await
@@ -25,7 +25,11 @@ async fn a_success_has_its_request_and_record() {
     assert_eq!(key.cache.max_age, Some(Duration::from_secs(60)));
     script.with_request(0, |request| {
         assert_eq!(request.url.as_str(), "http://localhost/v1/keys/orders");
-        let mut sent: Vec<_> = request.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut sent: Vec<_> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         sent.sort_unstable();
         let agent = concat!("claviger-client-rust/", env!("CARGO_PKG_VERSION"));
         let bearer = format!("Bearer {TOKEN}");
@@ -98,7 +102,10 @@ async fn what_is_not_retryable_is_not_retried() {
     // An unknown code goes by `retryable`, too.
     let script = Script::of(vec![refusal(418, "later_code", false, &[])]);
     let error = failed(get(&script, builder()).await, ErrorKind::Other);
-    assert_eq!((error.code().as_str(), error.code().is_known(), error.status()), ("later_code", false, Some(418)));
+    assert_eq!(
+        (error.code().as_str(), error.code().is_known(), error.status()),
+        ("later_code", false, Some(418))
+    );
     assert_eq!(script.count(), 1);
     let script = Script::of(vec![refusal(503, "later_code", true, &[]), success()]);
     get(&script, builder()).await.unwrap();
@@ -107,7 +114,10 @@ async fn what_is_not_retryable_is_not_retried() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_is_sent_and_shrinks() {
     let script = Script::slow(vec![limited()], Duration::from_secs(2));
-    failed(get(&script, builder().timeout(Duration::from_secs(10))).await, ErrorKind::RateLimited);
+    failed(
+        get(&script, builder().timeout(Duration::from_secs(10))).await,
+        ErrorKind::RateLimited,
+    );
     // Each attempt takes 2 s, and the pauses 1.25 s and 1.5 s.
     let sent: Vec<_> = script.headers("claviger-timeout").into_iter().flatten().collect();
     assert_eq!(sent, ["9750ms", "6500ms", "3000ms"]);
@@ -119,7 +129,10 @@ async fn the_deadline_is_sent_and_shrinks() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passed_ends_the_call() {
     let script = Script::slow(vec![success()], Duration::from_secs(60));
-    let error = failed(get(&script, builder().timeout(Duration::from_secs(1))).await, ErrorKind::DeadlineExceeded);
+    let error = failed(
+        get(&script, builder().timeout(Duration::from_secs(1))).await,
+        ErrorKind::DeadlineExceeded,
+    );
     assert!(error.maybe_executed() && error.request_id().is_none());
     // Nothing was sent yet.
     let slow = || async {
@@ -127,7 +140,9 @@ async fn a_deadline_that_passed_ends_the_call() {
         Ok(SecretText::from(TOKEN))
     };
     let script = Script::of(vec![success()]);
-    let settings = Client::builder("http://localhost").token_function(slow).timeout(Duration::from_millis(200));
+    let settings = Client::builder("http://localhost")
+        .token_function(slow)
+        .timeout(Duration::from_millis(200));
     let error = failed(get(&script, settings).await, ErrorKind::DeadlineExceeded);
     assert!(!error.maybe_executed() && script.count() == 0);
 }
@@ -163,11 +178,20 @@ async fn a_lost_response_is_repeated_where_that_is_safe() {
     let made = script.client(builder()).create_token("p", [Operation::Unwrap]).await;
     check(&script, failed(made, ErrorKind::Conflict));
     let script = Script::of(outcomes());
-    check(&script, failed(script.client(builder()).delete_token("p", "t").await, ErrorKind::Conflict));
+    check(
+        &script,
+        failed(script.client(builder()).delete_token("p", "t").await, ErrorKind::Conflict),
+    );
     let script = Script::of(outcomes());
-    check(&script, failed(script.client(builder()).disable_key("orders").await, ErrorKind::Conflict));
+    check(
+        &script,
+        failed(script.client(builder()).disable_key("orders").await, ErrorKind::Conflict),
+    );
     let script = Script::of(outcomes());
-    check(&script, failed(script.client(builder()).generate_data_key("orders").await, ErrorKind::Conflict));
+    check(
+        &script,
+        failed(script.client(builder()).generate_data_key("orders").await, ErrorKind::Conflict),
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,12 +259,22 @@ async fn readiness_is_read_while_the_gateway_is_not_ready() {
     failed(script.client(builder()).get_readiness().await, ErrorKind::Unavailable);
     // As when many responses wait to be read.
     let script = Script::of(vec![responds(503, "application/json", "", &[])]);
-    failed(script.client(builder().retries(0)).get_readiness().await, ErrorKind::UnexpectedResponse);
+    failed(
+        script.client(builder().retries(0)).get_readiness().await,
+        ErrorKind::UnexpectedResponse,
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn json_of_a_proxy_is_no_problem_document() {
-    for body in ["{\"error\": \"no upstream\"}", "{\"code\": \"\"}", "{\"code\": 502}", "[]", "502", ""] {
+    for body in [
+        "{\"error\": \"no upstream\"}",
+        "{\"code\": \"\"}",
+        "{\"code\": 502}",
+        "[]",
+        "502",
+        "",
+    ] {
         let script = Script::of(vec![responds(502, "application/json", body, &[])]);
         failed(get(&script, builder()).await, ErrorKind::UnexpectedResponse);
     }

@@ -50,7 +50,12 @@ async fn the_html_page_of_a_proxy_is_an_error_of_its_own() {
     get("a proxy or a load balancer answered").await;
     stub.set(vec![responds(414, "text/plain", "")]);
     get("status 414").await;
-    stub.set(vec![Answer::Bytes(response(307, "text/plain", "", &["location: http://127.0.0.1:1/"]))]);
+    stub.set(vec![Answer::Bytes(response(
+        307,
+        "text/plain",
+        "",
+        &["location: http://127.0.0.1:1/"],
+    ))]);
     get("Redirects are not followed").await;
     stub.set(vec![Answer::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec())]);
     get("no content type").await;
@@ -61,13 +66,19 @@ async fn the_html_page_of_a_proxy_is_an_error_of_its_own() {
 async fn a_server_that_is_no_gateway() {
     let stub = Stub::new(vec![Answer::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())]).await;
     let error = failed(stub.client().get_key("orders").await, ErrorKind::UnexpectedResponse);
-    assert!(error.detail().contains("does not speak HTTP") && error.what_to_do().unwrap().contains("scheme"), "{error}");
+    assert!(
+        error.detail().contains("does not speak HTTP") && error.what_to_do().unwrap().contains("scheme"),
+        "{error}"
+    );
     assert!(!error.is_retryable());
     // TLS where there is none.
     let address = stub.address.replace("http:", "https:");
     let client = Client::builder(address).token(TOKEN).build().unwrap();
     let error = failed(client.get_key("orders").await, ErrorKind::GatewayUnreachable);
-    assert!(error.detail().contains("does not speak TLS") && !error.is_retryable() && !error.maybe_executed(), "{error}");
+    assert!(
+        error.detail().contains("does not speak TLS") && !error.is_retryable() && !error.maybe_executed(),
+        "{error}"
+    );
     assert!(error.what_to_do().unwrap().contains("scheme"), "{error}");
     assert_eq!(stub.count(), 1);
 }
@@ -86,13 +97,27 @@ async fn a_response_that_is_too_large_is_not_read() {
 
 #[tokio::test]
 async fn a_gateway_that_is_not_there() {
-    let client = Client::builder(format!("http://{}", free_address())).token(TOKEN).retries(1).build().unwrap();
+    let client = Client::builder(format!("http://{}", free_address()))
+        .token(TOKEN)
+        .retries(1)
+        .build()
+        .unwrap();
     let error = failed(client.update_key("orders", "*").await, ErrorKind::GatewayUnreachable);
     assert!(error.is_retryable() && !error.maybe_executed(), "{error}");
-    assert!(error.detail().contains("refused") && error.what_to_do().unwrap().contains("gateway runs"), "{error}");
-    let client = Client::builder("https://no-such-host.invalid").token(TOKEN).retries(0).build().unwrap();
+    assert!(
+        error.detail().contains("refused") && error.what_to_do().unwrap().contains("gateway runs"),
+        "{error}"
+    );
+    let client = Client::builder("https://no-such-host.invalid")
+        .token(TOKEN)
+        .retries(0)
+        .build()
+        .unwrap();
     let error = failed(client.get_key("orders").await, ErrorKind::GatewayUnreachable);
-    assert!(error.detail().contains("no-such-host.invalid") && !error.detail().contains("orders"), "{error}");
+    assert!(
+        error.detail().contains("no-such-host.invalid") && !error.detail().contains("orders"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -102,9 +127,15 @@ async fn a_connection_that_ends_is_repeated_where_that_is_safe() {
     assert_eq!(client.create_key("orders", "embedded").await.unwrap().name, "orders");
     let seen = stub.seen();
     assert_eq!(seen[0].line, "POST /v1/keys HTTP/1.1");
-    assert_eq!((&seen[0].body, &seen[0].headers["idempotency-key"]), (&seen[1].body, &seen[1].headers["idempotency-key"]));
+    assert_eq!(
+        (&seen[0].body, &seen[0].headers["idempotency-key"]),
+        (&seen[1].body, &seen[1].headers["idempotency-key"])
+    );
     stub.set(vec![CLOSE]);
-    let error = failed(client.update_key("orders", "*").labels([("a", "b")]).await, ErrorKind::ConnectionLost);
+    let error = failed(
+        client.update_key("orders", "*").labels([("a", "b")]).await,
+        ErrorKind::ConnectionLost,
+    );
     assert!(error.maybe_executed() && error.detail().contains("it was closed"), "{error}");
     assert_eq!(stub.count(), 3);
 }
@@ -188,8 +219,19 @@ async fn a_gateway_that_is_restarted() {
 async fn addresses_that_are_refused() {
     let made = |address: &str| Client::builder(address).token(TOKEN).build();
     for address in [
-        "", "localhost", "ftp://localhost", "http://", "http://gateway.example", "https://u:p@gateway", "https://gateway?x",
-        "https://gateway?", "https://gateway#x", "https://gateway:99999", "https://gateway:0", "https://gate way", "http://127.0.0.1.example",
+        "",
+        "localhost",
+        "ftp://localhost",
+        "http://",
+        "http://gateway.example",
+        "https://u:p@gateway",
+        "https://gateway?x",
+        "https://gateway?",
+        "https://gateway#x",
+        "https://gateway:99999",
+        "https://gateway:0",
+        "https://gate way",
+        "http://127.0.0.1.example",
     ] {
         let error = failed(made(address), ErrorKind::InvalidArgument);
         assert!(!error.to_string().contains("u:p"), "{error}");
@@ -197,8 +239,15 @@ async fn addresses_that_are_refused() {
     for address in ["http://[::1]:8420/prefix/", "http://127.0.0.2", "http://localhost:1"] {
         made(address).unwrap();
     }
-    assert_eq!(format!("{:?}", made("http://[::1]:8420/prefix/").unwrap()), "Client(\"http://[::1]:8420/prefix\")");
-    Client::builder("http://gateway.example").token(TOKEN).allow_plain_http().build().unwrap();
+    assert_eq!(
+        format!("{:?}", made("http://[::1]:8420/prefix/").unwrap()),
+        "Client(\"http://[::1]:8420/prefix\")"
+    );
+    Client::builder("http://gateway.example")
+        .token(TOKEN)
+        .allow_plain_http()
+        .build()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -227,7 +276,10 @@ async fn settings_that_are_refused() {
 #[tokio::test]
 async fn what_the_gateway_refuses_has_its_place() {
     let acme = Acme::start().await;
-    let error = failed(acme.client().list_keys().page_size(1001).items().all().await, ErrorKind::InvalidRequest);
+    let error = failed(
+        acme.client().list_keys().page_size(1001).items().all().await,
+        ErrorKind::InvalidRequest,
+    );
     assert_eq!(error.places()[0].pointer, "query:page_size");
     let error = failed(acme.client().create_key("No Name", "embedded").await, ErrorKind::InvalidRequest);
     assert_eq!(error.places()[0].pointer, "/name");

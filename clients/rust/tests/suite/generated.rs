@@ -9,7 +9,11 @@ fn folder() -> &'static Path {
 
 #[test]
 fn what_is_generated_is_what_the_document_says() {
-    let checked = Command::new("python3").arg(folder().join("generate.py")).arg("--check").output().unwrap();
+    let checked = Command::new("python3")
+        .arg(folder().join("generate.py"))
+        .arg("--check")
+        .output()
+        .unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
@@ -24,14 +28,29 @@ fn the_licence_is_that_of_the_project() {
 fn the_package_has_the_sources_and_what_explains_them() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let listed = Command::new(cargo)
-        .args(["package", "--list", "--allow-dirty", "--offline", "--locked", "--package", "claviger-client"])
+        .args([
+            "package",
+            "--list",
+            "--allow-dirty",
+            "--offline",
+            "--locked",
+            "--package",
+            "claviger-client",
+        ])
         .current_dir(folder())
         .output()
         .unwrap();
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let text = String::from_utf8(listed.stdout).unwrap();
     let files: Vec<&str> = text.lines().collect();
-    for needed in ["Cargo.toml", "LICENSE", "README.md", "src/lib.rs", "src/generated/models/keys.rs", "examples/first_steps.rs"] {
+    for needed in [
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "src/lib.rs",
+        "src/generated/models/keys.rs",
+        "examples/first_steps.rs",
+    ] {
         assert!(files.contains(&needed), "{needed} is not in the package: {files:?}");
     }
     let stray = files.iter().filter(|file| file.ends_with(".py") || file.starts_with("tests/"));

@@ -51,7 +51,10 @@ impl Acme {
 
     /// The platform operator.
     pub fn operator(&self) -> Client {
-        Client::builder(self.address()).token_file(self.folder.token_file()).build().unwrap()
+        Client::builder(self.address())
+            .token_file(self.folder.token_file())
+            .build()
+            .unwrap()
     }
 
     /// The platform operator, who acts for the tenant.

@@ -48,11 +48,25 @@ async fn a_file_without_a_token_says_what_to_do() {
     let error = failed(client.get_key("orders").await, ErrorKind::Token);
     let cause = std::error::Error::source(&error).and_then(|error| error.downcast_ref::<std::io::Error>());
     assert_eq!(cause.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
-    assert!(error.detail().contains(file.to_str().unwrap()) && error.what_to_do().unwrap().contains("rename"), "{error}");
-    for content in [&b""[..], b" \n", b"two lines\nof text", b"\xff\xfe", &[b'x'; 16_385], TOKEN[1..].repeat(400).as_bytes(), &TOKEN.as_bytes()[..65]] {
+    assert!(
+        error.detail().contains(file.to_str().unwrap()) && error.what_to_do().unwrap().contains("rename"),
+        "{error}"
+    );
+    for content in [
+        &b""[..],
+        b" \n",
+        b"two lines\nof text",
+        b"\xff\xfe",
+        &[b'x'; 16_385],
+        TOKEN[1..].repeat(400).as_bytes(),
+        &TOKEN.as_bytes()[..65],
+    ] {
         fs::write(&file, content).unwrap();
         let error = failed(client.get_key("orders").await, ErrorKind::Token);
-        assert!(!error.to_string().contains("lines") && !error.to_string().contains(&TOKEN[17..60]), "{error}");
+        assert!(
+            !error.to_string().contains("lines") && !error.to_string().contains(&TOKEN[17..60]),
+            "{error}"
+        );
     }
     assert_eq!(stub.count(), 0);
 }
@@ -77,7 +91,12 @@ async fn a_revoked_token_is_replaced_in_its_file() {
     let acme = Acme::start().await;
     let client = acme.client();
     client.create_principal("app").await.unwrap();
-    let issue = async || client.create_token("app", [claviger_client::models::Operation::GenerateDataKey]).await.unwrap();
+    let issue = async || {
+        client
+            .create_token("app", [claviger_client::models::Operation::GenerateDataKey])
+            .await
+            .unwrap()
+    };
     let (first, second) = (issue().await, issue().await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
