@@ -4,7 +4,7 @@
 use claviger_client::{Client, Result};
 
 #[tokio::main]
-async fn main() -> Result<()> {
+pub async fn main() -> Result<()> {
     let claviger = Client::from_env()?;
     claviger.create_key("documents", "embedded").await?;
     let data_key = claviger.generate_data_key("documents").context([("table", "orders")]).await?;
