@@ -79,6 +79,8 @@ OWN_CODES = {
     "io_failed": "A file, a source or a target cannot be read or written.",
 }
 WIDTH = 116
+# Of enumerations of settings.
+LARGE = '#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]'
 
 
 def load(name, path):
@@ -102,6 +104,7 @@ class Generator(REQUESTS.Requests):
             (method.upper(), path, operation) for path, found in document["paths"].items() for method, operation in found.items()
         ]
         self.reader_items = READER.ITEMS
+        self.facade, self.exports, self.large = facade, exports, LARGE
         self.ids = {operation["operationId"] for _, _, operation in self.operations}
         self.modules = dict(read.modules)
         # What callers write.
@@ -167,7 +170,7 @@ class Generator(REQUESTS.Requests):
         texts["settings.rs"] = self.settings(settings)
         texts |= self.requests()
         texts["endpoints.rs"] = self.file("What the document says about each operation.", self.endpoints(), [])
-        listed = sorted([*models, "words", "codes"])
+        listed = {module: ["ErrorCode"] if module == "codes" else self.names(module) for module in sorted([*models, "words", "codes"])}
         texts["models.rs"] = facade("What the gateway returns, the items of batches, and the words in them.", listed)
         texts["mod.rs"] = f"//! {HEADER}\n\nmod endpoints;\npub mod models;\npub mod requests;\npub mod settings;\n"
         return {name: formatted(text) for name, text in texts.items()}
@@ -277,7 +280,7 @@ class Generator(REQUESTS.Requests):
     def choice(self, name):
         """An object with exactly one member is an enumeration."""
         schema = self.schemas[name]
-        lines = [self.doc(schema["description"].replace(": exactly one member", "")), "#[derive(Debug, Clone, PartialEq)]", "#[non_exhaustive]", f"pub enum {name} {{"]
+        lines = [self.doc(schema["description"].replace(": exactly one member", "")), LARGE, "#[derive(Debug, Clone, PartialEq)]", "#[non_exhaustive]", f"pub enum {name} {{"]
         arms = []
         for member, of, _ in self.members_of(name):
             lines += [self.doc(READER.description(of)), f"{pascal(member)}({self.type(of)}),"]
@@ -383,8 +386,14 @@ class Generator(REQUESTS.Requests):
 
 
 def facade(title, modules):
-    lines = [f"//! {title} {HEADER}", "", *(f"mod {module};" for module in modules), "", *(f"pub use {module}::*;" for module in modules)]
-    return "\n".join([*lines, ""])
+    """Declares modules, and exports their names."""
+    lines = [f"//! {title} {HEADER}", "", *(f"mod {module};" for module in modules), ""]
+    return "\n".join([*lines, *exports(modules), ""])
+
+
+def exports(modules):
+    """By name: tests/layers finds what a file uses by the names in its imports."""
+    return [f"pub use {module}::{{{', '.join(sorted(names))}}};" for module, names in modules.items() if names]
 
 
 def pascal(word):

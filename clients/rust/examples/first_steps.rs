@@ -1,5 +1,5 @@
 //! The first steps: a key, and a data key of it. Run it with the variables that `claviger dev` prints.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, missing_docs, reason = "an example shows what it does, to a test, too")]
 
 use claviger_client::{Client, Result};
 

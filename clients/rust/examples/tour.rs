@@ -1,5 +1,5 @@
 //! The parts of the README, one after the other. Run it with the variables that `claviger dev` prints, after `first_steps`.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, missing_docs, reason = "an example shows what it does, to a test, too")]
 
 use std::time::Duration;
 

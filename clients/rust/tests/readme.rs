@@ -3,10 +3,10 @@
 //! It is started again by itself to run them, since they read the environment, which a process cannot change safely.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where an expectation fails")]
 
+#[path = "suite/acme.rs"]
+mod acme;
 #[path = "../examples/first_steps.rs"]
 mod first_steps;
-#[path = "suite/support.rs"]
-mod support;
 #[path = "../examples/tour.rs"]
 mod tour;
 
@@ -42,7 +42,7 @@ fn main() {
 
 fn programs_run() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let acme = runtime.block_on(support::Acme::start());
+    let acme = runtime.block_on(acme::Acme::start());
     let run = |program: &str| {
         let done = Command::new(std::env::current_exe().unwrap())
             .env(PROGRAM, program)

@@ -9,11 +9,19 @@ mod keys;
 mod service;
 mod words;
 
-pub use access::*;
-pub use batch::*;
-pub use codes::*;
-pub use connections::*;
-pub use data_keys::*;
-pub use keys::*;
-pub use service::*;
-pub use words::*;
+pub use access::{Caller, CreatedToken, Principal, Tenant, Token};
+pub use batch::{FailedItem, GenerateItem, GeneratedItem, RewrapItem, RewrappedItem, UnwrapItem, UnwrappedItem, WrapItem, WrappedItem};
+pub use codes::ErrorCode;
+pub use connections::{
+    CheckResult, CheckedRight, CircuitFailure, Connection, ConnectionCapabilities, ConnectionHealth, ConnectionLogin, ConnectionProblem,
+    SpecCapabilities, TimeoutRules,
+};
+pub use data_keys::{DataKey, InspectResult, Recipient, RewrapResult, UnwrapResult, WrapResult};
+pub use keys::{AtProvider, CacheRules, Key, KeyVersion, Reattach, RotationStatus};
+pub use service::{ComponentStatus, DeclaredItem, DeclaredReport, JobError, JobStatus, Liveness, Readiness};
+pub use words::{
+    AtProviderResult, AzureAesAlgorithm, ConnectionCircuit, ConnectionHealthState, ConnectionLoginState, ConnectionState,
+    ContextBindingKind, Custody, DeclaredObjectKind, EnvelopeSuite, GcpProtectionLevel, KeyState, KeyStateFilter, KeyWarning, Material,
+    Operation, OperationSupport, PrincipalKind, ProviderName, ProviderState, RecipientRole, ReleasableKind, RightStatus, RotationMethod,
+    RotationState, Spec, StepResult, TenantState, TokenKind, VaultKeyType,
+};

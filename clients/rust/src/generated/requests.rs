@@ -7,8 +7,8 @@ mod data_keys;
 mod keys;
 mod service;
 
-pub use access::*;
-pub use connections::*;
-pub use data_keys::*;
-pub use keys::*;
-pub use service::*;
+pub use access::{CreatePrincipal, CreateTenant, CreateToken, ListPrincipals, ListTenants, ListTokens, ResumeTenant};
+pub use connections::{CreateConnection, ListConnections, RestoreConnection, UpdateConnection};
+pub use data_keys::{GenerateDataKey, Inspect, Rewrap, Unwrap, UnwrapWithKey, Wrap};
+pub use keys::{CreateKey, DisableKey, EnableKey, ListKeyVersions, ListKeys, RotateKey, UpdateKey};
+pub use service::ReleaseDeclared;

@@ -13,16 +13,19 @@ use crate::encode::{Encode, Writer};
 use crate::generated::models::ProviderName;
 use crate::values::SecretJson;
 
-pub use aws::*;
-pub use azure::*;
-pub use gcp::*;
-pub use kmip::*;
-pub use local::*;
-pub use shared::*;
-pub use vault::*;
-pub use xks::*;
+pub use aws::{AwsAccessKey, AwsAssumeRole, AwsAuth, AwsBase, AwsSettings};
+pub use azure::{
+    AzureApplication, AzureAuth, AzureClientCertificate, AzureClientSecret, AzureSettings, AzureStaticToken, AzureWorkloadIdentity,
+};
+pub use gcp::{GcpAuth, GcpBase, GcpImpersonate, GcpServiceAccountKey, GcpSettings, GcpWorkloadIdentity};
+pub use kmip::{KmipAuth, KmipSettings};
+pub use local::LocalSettings;
+pub use shared::{ClientCertificate, NetworkSettings};
+pub use vault::{VaultAppRole, VaultAuth, VaultCertificate, VaultJwt, VaultSettings};
+pub use xks::{XksAccessKey, XksAuth, XksSettings, XksSigv4};
 
 /// The settings of a connection to one kind of provider.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ConnectionSettings {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use claviger_client::{Client, ErrorCode, ErrorKind};
 
+use super::acme::{Acme, binary};
 use super::stub::{Answer, CLOSE, Stub, key, object, problem, responds, response, response_of_length, unwrapped};
-use super::support::{Acme, TOKEN, failed};
+use super::support::{TOKEN, failed};
 use claviger_test_support::{Tune, free_address};
 
 const PLAINTEXT: &str = "c2VjcmV0LWNvbnRlbnQ=";
@@ -189,7 +190,7 @@ async fn nothing_secret_is_in_an_error() {
 async fn a_gateway_that_is_restarted() {
     let address = free_address();
     let tune = Tune::default().set("CLAVIGER_SERVER__LISTEN", address.to_string());
-    let folder = claviger_test_support::Gateway::new(&super::support::binary());
+    let folder = claviger_test_support::Gateway::new(&binary());
     let started = folder.serve(&tune);
     let client = Client::builder(format!("http://{address}"))
         .token_file(folder.token_file())

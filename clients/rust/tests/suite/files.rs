@@ -16,8 +16,9 @@ use claviger_client::{Error, ErrorKind, Result};
 use claviger_test_support::Started;
 use serde_json::{Value, json};
 
+use super::acme::{Acme, binary};
 use super::stub::{Stub, object, problem, unwrapped};
-use super::support::{Acme, TABLE, binary, failed};
+use super::support::{TABLE, failed};
 
 const CHUNK: usize = 16_384;
 

@@ -7,7 +7,8 @@ use claviger_client::settings::{AwsAccessKey, AwsAuth, AwsSettings, LocalSetting
 use claviger_client::{Client, ErrorCode, ErrorKind, Result};
 use futures::{StreamExt, TryStreamExt};
 
-use super::support::{Acme, TABLE, failed};
+use super::acme::Acme;
+use super::support::{TABLE, failed};
 
 #[tokio::test]
 async fn data_keys_are_generated_and_unwrapped() {

@@ -13,8 +13,9 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
+use super::acme::binary;
 use super::stub::{Stub, key, object};
-use super::support::{TOKEN, binary, failed};
+use super::support::{TOKEN, failed};
 
 /// An authority, and the certificate for 127.0.0.1 that it issued.
 struct Issued {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use claviger_client::{Client, ErrorKind};
 
+use super::acme::Acme;
 use super::stub::{Stub, key, object, problem};
-use super::support::{Acme, OTHER_TOKEN, TOKEN, failed};
+use super::support::{OTHER_TOKEN, TOKEN, failed};
 
 const JWT: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl";
 

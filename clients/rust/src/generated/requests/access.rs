@@ -158,7 +158,6 @@ pub struct CreatePrincipal {
 
 impl CreatePrincipal {
     /// What the principal is. Default: `service_account`.
-
     pub fn kind(mut self, kind: PrincipalKind) -> Self {
         self.kind = Some(kind);
         self
@@ -223,21 +222,18 @@ pub struct CreateToken {
 impl CreateToken {
     /// How long the token is valid, at most 366d. A delegated token cannot be valid for longer than the token that issues
     /// it. Default: 90d, or until the issuing token expires if a delegated token would outlive it.
-
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = Some(expires_in);
         self
     }
 
     /// The names of the keys that the token may use, at most 256. Default: every key, those created later included.
-
     pub fn keys(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.keys = Some(keys.into_iter().map(Into::into).collect());
         self
     }
 
     /// Default: `delegated`. Only a standing token with `ManageTokens` on every key can issue a standing one.
-
     pub fn kind(mut self, kind: TokenKind) -> Self {
         self.kind = Some(kind);
         self
@@ -302,7 +298,6 @@ pub struct CreateTenant {
 impl CreateTenant {
     /// A fixed id (32 lower-case hex digits, not all zero), so that a rebuilt installation opens the tenant's old wrapped
     /// keys. Default: the gateway chooses one.
-
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

@@ -134,14 +134,12 @@ pub struct CreateConnection {
 
 impl CreateConnection {
     /// Labels.
-
     pub fn labels(mut self, labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.labels = Some(labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
     }
 
     /// Timeouts.
-
     pub fn timeouts(mut self, timeouts: TimeoutRules) -> Self {
         self.timeouts = Some(timeouts);
         self
@@ -188,7 +186,6 @@ pub struct UpdateConnection {
 
 impl UpdateConnection {
     /// Replaces all labels.
-
     pub fn labels(mut self, labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.labels = Some(labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
@@ -196,7 +193,6 @@ impl UpdateConnection {
 
     /// The secret members of `settings.auth` that replace the stored ones, such as `{"token": "..."}`. No response contains
     /// them.
-
     pub fn secrets(mut self, secrets: impl Into<SecretJson>) -> Self {
         self.secrets = Some(secrets.into());
         self
@@ -204,14 +200,12 @@ impl UpdateConnection {
 
     /// New network settings: some of `ca`, `proxy` and `address`, where null removes `ca` or `proxy`. They need
     /// `CreateConnection` for all keys and all `secrets` again, and are taken only if they lead to the same keys.
-
     pub fn settings(mut self, settings: NetworkSettings) -> Self {
         self.settings = Some(settings);
         self
     }
 
     /// Replaces all timeouts.
-
     pub fn timeouts(mut self, timeouts: TimeoutRules) -> Self {
         self.timeouts = Some(timeouts);
         self

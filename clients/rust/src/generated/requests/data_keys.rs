@@ -88,7 +88,6 @@ pub struct Inspect {
 
 impl Inspect {
     /// The encryption context that it was wrapped with.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
@@ -125,21 +124,18 @@ pub struct GenerateDataKey {
 
 impl GenerateDataKey {
     /// Length in bytes: 16, 24, 32, 48 or 64. Default: 32.
-
     pub fn bytes(mut self, bytes: u32) -> Self {
         self.bytes = Some(bytes);
         self
     }
 
     /// The encryption context, which unwrap must name again.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
     }
 
     /// Whether the response contains the plaintext too. Default: true.
-
     pub fn plaintext(mut self, plaintext: bool) -> Self {
         self.plaintext = Some(plaintext);
         self
@@ -177,14 +173,12 @@ pub struct Rewrap {
 
 impl Rewrap {
     /// The encryption context that it was wrapped with. It stays the same.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
     }
 
     /// The name of another key that is to wrap it. Default: the same key.
-
     pub fn to(mut self, to: impl Into<String>) -> Self {
         self.to = Some(to.into());
         self
@@ -221,7 +215,6 @@ pub struct UnwrapWithKey {
 
 impl UnwrapWithKey {
     /// The encryption context that it was wrapped with.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
@@ -257,7 +250,6 @@ pub struct Wrap {
 
 impl Wrap {
     /// The encryption context, which unwrap must name again.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
@@ -293,7 +285,6 @@ pub struct Unwrap {
 
 impl Unwrap {
     /// The encryption context that it was wrapped with.
-
     pub fn context(mut self, context: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.context = Some(context.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self

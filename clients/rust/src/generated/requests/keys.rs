@@ -158,7 +158,6 @@ pub struct CreateKey {
 
 impl CreateKey {
     /// Cache rules.
-
     pub fn cache(mut self, cache: CacheRules) -> Self {
         self.cache = Some(cache);
         self
@@ -166,14 +165,12 @@ impl CreateKey {
 
     /// A fixed id (32 lower-case hex digits), so that another installation opens this key's wrapped keys. For platform
     /// operators only.
-
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
     /// Labels.
-
     pub fn labels(mut self, labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.labels = Some(labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
@@ -181,14 +178,12 @@ impl CreateKey {
 
     /// The id of an existing key at the provider. The gateway uses it instead of creating a new one. For `vault`: the
     /// Transit key's name. For the embedded provider: only that of a key that the tenant detached.
-
     pub fn provider_key(mut self, provider_key: impl Into<String>) -> Self {
         self.provider_key = Some(provider_key.into());
         self
     }
 
     /// Algorithm and length. Default: `aes-256`.
-
     pub fn spec(mut self, spec: Spec) -> Self {
         self.spec = Some(spec);
         self
@@ -238,28 +233,24 @@ pub struct UpdateKey {
 impl UpdateKey {
     /// Whether a rewrap may move data keys from external custody to another key. Setting it requires a reason in the header
     /// `Claviger-Justification`.
-
     pub fn allow_export(mut self, allow_export: bool) -> Self {
         self.allow_export = Some(allow_export);
         self
     }
 
     /// Replaces all cache rules.
-
     pub fn cache(mut self, cache: CacheRules) -> Self {
         self.cache = Some(cache);
         self
     }
 
     /// Replaces all labels.
-
     pub fn labels(mut self, labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         self.labels = Some(labels.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
         self
     }
 
     /// A new name. It takes the permission `CreateKey` as well.
-
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -296,7 +287,6 @@ pub struct DisableKey {
 
 impl DisableKey {
     /// Whether to change the provider key's state, too. Default: false.
-
     pub fn at_provider(mut self, at_provider: bool) -> Self {
         self.at_provider = Some(at_provider);
         self
@@ -330,7 +320,6 @@ pub struct EnableKey {
 
 impl EnableKey {
     /// Whether to change the provider key's state, too. Default: false.
-
     pub fn at_provider(mut self, at_provider: bool) -> Self {
         self.at_provider = Some(at_provider);
         self
@@ -372,21 +361,18 @@ pub struct RotateKey {
 
 impl RotateKey {
     /// The name of the connection to reach it through. Another one moves the key.
-
     pub fn connection(mut self, connection: impl Into<String>) -> Self {
         self.connection = Some(connection.into());
         self
     }
 
     /// A key that exists at the provider, to adopt instead of making one.
-
     pub fn provider_key(mut self, provider_key: impl Into<String>) -> Self {
         self.provider_key = Some(provider_key.into());
         self
     }
 
     /// Algorithm and length. Default: those of the key's primary version.
-
     pub fn spec(mut self, spec: Spec) -> Self {
         self.spec = Some(spec);
         self

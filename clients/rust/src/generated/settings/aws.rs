@@ -73,6 +73,7 @@ impl Encode for AwsAssumeRole {
 }
 
 /// The identity of a connection to AWS KMS.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AwsAuth {
@@ -94,6 +95,7 @@ impl Encode for AwsAuth {
 }
 
 /// The identity that assumes a role.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AwsBase {

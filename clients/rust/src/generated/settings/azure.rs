@@ -30,6 +30,7 @@ impl Encode for AzureApplication {
 }
 
 /// The identity of a connection to Azure.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AzureAuth {

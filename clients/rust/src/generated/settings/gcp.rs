@@ -5,6 +5,7 @@ use crate::generated::models::GcpProtectionLevel;
 use crate::secret::SecretText;
 
 /// The identity of a connection to Google Cloud.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum GcpAuth {
@@ -32,6 +33,7 @@ impl Encode for GcpAuth {
 }
 
 /// The identity that impersonates a service account.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum GcpBase {

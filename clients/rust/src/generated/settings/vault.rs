@@ -45,6 +45,7 @@ impl Encode for VaultAppRole {
 }
 
 /// How a connection to Vault gets its token.
+#[allow(clippy::large_enum_variant, reason = "a program has few settings, and each for a short time")]
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum VaultAuth {
