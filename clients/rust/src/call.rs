@@ -100,7 +100,7 @@ impl Call {
         loop {
             let token = match self.endpoint.credential {
                 true => match timeout_at(deadline, credential(client, deadline)).await {
-                    Ok(token) => Some(token?),
+                    Ok(token) => Some(token.map_err(|error| after(last.as_ref(), error))?),
                     Err(_) => return Err(last.unwrap_or_else(lost::timeless)),
                 },
                 false => None,
@@ -116,9 +116,9 @@ impl Call {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
-            // What an earlier attempt may have done stays done.
-            let before = last.as_ref().is_some_and(Error::maybe_executed);
-            let error = error.with(|parts| parts.maybe_executed |= before);
+            // Of this attempt alone: after one that was not sent, a repetition is as safe as this attempt was.
+            let pause = self.pause(&error, attempt);
+            let error = after(last.as_ref(), error);
             if *error.code() == ErrorCode::Unauthenticated && client.shared.tokens.changes() && rejected.is_none() {
                 // The token may have been replaced after it was read. A retry with another one is no repetition.
                 rejected = token;
@@ -126,7 +126,7 @@ impl Call {
                 continue;
             }
             rejected = None;
-            let Some(pause) = self.pause(&error, attempt) else {
+            let Some(pause) = pause else {
                 return Err(error);
             };
             if attempt == client.settings.retries || Instant::now() + pause + SHORTEST > deadline {
@@ -250,6 +250,12 @@ impl Call {
         let longest = FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
         Some(least + (self.client.shared.jitter)(longest))
     }
+}
+
+/// The error of an attempt after another one: what that may have done stays done.
+fn after(last: Option<&Error>, error: Error) -> Error {
+    let before = last.is_some_and(Error::maybe_executed);
+    error.with(|parts| parts.maybe_executed |= before)
 }
 
 /// A header's value. What is given was checked to be printable.

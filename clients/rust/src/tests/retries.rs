@@ -219,6 +219,39 @@ async fn a_lost_response_is_not_repeated_where_the_caller_must_look() {
     }
 }
 
+/// A gateway that permits a repetition, and is away at the next attempt.
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_decided_by_its_attempt_alone() {
+    let late = || refusal(504, "deadline_exceeded", true, &[]);
+    let script = Script::of(vec![late(), refused(), success()]);
+    script.client(builder()).update_key("orders", "*").await.unwrap();
+    assert_eq!(script.count(), 3);
+    let script = Script::of(vec![late(), refused(), refusal(409, "in_use", false, &[])]);
+    let error = failed(script.client(builder()).delete_key("orders").await, ErrorKind::Conflict);
+    assert!(error.maybe_executed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_fails_hides_no_earlier_attempt() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let once = move || {
+        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if is_first {
+                Ok(SecretText::from(TOKEN))
+            } else {
+                Err("no token".into())
+            }
+        }
+    };
+    let script = Script::of(vec![lost()]);
+    let error = failed(
+        get(&script, Client::builder("http://localhost").token_function(once)).await,
+        ErrorKind::Token,
+    );
+    assert!(error.maybe_executed() && script.count() == 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_that_changed_is_tried_once_after_a_401() {
     let unauthenticated = || refusal(401, "unauthenticated", false, &[]);
