@@ -185,8 +185,9 @@ async fn a_target_is_replaced_by_the_whole_only() {
     assert_eq!(names(folder.path()), before);
 }
 
-/// A source that counts down, and says when it began.
+/// A source that takes a minute or more, and says when it began and when it was dropped.
 struct Slow {
+    left: u32,
     began: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
 }
@@ -196,7 +197,9 @@ impl Read for Slow {
         self.began.store(true, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(1));
         buffer[0] = 0;
-        Ok(1)
+        // It ends some time, so that a test which fails ends, too.
+        self.left = self.left.saturating_sub(1);
+        Ok(usize::from(self.left > 0))
     }
 }
 
@@ -221,11 +224,12 @@ async fn what_is_dropped_ends() {
     let acme = Acme::start().await;
     let client = acme.client();
     let (began, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let endless = Slow {
+    let slow = Slow {
+        left: 60_000,
         began: Arc::clone(&began),
         ended: Arc::clone(&ended),
     };
-    let call = tokio::spawn(client.encrypt_stream("orders", endless, io::sink()).into_future());
+    let call = tokio::spawn(client.encrypt_stream("orders", slow, io::sink()).into_future());
     until(&began).await;
     call.abort();
     until(&ended).await;
