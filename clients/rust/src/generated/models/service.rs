@@ -20,7 +20,7 @@ pub struct ComponentStatus {
     pub ready: bool,
     /// A short description of its state.
     pub state: String,
-    /// Only of `audit_log`, and only on the operator's own listeners: how long the disk takes records if the log goes on
+    /// Only of `audit_log`, and only in answers with all the details: how long the disk takes records if the log goes on
     /// growing as in the last minutes. Absent while it does not grow.
     #[serde(default, deserialize_with = "duration::optional")]
     pub disk_lasts: Option<Duration>,
@@ -128,7 +128,7 @@ pub struct Readiness {
     pub ready: bool,
     /// The gateway's parts. It is ready when all of them are.
     pub parts: Vec<ComponentStatus>,
-    /// The background jobs; empty during the start. A failing job does not make the gateway unready.
+    /// The background jobs; absent without details. A failing job does not make the gateway unready.
     pub jobs: Option<Vec<JobStatus>>,
     /// Members that this release of the client does not know.
     #[serde(flatten)]
