@@ -158,12 +158,8 @@ pub struct Unwrap {
 impl Unwrap {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let delivery = Delivery::open(&[self.out.plaintext()], self.out.force, terminal)?;
-        let body = self.input.with_wrapped(&self.context)?;
-        let call = match &self.key {
-            Some(key) => Call::new(Method::POST, &["keys", key, "unwrap"]),
-            None => Call::new(Method::POST, &["unwrap"]),
-        };
-        delivery.finish(client.send(call.json(body.into())).await?.body, terminal)
+        let call = unwrap_call(self.key.as_deref(), &self.input.wrapped()?, &self.context)?;
+        delivery.finish(client.send(call).await?.body, terminal)
     }
 }
 
@@ -186,7 +182,7 @@ pub struct Rewrap {
 impl Rewrap {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let delivery = self.out.open(terminal)?;
-        let mut body = self.input.with_wrapped(&self.context)?;
+        let mut body = with_wrapped(&self.input.wrapped()?, &self.context)?;
         if let Some(to) = &self.to {
             body.insert("to".to_owned(), to.as_str().into());
         }
@@ -206,7 +202,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub(super) async fn run(self, client: &Client, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-        let body = self.input.with_wrapped(&self.context)?;
+        let body = with_wrapped(&self.input.wrapped()?, &self.context)?;
         let call = Call::new(Method::POST, &["inspect"]).json(body.into());
         let mut shown = client.send(call).await?.body;
         if terminal.output == Output::Json {
@@ -235,13 +231,20 @@ impl Inspect {
     }
 }
 
-impl Input {
-    /// Returns a body with `wrapped` and the context.
-    fn with_wrapped(&self, context: &Context) -> Result<Map<String, Value>, Failure> {
-        let mut body = body(context, None)?;
-        body.insert("wrapped".to_owned(), self.wrapped()?.into());
-        Ok(body)
-    }
+/// The call that unwraps a wrapped key; with a key, only what this one wrapped.
+pub(super) fn unwrap_call(key: Option<&str>, wrapped: &str, context: &Context) -> Result<Call, Failure> {
+    let call = match key {
+        Some(key) => Call::new(Method::POST, &["keys", key, "unwrap"]),
+        None => Call::new(Method::POST, &["unwrap"]),
+    };
+    Ok(call.json(with_wrapped(wrapped, context)?.into()))
+}
+
+/// A body with `wrapped` and the context.
+fn with_wrapped(wrapped: &str, context: &Context) -> Result<Map<String, Value>, Failure> {
+    let mut body = body(context, None)?;
+    body.insert("wrapped".to_owned(), wrapped.into());
+    Ok(body)
 }
 
 /// A body with the context and the scope.

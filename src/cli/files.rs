@@ -11,7 +11,7 @@ use claviger_provider::Secret;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::data::body;
+use super::data::{body, unwrap_call};
 use super::deliver::Destination;
 use super::input::{Context, Input};
 use super::terminal::Terminal;
@@ -99,14 +99,9 @@ impl Decrypt {
         let (source, name) = self.input.open()?;
         let out = self.out.open(terminal)?;
         let reader = Reader::new(source).map_err(|error| failure(&name, error))?;
-        let mut body = body(&self.context, None)?;
         let wrapped = format!("{TEXT}{}", URL_SAFE_NO_PAD.encode(reader.envelope()));
-        body.insert("wrapped".to_owned(), wrapped.into());
-        let call = match &self.key {
-            Some(key) => Call::new(Method::POST, &["keys", key, "unwrap"]),
-            None => Call::new(Method::POST, &["unwrap"]),
-        };
-        let opened = client.send(call.json(body.into())).await?.body;
+        let call = unwrap_call(self.key.as_deref(), &wrapped, &self.context)?;
+        let opened = client.send(call).await?.body;
         let key = plaintext(&opened)?;
         let write = |target: &mut dyn Write| reader.read(key.expose(), &mut { target }).map_err(|error| failure(&name, error));
         deliver(out, terminal, write, &opened)

@@ -140,6 +140,8 @@ pub const CRATES: &[&str] = &["claviger", "claviger_provider", "claviger_guarded
 pub const PACKAGES: &[(&str, &[&str], &[&str])] = &[
     ("claviger-guarded", &[], &[]),
     ("claviger-encrypted-file", &[], &[]),
+    // Nothing of the gateway's: it is published, and works with other releases.
+    ("claviger-client", &["claviger-encrypted-file"], &[]),
     ("claviger-provider", &["claviger-guarded"], &[]),
     ("claviger-testkit", &["claviger-provider", "claviger-guarded"], &[]),
     // It runs in a process of its own, which has nothing of the gateway's.

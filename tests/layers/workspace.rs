@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::modules::Crate;
 
 /// The folders of crates beside the workspace's own: each holds some.
-const FOLDERS: [&str; 3] = ["providers", "providers/testkit", "crates"];
+const FOLDERS: [&str; 4] = ["providers", "providers/testkit", "crates", "clients"];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
