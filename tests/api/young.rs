@@ -77,7 +77,8 @@ async fn does_not_come(world: FakeWorld) {
         world.fault("here", op, Fault::KeyMissing, 1000).await;
         let begin = Instant::now();
         let answer = hasty.post(path, &body).await;
-        assert!(begin.elapsed() < Duration::from_secs(2), "{path}: an answer before the deadline");
+        // Far from the deadline of a call that names none, however busy the machine is.
+        assert!(begin.elapsed() < Duration::from_secs(10), "{path}: an answer before the deadline");
         assert_eq!(answer.header("retry-after"), "1");
         let problem = answer.expect_problem(503, "provider_unavailable");
         assert_eq!(problem["retryable"], true, "{problem}");
