@@ -121,9 +121,10 @@ class Built:
     def __init__(self, name, build_blocks, root):
         self.root, self.folder = root, root / "examples" / name
         # What is built in the checkout stays there, and what is built here does not get there.
-        made = shutil.ignore_patterns("node_modules", "dist*", "target", "__pycache__")
-        for path in [f"examples/{name}", *self.beside]:
-            shutil.copytree(ROOT / path, root / path, ignore=made)
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", f"examples/{name}", *self.beside]
+        for path in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")[:-1]:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, root / path)
         blocks = commands(self.folder / "README.md")
         self.blocks = blocks[build_blocks:]
         if build_blocks:
