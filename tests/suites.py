@@ -27,6 +27,7 @@ CARGO = ("cargo", "test", "--locked", "--workspace", "--features", "testkit")
 LONGEST = (
     "claviger::conformance",
     "claviger::crash",
+    "claviger::hostile",
     "claviger::canary",
     "claviger::api",
     "claviger::servers",
