@@ -64,4 +64,6 @@ pub fn tune(module: &Module, folder: &Path) -> Tune {
         arguments: module.declared(folder, &tenants, &[CONNECTION, SECOND], PIN).arguments,
         ..SOFTHSM.tune()
     }
+    // A token makes an RSA key of 4096 bits in seconds, and in many on a busy machine.
+    .set("CLAVIGER_SERVER__REQUEST_DEADLINE", "60s")
 }
