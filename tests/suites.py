@@ -27,16 +27,23 @@ CARGO = ("cargo", "test", "--locked", "--workspace", "--features", "testkit")
 LONGEST = (
     "claviger::conformance",
     "claviger::crash",
-    "claviger::hostile",
     "claviger::canary",
     "claviger::api",
     "claviger::servers",
     "claviger (unit tests)",
     "claviger::cli",
     "claviger::listener",
+    "claviger::hostile",
 )
-# What talks to the servers of tests/backends.
-SHARED = ("claviger::conformance", "claviger::servers", "claviger-provider-aws::battery", "claviger-provider-vault::battery")
+# What talks to the servers of tests/backends, and the attacks, which would take the CPU time that those need to answer
+# before a deadline.
+SHARED = (
+    "claviger::conformance",
+    "claviger::servers",
+    "claviger::hostile",
+    "claviger-provider-aws::battery",
+    "claviger-provider-vault::battery",
+)
 # How many of the longest tests are listed.
 LISTED = 10
 # How many lines of what a failed test said are repeated at the end of the table.
