@@ -169,14 +169,23 @@ pub(crate) fn handle(
     }
 }
 
-/// Whether a handle leads to another key than this one, or to none. An error that says neither is no proof: of a token that
-/// is lost, or permits nothing, no attribute can be read.
-fn leads_elsewhere(session: &Session, handle: ObjectHandle, kind: KeyKind, id: &[u8]) -> Result<bool, Error> {
-    match has_template(session, handle, kind, id) {
+/// Whether a handle leads to another key than this one, or to none. Where its attributes cannot be read, that is no proof:
+/// a token that is lost, or permits nothing, reads none either. Then the key is looked for, and another handle is one.
+fn leads_elsewhere(
+    module: &Module,
+    (session, handles): (&Session, &mut Handles),
+    kind: KeyKind,
+    id: &[u8],
+    of_key: ObjectHandle,
+) -> Result<bool, Error> {
+    match has_template(session, of_key, kind, id) {
         Ok(has) => Ok(!has),
         Err(Error::Pkcs11(RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid, _)) => Ok(true),
         Err(error) if is_of_session(&error) => Err(error),
-        Err(_) => Ok(false),
+        Err(_) => {
+            handles.remove(&(kind, id.to_vec()));
+            Ok(handle(module, (session, handles), kind, id).is_ok_and(|found| found != of_key))
+        }
     }
 }
 
@@ -195,7 +204,7 @@ pub(crate) fn decrypt_with<T>(
         None => handle(module, (session, handles), kind, id)?,
     };
     match decrypt(handle) {
-        Err(error) if !is_of_session(&error) && leads_elsewhere(session, handle, kind, id)? => {
+        Err(error) if !is_of_session(&error) && leads_elsewhere(module, (session, handles), kind, id, handle)? => {
             // As a token reports it that never uses a handle again.
             Err(Error::Pkcs11(RvError::KeyHandleInvalid, Function::Decrypt).into())
         }

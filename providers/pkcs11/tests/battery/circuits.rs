@@ -87,11 +87,11 @@ pub async fn a_key_that_the_token_fails_for_stops_no_other(module: Arc<Module>) 
 pub async fn a_token_that_is_removed_opens_the_circuit_and_one_call_closes_it(module: Arc<Module>) {
     let bench = Bench::new(&module, Duration::from_millis(300)).await;
     bench.open_the_circuit().await;
-    bench.faulty.have("");
+    bench.faulty.have("pause-once");
     while bench.pipeline.breaker() == BreakerState::Open {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // The first one waits for the helper while the others ask.
+    // The first one waits for the token while the others ask.
     let results = join_all((0..16).map(|_| bench.unwrap(&bench.wrapped))).await;
     let refused = Err((ErrorKind::CircuitOpen, Concerns::Connection));
     assert_eq!(results.iter().filter(|result| **result == Ok(())).count(), 1, "{results:?}");

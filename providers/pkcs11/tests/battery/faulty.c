@@ -150,6 +150,7 @@ static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
     if (fault_once("swap-handles")) swapped = 1;
     if (fault("hang-decrypt")) hang();
     if (fault("slow-decrypt")) sleep(4);
+    if (fault_once("pause-once")) usleep(200000);
     if (fault_once("crash-decrypt-once") || fault("crash-decrypt")) abort();
     if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
     if (fault("device-removed")) return DEVICE_REMOVED;
