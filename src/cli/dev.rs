@@ -29,9 +29,7 @@ const TENANT: &str = "dev";
 /// Starts the gateway, walks through its API, prints commands to copy, and serves until a signal.
 /// With `--once` it ends after the walk.
 pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    if let Some(file) = &args.env_file {
-        env_file::check(file)?;
-    }
+    let variables = args.env_file.as_deref().map(env_file::open).transpose()?;
     let temporary = match args.data_dir {
         Some(_) => None,
         None => Some(
@@ -79,7 +77,7 @@ pub(super) async fn run(args: &DevArgs, terminal: &mut Terminal<'_>) -> Result<(
         other => not_started(&other),
     })?;
     let address = serving.local_addr();
-    if let Some(file) = &args.env_file {
+    if let Some(file) = variables {
         // Before the line that says that it serves.
         env_file::write(file, address, &token_file, TENANT)?;
     }

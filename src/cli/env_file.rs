@@ -1,32 +1,32 @@
 //! The file of `claviger dev --env-file`: the variables that clients of the gateway read.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
+use super::deliver::Destination;
+use super::terminal::cannot_write;
 use crate::client::Failure;
 use crate::io_reason::IoReason;
 
 /// The first line. A file with another one is somebody else's and is not replaced.
 const FIRST_LINE: &str = "# Written by claviger dev, and replaced by it.\n";
 
-/// Checks that [`write()`] may replace the file.
+/// Opens the file's destination. It gets its name once it is written.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a file that something else wrote, or that cannot be read.
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
+/// [`Failure::Usage`] for a file that something else wrote, or that cannot be read or written.
+pub(super) fn open(path: &Path) -> Result<Destination, Failure> {
     let mut begin = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FIRST_LINE.len() as u64).read_to_end(&mut begin));
     match read {
-        Ok(_) if begin == FIRST_LINE.as_bytes() => Ok(()),
+        Ok(_) if begin == FIRST_LINE.as_bytes() => Destination::open(path, false, true),
         Ok(_) => Err(Failure::Usage(format!(
             "{} was not written by claviger dev: name another file",
             path.display()
         ))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Destination::open(path, false, true),
         Err(error) => Err(Failure::Usage(format!(
             "{}: the file cannot be read ({})",
             path.display(),
@@ -39,23 +39,9 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Local`] if the file cannot be written.
-pub(super) fn write(path: &Path, address: SocketAddr, token_file: &Path, tenant: &str) -> Result<(), Failure> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let written = NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(content(address, token_file, tenant).as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    });
-    written.map_err(|error| {
-        Failure::Local(format!(
-            "{}: the file cannot be written ({})",
-            path.display(),
-            IoReason(error.kind())
-        ))
-    })
+pub(super) fn write(to: Destination, address: SocketAddr, token_file: &Path, tenant: &str) -> Result<(), Failure> {
+    let content = content(address, token_file, tenant);
+    to.write_with(|file| file.write_all(content.as_bytes()).map_err(|error| cannot_write(&error)))
 }
 
 fn content(address: SocketAddr, token_file: &Path, tenant: &str) -> String {
