@@ -277,20 +277,25 @@ def documentation(text, indent):
     return f'{prefix}"""' + f"\n{prefix}".join(lines) + f'\n{prefix}"""'
 
 
-def main(arguments):
-    texts = Generator(json.loads(DOCUMENT.read_text())).files()
-    found = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*.py")}
+def write(texts, folder, client, arguments):
+    """Writes the generated files of a client to its folder, and removes others from it. With --check, it compares."""
+    suffix = pathlib.PurePath(next(iter(texts))).suffix
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob(f"*{suffix}")}
     if arguments == ["--check"]:
         differing = sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))
         for name in differing:
-            print(f"models/{name} is not what the document says: python3 clients/python/generate.py", file=sys.stderr)
+            print(f"{folder.name}/{name} is not what the document says: python3 clients/{client}/generate.py", file=sys.stderr)
         return 1 if differing else 0
-    (FOLDER / "settings").mkdir(parents=True, exist_ok=True)
     for name in found.keys() - texts.keys():
-        (FOLDER / name).unlink()
+        (folder / name).unlink()
     for name, text in texts.items():
-        (FOLDER / name).write_text(text)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     return 0
+
+
+def main(arguments):
+    return write(Generator(json.loads(DOCUMENT.read_text())).files(), FOLDER, "python", arguments)
 
 
 if __name__ == "__main__":

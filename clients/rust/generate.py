@@ -93,6 +93,7 @@ def load(name, path):
 # clients/python/generate.py, which reads the document: what refers to what, and the module of each schema.
 READER = load("claviger_python_generate", HERE.parent / "python" / "generate.py")
 REQUESTS = load("claviger_rust_generate_requests", HERE / "generate_requests.py")
+pascal, snake = REQUESTS.pascal, REQUESTS.snake
 
 
 class Generator(REQUESTS.Requests):
@@ -396,16 +397,6 @@ def exports(modules):
     return [f"pub use {module}::{{{', '.join(sorted(names))}}};" for module, names in modules.items() if names]
 
 
-def pascal(word):
-    """half_open is HalfOpen, aes-256 is Aes256, and A256GCM is A256gcm."""
-    return "".join(part[0].upper() + (part[1:].lower() if part.isupper() else part[1:]) for part in re.split(r"[_-]", word))
-
-
-def snake(word):
-    """getOpenapi is get_openapi."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
-
-
 def field(member):
     return f"r#{member}" if member in ("type", "static", "use", "ref", "match") else member
 
@@ -422,19 +413,7 @@ def formatted(text):
 
 
 def main(arguments):
-    texts = Generator(json.loads(READER.DOCUMENT.read_text())).files()
-    found = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*.rs")}
-    if arguments == ["--check"]:
-        differing = sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))
-        for name in differing:
-            print(f"src/generated/{name} is not what the document says: python3 clients/rust/generate.py", file=sys.stderr)
-        return 1 if differing else 0
-    for name in found.keys() - texts.keys():
-        (FOLDER / name).unlink()
-    for name, text in texts.items():
-        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
-        (FOLDER / name).write_text(text)
-    return 0
+    return READER.write(Generator(json.loads(READER.DOCUMENT.read_text())).files(), FOLDER, "rust", arguments)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import re
 
 
 def pascal(word):
-    return word[0].upper() + word[1:]
+    """half_open is HalfOpen, aes-256 is Aes256, and A256GCM is A256gcm."""
+    return "".join(part[0].upper() + (part[1:].lower() if part.isupper() else part[1:]) for part in re.split(r"[_-]", word))
 
 
 def snake(word):
+    """getOpenapi is get_openapi."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
 
 

@@ -354,19 +354,7 @@ def imported(keyword, names, file):
 
 
 def main(arguments):
-    texts = Generator(json.loads(READER.DOCUMENT.read_text())).files()
-    found = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*.ts")}
-    if arguments == ["--check"]:
-        differing = sorted(name for name in texts.keys() | found.keys() if texts.get(name) != found.get(name))
-        for name in differing:
-            print(f"src/generated/{name} is not what the document says: python3 clients/typescript/generate.py", file=sys.stderr)
-        return 1 if differing else 0
-    for name in found.keys() - texts.keys():
-        (FOLDER / name).unlink()
-    for name, text in texts.items():
-        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
-        (FOLDER / name).write_text(text)
-    return 0
+    return READER.write(Generator(json.loads(READER.DOCUMENT.read_text())).files(), FOLDER, "typescript", arguments)
 
 
 if __name__ == "__main__":
