@@ -3,8 +3,8 @@
 //!
 //! A revocation has two steps. [`Broker::revoke`] commits it to the store, or to the kill file if
 //! log or store cannot take it, unless the store has it already.
-//! [`Broker::apply_revocation`] then applies it to this node's memory. It is used for every committed revocation: of a use case, of the recovery at a start, and later
-//! of another node.
+//! [`Broker::apply_revocation`] then applies it to this node's memory. It is used for every committed
+//! revocation: of a use case, of the recovery at a start, and later of another node.
 
 use claviger_provider::{Id, PrincipalId, TenantId};
 
