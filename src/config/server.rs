@@ -120,7 +120,7 @@ impl Default for Limits {
             unlimited_sources: Vec::new(),
             max_in_flight: 512,
             max_bytes: Self::LEAST_BYTES,
-            max_body_rate: 32 << 20,
+            max_body_rate: 16 << 20,
             max_streams: 128,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
