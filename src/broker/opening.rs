@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{BoundContext, Error, OpContext, Pipeline, Secret};
+use claviger_provider::{Algorithm, BoundContext, Error, IsWrapped, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
 use super::lost_versions::{forbidden_at_provider, lost, refused_as};
@@ -87,19 +87,25 @@ fn refused_here<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<&'v Key
 ///
 /// # Errors
 /// What the provider reports, and `ciphertext_rejected`.
-pub(super) async fn open_one<'e>(
+async fn open_one<'e>(
     cx: &RequestContext,
     pipeline: &Pipeline,
     recipient: &Recipient,
     envelope: &'e Envelope,
-    bound: &BoundContext,
+    accepted: &Accepted<'_>,
     young: Option<(&Broker, &KeyEntry, &KeyVersion)>,
 ) -> Result<Opened<'e>, Failure> {
+    let bound = &accepted.bound;
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
+    let commits = |k: &Secret| envelope.commits_to(k, bound);
+    // An external key manager has checked ciphertext and context by the tag: under a valid seal, which nobody else makes,
+    // another data key is its own mistake.
+    let is_authenticated = accepted.attested.is_some() && wrapped.algorithm == Algorithm::CborGcm;
+    let is_wrapped = is_authenticated.then(|| IsWrapped::by(&commits));
     let mut pauses = WhileYoung::new();
     let k = loop {
-        match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
+        match pipeline.unwrap_checked(&cx.op_context(), &wrapped, bound, is_wrapped).await {
             Ok(k) => break k,
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(error) => {
@@ -214,11 +220,11 @@ impl Broker {
         through: &Through<'_>,
         recipient: &Recipient,
         envelope: &'e Envelope,
-        bound: &BoundContext,
+        accepted: &Accepted<'_>,
     ) -> Result<Opened<'e>, Failure> {
         self.directory().note_use(through.entry, through.version.provider, Instant::now());
         let young = Some((self, &**through.entry, through.version));
-        match open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await {
+        match open_one(cx, &through.reach.pipeline, recipient, envelope, accepted, young).await {
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(refused) if refused.code == Code::KeyState => {
                 Box::pin(async {
@@ -232,7 +238,7 @@ impl Broker {
                     if !(described && now.may_unwrap()) {
                         return Err(refused_as(now, refused));
                     }
-                    open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
+                    open_one(cx, &through.reach.pipeline, recipient, envelope, accepted, young).await
                 })
                 .await
             }
@@ -291,7 +297,7 @@ impl Broker {
         cx: &RequestContext,
         (entry, view): (&Arc<KeyEntry>, &KeyView),
         envelope: &'e Envelope,
-        bound: &BoundContext,
+        accepted: &Accepted<'_>,
         admits: impl Fn(&KeyVersion) -> Result<(), Failure> + Send,
     ) -> Result<OpenedThrough<'e>, Failure> {
         let mut refusals = Refusals::default();
@@ -304,7 +310,7 @@ impl Broker {
                     version,
                     reach: &reach,
                 };
-                let opened = self.open_through(cx, &through, recipient, envelope, bound).await?;
+                let opened = self.open_through(cx, &through, recipient, envelope, accepted).await?;
                 Ok((opened, reach.epoch_guard(entry, view)))
             };
             match tried.await {

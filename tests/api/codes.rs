@@ -66,7 +66,7 @@ const TABLE: &[(&str, u16, Shown)] = &[
     ("precondition_failed", 412, cause!(precondition_failed)),
     ("ciphertext_rejected", 422, cause!(ciphertext_rejected)),
     ("provider_denied", 424, Battery("faults::denied")),
-    ("external_denied", 424, Elsewhere("tests/servers/external.rs", "a_denial_is_told_as_such")),
+    ("external_denied", 424, Elsewhere("tests/servers/held.rs", "a_denial_is_told_as_such")),
     ("connection_misconfigured", 424, cause!(connection_misconfigured)),
     ("rate_limited", 429, cause!(rate_limited)),
     ("internal", 500, cause!(internal)),

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use claviger_test_support::Gateway;
-use claviger_test_support::softhsm::{PIN, VARIABLES, declared, helpers};
+use claviger_test_support::faulty::Switch;
+use claviger_test_support::softhsm::{Declared, PIN, SOFTHSM, VARIABLES, helpers};
 use serde_json::json;
 
 use crate::forms::{Canaries, Sort};
@@ -21,9 +22,16 @@ pub fn is_absent() -> bool {
     VARIABLES.iter().any(|name| std::env::var_os(name).is_none())
 }
 
-pub async fn search() {
+/// With a fault of the module's, at which it refuses each data key that it was to open, after it wrote it to the helper's
+/// memory.
+pub async fn search(fault: Option<&str>) {
     let folder = tempfile::tempdir().expect("a folder");
-    let tune = declared(folder.path(), &["acme"], &["hsm"], PIN);
+    let switch = fault.map(|_| Switch::in_folder(folder.path()));
+    let connection = Declared {
+        switch: switch.as_ref(),
+        ..Declared::named("hsm")
+    };
+    let tune = SOFTHSM.declared_as(folder.path(), &["acme"], &[connection], PIN);
     let gateway = Gateway::new(&crate::measured());
     let started = gateway.serve(&tune);
     let client = started.tenant("acme");
@@ -31,13 +39,25 @@ pub async fn search() {
     client.post("/v1/keys", &key).await.expect_status(201);
     let mut canaries = Canaries::default();
     {
-        let mut caller = Caller::new(&started, client, &mut canaries);
+        let mut caller = Caller::new(&started, client.clone(), &mut canaries);
+        let mut blobs = Vec::new();
         for _ in 0..CALLS {
-            for blob in [caller.wrap("orders").await, caller.data_key("orders").await] {
-                caller.opens(&blob).await;
+            blobs.extend([caller.wrap("orders").await, caller.data_key("orders").await]);
+        }
+        if let (Some(switch), Some(fault)) = (&switch, fault) {
+            switch.have(fault);
+            for blob in &blobs {
+                // With the circuit that opens, too, some of them were opened by the module.
+                client.post("/v1/unwrap", &blob.body()).await.expect_status(503);
+            }
+            assert!(switch.noted("decryptions") >= 5, "the module was not asked");
+        } else {
+            for blob in &blobs {
+                caller.opens(blob).await;
             }
         }
     }
+    drop(client);
     let [helper] = helpers(started.pid())[..] else {
         panic!("one helper")
     };

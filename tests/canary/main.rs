@@ -71,8 +71,12 @@ fn main() -> ExitCode {
             run(external::search_after_unwraps_at_kmip("KMIP_GO"))
         })
         .with_ignored_flag(cannot_read || external::kmip("KMIP_GO", "ADDRESS").is_none()),
-        Trial::test("memory::nor_a_pkcs11_helper_between_calls", || run(helper::search()))
+        Trial::test("memory::nor_a_pkcs11_helper_between_calls", || run(helper::search(None)))
             .with_ignored_flag(cannot_read || helper::is_absent()),
+        Trial::test("memory::nor_a_pkcs11_helper_whose_module_refuses_what_it_opened", || {
+            run(helper::search(Some("late-general-error")))
+        })
+        .with_ignored_flag(cannot_read || helper::is_absent()),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

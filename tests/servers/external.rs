@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use claviger_fake::{Act, Fault};
-use claviger_fake_xks::{AccessKey, Denial, FakeXks, Transport};
+use claviger_fake_xks::{AccessKey, FakeXks, Transport};
 use claviger_test_support::{Answer, Client, Tune, records_of};
-use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -28,8 +27,6 @@ pub fn cases() -> Vec<Case> {
         }),
         case("a_key_comes_back_on_no_other_servers_key", || Box::pin(another_server())),
         case("the_printed_rights_are_those_of_every_key_and_version", || Box::pin(least_rights())),
-        case("no_call_is_shared_and_none_is_doubled", || Box::pin(neither_shared_nor_doubled())),
-        case("a_denial_is_told_as_such", || Box::pin(a_denial_is_told_as_such())),
         case("new_access_keys_need_no_restart", || Box::pin(access_keys())),
         case("a_key_without_a_usage_is_not_the_callers_mistake", || Box::pin(usage())),
         case("a_key_moves_to_another_external_key", || Box::pin(moved())),
@@ -106,15 +103,6 @@ impl External {
         let ids: Vec<&str> = decryptions.map(|request| request["kmsRequestId"].as_str().unwrap()).collect();
         let distinct: BTreeSet<&str> = ids.iter().copied().collect();
         (ids.len(), distinct.len())
-    }
-
-    /// One of the tenant's own, who may do these.
-    async fn owner(&self, operations: &[&str]) -> Client {
-        let client = &self.world.client;
-        client.post("/v1/principals", &json!({"name": "owner"})).await.expect_status(201);
-        let body = json!({"operations": operations, "expires_in": "1h"});
-        let issued = client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
-        client.with_token(issued["token"].as_str().unwrap())
     }
 
     /// A severed key comes back through a second connection, and stays disabled until its owner enables it.
@@ -199,7 +187,7 @@ async fn told() {
 async fn another_server() {
     let external = External::new().await;
     let made = external.data_key().await;
-    let thief = external.owner(&["CreateConnection", "CreateKey", "DeleteKey"]).await;
+    let thief = external.world.owner(&["CreateConnection", "CreateKey", "DeleteKey"]).await;
     let theirs = FakeXks::start(Transport::Tls, "/of/acme").await.unwrap();
     theirs.keys().make("orders");
     let mut settings = external.settings.clone();
@@ -241,41 +229,6 @@ async fn least_rights() {
     assert_eq!(policy["externalKeyId"], json!(expected));
     assert_eq!(policy["kmsKeyArn"].as_array().unwrap().len(), 21);
     assert_eq!(policy.get("partial"), None);
-    external.opens(&made).await;
-}
-
-/// The key manager sees each of the callers, and each of them once.
-async fn neither_shared_nor_doubled() {
-    let external = External::new().await;
-    let made = external.data_key().await;
-    external.requests();
-    let slow = Fault::always("/decrypt", Act::Delay { milliseconds: 1000 });
-    external.fake.switches().faults.set(vec![slow]);
-    let unwraps = std::iter::repeat_with(|| external.unwrap(&made["wrapped"])).take(4);
-    for answer in join_all(unwraps).await {
-        let opened = answer.expect_status(200);
-        assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
-    }
-    assert_eq!(external.decryptions(), (4, 4));
-}
-
-async fn a_denial_is_told_as_such() {
-    let external = External::new().await;
-    let made = external.data_key().await;
-    let denial = Denial {
-        member: "kmsOperation".to_owned(),
-        value: "Decrypt".to_owned(),
-    };
-    external.fake.access().change(|settings| settings.denials = vec![denial]);
-    // As often as would open a circuit, if it was an outage.
-    for _ in 0..20 {
-        let problem = external.unwrap(&made["wrapped"]).await.expect_problem(424, "external_denied");
-        assert!(problem["what_to_do"].as_str().unwrap().contains("check"), "{problem}");
-    }
-    external.data_key().await;
-    let report = external.check().await;
-    assert_eq!(report["reachable"], true, "{report}");
-    external.fake.access().change(|settings| settings.denials.clear());
     external.opens(&made).await;
 }
 
@@ -398,7 +351,7 @@ async fn clock() {
 async fn severed() {
     let external = External::new().await;
     let made = external.data_key().await;
-    let owner = external.owner(&["Sever", "Restore", "ReadConnection", "Enable"]).await;
+    let owner = external.world.owner(&["Sever", "Restore", "ReadConnection", "Enable"]).await;
     let path = format!("/v1/connections/{CONNECTION}");
     let (sever, restore) = (format!("{path}/sever"), format!("{path}/restore"));
     external.world.client.post_empty(&sever).await.expect_status(200);

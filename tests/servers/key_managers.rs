@@ -15,7 +15,7 @@ use crate::Case;
 use crate::world::{CONNECTION, World, folder_of, good, variable};
 
 const PYKMIP: &[&str] = &["CLAVIGER_TEST_PYKMIP_FOLDER", "CLAVIGER_TEST_PYKMIP_PYTHON"];
-const KMIP_GO: &[&str] = &["CLAVIGER_TEST_KMIP_GO_FOLDER", "CLAVIGER_TEST_KMIP_GO_BINARY"];
+pub const KMIP_GO: &[&str] = &["CLAVIGER_TEST_KMIP_GO_FOLDER", "CLAVIGER_TEST_KMIP_GO_BINARY"];
 // PyKMIP's client acts for the owner of a key.
 const WITH_OWNER: &[&str] = &[
     "CLAVIGER_TEST_KMIP_GO_FOLDER",
@@ -25,7 +25,12 @@ const WITH_OWNER: &[&str] = &[
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("key_managers::a_data_key_outlives_a_restart", PYKMIP, || Box::pin(restarted())),
+        Case::new("key_managers::a_data_key_outlives_restarts_of_gateway_and_pykmip", PYKMIP, || {
+            Box::pin(restarted(PYKMIP[0], Server::pykmip))
+        }),
+        Case::new("key_managers::a_data_key_outlives_restarts_of_gateway_and_kmip_go", KMIP_GO, || {
+            Box::pin(restarted(KMIP_GO[0], Server::kmip_go_at))
+        }),
         Case::new("key_managers::keys_of_two_servers_have_the_same_ids", PYKMIP, || {
             Box::pin(two_servers())
         }),
@@ -43,7 +48,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A running server. It ends with this value.
-struct Server {
+pub struct Server {
     process: Child,
     address: String,
 }
@@ -83,14 +88,14 @@ impl Server {
         server
     }
 
-    /// The server on kmip-go, which speaks these versions alone, with its log.
-    fn kmip_go(versions: &str, log: Stdio) -> Self {
+    /// The server on kmip-go with these arguments, and its log.
+    pub fn kmip_go(arguments: &[&str], log: Stdio) -> Self {
         let certificates = PathBuf::from(variable("CLAVIGER_TEST_KMIP_GO_FOLDER"));
         let mut command = Command::new(variable("CLAVIGER_TEST_KMIP_GO_BINARY"));
         for (option, name) in [("-certificate", "server.pem"), ("-key", "server.key"), ("-ca", "ca.pem")] {
             command.arg(option).arg(certificates.join(name));
         }
-        command.args(["-versions", versions]).stdout(Stdio::piped()).stderr(log);
+        command.args(arguments).stdout(Stdio::piped()).stderr(log);
         let mut process = command.process_group(0).spawn().unwrap();
         let mut address = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
@@ -98,6 +103,12 @@ impl Server {
             process,
             address: address.trim().to_owned(),
         }
+    }
+
+    /// The same with the keys of a folder, on this port.
+    fn kmip_go_at(folder: &Path, port: u16) -> Self {
+        let (keys, listen) = (folder.join("keys.json"), format!("127.0.0.1:{port}"));
+        Self::kmip_go(&["-keys", keys.to_str().unwrap(), "-listen", &listen], Stdio::null())
     }
 
     /// Has the owner of a key of kmip-go's deactivate it.
@@ -121,7 +132,7 @@ impl Server {
     }
 
     /// The settings of a connection, with the certificates in the folder that a variable names.
-    fn settings(&self, folder: &str) -> Value {
+    pub fn settings(&self, folder: &str) -> Value {
         let folder = PathBuf::from(variable(folder));
         let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
         let cert = json!({"certificate": file("client.pem"), "key": file("client.key")});
@@ -142,12 +153,13 @@ async fn world() -> World {
     World::new(Tune::default().set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")).await
 }
 
-async fn restarted() {
+/// With the certificates in the folder that a variable names. `start` starts the server on a port, with the keys of a folder.
+async fn restarted(certificates: &str, start: fn(&Path, u16) -> Server) {
     let folder = tempfile::tempdir().unwrap();
     let port = free_address().port();
-    let server = Server::pykmip(folder.path(), port);
+    let server = start(folder.path(), port);
     let world = world().await;
-    world.connect("kmip", &server.settings("CLAVIGER_TEST_PYKMIP_FOLDER")).await;
+    world.connect("kmip", &server.settings(certificates)).await;
     let key = world.key("orders", json!({})).await;
     assert_eq!(key["custody"], "external");
     let context = json!({"table": "orders"});
@@ -164,7 +176,7 @@ async fn restarted() {
         .await
         .expect_problem(503, "provider_unavailable");
     let world = world.restarted();
-    let _server = Server::pykmip(folder.path(), port);
+    let _server = start(folder.path(), port);
     let opened = world.client.post("/v1/unwrap", &body).await.expect_status(200);
     assert_eq!((&opened["plaintext"], &opened["cached"]), (&made["plaintext"], &json!(false)));
     let other = json!({"wrapped": made["wrapped"], "context": {"table": "invoices"}});
@@ -263,7 +275,7 @@ async fn network_changed() {
 
 async fn justified() {
     let mut log = tempfile::NamedTempFile::new().unwrap();
-    let server = Server::kmip_go("1.4", log.reopen().unwrap().into());
+    let server = Server::kmip_go(&["-versions", "1.4"], log.reopen().unwrap().into());
     let world = world().await;
     let mut settings = server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER");
     settings["correlation"] = json!(true);
@@ -283,7 +295,7 @@ async fn justified() {
 }
 
 async fn deactivated() {
-    let server = Server::kmip_go("1.4", Stdio::null());
+    let server = Server::kmip_go(&["-versions", "1.4"], Stdio::null());
     let world = world().await;
     world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
     world.key("orders", json!({})).await;
@@ -306,7 +318,7 @@ async fn deactivated() {
 
 async fn old_versions() {
     for versions in ["1.0", "1.0,1.2"] {
-        let server = Server::kmip_go(versions, Stdio::null());
+        let server = Server::kmip_go(&["-versions", versions], Stdio::null());
         let world = world().await;
         world.connect("kmip", &server.settings("CLAVIGER_TEST_KMIP_GO_FOLDER")).await;
         let path = format!("/v1/connections/{CONNECTION}/check");

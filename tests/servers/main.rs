@@ -19,6 +19,7 @@ mod external;
 mod failover;
 mod front;
 mod gone;
+mod held;
 mod key_managers;
 mod leaving;
 mod logins;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         external::cases(),
         failover::cases(),
         gone::cases(),
+        held::cases(),
         key_managers::cases(),
         leaving::cases(),
         logins::cases(),

@@ -76,6 +76,17 @@ impl World {
         self.client.post("/v1/keys", &body).await.expect_status(201)
     }
 
+    /// One of the tenant's own, who may do these.
+    pub async fn owner(&self, operations: &[&str]) -> Client {
+        self.client
+            .post("/v1/principals", &json!({"name": "owner"}))
+            .await
+            .expect_status(201);
+        let body = json!({"operations": operations, "expires_in": "1h"});
+        let issued = self.client.post("/v1/principals/owner/tokens", &body).await.expect_status(201);
+        self.client.with_token(issued["token"].as_str().unwrap())
+    }
+
     /// A folder for files.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -109,7 +109,8 @@ const CODES: CodeTable = CodeTable::new(&[
         &[PIN_UNANSWERED],
         denied(
             "Two logins with the connection's PIN got no answer from the token, or none that is clear. It may have counted them as wrong, and \
-             some tokens lock themselves after one more, so the next one is made a day later; with another PIN, at once.",
+             some tokens lock themselves after one more, so the next one is made a day later; a minute later with a PIN that the token took \
+             before, unless its flags show a wrong PIN; with another PIN, at once.",
         ),
     ),
     // The token did not look at the PIN, so the login counts as none, and a repetition is no use.

@@ -6,6 +6,7 @@ use claviger_provider::kit::meaning::Meaning;
 use claviger_provider::{Error, ErrorKind, ProviderKind};
 
 use crate::codes;
+use crate::pin_latch::Evidence;
 
 /// Why a call failed.
 pub(crate) type CallError = call_error::CallError<Refusal>;
@@ -17,6 +18,8 @@ pub(crate) struct Refusal {
     function: String,
     /// The return value by its name, such as `CKR_PIN_INCORRECT`, or one of [`code`] and [`codes`].
     pub(crate) code: String,
+    /// Of a login, if the token's flags could be read after it.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 /// The place of a return value in errors is limited.
@@ -30,6 +33,7 @@ impl Refusal {
         Self {
             function: String::new(),
             code: code.to_owned(),
+            evidence: None,
         }
     }
 
@@ -58,6 +62,7 @@ pub(crate) fn refused(refused: Refused) -> CallError {
         _ => CallError::Refused(Refusal {
             function: printable(&refused.function),
             code: printable(&refused.code),
+            evidence: refused.has_wrong_pin.map(Evidence::of),
         }),
     }
 }

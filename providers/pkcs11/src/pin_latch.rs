@@ -5,7 +5,8 @@
 //! is sealed in the store.
 //!
 //! A gateway may end while the token refuses a PIN. So each login is noted before it is sent, until it is answered: what is
-//! still noted counts as a login without an answer.
+//! still noted counts as a login without a clear answer. After a few of them the next one waits for a day, unless nothing
+//! says that the token counted them: it took this PIN before, and its flags show no wrong PIN ([`Evidence`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,6 +24,10 @@ const ROW: &str = "pkcs11-pins";
 const KEY: &str = "key";
 /// The length of the key, in bytes.
 const KEY_LENGTH: usize = 32;
+/// The most logins without a clear answer that are stored, and how many of them are kept when there are more: at least those
+/// after which there is a pause.
+const MOST_SENT: usize = 64;
+const KEPT_SENT: usize = 8;
 /// The bytes of an HMAC that name a column, which has at most 64 characters.
 const MARK_LENGTH: usize = 24;
 
@@ -62,9 +67,32 @@ impl Mark {
         named(format!("refused/{}", self.0))
     }
 
+    /// Stored once the token took the PIN, until it refuses it.
+    fn taken(&self) -> SealedName {
+        in_row(format!("pkcs11-taken/{}", self.0), "taken".to_owned())
+    }
+
     /// The row of the logins that were sent and not answered. Its columns are their times.
     fn sent(&self) -> String {
         format!("pkcs11-sent/{}", self.0)
+    }
+}
+
+/// What a token's flags say of wrong PINs: `CKF_USER_PIN_COUNT_LOW`, `CKF_USER_PIN_FINAL_TRY` and `CKF_USER_PIN_LOCKED`
+/// (PKCS#11 3.1, section 3.2). A token with a policy may leave all of them clear, so they are proof of a PIN that it took
+/// before only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    /// None is set: nobody gave a wrong one since the last that was right.
+    NoWrongPin,
+    /// One is set.
+    WrongPin,
+}
+
+impl Evidence {
+    /// By whether one of the flags is set.
+    pub(crate) const fn of(has_wrong_pin: bool) -> Self {
+        if has_wrong_pin { Self::WrongPin } else { Self::NoWrongPin }
     }
 }
 
@@ -84,6 +112,9 @@ impl Sent<'_> {
     /// The store's: a gateway that is restarted takes it for a login without an answer.
     pub(crate) async fn accepted(mut self) -> Result<(), Error> {
         self.is_accepted = true;
+        if !self.latch.took(self.mark).await? {
+            self.latch.store_once(self.mark.taken()).await?;
+        }
         self.forget().await
     }
 
@@ -103,7 +134,20 @@ impl Sent<'_> {
     pub(crate) async fn refused(mut self) -> Result<(), Error> {
         self.was_accepted = false;
         self.latch.refuse(self.mark).await?;
+        self.latch.store.remove_row(TenantId::INSTALLATION, &self.mark.taken().row).await?;
         self.forget().await
+    }
+
+    /// The token's answer does not say whether the PIN was wrong. `evidence` was read after it, where the token let that be.
+    ///
+    /// # Errors
+    /// As of [`Sent::accepted`].
+    pub(crate) async fn unclear(self, evidence: Option<Evidence>) -> Result<(), Error> {
+        let is_no_wrong_pin = evidence == Some(Evidence::NoWrongPin) && self.latch.took(self.mark).await?;
+        match is_no_wrong_pin {
+            true => self.not_tried().await,
+            false => Ok(()),
+        }
     }
 
     async fn forget(&self) -> Result<(), Error> {
@@ -181,23 +225,40 @@ impl PinLatch {
 
     async fn refuse(&self, mark: &Mark) -> Result<(), Error> {
         self.refused.lock().insert(mark.0.clone());
-        match self.store.insert(vec![(mark.refused(), Secret::copy_from(&[1]))]).await {
+        self.store_once(mark.refused()).await
+    }
+
+    /// Stores a name, unless it is stored.
+    async fn store_once(&self, name: SealedName) -> Result<(), Error> {
+        match self.store.insert(vec![(name, Secret::copy_from(&[1]))]).await {
             Err(error) if error.kind == ErrorKind::Conflict => Ok(()),
             result => result,
         }
     }
 
-    /// Whether so many logins with it got no answer, of this gateway or before its restart, that the pause after them has
-    /// to be over first.
+    /// Whether the token took it, and has not refused it since.
+    async fn took(&self, mark: &Mark) -> Result<bool, Error> {
+        Ok(self.store.get(&mark.taken()).await?.is_some())
+    }
+
+    /// Whether so many logins with it got no clear answer, of this gateway or before its restart, that the pause after them
+    /// has to be over first. `evidence` is that of now.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn is_paused(&self, mark: &Mark, lockout: Lockout) -> Result<bool, Error> {
+    pub(crate) async fn is_paused(&self, mark: &Mark, evidence: Evidence, lockout: Lockout) -> Result<bool, Error> {
         let sent = self.store.columns(TenantId::INSTALLATION, &mark.sent()).await?;
+        if sent.len() < lockout.refusals as usize {
+            return Ok(false);
+        }
         let last = sent.last().and_then(|column| u64::from_str_radix(column, 16).ok());
         // A clock that is set back makes the pause longer.
         let since = since_epoch().saturating_sub(Duration::from_nanos(last.unwrap_or_default()));
-        Ok(sent.len() >= lockout.refusals as usize && since < lockout.pause)
+        let pause = match evidence == Evidence::NoWrongPin && self.took(mark).await? {
+            true => lockout.unclear_pause,
+            false => lockout.pause,
+        };
+        Ok(since < pause)
     }
 
     /// Notes a login that is sent now, of a connection with this switch. It is on stable storage when this returns.
@@ -210,8 +271,16 @@ impl PinLatch {
         // Of a PIN that the token takes, one that was cut off by a sever is as good as many.
         if !was_accepted || sent.is_empty() {
             let now = format!("{:016x}", since_epoch().as_nanos());
-            let sent = in_row(mark.sent(), now);
-            self.store.insert(vec![(sent, Secret::copy_from(&[1]))]).await?;
+            let now = in_row(mark.sent(), now);
+            if sent.len() >= MOST_SENT {
+                // The last one alone makes the pause, and those before it that there are enough.
+                self.store.remove_row(TenantId::INSTALLATION, &mark.sent()).await?;
+                let kept = sent.into_iter().rev().take(KEPT_SENT).map(|column| in_row(mark.sent(), column));
+                self.store
+                    .insert(kept.map(|name| (name, Secret::copy_from(&[1]))).collect())
+                    .await?;
+            }
+            self.store.insert(vec![(now, Secret::copy_from(&[1]))]).await?;
         }
         self.accepted.lock().remove(&mark.0);
         Ok(Sent {
@@ -234,11 +303,12 @@ mod tests {
     use claviger_provider::{SealedStore, Secret, SeverSwitch, TenantId};
     use claviger_testkit::MemoryStore;
 
-    use super::{PinLatch, ROW};
+    use super::{Evidence, MOST_SENT, PinLatch, ROW};
 
     const LOCKOUT: Lockout = Lockout {
         refusals: 2,
         pause: Duration::from_secs(24 * 3600),
+        unclear_pause: Duration::ZERO,
     };
 
     #[tokio::test]
@@ -276,15 +346,15 @@ mod tests {
         let mark = latch().mark("/m.so", "1", &pin).await.unwrap();
         for is_taken in [false, true] {
             for _ in 0..2 {
-                assert!(!latch().is_paused(&mark, LOCKOUT).await.unwrap());
+                assert!(!latch().is_paused(&mark, Evidence::NoWrongPin, LOCKOUT).await.unwrap());
                 drop(latch().send(&mark, &switch).await.unwrap());
             }
-            assert!(latch().is_paused(&mark, LOCKOUT).await.unwrap());
+            assert!(latch().is_paused(&mark, Evidence::NoWrongPin, LOCKOUT).await.unwrap());
             let over = Lockout {
                 pause: Duration::ZERO,
                 ..LOCKOUT
             };
-            assert!(!latch().is_paused(&mark, over).await.unwrap());
+            assert!(!latch().is_paused(&mark, Evidence::NoWrongPin, over).await.unwrap());
             let latch = latch();
             let sent = latch.send(&mark, &switch).await.unwrap();
             match is_taken {
@@ -304,11 +374,56 @@ mod tests {
         for _ in 0..4 {
             drop(latch.send(&mark, &severed).await.unwrap());
         }
-        assert!(!latch.is_paused(&mark, LOCKOUT).await.unwrap());
+        assert!(!latch.is_paused(&mark, Evidence::WrongPin, LOCKOUT).await.unwrap());
         // Those that the token does not answer count.
         drop(latch.send(&mark, &open).await.unwrap());
-        assert!(!latch.is_paused(&mark, LOCKOUT).await.unwrap());
+        assert!(!latch.is_paused(&mark, Evidence::WrongPin, LOCKOUT).await.unwrap());
         drop(latch.send(&mark, &open).await.unwrap());
-        assert!(latch.is_paused(&mark, LOCKOUT).await.unwrap());
+        assert!(latch.is_paused(&mark, Evidence::WrongPin, LOCKOUT).await.unwrap());
+    }
+
+    /// A PIN that the token took before, and no flag that says that it counted a wrong one: a short pause, also after a
+    /// restart. It ends with a refusal.
+    #[tokio::test]
+    async fn a_pin_that_the_token_took_waits_for_no_day() {
+        let store = Arc::new(MemoryStore::default());
+        let latch = || PinLatch::new(Arc::clone(&store) as Arc<dyn SealedStore>);
+        let (pin, switch) = (Secret::copy_from(b"1234"), SeverSwitch::default());
+        let mark = latch().mark("/m.so", "1", &pin).await.unwrap();
+        for was_taken in [false, true] {
+            for evidence in [None, Some(Evidence::WrongPin), Some(Evidence::NoWrongPin)] {
+                let latch = latch();
+                for _ in 0..LOCKOUT.refusals {
+                    latch.send(&mark, &switch).await.unwrap().unclear(evidence).await.unwrap();
+                }
+                let is_paused = async |now| latch.is_paused(&mark, now, LOCKOUT).await.unwrap();
+                // With the flags clear after each of them, none is left.
+                let counts = !was_taken || evidence != Some(Evidence::NoWrongPin);
+                assert_eq!(is_paused(Evidence::WrongPin).await, counts, "{was_taken} {evidence:?}");
+                assert_eq!(is_paused(Evidence::NoWrongPin).await, !was_taken, "{was_taken} {evidence:?}");
+                let sent = latch.send(&mark, &switch).await.unwrap();
+                match was_taken {
+                    true => sent.accepted().await.unwrap(),
+                    false => sent.not_tried().await.unwrap(),
+                }
+            }
+            latch().send(&mark, &switch).await.unwrap().accepted().await.unwrap();
+        }
+        latch().send(&mark, &switch).await.unwrap().refused().await.unwrap();
+        assert!(!latch().took(&mark).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_of_logins_without_an_answer_is_bounded() {
+        let store = Arc::new(MemoryStore::default());
+        let latch = PinLatch::new(Arc::clone(&store) as Arc<dyn SealedStore>);
+        let (pin, switch) = (Secret::copy_from(b"1234"), SeverSwitch::default());
+        let mark = latch.mark("/m.so", "1", &pin).await.unwrap();
+        for sent in 1..=3 * MOST_SENT {
+            drop(latch.send(&mark, &switch).await.unwrap());
+            let stored = store.columns(TenantId::INSTALLATION, &mark.sent()).await.unwrap().len();
+            assert!(stored >= sent.min(2) && stored <= MOST_SENT, "{stored}");
+            assert_eq!(latch.is_paused(&mark, Evidence::NoWrongPin, LOCKOUT).await.unwrap(), sent >= 2);
+        }
     }
 }

@@ -15,16 +15,17 @@ use zeroize::Zeroizing;
 use crate::codes::{PIN_REFUSED_BEFORE, PIN_UNANSWERED};
 use crate::errors::{CallError, Refusal};
 use crate::helper::{Helper, HelperProgram};
-use crate::pin_latch::{Mark, PinLatch};
+use crate::pin_latch::{Evidence, Mark, PinLatch};
 use crate::settings::{PIN, Settings};
 
 /// How long a call of a login may wait for its turn in the helper, which has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A refused PIN is in the latch, and is not sent again. This is for logins without an answer: each may count as a wrong
-/// PIN, and tokens lock themselves after three.
+/// A refused PIN is in the latch, and is not sent again. This is for logins without a clear answer: each may count as a wrong
+/// PIN, and tokens lock themselves after three. The latch decides which of the pauses it is.
 pub(crate) const LOCKOUT: Lockout = Lockout {
     refusals: 2,
     pause: Duration::from_secs(24 * 3600),
+    unclear_pause: Duration::from_secs(60),
 };
 
 /// A helper that is logged in.
@@ -134,7 +135,7 @@ impl HelperSource {
         match self.latch.is_refused(mark).await {
             Ok(true) => refused(PIN_REFUSED_BEFORE),
             Ok(false) if token.is_pin_locked => refused("CKR_PIN_LOCKED"),
-            Ok(false) => match self.latch.is_paused(mark, LOCKOUT).await {
+            Ok(false) => match self.latch.is_paused(mark, Evidence::of(token.has_wrong_pin), LOCKOUT).await {
                 Ok(true) => refused(PIN_UNANSWERED),
                 Ok(false) => Ok(()),
                 Err(error) => Err(unstored(&error)),
@@ -156,6 +157,7 @@ impl HelperSource {
             Ok(_) => sent.accepted().await,
             Err(CallError::Refused(refusal)) if refusal.is_of_pin() => sent.refused().await,
             Err(CallError::Refused(refusal)) if !refusal.may_be_counted() => sent.not_tried().await,
+            Err(CallError::Refused(refusal)) => sent.unclear(refusal.evidence).await,
             Err(_) => Ok(()),
         };
         if let Err(error) = stored {

@@ -126,6 +126,7 @@ fn own(name: &str, module: &Arc<Module>) -> Vec<Trial> {
         logins::a_changed_pin_is_sent_once,
         logins::a_connection_names_one_token,
         logins::a_login_that_is_cut_off_counts_for_the_next_gateway,
+        logins::a_pin_that_was_accepted_outlives_unclear_answers,
         logins::a_pin_file_is_told_while_it_is_missing_and_read_when_it_changes,
         logins::a_refused_pin_is_never_tried_again,
         logins::a_severed_connection_calls_nothing,

@@ -29,8 +29,10 @@ const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
 /// OpenBao and Vault lock a role, for all who use it, after five refusals within fifteen minutes of each other.
 const LOCKOUT: Lockout = Lockout {
     refusals: 3,
-    pause: Duration::from_secs(16 * 60),
+    pause: LOCKOUT_PAUSE,
+    unclear_pause: LOCKOUT_PAUSE,
 };
+const LOCKOUT_PAUSE: Duration = Duration::from_secs(16 * 60);
 
 /// A token and its life.
 pub(crate) struct Lease {

@@ -6,13 +6,15 @@ mod limited;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use claviger_provider::KeyId;
+use claviger_provider::{KeyId, ProviderKind};
 
 use super::{KeyNamed, Operation, PairNamed, op};
 use crate::access::{AccessRequest, Action, Authorizer, Caller, Deciding, Decision, Grants, KeySet, NewGrant, PolicyRef, Resource};
 use crate::broker::fixture::{broker, request_info};
 use crate::broker::{Code, RequestContext};
-use crate::keys::fixture::World;
+use crate::keys::fixture::{PLAIN, World, connection, new_key};
+use crate::store::Store;
+use crate::store::model::Connection;
 
 const POLICY: PolicyRef = PolicyRef {
     id: Cow::Borrowed("test"),
@@ -61,39 +63,43 @@ fn request<O: Operation>(world: &World, justification: Option<&str>) -> RequestC
     RequestContext::new(Caller::configuration(world.tenant), O::ACTION, info)
 }
 
+/// Of keys in every custody: the owner of an external key may demand a reason for each call.
 #[tokio::test]
 async fn an_authorizer_can_decide_by_the_justification() {
     let world = World::new().await;
-    let key = world.key("orders").await;
     let authorizer = ByJustification {
         wanted: "ticket 4711",
         forbidden: None,
     };
     let (broker, _folder) = broker(&world, Arc::new(authorizer));
-    for said in [None, Some("because")] {
-        let cx = request::<op::Wrap>(&world, said);
-        let denied = broker.admit::<op::Wrap>(&cx, KeyNamed::Name("orders")).await.err().unwrap();
-        assert_eq!(denied.code, Code::PermissionDenied);
+    for provider in [ProviderKind::Vault, ProviderKind::Xks, ProviderKind::Kmip, ProviderKind::Pkcs11] {
+        let name = provider.as_str();
+        let row = Connection {
+            provider,
+            ..connection(world.tenant, name)
+        };
+        world.store.create_connection(&row, Vec::new(), &PLAIN).await.unwrap();
+        let key = new_key(world.store.as_ref(), &row, name).await;
+        assert_eq!(key.primary.custody.is_external(), provider != ProviderKind::Vault);
+        for said in [None, Some("because")] {
+            let cx = request::<op::Unwrap>(&world, said);
+            let denied = broker.admit::<op::Unwrap>(&cx, KeyNamed::Name(name)).await.err().unwrap();
+            assert_eq!(denied.code, Code::PermissionDenied, "{name}");
+            let subject = cx.noted().subject;
+            // Whoever reads the record learns which key was denied, and that no policy allowed it.
+            assert_eq!((subject.action, subject.key, subject.policy), (Action::Unwrap, Some(key.id), None));
+        }
+        let cx = request::<op::Unwrap>(&world, Some("ticket 4711"));
+        let authorized = broker.admit::<op::Unwrap>(&cx, KeyNamed::Name(name)).await.ok().unwrap();
+        assert_eq!(authorized.object().id(), key.id);
         let subject = cx.noted().subject;
-        // Whoever reads the record learns which key was denied, and that no policy allowed it.
-        assert_eq!((subject.action, subject.key, subject.policy), (Action::Wrap, Some(key.id), None));
+        assert_eq!(
+            (subject.action, subject.key, subject.connection, subject.provider, subject.policy),
+            (Action::Unwrap, Some(key.id), Some(row.id), Some(provider), Some(POLICY))
+        );
+        let again = broker.admit::<op::Wrap>(&cx, KeyNamed::Name(name)).await.err().unwrap();
+        assert_eq!(again.code, Code::Internal, "one operation has one object");
     }
-    let cx = request::<op::Wrap>(&world, Some("ticket 4711"));
-    let authorized = broker.admit::<op::Wrap>(&cx, KeyNamed::Name("orders")).await.ok().unwrap();
-    assert_eq!(authorized.object().id(), key.id);
-    let subject = cx.noted().subject;
-    assert_eq!(
-        (subject.action, subject.key, subject.connection, subject.provider, subject.policy),
-        (
-            Action::Wrap,
-            Some(key.id),
-            Some(world.connection.id),
-            Some(key.primary.provider),
-            Some(POLICY)
-        )
-    );
-    let again = broker.admit::<op::Unwrap>(&cx, KeyNamed::Name("orders")).await.err().unwrap();
-    assert_eq!(again.code, Code::Internal, "one operation has one object");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 // A small KMIP 1.4 server for tests, on the library kmip-go: its codec and ours know nothing of each other.
-// Symmetric keys in memory, AES-GCM with associated data, Re-key, and the states of the specification: an active
-// key encrypts and decrypts, a deactivated one only decrypts. A client sees the keys that it made (by the common name
-// of its certificate). For tests alone: it guards nothing.
+// Symmetric keys in memory, or with -keys in a file, AES-GCM with associated data, Re-key, and the states of the
+// specification: an active key encrypts and decrypts, a deactivated one only decrypts. A client sees the keys that it made
+// (by the common name of its certificate). For tests alone: it guards nothing.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
@@ -39,9 +40,126 @@ type key struct {
 	extractable bool
 }
 
+// A key in a file. The library writes its enumerations as words, and reads none.
+type kept struct {
+	Owner                  string
+	Names                  []string
+	Material               []byte
+	Usage, State           int64
+	Made                   time.Time
+	Sensitive, Extractable bool
+}
+
+func (k *key) MarshalJSON() ([]byte, error) {
+	names := []string{}
+	for _, name := range k.names {
+		names = append(names, name.NameValue)
+	}
+	return json.Marshal(kept{k.owner, names, k.material, int64(k.usage), int64(k.state), k.made, k.sensitive, k.extractable})
+}
+
+func (k *key) UnmarshalJSON(text []byte) error {
+	read := kept{}
+	if err := json.Unmarshal(text, &read); err != nil {
+		return err
+	}
+	names := []kmip.Name{}
+	for _, name := range read.Names {
+		names = append(names, kmip.Name{NameValue: name, NameType: kmip.NameTypeUninterpretedTextString})
+	}
+	*k = key{
+		read.Owner, names, read.Material, kmip.CryptographicUsageMask(read.Usage), kmip.State(read.State), read.Made, read.Sensitive,
+		read.Extractable,
+	}
+	return nil
+}
+
 type store struct {
 	sync.Mutex
 	keys map[string]*key
+	// Where they are kept, if not in memory alone.
+	file   string
+	faults faults
+}
+
+// Reads the keys of an earlier run.
+func (s *store) load() {
+	text, err := os.ReadFile(s.file)
+	if s.file == "" || os.IsNotExist(err) {
+		return
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &s.keys)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Keeps the keys. The store is locked.
+func (s *store) keep() {
+	if s.file == "" {
+		return
+	}
+	text, err := json.Marshal(s.keys)
+	if err == nil {
+		err = os.WriteFile(s.file+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(s.file+".new", s.file)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// The file with the name of the fault that decryptions have, read at each of them. Each is noted by a byte in the file of
+// the same name with ".decryptions". As the PKCS#11 module with faults (tests/support/src/faulty.c).
+type faults struct {
+	sync.Mutex
+	file string
+}
+
+// Notes a decryption, and does what its fault says. Returns the fault; an error is the refusal.
+func (f *faults) decryption(ctx context.Context) (string, error) {
+	if f.file == "" {
+		return "", nil
+	}
+	name := f.next()
+	switch name {
+	case "reject":
+		return name, refuse(kmip.ResultReasonPermissionDenied, "the owner denies it")
+	case "hang-decrypt":
+		<-ctx.Done()
+		return name, ctx.Err()
+	case "pause-decrypt":
+		time.Sleep(500 * time.Millisecond)
+	case "slow-decrypt-once":
+		time.Sleep(2 * time.Second)
+	}
+	return name, nil
+}
+
+func (f *faults) next() string {
+	f.Lock()
+	defer f.Unlock()
+	name, err := os.ReadFile(f.file)
+	if err == nil && strings.HasSuffix(string(name), "-once") {
+		// Over before the decryption is noted, so that the next one has it not.
+		err = os.WriteFile(f.file, nil, 0o600)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	noted, err := os.OpenFile(f.file+".decryptions", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = noted.WriteString("x")
+		noted.Close()
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	return string(name)
 }
 
 func refuse(reason kmip.ResultReason, why string) error {
@@ -116,6 +234,7 @@ func (s *store) create(ctx context.Context, request *payloads.CreateRequestPaylo
 func (s *store) add(made *key) string {
 	id := hex.EncodeToString(random(16))
 	s.keys[id] = made
+	s.keep()
 	return id
 }
 
@@ -194,6 +313,7 @@ func (s *store) activate(ctx context.Context, request *payloads.ActivateRequestP
 		return nil, refuse(kmip.ResultReasonPermissionDenied, "only a pre-active key is activated")
 	}
 	found.state = kmip.StateActive
+	s.keep()
 	return &payloads.ActivateResponsePayload{UniqueIdentifier: request.UniqueIdentifier}, nil
 }
 
@@ -205,6 +325,7 @@ func (s *store) revoke(ctx context.Context, request *payloads.RevokeRequestPaylo
 		return nil, err
 	}
 	found.state = kmip.StateDeactivated
+	s.keep()
 	return &payloads.RevokeResponsePayload{UniqueIdentifier: request.UniqueIdentifier}, nil
 }
 
@@ -219,6 +340,7 @@ func (s *store) destroy(ctx context.Context, request *payloads.DestroyRequestPay
 		return nil, refuse(kmip.ResultReasonPermissionDenied, "an active key is revoked first")
 	}
 	found.state, found.material = kmip.StateDestroyed, nil
+	s.keep()
 	return &payloads.DestroyResponsePayload{UniqueIdentifier: request.UniqueIdentifier}, nil
 }
 
@@ -266,6 +388,10 @@ func (s *store) encrypt(ctx context.Context, request *payloads.EncryptRequestPay
 }
 
 func (s *store) decrypt(ctx context.Context, request *payloads.DecryptRequestPayload) (*payloads.DecryptResponsePayload, error) {
+	fault, err := s.faults.decryption(ctx)
+	if err != nil {
+		return nil, err
+	}
 	aead, err := s.cipher(ctx, request.UniqueIdentifier, kmip.CryptographicUsageDecrypt, request.CryptographicParameters, len(request.IVCounterNonce))
 	if err != nil {
 		return nil, err
@@ -274,6 +400,9 @@ func (s *store) decrypt(ctx context.Context, request *payloads.DecryptRequestPay
 	opened, err := aead.Open(nil, request.IVCounterNonce, sealed, request.AuthenticatedEncryptionAdditionalData)
 	if err != nil {
 		return nil, refuse(kmip.ResultReasonCryptographicFailure, "the tag is wrong")
+	}
+	if fault == "wrong-plaintext" {
+		opened[0] ^= 1
 	}
 	return &payloads.DecryptResponsePayload{UniqueIdentifier: request.UniqueIdentifier, Data: opened}, nil
 }
@@ -299,6 +428,8 @@ func main() {
 	certificate, private := flag.String("certificate", "", "the certificate's file"), flag.String("key", "", "its key's file")
 	authority := flag.String("ca", "", "the file of the clients' authority")
 	versions := flag.String("versions", "1.0,1.1,1.2,1.3,1.4", "the versions to speak")
+	file := flag.String("keys", "", "the file in which the keys are kept; in memory alone without it")
+	fault := flag.String("switch", "", "the file with the name of the fault that decryptions have; none without it")
 	flag.Parse()
 	pair, err := tls.LoadX509KeyPair(*certificate, *private)
 	if err != nil {
@@ -317,7 +448,8 @@ func main() {
 		log.Fatal(err)
 	}
 
-	keys := &store{keys: map[string]*key{}}
+	keys := &store{keys: map[string]*key{}, file: *file, faults: faults{file: *fault}}
+	keys.load()
 	executor := kmipserver.NewBatchExecutor()
 	spoken := []kmip.ProtocolVersion{}
 	for version := range strings.SplitSeq(*versions, ",") {

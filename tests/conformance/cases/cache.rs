@@ -1,6 +1,6 @@
 //! The cache as it is seen from outside: it saves the provider call and nothing else.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bench::{Bench, CONNECTION, data_key, unwrap, wrap};
 use crate::{Case, Needs};
@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[
     ("uses_are_counted", Needs::Keys, |bench| Box::pin(uses(bench))),
 ];
 
-async fn cached(bench: &Bench, made: &serde_json::Value) -> bool {
+async fn cached(bench: &Bench, made: &Value) -> bool {
     let answer = unwrap(&bench.client, &made["wrapped"]).await;
     let records = bench.records_of(&answer);
     let opened = answer.expect_status(200);
@@ -33,8 +33,17 @@ async fn calls(bench: &Bench) -> u64 {
     bench.calls().await.of("unwrap_key")
 }
 
+/// Has the owner of a key in external custody turn its cache on, with these settings. It is on elsewhere.
+async fn turn_on(bench: &Bench, mut cache: Value) {
+    cache["enabled"] = json!(true);
+    bench.owner_decides(&["orders"], &json!({"cache": cache})).await;
+}
+
 async fn cuts(bench: Bench) {
     bench.key("orders").await;
+    turn_on(&bench, json!({})).await;
+    // An operator restores no connection to an external key manager.
+    let owner = bench.limited(&["Restore", "Enable"]).await;
     let made = data_key(&bench.client, "orders").await;
     let connection = format!("/v1/connections/{CONNECTION}");
     for (cut, undo) in [
@@ -49,7 +58,7 @@ async fn cuts(bench: Bench) {
         }
         bench.client.post_empty(&cut).await.expect_status(200);
         assert_eq!(unwrap(&bench.client, &made["wrapped"]).await.status, 409);
-        bench.client.post_empty(&undo).await.expect_status(200);
+        owner.post_empty(&undo).await.expect_status(200);
         if bench.has_journal() {
             assert_eq!(calls(&bench).await, 0, "nothing is loaded ahead");
         }
@@ -89,8 +98,10 @@ async fn off(bench: Bench) {
 }
 
 async fn uses(bench: Bench) {
-    let body = bench.new_key_with("orders", json!({"cache": {"max_uses": 2}}));
+    let twice = json!({"max_uses": 2});
+    let body = bench.new_key_with("orders", json!({"cache": twice}));
     bench.client.post("/v1/keys", &body).await.expect_status(201);
+    turn_on(&bench, twice).await;
     let made = data_key(&bench.client, "orders").await;
     for expected in [false, true, true, false, true, true, false] {
         assert_eq!(cached(&bench, &made).await, expected);

@@ -56,6 +56,7 @@ async fn disabled(bench: Bench) {
     for key in ["orders", "people"] {
         bench.key(key).await;
     }
+    bench.owner_decides(&["orders", "people"], &json!({"allow_export": true})).await;
     let made = data_key(&bench.client, "orders").await;
     let other = data_key(&bench.client, "people").await;
     all_answered(&bench, &made["wrapped"]).await;
@@ -63,11 +64,7 @@ async fn disabled(bench: Bench) {
         let key = bench.client.post_empty("/v1/keys/orders/disable").await.expect_status(200);
         assert_eq!(key["state"], "disabled");
         all_refused(&bench, &made["wrapped"], 409, "key_disabled").await;
-        bench
-            .client
-            .post_empty("/v1/keys/orders/rotate")
-            .await
-            .expect_problem(409, "key_disabled");
+        bench.rotate("orders").await.expect_problem(409, "key_disabled");
     }
     let to_disabled = json!({"wrapped": other["wrapped"], "to": "orders"});
     bench
@@ -93,6 +90,8 @@ async fn severed(bench: Bench) {
         .post("/v1/keys", &bench.new_key_with("elsewhere", json!({"connection": "second"})))
         .await
         .expect_status(201);
+    let leave = json!({"allow_export": true});
+    bench.owner_decides(&["orders", "people", "elsewhere"], &leave).await;
     let made = data_key(&bench.client, "orders").await;
     let other = data_key(&bench.client, "elsewhere").await;
     all_answered(&bench, &made["wrapped"]).await;
@@ -102,8 +101,9 @@ async fn severed(bench: Bench) {
     );
     bench.client.post_empty(&sever).await.expect_status(200);
     all_refused(&bench, &made["wrapped"], 409, "connection_severed").await;
-    for path in ["/v1/keys/orders/rotate".to_owned(), format!("/v1/connections/{CONNECTION}/check")] {
-        bench.client.post_empty(&path).await.expect_problem(409, "connection_severed");
+    let check = format!("/v1/connections/{CONNECTION}/check");
+    for refused in [bench.rotate("orders").await, bench.client.post_empty(&check).await] {
+        refused.expect_problem(409, "connection_severed");
     }
     bench
         .client

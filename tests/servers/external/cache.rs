@@ -33,7 +33,7 @@ pub async fn cached() {
         .post("/v1/keys", &body)
         .await
         .expect_problem(403, "permission_denied");
-    let owner = external.owner(&["CreateKey", "UpdateKey", "Rotate", "ReadKey"]).await;
+    let owner = external.world.owner(&["CreateKey", "UpdateKey", "Rotate", "ReadKey"]).await;
     let silent = owner.patch(KEY, "*", &caching).await.expect_problem(400, "invalid_request");
     assert_eq!(silent["errors"][0]["pointer"], "header:Claviger-Justification");
     owner.post("/v1/keys", &body).await.expect_problem(400, "invalid_request");
@@ -77,7 +77,7 @@ pub async fn cached_meanwhile() {
     client.post("/v1/connections", &local).await.expect_status(201);
     let body = json!({"name": "ours", "connection": "local"});
     client.post("/v1/keys", &body).await.expect_status(201);
-    let owner = external.owner(&["CreateKey", "Rotate", "ReadKey"]).await;
+    let owner = external.world.owner(&["CreateKey", "Rotate", "ReadKey"]).await;
     external.fake.keys().make("bills");
     external.requests();
     let slow = Fault::once("/bills/metadata", Act::Delay { milliseconds: 4000 });

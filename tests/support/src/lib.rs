@@ -7,6 +7,7 @@ pub mod attack;
 mod client;
 mod endpoint;
 pub mod fault_battery;
+pub mod faulty;
 mod guard;
 mod honest;
 mod log;

@@ -4,12 +4,35 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Tune;
+use crate::faulty::{self, Switch};
 
 /// The variables that `tests/backends/softhsm/start` prints.
 pub const VARIABLES: &[&str] = &["CLAVIGER_TEST_SOFTHSM_MODULE", "CLAVIGER_TEST_SOFTHSM_TOOL"];
 
 /// The PIN of the token's user.
 pub const PIN: &str = "31415926535897932384";
+
+/// A connection to the token.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Set for one by way of the module with faults.
+    pub switch: Option<&'a Switch>,
+    /// The time of one call, in milliseconds.
+    pub budget_ms: u64,
+}
+
+impl<'a> Declared<'a> {
+    /// Without faults, and with so much time that a slow machine ends no call.
+    pub const fn named(name: &'a str) -> Self {
+        Self {
+            name,
+            switch: None,
+            budget_ms: 10_000,
+        }
+    }
+}
 
 /// A module whose tokens are files.
 #[derive(Debug)]
@@ -89,6 +112,12 @@ impl Module {
     /// Makes the token `hyok` in this folder, and a configuration that declares these tenants, each with these connections to
     /// the token. The PIN of the connections is in the file `pin` of the folder.
     pub fn declared(&self, folder: &Path, tenants: &[&str], connections: &[&str], pin: &str) -> Tune {
+        let connections: Vec<Declared<'_>> = connections.iter().map(|name| Declared::named(name)).collect();
+        self.declared_as(folder, tenants, &connections, pin)
+    }
+
+    /// As [`Module::declared`], with these connections.
+    pub fn declared_as(&self, folder: &Path, tenants: &[&str], connections: &[Declared<'_>], pin: &str) -> Tune {
         let (tokens, secret) = (folder.join("tokens"), folder.join("pin"));
         std::fs::create_dir(&tokens).expect("a folder");
         for module in [&SOFTHSM, self] {
@@ -96,17 +125,27 @@ impl Module {
         }
         std::fs::write(&secret, pin).expect("a file");
         self.token(folder, "hyok");
-        let settings = format!(
-            "module = \"{}\"\ntoken = {{ label = \"hyok\" }}\npin = {{ file = \"{}\" }}\nenvironment = {{ {} = \"{}\" }}\n\
-             # A slow machine must not end a call.\nbudget_ms = 10000\n",
-            self.path(),
-            secret.display(),
-            self.environment,
-            self.file(folder).display()
-        );
+        let own = format!("{} = \"{}\"", self.environment, self.file(folder).display());
         let declared = tenants.iter().map(|name| format!("[[tenants]]\nname = \"{name}\"\n"));
-        let connected = connections.iter().map(|name| {
-            format!("[[connections]]\ntenants = {tenants:?}\nname = \"{name}\"\nprovider = \"pkcs11\"\n[connections.settings]\n{settings}")
+        let connected = connections.iter().map(|connection| {
+            let Declared { name, switch, budget_ms } = connection;
+            let (module, environment) = match switch {
+                Some(switch) => {
+                    let faulty = format!(
+                        "FAULTY_MODULE = \"{}\", FAULTY_SWITCH = \"{}\"",
+                        self.path(),
+                        switch.path().display()
+                    );
+                    (faulty::module().display().to_string(), format!("{own}, {faulty}"))
+                }
+                None => (self.path(), own.clone()),
+            };
+            format!(
+                "[[connections]]\ntenants = {tenants:?}\nname = \"{name}\"\nprovider = \"pkcs11\"\n[connections.settings]\n\
+                 module = \"{module}\"\ntoken = {{ label = \"hyok\" }}\npin = {{ file = \"{}\" }}\nenvironment = {{ {environment} }}\n\
+                 budget_ms = {budget_ms}\n",
+                secret.display(),
+            )
         });
         let text: String = declared.chain(connected).collect();
         let configuration = configuration(folder);

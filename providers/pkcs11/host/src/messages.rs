@@ -219,6 +219,9 @@ pub struct Token {
     /// What protects the helper's memory and does not hold, with the reason.
     #[n(5)]
     pub not_hardened: Vec<String>,
+    /// Whether a flag says that the user gave a wrong PIN since the last right one.
+    #[n(6)]
+    pub has_wrong_pin: bool,
 }
 
 /// A key object of a token. A flag is `None` where the token does not say.
@@ -292,6 +295,9 @@ pub struct Refused {
     /// The cause on this machine, for the operator; empty where there is none.
     #[n(2)]
     pub cause: String,
+    /// Of a login: [`Token::has_wrong_pin`] after it; `None` where the token's flags cannot be read.
+    #[n(3)]
+    pub has_wrong_pin: Option<bool>,
 }
 
 /// The helper's own codes.

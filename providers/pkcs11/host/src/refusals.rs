@@ -11,6 +11,7 @@ pub(crate) fn own(code: &str) -> Refused {
         function: String::new(),
         code: code.to_owned(),
         cause: String::new(),
+        has_wrong_pin: None,
     }
 }
 
@@ -34,6 +35,7 @@ fn refused(function: Function, value: RvError) -> Refused {
         function: format!("C_{function:?}"),
         code: name(value),
         cause: String::new(),
+        has_wrong_pin: None,
     }
 }
 

@@ -25,6 +25,11 @@ fn is_named(info: &TokenInfo, name: &TokenName) -> bool {
     }
 }
 
+/// Whether a flag says that the user gave a wrong PIN since the last right one. Those of a token with a policy say nothing.
+fn has_wrong_pin(info: &TokenInfo) -> bool {
+    info.user_pin_count_low() || info.user_pin_final_try() || info.user_pin_locked()
+}
+
 /// Loads a module and finds the token.
 pub(crate) fn open(path: &str, name: &TokenName, not_hardened: Vec<String>) -> Result<(Module, Token), Refused> {
     let context = Pkcs11::new(path).map_err(of)?;
@@ -57,6 +62,7 @@ pub(crate) fn open(path: &str, name: &TokenName, not_hardened: Vec<String>) -> R
             library.cryptoki_version()
         ),
         is_pin_locked: info.user_pin_locked(),
+        has_wrong_pin: has_wrong_pin(&info),
         not_hardened,
     };
     Ok((Module { context, slot }, token))
@@ -65,6 +71,13 @@ pub(crate) fn open(path: &str, name: &TokenName, not_hardened: Vec<String>) -> R
 impl Module {
     /// Logs in. The session must be kept: with the last session of a process, its login ends.
     pub(crate) fn log_in(&self, pin: &Sensitive) -> Result<Session, Refused> {
+        self.logged_in(pin).map_err(|refused| Refused {
+            has_wrong_pin: self.context.get_token_info(self.slot).ok().map(|info| has_wrong_pin(&info)),
+            ..refused
+        })
+    }
+
+    fn logged_in(&self, pin: &Sensitive) -> Result<Session, Refused> {
         let session = self.context.open_ro_session(self.slot).map_err(of)?;
         let logged_in = match std::str::from_utf8(pin.expose()) {
             Ok(text) => session.login(UserType::User, Some(&AuthPin::from(text))),

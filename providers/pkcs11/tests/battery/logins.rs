@@ -8,11 +8,12 @@ use claviger_provider::{
     ConnectionId, ConnectionParts, ErrorKind, Factory, Provider, Secret, SecretFiles, SettingsOrigin, SeverSwitch, TenantId,
 };
 use claviger_provider_pkcs11::{Pkcs11Factory, Pkcs11Provider};
+use claviger_test_support::faulty;
 use claviger_testkit::connection::{login_report, parts};
 use serde_json::{Value, json};
 
 use crate::calls::{cx, key, unwrap, wrapped};
-use crate::faulty::{Faulty, library};
+use crate::faulty::Faulty;
 use crate::objects::set_pin;
 use crate::token::{Module, PIN, connect};
 
@@ -83,6 +84,30 @@ pub async fn unclear_answers_to_logins_are_two_at_most(module: Arc<Module>) {
     assert_eq!(faulty.logins(), 2);
 }
 
+/// An outage at which a token answers logins with a general error: the connection is used again after it, also by a gateway
+/// that was restarted meanwhile. Where the token's flags say that it counted a wrong PIN, the next login may lock it.
+pub async fn a_pin_that_was_accepted_outlives_unclear_answers(module: Arc<Module>) {
+    for (fault, is_counted) in [("login-general-error", false), ("login-may-be-counted", true)] {
+        let faulty = Faulty::make(&module);
+        let (_, dek, first) = wrapped(&faulty.token.connect_with(&faulty.settings())).await;
+        faulty.have(fault);
+        for logins in 2..6 {
+            let error = unwrap(&faulty.token.connect_with(&faulty.settings()), &first).await.unwrap_err();
+            let expected = match is_counted && logins > 3 {
+                true => (ErrorKind::ProviderDenied, Some("PIN_UNANSWERED")),
+                false => (ErrorKind::UpstreamUnavailable, Some("CKR_GENERAL_ERROR")),
+            };
+            assert_eq!((error.kind, error.upstream_code.as_deref()), expected, "{fault}");
+            assert_eq!(faulty.logins(), if is_counted { logins.min(3) } else { logins }, "{fault}");
+        }
+        if !is_counted {
+            faulty.have("");
+            let restarted = faulty.token.connect_with(&faulty.settings());
+            assert_eq!(unwrap(&restarted, &first).await.unwrap(), dek);
+        }
+    }
+}
+
 /// One token under two names, and with its module under two paths: a PIN that was changed is sent once.
 pub async fn a_changed_pin_is_sent_once(module: Arc<Module>) {
     let faulty = Faulty::make(&module);
@@ -92,7 +117,7 @@ pub async fn a_changed_pin_is_sent_once(module: Arc<Module>) {
     let mut other = faulty.settings();
     other["token"] = json!({"serial": kek.key.id.rsplit_once('/').unwrap().0});
     let link = faulty.token.folder().join("module.so");
-    std::os::unix::fs::symlink(library(), &link).unwrap();
+    std::os::unix::fs::symlink(faulty::module(), &link).unwrap();
     other["module"] = json!(link);
     let by_serial = connect(&factory, &other);
     unwrap(&by_serial, &wrapped).await.unwrap();

@@ -68,6 +68,9 @@ pub struct Lockout {
     pub refusals: u32,
     /// The pause after that: longer than the service counts.
     pub pause: Duration,
+    /// The same after logins without a clear answer. Shorter than `pause` where the adapter itself remembers such logins, and
+    /// decides before the next one how many the service may have counted.
+    pub unclear_pause: Duration,
 }
 
 /// Whom a connection logs in as, and where.
@@ -259,7 +262,8 @@ impl<R: Refusal> Identity<R> {
         let before = known.refused.iter().position(|refused| refused.mark == marks.secret);
         let times = before.map_or(0, |at| known.refused.remove(at).times).saturating_add(1);
         let pause = match lockout {
-            Some(lockout) if times >= lockout.refusals => lockout.pause,
+            Some(lockout) if times >= lockout.refusals && error.is_refused_login() => lockout.pause,
+            Some(lockout) if times >= lockout.refusals => lockout.unclear_pause,
             Some(_) | None => refusal_pause(times),
         };
         let now = Instant::now();

@@ -17,6 +17,7 @@ use crate::{ConnectionId, ErrorKind, LoginReport, ProviderKind, Secret, TenantId
 const LOCKOUT: Lockout = Lockout {
     refusals: 3,
     pause: Duration::from_secs(16 * 60),
+    unclear_pause: Duration::from_secs(16 * 60),
 };
 /// What a login takes.
 const LOGIN: Duration = Duration::from_millis(10);
@@ -257,6 +258,35 @@ async fn a_login_without_a_response_counts_as_refused() {
         }
         let expected = if declares { 1 } else { LOCKOUT.refusals };
         assert_eq!(sent.load(Ordering::Relaxed), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn logins_without_a_clear_answer_have_a_pause_of_their_own() {
+    let lockout = Lockout {
+        unclear_pause: Duration::from_secs(60),
+        ..LOCKOUT
+    };
+    let (unclear, refused) = (|| CallError::Timeout, || CallError::Refused(Denied));
+    for (error, pause) in [(unclear as fn() -> _, lockout.unclear_pause), (refused, lockout.pause)] {
+        let member = Identities::default().join(role("role"), Some(lockout), &report(TenantId::random(), true));
+        let (some, sent) = (secrets("s"), AtomicU32::new(0));
+        let try_once = async || {
+            let login = async {
+                sent.fetch_add(1, Ordering::Relaxed);
+                Err::<(), _>(error())
+            };
+            member.login(&some, std::future::ready(Ok(())), login).await.unwrap_err();
+            sent.load(Ordering::Relaxed)
+        };
+        for times in 1..=lockout.refusals {
+            assert_eq!(try_once().await, times);
+            advance(member.pause().unwrap() - Duration::from_millis(1)).await;
+            assert_eq!(try_once().await, times);
+            advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(try_once().await, lockout.refusals + 1);
+        assert_eq!(member.pause(), Some(pause));
     }
 }
 

@@ -1,8 +1,8 @@
 /* A PKCS#11 module for tests: another module, with the fault that a file names.
  *
  * FAULTY_MODULE: the module to stand before. FAULTY_SWITCH: the file with the fault's name, read at each call.
- * Each login is noted by a byte in the file FAULTY_SWITCH.logins, and a process that it leaves behind by its id and
- * standard input in FAULTY_SWITCH.child.
+ * Each login is noted by a byte in the file FAULTY_SWITCH.logins, each decryption by one in FAULTY_SWITCH.decryptions, and a
+ * process that it leaves behind by its id and standard input in FAULTY_SWITCH.child.
  * The types are those of the standard's header files on Unix, written out as far as they are needed here.
  */
 #include <dlfcn.h>
@@ -15,10 +15,11 @@ typedef unsigned long ulong;
 typedef unsigned char byte;
 
 enum { FUNCTIONS = 68, LOGIN = 18, ENCRYPT_INIT = 29, ENCRYPT = 30, DECRYPT_INIT = 33, DECRYPT = 34, GENERATE_KEY = 58 };
-enum { GET_ATTRIBUTE_VALUE = 24, FIND_OBJECTS_INIT = 26 };
+enum { GET_TOKEN_INFO = 6, GET_ATTRIBUTE_VALUE = 24, FIND_OBJECTS_INIT = 26 };
 enum { GENERAL_ERROR = 0x05, FUNCTION_FAILED = 0x06, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, BUFFER_TOO_SMALL = 0x150, REJECTED = 0x200 };
 enum { ALREADY_LOGGED_IN = 0x100, NOT_LOGGED_IN = 0x101 };
 enum { AES_GCM = 0x1087 };
+enum { FLAGS_AT = 96, USER_PIN_COUNT_LOW = 0x10000 };
 
 struct list { byte version[2]; ulong (*functions[FUNCTIONS])(); };
 struct mechanism { ulong type; void *parameter; ulong length; };
@@ -75,15 +76,30 @@ static void leave_child(void) {
     if (file) { fprintf(file, "%d %s", (int)child, input); fclose(file); }
 }
 
-static ulong login(ulong session, ulong user, byte *pin, ulong length) {
-    FILE *file = beside("logins", "a");
+static void note(const char *what) {
+    FILE *file = beside(what, "a");
     if (file) { fputc('x', file); fclose(file); }
+}
+
+static ulong login(ulong session, ulong user, byte *pin, ulong length) {
+    note("logins");
     if (fault("hang-login")) hang();
     if (fault("slow-login")) sleep(1);
-    if (fault("login-general-error")) return GENERAL_ERROR;
+    if (fault("login-general-error") || fault("login-may-be-counted")) return GENERAL_ERROR;
     if (fault("already-logged-in")) return ALREADY_LOGGED_IN;
     if (fault("child-login")) leave_child();
     return real->functions[LOGIN](session, user, pin, length);
+}
+
+static ulong get_token_info(ulong slot, byte *info) {
+    ulong result = real->functions[GET_TOKEN_INFO](slot, info);
+    if (result == 0 && fault("login-may-be-counted")) {
+        ulong flags;
+        memcpy(&flags, info + FLAGS_AT, sizeof flags);
+        flags |= USER_PIN_COUNT_LOW;
+        memcpy(info + FLAGS_AT, &flags, sizeof flags);
+    }
+    return result;
 }
 
 static ulong encrypt_init(ulong session, struct mechanism *mechanism, ulong key) {
@@ -148,8 +164,13 @@ static ulong decrypt_init(ulong session, void *mechanism, ulong key) {
         keys[0] = key;
     }
     if (fault_once("swap-handles")) swapped = 1;
+    /* Over before the decryption is noted, so that the next one is not slow. */
+    int slow = fault_once("slow-decrypt-once");
+    note("decryptions");
+    if (slow) sleep(2);
     if (fault("hang-decrypt")) hang();
     if (fault("slow-decrypt")) sleep(4);
+    if (fault("pause-decrypt")) usleep(500000);
     if (fault_once("pause-once")) usleep(200000);
     if (fault_once("crash-decrypt-once") || fault("crash-decrypt")) abort();
     if (fault_once("logged-out-once")) return NOT_LOGGED_IN;
@@ -168,6 +189,8 @@ static ulong decrypt(ulong session, byte *cipher, ulong cipher_length, byte *out
     if (fault("general-error")) return GENERAL_ERROR;
     ulong result = real->functions[DECRYPT](session, cipher, cipher_length, out, out_length);
     if (result == 0 && out && fault("wrong-plaintext")) out[0] ^= 1;
+    /* The plaintext is in the caller's memory by then. */
+    if (result == 0 && out && fault("late-general-error")) return GENERAL_ERROR;
     return result;
 }
 
@@ -183,6 +206,7 @@ ulong C_GetFunctionList(struct list **list) {
         ulong (*get)(struct list **) = module ? dlsym(module, "C_GetFunctionList") : NULL;
         if (!get || get(&real)) return GENERAL_ERROR;
         ours = *real;
+        ours.functions[GET_TOKEN_INFO] = (ulong(*)())get_token_info;
         ours.functions[LOGIN] = (ulong(*)())login;
         ours.functions[GET_ATTRIBUTE_VALUE] = (ulong(*)())get_attribute_value;
         ours.functions[FIND_OBJECTS_INIT] = (ulong(*)())find_objects_init;
