@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use claviger_fake::{Act, Fault};
 use claviger_fake_xks::{AccessKey, FakeXks, Transport};
-use claviger_test_support::{Answer, Client, Tune, records_of};
+use claviger_test_support::{Answer, Client, Tune, free_address, records_of};
 use serde_json::{Value, json};
 
 use crate::Case;
@@ -53,7 +53,8 @@ const KEY: &str = "/v1/keys/orders";
 impl External {
     async fn new() -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let fake = FakeXks::start(Transport::Tls, "/of/acme").await.unwrap();
+        // Where it is found again after a restart.
+        let fake = FakeXks::start_at(free_address(), Transport::Tls, "/of/acme").await.unwrap();
         fake.keys().make("orders");
         // A slow machine must not end an attempt.
         let world = World::new(Tune::default().set("CLAVIGER_PROVIDERS__ATTEMPT_TIMEOUT", "10s")).await;

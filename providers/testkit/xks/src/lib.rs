@@ -64,13 +64,21 @@ impl FakeXks {
     /// # Errors
     /// When the port cannot be opened.
     pub async fn start(transport: Transport, prefix: &str) -> io::Result<Self> {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), transport, prefix).await
+    }
+
+    /// As [`FakeXks::start`], at this address. For a fake that is to be restarted: its port must be none that the system
+    /// gives to connections which leave, or one of those can take it meanwhile.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub async fn start_at(listen: SocketAddr, transport: Transport, prefix: &str) -> io::Result<Self> {
         let (switches, access, keys) = (Switches::default(), Arc::new(Access::default()), Arc::new(Keys::default()));
         let tls = match transport {
             Transport::Plain => None,
             Transport::Tls => Some(Tls::new(&[])?),
             Transport::MutualTls => Some(Tls::mutual(&[])?),
         };
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let service = service(&switches, &access, &keys, prefix);
         let running = serve(service, dialect(), &switches, listen, tls.as_ref()).await?;
         Ok(Self {
