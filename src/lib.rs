@@ -16,6 +16,7 @@ pub mod envelope;
 mod io_reason;
 pub mod keys;
 pub mod listener;
+mod loading_cache;
 mod names;
 mod parent_folder;
 pub mod protocols;

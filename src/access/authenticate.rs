@@ -12,7 +12,9 @@ use tokio::sync::OnceCell;
 
 use super::caller::{Ancestry, Caller, Credential};
 use super::gate::{CallerGates, Gate, Gates, TokenGate};
+use super::token::{PublicId, public_id};
 use super::{ApiToken, Grants};
+use crate::loading_cache::{Full, LoadingCache, WhenFull};
 use crate::store::model::{Token, TokenSnapshot};
 use crate::store::{Refusals, Refused, Store, StoreError, is_for_revocation, rules};
 
@@ -114,7 +116,8 @@ impl Drop for Waits<'_> {
 /// so that no answer reaches them either.
 pub struct Authenticator {
     store: Arc<dyn Store>,
-    tokens: Cache<String, Remembered<Arc<Known>>>,
+    /// By their public ids. Each tenant keeps an equal part, so that one with many tokens pushes out its own.
+    tokens: LoadingCache<PublicId, Remembered<Arc<Known>>>,
     /// The loads of tokens under way: requests that come with one token at once, as after a suspend, wait
     /// for one read. Loads that began before a report are removed by it.
     loads: Loads,
@@ -139,7 +142,8 @@ impl Authenticator {
     pub fn new(store: Arc<dyn Store>, tokens: usize) -> Self {
         Self {
             store,
-            tokens: Cache::new(tokens as u64),
+            // Whoever holds a token's gate finds it again by the table of gates: every token may leave.
+            tokens: LoadingCache::new("tokens", tokens, |_| true).shared(|_, known| known.value.token.tenant, |_| 1),
             loads: DashMap::new(),
             tenants: Cache::new(TENANTS),
             token_gates: Gates::new(),
@@ -172,7 +176,7 @@ impl Authenticator {
 
     /// The presented token, if it is in force and its secret is right.
     async fn valid(&self, presented: &ApiToken, now: i64) -> Result<Arc<Known>, Unauthenticated> {
-        let known = self.known(presented.public_id()).await?;
+        let known = self.known(presented).await?;
         let in_force = known.ends.is_some_and(|ends| now < ends) && !self.is_refused(&known);
         if !presented.matches(&known.token.secret_sha256) || !in_force {
             return Err(Unauthenticated::Invalid);
@@ -223,9 +227,11 @@ impl Authenticator {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         self.loads.clear();
-        for public_id in public_ids {
-            self.tokens.invalidate(public_id);
-            self.token_gates.close(public_id);
+        for text in public_ids {
+            if let Some(id) = public_id(text) {
+                self.tokens.remove_if(&id, |_| true);
+            }
+            self.token_gates.close(text);
         }
     }
 
@@ -242,15 +248,15 @@ impl Authenticator {
         let mut forgotten = self.forgotten.write();
         *forgotten += 1;
         self.loads.clear();
+        // Tokens of an earlier era stay in place, as forgotten, until they are read again or leave.
         self.era.fetch_add(1, Ordering::SeqCst);
-        self.tokens.invalidate_all();
         self.tenants.invalidate_all();
     }
 
-    async fn known(&self, public_id: &str) -> Result<Arc<Known>, Unauthenticated> {
-        match self.recall(&self.tokens, public_id) {
+    async fn known(&self, presented: &ApiToken) -> Result<Arc<Known>, Unauthenticated> {
+        match self.recall(self.tokens.get(presented.id())) {
             Some(known) => Ok(known),
-            None => Box::pin(self.load(public_id)).await,
+            None => Box::pin(self.load(presented.public_id())).await,
         }
     }
 
@@ -282,7 +288,7 @@ impl Authenticator {
 
     async fn named_tenant(&self, name: &str) -> Result<NamedTenant, Unauthenticated> {
         loop {
-            if let Some(tenant) = self.recall(&self.tenants, name) {
+            if let Some(tenant) = self.recall(self.tenants.get(name)) {
                 return Ok(tenant);
             }
             let began = self.load_begins();
@@ -296,15 +302,16 @@ impl Authenticator {
                 suspended: tenant.suspended,
                 gate: self.tenant_gates.open(tenant.id, Gate::default),
             };
-            if let Some(named) = self.keep(&self.tenants, name, began, named) {
+            let keep = |tenant| self.tenants.insert(name.to_owned(), tenant);
+            if let Some(named) = self.keep(began, named, keep) {
                 return Ok(named);
             }
         }
     }
 
     /// The value in memory, unless everything was forgotten since.
-    fn recall<V: Clone + Send + Sync + 'static>(&self, memory: &Cache<String, Remembered<V>>, name: &str) -> Option<V> {
-        let found = memory.get(name)?;
+    fn recall<V>(&self, found: Option<Remembered<V>>) -> Option<V> {
+        let found = found?;
         (found.era == self.era.load(Ordering::SeqCst)).then_some(found.value)
     }
 
@@ -316,33 +323,42 @@ impl Authenticator {
         }
     }
 
-    /// Keeps what `value` makes of a load, with its gate, and returns it. `None` when the load may have
-    /// read before a revocation that is committed by now: it must be done again.
-    fn keep<V>(&self, memory: &Cache<String, Remembered<V>>, name: &str, began: LoadBegan, value: impl FnOnce() -> V) -> Option<V>
-    where
-        V: Clone + Send + Sync + 'static,
-    {
+    /// Has `keep` put into memory what `value` makes of a load, with its gate, and returns it. `None` when the load may
+    /// have read before a revocation that is committed by now: it must be done again.
+    fn keep<V: Clone>(&self, began: LoadBegan, value: impl FnOnce() -> V, keep: impl FnOnce(Remembered<V>)) -> Option<V> {
         let forgotten = self.forgotten.read();
         (*forgotten == began.forgotten).then(|| {
             let value = value();
-            let remembered = Remembered {
+            keep(Remembered {
                 value: value.clone(),
                 era: began.era,
-            };
-            memory.insert(name.to_owned(), remembered);
+            });
             value
         })
     }
 
-    async fn read(&self, public_id: &str) -> Result<Loaded, StoreError> {
+    /// Puts a token into memory, in place of what is known of it there.
+    fn keep_token(&self, id: PublicId, known: Remembered<Arc<Known>>) {
+        self.tokens.remove_if(&id, |_| true);
+        let load = self.tokens.loads().begin(id);
+        // Without room for a single token the next request reads it again.
+        let (Ok(_) | Err(Full)) = self.tokens.insert(id, known, &load, WhenFull::Refuse);
+    }
+
+    async fn read(&self, text: &str) -> Result<Loaded, StoreError> {
         let began = self.load_begins();
-        let found = match self.store.token_by_public_id(public_id).await {
+        let found = match self.store.token_by_public_id(text).await {
             Ok(found) => found,
             Err(StoreError::NotFound) => return Ok(Loaded::Absent),
             Err(error) => return Err(error),
         };
         let grants = Grants::from_kept(&found.token.grants).ok_or(StoreError::Damaged("a token's grants"))?;
-        let known = self.keep(&self.tokens, public_id, began, || self.with_gate(found, grants));
+        let keep = |known| {
+            if let Some(id) = public_id(text) {
+                self.keep_token(id, known);
+            }
+        };
+        let known = self.keep(began, || self.with_gate(found, grants), keep);
         Ok(known.map_or(Loaded::Outdated, Loaded::Known))
     }
 

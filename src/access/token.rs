@@ -16,6 +16,14 @@ const CRC_LEN: usize = 6;
 const BODY_LEN: usize = PREFIX.len() + ID_LEN + 1 + SECRET_LEN;
 const TOKEN_LEN: usize = BODY_LEN + CRC_LEN;
 
+/// The public id within a token's text.
+pub(super) type PublicId = [u8; ID_LEN];
+
+/// A stored public id; `None` for a text of another length.
+pub(super) fn public_id(text: &str) -> Option<PublicId> {
+    text.as_bytes().try_into().ok()
+}
+
 /// The text is not an API token. The error contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an API token: wrong form or checksum")]
@@ -23,7 +31,7 @@ pub struct TokenFormatError;
 
 /// A presented token of the correct form and checksum. It need not exist in the store.
 pub struct ApiToken {
-    public_id: [u8; ID_LEN],
+    public_id: PublicId,
     secret_sha256: [u8; 32],
 }
 
@@ -50,6 +58,11 @@ impl ApiToken {
             public_id: id,
             secret_sha256: sha256(secret),
         })
+    }
+
+    /// As [`ApiToken::public_id`], as bytes.
+    pub(super) const fn id(&self) -> &PublicId {
+        &self.public_id
     }
 
     /// The id within the token's text. Not secret; the store finds the token by it.

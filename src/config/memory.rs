@@ -15,7 +15,7 @@ pub struct Memory {
     pub connections: u32,
     /// Tenants' seal keys and context-hash keys.
     pub tenants: u32,
-    /// API tokens, with their principals' grants.
+    /// API tokens, with their grants. When they are full, the tenant that holds most loses its own.
     pub tokens: u32,
     /// Opened key versions of the embedded provider.
     pub embedded_keys: u32,

@@ -12,13 +12,13 @@ use dashmap::DashSet;
 
 use super::entry::{ConnectionEntry, KeyEntry};
 use super::errors::LoadError;
-use super::loading_cache::{LoadingCache, WhenFull};
 use super::looks::Looks;
 use super::names::Names;
 use super::unstored::Unstored;
 use super::unusable::Reason;
 use super::view::KeyView;
 use super::{Factories, TenantSecrets};
+use crate::loading_cache::{LoadingCache, WhenFull};
 use crate::store::model::{Connection, Key, KeySelector, KeyVersion};
 use crate::store::{Store, StoreError};
 
@@ -86,7 +86,7 @@ impl Directory {
             store,
             factories,
             keys: LoadingCache::new("keys", capacity.keys, |entry| Arc::strong_count(entry) == 1)
-                .shared(|(tenant, _)| *tenant, |entry: &Arc<KeyEntry>| entry.places()),
+                .shared(|(tenant, _), _| *tenant, |entry: &Arc<KeyEntry>| entry.places()),
             names: Names::new(capacity.names),
             connections: LoadingCache::new("connections", capacity.connections, |entry| Arc::strong_count(entry) == 1),
             secrets: LoadingCache::new("tenants", capacity.tenants, |_| true),

@@ -10,11 +10,11 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use super::in_use::{Allowance, KeyUse};
-use super::loads::Loads;
-use super::room::{KeyPlaces, Room};
+use super::places::KeyPlaces;
 use super::unusable::Reason;
 use super::view::KeyView;
 use super::wraps::ReservedWraps;
+use crate::loading_cache::{Loads, Room};
 use crate::store::model::{Connection, Key, KeyVersion};
 
 /// A connection's row as it was at one moment.

@@ -1,6 +1,6 @@
 //! The error of a load.
 
-use super::loading_cache::Full;
+use crate::loading_cache::Full;
 use crate::store::StoreError;
 
 /// Why an entry could not be loaded.

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use claviger_provider::{KeyId, TenantId};
 
-use super::loading_cache::{Full, LoadingCache, WhenFull};
+use crate::loading_cache::{Full, LoadingCache, WhenFull};
 
 /// Key ids by tenant and name, at most so many.
 ///
@@ -18,7 +18,7 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            ids: LoadingCache::new("names", capacity, |_| true).shared(|(tenant, _)| *tenant, |_| 1),
+            ids: LoadingCache::new("names", capacity, |_| true).shared(|(tenant, _), _| *tenant, |_| 1),
             hasher: RandomState::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use claviger_test_support::{Answer, Client, Tune};
+use claviger_test_support::{Answer, Client, Tune, text_of, token};
 use serde_json::{Value, json};
 
 use crate::support::Api;
@@ -193,6 +193,105 @@ async fn a_cursor_opens_for_its_tenant_principal_route_and_filters_only() {
     let log = api.started.output() + &json!(api.log()).to_string();
     for cursor in [own, filtered, theirs] {
         assert!(!log.contains(&cursor));
+    }
+}
+
+/// A caller, with the lists that it may read: each by its template and its path.
+struct Reader {
+    name: &'static str,
+    client: Client,
+    lists: &'static [(&'static str, &'static str)],
+}
+
+const OF_TENANT: &[(&str, &str)] = &[
+    ("/v1/keys", "/v1/keys"),
+    ("/v1/keys", "/v1/keys?state=detached"),
+    ("/v1/keys/{key}/versions", "/v1/keys/a/versions"),
+    ("/v1/connections", "/v1/connections"),
+    ("/v1/principals", "/v1/principals"),
+    ("/v1/principals/{principal}/tokens", "/v1/principals/app/tokens"),
+];
+const OF_INSTALLATION: &[(&str, &str)] = &[
+    ("/v1/tenants", "/v1/tenants"),
+    ("/v1/principals", "/v1/principals"),
+    ("/v1/principals/{principal}/tokens", "/v1/principals/app/tokens"),
+];
+
+/// At least two of everything that a tenant can list.
+async fn fill(client: &Client) {
+    for name in ["a", "b", "c", "d"] {
+        let body = json!({"name": name, "connection": "embedded"});
+        client.post("/v1/keys", &body).await.expect_status(201);
+    }
+    for name in ["c", "d"] {
+        client.delete(&format!("/v1/keys/{name}")).await.expect_status(204);
+    }
+    client.post_empty("/v1/keys/a/rotate").await.expect_status(200);
+    let body = json!({"name": "second", "provider": "local", "settings": {}});
+    client.post("/v1/connections", &body).await.expect_status(201);
+}
+
+/// A client of this principal, which has two tokens.
+async fn reader(client: &Client, principal: &str, operations: &[&str]) -> Client {
+    token(client, principal, operations, None).await;
+    client.with_token(text_of(&token(client, principal, operations, None).await))
+}
+
+#[tokio::test]
+async fn a_cursor_of_any_list_opens_for_nobody_else_and_for_no_other_list() {
+    let api = Api::start().await;
+    let (rival, operator) = (api.started.with_tenant("rival").await, api.started.operator());
+    fill(&api.client).await;
+    fill(&rival).await;
+    for client in [&api.client, &rival, &operator] {
+        client.post("/v1/principals", &json!({"name": "second"})).await.expect_status(201);
+    }
+    let all = ["ReadKey", "ReadConnection", "ManagePrincipals", "ManageTokens"];
+    let installation = ["ManageTenants", "ManagePrincipals", "ManageTokens"];
+    let of = |name, client, lists| Reader { name, client, lists };
+    let readers = [
+        of("acme's app", reader(&api.client, "app", &all).await, OF_TENANT),
+        of("acme's other", reader(&api.client, "other", &all).await, OF_TENANT),
+        of("rival's app", reader(&rival, "app", &all).await, OF_TENANT),
+        // One principal in two tenants.
+        of("the operator in acme", api.client.clone(), OF_TENANT),
+        of("the operator in rival", rival.clone(), OF_TENANT),
+        of(
+            "the installation's app",
+            reader(&operator, "app", &installation).await,
+            OF_INSTALLATION,
+        ),
+        of("the operator", operator, OF_INSTALLATION),
+    ];
+    let document = api.client.get("/openapi.json").await.expect_status(200);
+    let paged = |operation: &Value| operation["get"].to_string().contains("parameters/page_token");
+    let paths = document["paths"].as_object().unwrap().iter();
+    let paged: BTreeSet<&str> = paths.filter(|(_, path)| paged(path)).map(|(path, _)| path.as_str()).collect();
+    let here = [OF_TENANT, OF_INSTALLATION].concat().into_iter().map(|(template, _)| template);
+    assert_eq!(here.collect::<BTreeSet<_>>(), paged, "every list of the API");
+
+    let with = |path: &str, cursor: &str| format!("{path}{}page_token={cursor}", if path.contains('?') { '&' } else { '?' });
+    let mut refused = Vec::new();
+    for (number, reader) in readers.iter().enumerate() {
+        for (_, list) in reader.lists {
+            let cursor = cursor(&reader.client, list).await;
+            let next = reader.client.get(&with(list, &cursor)).await.expect_status(200);
+            assert!(!next["items"].as_array().unwrap().is_empty(), "{}: {list}", reader.name);
+            for (_, other) in reader.lists.iter().filter(|(_, other)| other != list) {
+                let answer = reader.client.get(&with(other, &cursor)).await;
+                refused.push((format!("{}: of {list} on {other}", reader.name), answer));
+            }
+            let others = readers.iter().enumerate().filter(|(other, _)| *other != number);
+            for (_, other) in others.filter(|(_, other)| other.lists.iter().any(|(_, of_other)| of_other == list)) {
+                let answer = other.client.get(&with(list, &cursor)).await;
+                refused.push((format!("{list}: of {} for {}", reader.name, other.name), answer));
+            }
+        }
+    }
+    let first = refusal(refused[0].1.clone());
+    for (which, answer) in refused {
+        assert_eq!(answer.status, 400, "{which}: {}", answer.text);
+        assert_eq!(refusal(answer), first, "{which}");
     }
 }
 

@@ -40,6 +40,11 @@ impl KeyService {
         self.0.journal().await.unwrap().total()
     }
 
+    /// The calls of this operation since then.
+    pub async fn calls_of(&mut self, op: &str) -> u64 {
+        self.0.journal().await.unwrap().of(op)
+    }
+
     /// Counts calls from here on.
     pub async fn forget(&mut self) {
         self.0.tell(&Request::ResetJournal).await.unwrap();
@@ -58,6 +63,11 @@ impl KeyService {
     /// From now on no call is answered.
     pub async fn hang(&mut self) {
         self.plan(None, Fault::Hang).await;
+    }
+
+    /// From now on it answers that a key was enabled or disabled, and changes nothing.
+    pub async fn only_says_so(&mut self) {
+        self.plan(Some("set_state".to_owned()), Fault::OnlySaysSo).await;
     }
 
     /// How many calls wait.

@@ -9,6 +9,7 @@
 
 mod abandoned_work;
 mod cache_crowding;
+mod claimed;
 mod crowd;
 mod cuts;
 mod declared;
@@ -27,6 +28,8 @@ mod large;
 mod names;
 mod never_reads;
 mod one_key;
+#[cfg(feature = "testkit")]
+mod only_says_so;
 mod others_names;
 mod own_service;
 mod proxied;
@@ -39,6 +42,7 @@ mod soak;
 mod store_load;
 mod suspended;
 mod table;
+mod token_crowding;
 mod transit;
 mod unread;
 mod unread_lists;

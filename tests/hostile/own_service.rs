@@ -105,6 +105,30 @@ impl Case {
         assert_eq!(answer.body["plaintext"], self.plaintext, "{name}: {}", answer.text);
     }
 
+    /// Its key's primary version, and all versions as the key service names them.
+    async fn versions(&self, tenant: &Client) -> (Value, Vec<Value>) {
+        let path = format!("/v1/keys/{}", self.key);
+        let key = tenant.get(&path).await.expect_status(200);
+        let versions = tenant.list(&format!("{path}/versions")).await;
+        let names = |version: &Value| json!([version["number"], version["provider_key"], version["provider_version"]]);
+        (key["primary_version"].clone(), versions.iter().map(names).collect())
+    }
+
+    /// Stops the test if the key service changed more of the key's versions by what it said than its owner can. `before`
+    /// as of [`Case::versions`].
+    async fn keeps_its_versions(&self, tenant: &Client, mood: Mood, (primary, before): &(Value, Vec<Value>)) {
+        let (now, after) = self.versions(tenant).await;
+        let name = self.call.name();
+        assert!(after.starts_with(before), "{name}: {before:?} {after:?}");
+        let rotates = self.call.route.ends_with("/rotate");
+        // Its own description of a key adds versions. A lie about what wrapped adds none.
+        if mood != Mood::OtherVersions {
+            let is_new = rotates && matches!(mood, Mood::Works | Mood::OtherBytes | Mood::OddVersions);
+            assert_eq!(after.len(), before.len() + usize::from(is_new), "{name}: {before:?} {after:?}");
+            assert!(rotates || now == *primary, "{name}: {primary} {now}");
+        }
+    }
+
     /// Stops the test if an answer has other plaintext than what was wrapped.
     fn shows_no_other_plaintext(&self, answer: &Answer) {
         if !self.call.route.ends_with("unwrap") {
@@ -122,7 +146,7 @@ pub async fn attacker(world: &World, mood: Mood) -> Client {
     let client = world.evil.with_token(text_of(&issued));
     match mood {
         Mood::Hangs | Mood::Drips => client.with_header("claviger-timeout", GIVEN),
-        Mood::Works | Mood::OtherBytes | Mood::OtherVersions | Mood::Huge => client,
+        Mood::Works | Mood::OtherBytes | Mood::OtherVersions | Mood::OddVersions | Mood::Huge => client,
     }
 }
 
@@ -142,6 +166,7 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
     let cases = prepare_all(&world.evil, &transit).await;
     let attacker = attacker(&world, mood).await;
     let honest = world.honest().await;
+    let versions = join_all(cases.iter().map(|case| case.versions(&world.evil))).await;
     transit.forget();
     transit.is(mood);
     let answers = join_all(cases.iter().map(|case| case.call.send(&attacker))).await;
@@ -164,7 +189,10 @@ async fn with_a_service_that(mood: Mood) -> Vec<(Case, (u16, String))> {
         case.shows_no_other_plaintext(answer);
         told.push(case.told(answer));
     }
-    if matches!(mood, Mood::OtherBytes | Mood::OtherVersions) {
+    for (case, before) in cases.iter().zip(&versions) {
+        case.keeps_its_versions(&world.evil, mood, before).await;
+    }
+    if matches!(mood, Mood::OtherBytes | Mood::OtherVersions | Mood::OddVersions) {
         transit.is(Mood::Works);
         for case in &cases {
             case.opens_what_it_wrapped(&world.evil).await;
@@ -195,7 +223,7 @@ fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
         (&Method::POST, "/v1/connections/{connection}/check") => {
             let canary = match mood {
                 Mood::Works | Mood::OtherVersions => "granted",
-                Mood::Hangs | Mood::Drips | Mood::Huge | Mood::OtherBytes => "failed",
+                Mood::Hangs | Mood::Drips | Mood::Huge | Mood::OtherBytes | Mood::OddVersions => "failed",
             };
             return (status, code) == (200, canary);
         }
@@ -211,9 +239,9 @@ fn fits(mood: Mood, case: &Case, status: u16, code: &str) -> bool {
         // Nobody can see that it was not what should be wrapped until it is opened, and then it is refused.
         Mood::OtherBytes => matches!((status, code), (200 | 201, "")),
         // It opens what it wrapped, of which no answer names a version.
-        Mood::OtherVersions if route.ends_with("/unwrap") => (status, code) == (200, ""),
-        Mood::OtherVersions if wraps(route) => code == "provider_protocol" && refused(502),
-        Mood::OtherVersions => matches!((status, code), (200 | 201, "")),
+        Mood::OtherVersions | Mood::OddVersions if route.ends_with("/unwrap") => (status, code) == (200, ""),
+        Mood::OtherVersions | Mood::OddVersions if wraps(route) => code == "provider_protocol" && refused(502),
+        Mood::OtherVersions | Mood::OddVersions => matches!((status, code), (200 | 201, "")),
         Mood::Huge => code == "provider_protocol" && refused(502),
     }
 }
@@ -249,6 +277,12 @@ async fn a_key_service_that_sends_other_bytes_opens_nothing() {
 #[tokio::test]
 async fn a_key_service_that_names_other_versions_misleads_no_route() {
     every_route_fits(Mood::OtherVersions).await;
+}
+
+/// The version is the key's own, so that only its form is wrong: no look at the key's description refuses it.
+#[tokio::test]
+async fn a_key_service_that_writes_versions_oddly_misleads_no_route() {
+    every_route_fits(Mood::OddVersions).await;
 }
 
 #[tokio::test]

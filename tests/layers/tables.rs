@@ -6,6 +6,7 @@
 pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     ("duration", &[]),
     ("io_reason", &[]),
+    ("loading_cache", &[]),
     ("names", &[]),
     ("parent_folder", &[]),
     ("envelope", &[]),
@@ -23,6 +24,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     (
         "keys",
         &[
+            ("loading_cache", "keys, names and connections in memory"),
             ("store", "loads the rows"),
             ("envelope", "types: a tenant's seal keys"),
             ("audit", "types: the hash of a context in a record"),
@@ -31,6 +33,7 @@ pub const MODULES: &[(&str, &[(&str, &str)])] = &[
     (
         "access",
         &[
+            ("loading_cache", "tokens in memory"),
             ("store", "reads tokens and tenants"),
             ("audit", "types: the closed list of actions"),
         ],

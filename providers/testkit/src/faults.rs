@@ -46,6 +46,8 @@ pub enum Fault {
     /// Rotates asynchronously: the response describes the key as it was before. Other operations
     /// work as usual.
     Later,
+    /// Responds that a key was enabled or disabled, and changes nothing. Other operations work as usual.
+    OnlySaysSo,
 }
 
 /// A fault and the calls it applies to.

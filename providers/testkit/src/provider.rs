@@ -134,7 +134,7 @@ impl FakeProvider {
                     panic!("the fake panics because a fault says so");
                 }
             }
-            Fault::WrongBytes | Fault::WrongLength | Fault::Later => act(fault),
+            Fault::WrongBytes | Fault::WrongLength | Fault::Later | Fault::OnlySaysSo => act(fault),
         }
     }
 
@@ -444,7 +444,11 @@ impl Provider for FakeProvider {
     async fn set_state(&self, cx: &OpContext, kek: &Kek, enabled: bool) -> Result<(), Error> {
         self.declared(self.config.capabilities.set_state)?;
         let state = if enabled { KeyState::Enabled } else { KeyState::Disabled };
-        self.serve(cx, "set_state", |_| self.switch(&kek.key.id, state)).await
+        let act = |fault| match fault {
+            Some(Fault::OnlySaysSo) => Ok(()),
+            _ => self.switch(&kek.key.id, state),
+        };
+        self.serve(cx, "set_state", act).await
     }
 
     async fn schedule_deletion(&self, cx: &OpContext, kek: &Kek, _days: u16) -> Result<(), Error> {

@@ -132,6 +132,40 @@ async fn a_known_token_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn a_tenant_with_many_tokens_pushes_out_its_own() {
+    let door = SwappableRouter::new().await;
+    let small = Authenticator::new(door.store.clone(), 16);
+    let hostile = new_tenant(door.world.store.as_ref(), "hostile", false).await;
+    let (mut many, mut quiet) = (Vec::new(), Vec::new());
+    for _ in 0..64 {
+        many.push(door.issue(hostile).await);
+    }
+    for _ in 0..5 {
+        quiet.push(door.issue(door.world.tenant).await);
+    }
+    let enter = async |issued: &Issued| small.bearer(&issued.text, None, None, 1).await.unwrap();
+    let (new, known) = quiet.split_last().unwrap();
+    for issued in known {
+        enter(issued).await;
+    }
+    // Each often enough to count as one that is used much.
+    for issued in many.iter().chain(&many) {
+        for _ in 0..20 {
+            enter(issued).await;
+        }
+    }
+    assert!(door.store.reads().len() >= known.len() + 2 * many.len() - 16);
+    for issued in known {
+        enter(issued).await;
+    }
+    assert_eq!(door.store.reads(), [""; 0], "it still knows them");
+    for _ in 0..3 {
+        enter(new).await;
+    }
+    assert_eq!(door.store.reads(), ["token_by_public_id"], "there is room for one more");
+}
+
+#[tokio::test]
 async fn requests_that_come_at_once_with_one_token_read_it_once() {
     let door = SwappableRouter::new().await;
     let issued = door.issue(door.world.tenant).await;

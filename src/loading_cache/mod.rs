@@ -1,16 +1,19 @@
-//! A bounded map of what is in use: what was not used for long goes first.
+//! A bounded map of what is in use: what was not used for long goes first, and of the tenant that holds most.
+
+mod loads;
+mod room;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 use claviger_provider::TenantId;
-use hashlink::LinkedHashMap;
+use hashlink::LinkedHashSet;
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::loads::{Load, Loads};
-use super::room::Room;
+pub use loads::{Load, Loads};
+pub use room::Room;
 
 /// The most shards; a cache that is smaller than [`SHARDED_FROM`] has one.
 const SHARDS: usize = 16;
@@ -39,89 +42,106 @@ const TRIMMED: usize = 32;
 /// Nothing here waits for I/O. For each value that it drops an operation looks at `SHARDS * LOOKED_AT` entries of two
 /// tenants, and at others' only while requests hold those. It drops one for each place that it needs at most: a value
 /// takes an eighth of the places at most.
-pub(super) struct LoadingCache<K: Eq + Hash + Copy, V> {
+pub struct LoadingCache<K: Eq + Hash + Copy, V> {
     shards: Box<[Mutex<Shard<K, V>>]>,
     hasher: RandomState,
     /// The places of entries in all shards, and those that inserts have reserved.
     room: Arc<Room>,
-    owner: fn(&K) -> TenantId,
+    owner: fn(&K, &V) -> TenantId,
     places: fn(&V) -> usize,
     at_rest: fn(&V) -> bool,
     loads: Arc<Loads<K>>,
     metrics: CacheMetrics,
 }
 
-/// A part of the entries: those of each tenant in the order in which they leave. An entry that was used gets a second
-/// chance: it goes to the back once when its turn comes. A use itself moves nothing, since a move writes to three
-/// other entries, which are seldom in the processor's cache.
-struct Shard<K, V>(HashMap<TenantId, Entries<K, V>, RandomState>);
+/// A part of the entries.
+struct Shard<K, V> {
+    entries: Entries<K, V>,
+    /// The keys of each tenant's entries in the order in which they leave. An entry that was used gets a second chance:
+    /// it goes to the back once when its turn comes. A use itself moves nothing, since a move writes to three other
+    /// entries, which are seldom in the processor's cache.
+    orders: HashMap<TenantId, Order<K>, RandomState>,
+}
 
-type Entries<K, V> = LinkedHashMap<K, Entry<V>, RandomState>;
+type Entries<K, V> = HashMap<K, Entry<V>, RandomState>;
+type Order<K> = LinkedHashSet<K, RandomState>;
 
 struct Entry<V> {
     value: V,
+    owner: TenantId,
     /// Since the entry was put at the back.
     used: bool,
 }
 
 impl<K: Eq + Hash + Copy, V: Clone> Shard<K, V> {
     fn new() -> Self {
-        Self(HashMap::with_hasher(RandomState::new()))
+        Self {
+            entries: HashMap::with_hasher(RandomState::new()),
+            orders: HashMap::with_hasher(RandomState::new()),
+        }
     }
 
-    fn entry(&self, owner: TenantId, key: &K) -> Option<&Entry<V>> {
-        self.0.get(&owner)?.get(key)
+    fn value(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|entry| &entry.value)
     }
 
     /// The value, which is used now.
-    fn used(&mut self, owner: TenantId, key: &K) -> Option<V> {
-        let entry = self.0.get_mut(&owner)?.get_mut(key)?;
+    fn used(&mut self, key: &K) -> Option<V> {
+        let entry = self.entries.get_mut(key)?;
         entry.used = true;
         Some(entry.value.clone())
     }
 
-    /// Puts a value at the back.
+    /// Puts a value that is not in place at the back.
     fn put(&mut self, owner: TenantId, key: K, value: V) {
-        let entries = self.0.entry(owner);
-        let entries = entries.or_insert_with(|| LinkedHashMap::with_hasher(RandomState::new()));
-        entries.insert(key, Entry { value, used: false });
+        let order = self.orders.entry(owner);
+        let order = order.or_insert_with(|| LinkedHashSet::with_hasher(RandomState::new()));
+        order.insert(key);
+        let used = false;
+        self.entries.insert(key, Entry { value, owner, used });
     }
 
-    fn remove(&mut self, owner: TenantId, key: &K) -> Option<V> {
-        let entries = self.0.get_mut(&owner)?;
-        let removed = entries.remove(key);
-        if entries.is_empty() {
-            self.0.remove(&owner);
+    /// Returns whose it was, too.
+    fn remove(&mut self, key: &K) -> Option<(TenantId, V)> {
+        let Entry { value, owner, .. } = self.entries.remove(key)?;
+        if let Some(order) = self.orders.get_mut(&owner) {
+            order.remove(key);
+            if order.is_empty() {
+                self.orders.remove(&owner);
+            }
         }
-        removed.map(|entry| entry.value)
+        Some((owner, value))
     }
 
     /// Takes out a value of this owner, or of any but those that were tried: the first one that is at rest and was not
     /// used or, where all that it looks at were used, the first one at rest. Returns whose it was, too.
     fn evict(&mut self, owner: Option<TenantId>, tried: [Option<TenantId>; 2], at_rest: fn(&V) -> bool) -> Option<(TenantId, V)> {
-        let (owner, key) = match owner {
-            Some(owner) => (owner, leaves(self.0.get_mut(&owner)?, at_rest)?),
+        let (entries, orders) = (&mut self.entries, &mut self.orders);
+        let key = match owner {
+            Some(owner) => leaves(orders.get_mut(&owner)?, entries, at_rest)?,
             None => {
-                let mut others = self.0.iter_mut().filter(|(owner, _)| !tried.contains(&Some(**owner)));
-                others.find_map(|(owner, entries)| Some((*owner, leaves(entries, at_rest)?)))?
+                let mut others = orders.iter_mut().filter(|(owner, _)| !tried.contains(&Some(**owner)));
+                others.find_map(|(_, order)| leaves(order, entries, at_rest))?
             }
         };
-        Some((owner, self.remove(owner, &key)?))
+        self.remove(&key)
     }
 
     fn values(&self) -> impl Iterator<Item = &V> {
-        self.0.values().flat_map(LinkedHashMap::values).map(|entry| &entry.value)
+        self.entries.values().map(|entry| &entry.value)
     }
 }
 
 /// Which of one tenant's entries leaves; puts those that it passes over at the back.
-fn leaves<K: Eq + Hash + Copy, V>(entries: &mut Entries<K, V>, at_rest: fn(&V) -> bool) -> Option<K> {
+fn leaves<K: Eq + Hash + Copy, V>(order: &mut Order<K>, entries: &mut Entries<K, V>, at_rest: fn(&V) -> bool) -> Option<K> {
     let mut spared = None;
-    for _ in 0..entries.len().min(LOOKED_AT) {
-        let (key, Entry { value, used }) = entries.pop_front()?;
-        let is_at_rest = at_rest(&value);
-        entries.insert(key, Entry { value, used: false });
-        if is_at_rest && !used {
+    for _ in 0..order.len().min(LOOKED_AT) {
+        let key = *order.front()?;
+        order.to_back(&key);
+        let entry = entries.get_mut(&key)?;
+        let was_used = std::mem::take(&mut entry.used);
+        let is_at_rest = at_rest(&entry.value);
+        if is_at_rest && !was_used {
             return Some(key);
         }
         if is_at_rest {
@@ -133,11 +153,11 @@ fn leaves<K: Eq + Hash + Copy, V>(entries: &mut Entries<K, V>, at_rest: fn(&V) -
 
 /// Every place is taken by an entry that a request holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub struct Full;
 
 /// What an insert does when requests hold every entry that there is room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WhenFull {
+pub enum WhenFull {
     /// The insert fails with [`Full`].
     Refuse,
     /// It exceeds the capacity: a revocation must not wait for the requests that it may be meant
@@ -172,13 +192,13 @@ impl CacheMetrics {
 impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     /// A cache of this many entries. `name` is its label in the metrics; `at_rest` says whether
     /// nobody but the cache holds a value.
-    pub(super) fn new(name: &'static str, capacity: usize, at_rest: fn(&V) -> bool) -> Self {
+    pub fn new(name: &'static str, capacity: usize, at_rest: fn(&V) -> bool) -> Self {
         let shards = if capacity < SHARDED_FROM { 1 } else { SHARDS };
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
             hasher: RandomState::new(),
             room: Room::new(capacity),
-            owner: |_| TenantId::INSTALLATION,
+            owner: |_, _| TenantId::INSTALLATION,
             places: |_| 1,
             at_rest,
             loads: Arc::new(Loads::new()),
@@ -186,27 +206,27 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
         }
     }
 
-    /// Shares the places among the tenants that `owner` names; `places` says how many a value takes, which changes only
-    /// with [`Room::change`] of [`LoadingCache::room`].
-    pub(super) fn shared(mut self, owner: fn(&K) -> TenantId, places: fn(&V) -> usize) -> Self {
+    /// Shares the places among the tenants that `owner` names, when a value is put in place; `places` says how many it
+    /// takes, which changes only with [`Room::change`] of [`LoadingCache::room`].
+    pub fn shared(mut self, owner: fn(&K, &V) -> TenantId, places: fn(&V) -> usize) -> Self {
         self.owner = owner;
         self.places = places;
         self
     }
 
     /// The places.
-    pub(super) const fn room(&self) -> &Arc<Room> {
+    pub const fn room(&self) -> &Arc<Room> {
         &self.room
     }
 
     /// The loads under way, for those who change what is cached.
-    pub(super) const fn loads(&self) -> &Arc<Loads<K>> {
+    pub const fn loads(&self) -> &Arc<Loads<K>> {
         &self.loads
     }
 
     /// The value in memory, which counts as used.
-    pub(super) fn get(&self, key: &K) -> Option<V> {
-        let found = self.shard(key).lock().used((self.owner)(key), key);
+    pub fn get(&self, key: &K) -> Option<V> {
+        let found = self.shard(key).lock().used(key);
         if self.room.has_grown() {
             self.trim(self.shard_number(key));
         }
@@ -219,11 +239,8 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
 
     /// The value in memory. It counts neither as used nor as looked up: the gateway's own work must not keep a value
     /// that no request asks for.
-    pub(super) fn peek(&self, key: &K) -> Option<V> {
-        self.shard(key)
-            .lock()
-            .entry((self.owner)(key), key)
-            .map(|entry| entry.value.clone())
+    pub fn peek(&self, key: &K) -> Option<V> {
+        self.shard(key).lock().value(key).cloned()
     }
 
     /// Puts a loaded value in place, or gives back the one that is in place already. `None` when
@@ -231,15 +248,15 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     ///
     /// # Errors
     /// [`Full`] when there is no room for one more, and `when_full` does not exceed the capacity.
-    pub(super) fn insert(&self, key: K, loaded: V, load: &Load<K>, when_full: WhenFull) -> Result<Option<V>, Full> {
-        let owner = (self.owner)(&key);
-        if let Some(there) = self.shard(&key).lock().used(owner, &key) {
+    pub fn insert(&self, key: K, loaded: V, load: &Load<K>, when_full: WhenFull) -> Result<Option<V>, Full> {
+        let owner = (self.owner)(&key, &loaded);
+        if let Some(there) = self.shard(&key).lock().used(&key) {
             return Ok(Some(there));
         }
         // Make room before the shard is locked, so that no two shards are locked at the same time.
-        let place = self.reserve(&key, (self.places)(&loaded), when_full)?;
+        let place = self.reserve(&key, owner, (self.places)(&loaded), when_full)?;
         let mut shard = self.shard(&key).lock();
-        if let Some(there) = shard.used(owner, &key) {
+        if let Some(there) = shard.used(&key) {
             return Ok(Some(there));
         }
         // Check under the shard's lock. A change is noted first, and then applied to the value
@@ -255,29 +272,28 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
 
     /// Removes the value of this key if `gone` says so. Whoever still holds it must not be able
     /// to use it: see the type's rules.
-    pub(super) fn remove_if(&self, key: &K, gone: impl FnOnce(&V) -> bool) {
-        let owner = (self.owner)(key);
+    pub fn remove_if(&self, key: &K, gone: impl FnOnce(&V) -> bool) {
         let mut shard = self.shard(key).lock();
-        let removed = if shard.entry(owner, key).is_some_and(|entry| gone(&entry.value)) {
-            shard.remove(owner, key)
+        let removed = if shard.value(key).is_some_and(gone) {
+            shard.remove(key)
         } else {
             None
         };
         drop(shard);
-        if let Some(removed) = removed {
+        if let Some((owner, removed)) = removed {
             self.release(owner, (self.places)(&removed));
         }
     }
 
     /// Number of entries.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().values().count()).sum()
     }
 
     /// Counts the entries for which `matches` is true. One shard is locked at a time; for the
     /// service endpoints, not for requests.
-    pub(super) fn count(&self, matches: impl Fn(&V) -> bool) -> (usize, usize) {
+    pub fn count(&self, matches: impl Fn(&V) -> bool) -> (usize, usize) {
         let (mut all, mut matching) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock();
@@ -288,7 +304,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     }
 
     /// What `pick` makes of the entries.
-    pub(super) fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
+    pub fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         for shard in &self.shards {
             picked.extend(shard.lock().values().filter_map(&pick));
@@ -306,8 +322,7 @@ impl<K: Eq + Hash + Copy, V: Clone> LoadingCache<K, V> {
     }
 
     /// Takes places, after making room for them if there is none.
-    fn reserve(&self, key: &K, places: usize, when_full: WhenFull) -> Result<Place<'_, K, V>, Full> {
-        let owner = (self.owner)(key);
+    fn reserve(&self, key: &K, owner: TenantId, places: usize, when_full: WhenFull) -> Result<Place<'_, K, V>, Full> {
         let mut first = self.shard_number(key);
         while !self.room.take(owner, places) {
             match (self.evict(first, self.room.who_leaves(owner, places)), when_full) {

@@ -3,16 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_provider::TenantId;
 use parking_lot::Mutex;
 
-use super::view::KeyView;
-use crate::store::model::KeyVersion;
-
 /// The places of a cache, and who holds them. An entry takes one or more.
-pub(super) struct Room {
+pub struct Room {
     capacity: usize,
     held: Mutex<Held>,
     /// Whether entries in place grew beyond the capacity.
@@ -41,7 +38,8 @@ impl Held {
 }
 
 impl Room {
-    pub(super) fn new(capacity: usize) -> Arc<Self> {
+    /// This many places, which nobody holds yet.
+    pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             capacity,
             held: Mutex::default(),
@@ -60,7 +58,7 @@ impl Room {
     }
 
     /// Takes places, or gives some back, whatever the capacity.
-    pub(super) fn change(&self, tenant: TenantId, before: usize, now: usize) {
+    pub fn change(&self, tenant: TenantId, before: usize, now: usize) {
         let mut held = self.held.lock();
         held.change(tenant, before, now);
         if now > before && held.total > self.capacity {
@@ -89,7 +87,7 @@ impl Room {
     }
 
     /// The most places that one entry counts for, so that there is room for each.
-    const fn most(&self) -> usize {
+    pub const fn most(&self) -> usize {
         match self.capacity / 8 {
             0 => 1,
             most => most,
@@ -97,47 +95,7 @@ impl Room {
     }
 
     #[cfg(test)]
-    pub(super) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.held.lock().total
     }
-}
-
-/// The bytes of a place: a key with one version and few labels.
-const PLACE: usize = 2048;
-
-/// The places of a key in memory, as its rows are now.
-pub(super) struct KeyPlaces {
-    room: Arc<Room>,
-    places: AtomicUsize,
-}
-
-impl KeyPlaces {
-    /// Those of a key that is not in place yet.
-    pub(super) fn new(room: Arc<Room>, view: &KeyView) -> Self {
-        let places = AtomicUsize::new(places(view).min(room.most()));
-        Self { room, places }
-    }
-
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.places.load(Ordering::Relaxed)
-    }
-
-    /// Counts other rows of a key that is in place.
-    pub(super) fn recount(&self, view: &KeyView) {
-        let now = places(view).min(self.room.most());
-        let before = self.places.swap(now, Ordering::Relaxed);
-        if now != before {
-            self.room.change(view.key.tenant, before, now);
-        }
-    }
-}
-
-/// About how much memory rows take.
-fn places(view: &KeyView) -> usize {
-    let label = |(name, value): (&String, &String)| 96 + name.capacity() + value.capacity();
-    let version = |version: &KeyVersion| 512 + version.provider_key.capacity() + version.provider_version.capacity();
-    let labels: usize = view.key.labels.iter().map(label).sum();
-    let versions: usize = view.versions.iter().map(version).sum();
-    (1024 + view.key.name.capacity() + labels + versions).div_ceil(PLACE)
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 /// A change is noted here after its commit, whether or not the row is in memory. A load that
 /// began before the note may have read the row as it was before the commit, so its result is
 /// dropped and the row is read again. Memory: one entry for each key that is being loaded.
-pub(super) struct Loads<K>(Mutex<State<K>>);
+pub struct Loads<K>(Mutex<State<K>>);
 
 struct State<K> {
     /// How many changes were noted.
@@ -29,7 +29,7 @@ struct UnderWay {
 }
 
 /// One load under way; it ends when this is dropped.
-pub(super) struct Load<K: Eq + Hash + Copy> {
+pub struct Load<K: Eq + Hash + Copy> {
     loads: Arc<Loads<K>>,
     /// `None` when the key is not known before the read.
     key: Option<K>,
@@ -38,7 +38,7 @@ pub(super) struct Load<K: Eq + Hash + Copy> {
 }
 
 impl<K: Eq + Hash + Copy> Loads<K> {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self(Mutex::new(State {
             changes: 0,
             under_way: HashMap::new(),
@@ -46,7 +46,7 @@ impl<K: Eq + Hash + Copy> Loads<K> {
     }
 
     /// Begins a load of this key. Call it before the first read.
-    pub(super) fn begin(self: &Arc<Self>, key: K) -> Load<K> {
+    pub fn begin(self: &Arc<Self>, key: K) -> Load<K> {
         let mut state = self.0.lock();
         state.under_way.entry(key).or_default().loads += 1;
         Load {
@@ -58,7 +58,7 @@ impl<K: Eq + Hash + Copy> Loads<K> {
 
     /// Begins a load of a row whose key is not known yet (a read by name). A change of any key
     /// makes it stale.
-    pub(super) fn begin_unknown(self: &Arc<Self>) -> Load<K> {
+    pub fn begin_unknown(self: &Arc<Self>) -> Load<K> {
         Load {
             loads: Arc::clone(self),
             key: None,
@@ -67,7 +67,7 @@ impl<K: Eq + Hash + Copy> Loads<K> {
     }
 
     /// Notes a committed change. Loads of the key that began before this call are stale.
-    pub(super) fn note_change(&self, key: &K) {
+    pub fn note_change(&self, key: &K) {
         let mut state = self.0.lock();
         state.changes += 1;
         let changes = state.changes;
