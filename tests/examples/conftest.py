@@ -111,20 +111,19 @@ def claviger(gateway):
 
 
 class Built:
-    """A copy of an example's folder, beside the clients as in the checkout, in which the first blocks of the README were run.
+    """A copy of an example's folder, beside what it uses as in the checkout, in which the first blocks of the README were run.
 
-    `blocks` are the other ones.
+    `blocks` are the other ones, and `beside` is in the root of the copy.
     """
 
-    beside = ("clients", "openapi")
-
-    def __init__(self, name, build_blocks, root):
+    def __init__(self, name, build_blocks, beside, root):
         self.root, self.folder = root, root / "examples" / name
         # What is built in the checkout stays there, and what is built here does not get there.
-        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", f"examples/{name}", *self.beside]
+        listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", f"examples/{name}", *beside]
         for path in subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")[:-1]:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, root / path)
+        self.beside = [path.name for path in root.iterdir() if path.name != "examples"]
         blocks = commands(self.folder / "README.md")
         self.blocks = blocks[build_blocks:]
         if build_blocks:
@@ -138,8 +137,10 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(request, tmp_path_factory):
-    """The example that the module names as EXAMPLE, whose README begins with BUILD_BLOCKS blocks that build it."""
-    return Built(request.module.EXAMPLE, getattr(request.module, "BUILD_BLOCKS", 0), tmp_path_factory.mktemp("built"))
+    """The example that the module names as EXAMPLE, whose README begins with BUILD_BLOCKS blocks that build it, and which uses BESIDE."""
+    module = request.module
+    beside = getattr(module, "BESIDE", ("clients", "openapi"))
+    return Built(module.EXAMPLE, getattr(module, "BUILD_BLOCKS", 0), beside, tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture

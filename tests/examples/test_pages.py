@@ -10,7 +10,7 @@ EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/README.md"))
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) >= 5
+    assert len(EXAMPLES) >= 6
     assert {path.name for path in EXAMPLES} == {path.name for path in (ROOT / "examples").iterdir()}
 
 

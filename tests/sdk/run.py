@@ -203,6 +203,42 @@ class Java(Tool):
         yield "run", [["java", "-cp", "target/classes:target/lib/*", "Main"]]
 
 
+class Rust(Tool):
+    """The program in Rust; what it uses is generated into the crate `api`. What cargo builds is kept in the cache."""
+
+    by_name = True
+
+    def install(self):
+        python("generators")
+        subprocess.run(["cargo", "--version"], check=True, stdout=subprocess.DEVNULL)
+
+    def generate(self):
+        return [*self.generator(), "-o", "api"]
+
+    def commands(self):
+        target = CACHE / "cargo" / self.name
+        yield "generate", [self.generate()]
+        yield "compile", [["cargo", "build", "--quiet", "--locked", "--target-dir", target]]
+        yield "run", [[target / "debug" / "claviger-tests-sdk"]]
+
+
+class Progenitor(Rust):
+    """It reads no 3.1, and writes a crate."""
+
+    document = "claviger-3.0.json"
+    version = "0.15.1"
+
+    def root(self):
+        return CACHE / f"cargo-progenitor-{self.version}"
+
+    def install(self):
+        subprocess.run(["cargo", "install", "--quiet", "--locked", "--root", self.root(), f"cargo-progenitor@{self.version}"], check=True, stdout=sys.stderr)
+
+    def generate(self):
+        options = ["--output", "api", "--name", "claviger-api", "--version", "0.0.0", "--interface", "builder"]
+        return [self.root() / "bin/cargo-progenitor", "progenitor", "--input", ROOT / "openapi" / self.document, *options]
+
+
 TOOLS = [
     Python("python-openapi-generator"),
     OpenapiPythonClient("python-openapi-python-client"),
@@ -211,6 +247,8 @@ TOOLS = [
     Go("go-openapi-generator"),
     OapiCodegen("go-oapi-codegen"),
     Java("java-openapi-generator"),
+    Rust("rust-openapi-generator"),
+    Progenitor("rust-progenitor"),
 ]
 
 

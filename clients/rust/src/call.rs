@@ -150,6 +150,7 @@ impl Call {
             url: url.clone(),
             headers: self.headers(token, left)?,
             body: self.body.clone(),
+            deadline,
         };
         let sent = timeout_at(deadline, self.client.shared.transport.send(request)).await;
         let response = sent.unwrap_or_else(|_| Err(lost::too_late(&lost::host(url))))?;

@@ -93,7 +93,7 @@ pub enum ErrorKind {
     Unavailable,
     /// The revocation took effect, but is not yet recorded, or ends when the gateway ends.
     RevocationNotDurable,
-    /// The connection was refused or could not be made. Nothing was sent.
+    /// The connection was refused or could not be made, or not before the deadline. Nothing was sent.
     GatewayUnreachable,
     /// The gateway's certificate is not trusted. Nothing was sent.
     UntrustedCertificate,

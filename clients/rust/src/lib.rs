@@ -19,6 +19,7 @@
 mod batch;
 mod call;
 mod client;
+mod connect;
 mod encode;
 mod endpoint;
 mod error;

@@ -8,14 +8,15 @@ use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use rustls::ClientConfig;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::connect::{self, WithDeadline};
 use crate::error::Error;
 use crate::lost;
 
 /// As much as the largest batch, in plain and wrapped, can return, and more, in bytes.
 const MOST: usize = 64 << 20;
-const CONNECT: Duration = Duration::from_secs(5);
 /// Connections that wait for the next request.
 const IDLE: usize = 100;
 const IDLE_TIME: Duration = Duration::from_secs(90);
@@ -27,6 +28,8 @@ pub(crate) struct Outgoing {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
+    /// By when the response has to be complete. The caller stops waiting then; a connection is given up before.
+    pub(crate) deadline: Instant,
 }
 
 /// A complete response.
@@ -64,7 +67,7 @@ impl Http {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .connect_timeout(CONNECT)
+            .connector_layer(WithDeadline)
             .pool_max_idle_per_host(IDLE)
             .pool_idle_timeout(IDLE_TIME)
             .build();
@@ -81,7 +84,8 @@ impl Transport for Http {
             if let Some(body) = request.body {
                 sent = sent.body(body);
             }
-            let mut response = sent.send().await.map_err(|error| lost::before_response(error, &host))?;
+            let response = connect::before(request.deadline, sent.send()).await;
+            let mut response = response.map_err(|error| lost::before_response(error, &host))?;
             let announced = response.content_length().unwrap_or_default();
             if announced > MOST as u64 {
                 return Err(lost::too_large(&host));

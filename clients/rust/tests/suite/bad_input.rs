@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, ErrorCode, ErrorKind};
+use claviger_client::{Client, Error, ErrorCode, ErrorKind};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use super::acme::{Acme, binary};
 use super::stub::{Answer, CLOSE, Stub, key, object, problem, responds, response, response_of_length, unwrapped};
@@ -158,6 +160,38 @@ async fn a_gateway_that_does_not_answer_in_time() {
     assert_eq!(stub.count(), 2);
 }
 
+/// Nothing was sent, so what must not happen twice may be called again.
+#[tokio::test]
+async fn a_deadline_that_passes_while_it_connects() {
+    // Nobody accepts. TCP connects all the same until the queue is full, and TLS waits for its handshake.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let call = async |scheme: &str| {
+        let client = Client::builder(format!("{scheme}://{address}")).token(TOKEN);
+        let client = client.timeout(Duration::from_millis(300)).build().unwrap();
+        let began = Instant::now();
+        let error = client.update_key("orders", "*").await.unwrap_err();
+        assert!((Duration::from_millis(250)..Duration::from_secs(30)).contains(&began.elapsed()));
+        error
+    };
+    let unreachable = |error: &Error| {
+        assert_eq!(error.kind(), ErrorKind::GatewayUnreachable, "{error}");
+        assert!(error.is_retryable() && !error.maybe_executed(), "{error}");
+        assert!(
+            error.detail().contains("took too long") && error.what_to_do().unwrap().contains("reached"),
+            "{error}"
+        );
+    };
+    unreachable(&call("https").await);
+    let mut queue = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(250), TcpStream::connect(address)).await {
+        queue.push(connected.unwrap());
+    }
+    unreachable(&call("http").await);
+}
+
 #[tokio::test]
 async fn nothing_secret_is_in_an_error() {
     let body = unwrapped(PLAINTEXT).to_string();
@@ -200,7 +234,12 @@ async fn a_gateway_that_is_restarted() {
         .unwrap();
     client.create_tenant("acme").await.unwrap();
     started.kill();
-    failed(client.with_retries(0).get_tenant("acme").await, ErrorKind::GatewayUnreachable);
+    // A connection that is kept is lost, unless the client has noticed its end already; a new one is refused.
+    let error = client.with_retries(0).get_tenant("acme").await.unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::GatewayUnreachable),
+        "{error}"
+    );
     // Under way while the next process starts.
     let call = tokio::spawn({
         let client = client.clone();

@@ -27,14 +27,24 @@ pub(super) fn convert(mut document: Value) -> Value {
     document
 }
 
-/// Replaces `default` by the statuses of failures: progenitor, which reads 3.0 only, takes `default` for a success as well,
-/// and has one type for all successes of an operation.
+/// Replaces `default` by the statuses of failures, and `application/json` beside problems by `application/*`, which says the
+/// same: progenitor, which reads 3.0 only, takes `default` for a success as well, and has one type for all successes of an
+/// operation and one for its failures. It knows only the type of an `application/json`; problems are bytes to it.
 fn name_failures(responses: &mut Value) {
-    if let Some(responses) = responses.as_object_mut()
-        && let Some(failure) = responses.remove("default")
-    {
+    let Some(responses) = responses.as_object_mut() else { return };
+    if let Some(failure) = responses.remove("default") {
         responses.insert("4XX".to_owned(), failure.clone());
         responses.insert("5XX".to_owned(), failure);
+    }
+    for response in responses.values_mut() {
+        let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        if content.contains_key("application/problem+json")
+            && let Some(body) = content.remove("application/json")
+        {
+            content.insert("application/*".to_owned(), body);
+        }
     }
 }
 
