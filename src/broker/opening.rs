@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use claviger_provider::{Algorithm, BoundContext, Error, IsWrapped, OpContext, Pipeline, Secret};
+use claviger_provider::{BoundContext, Error, OpContext, Pipeline, Secret};
 
 use super::context::Behalf;
 use super::lost_versions::{forbidden_at_provider, lost, refused_as};
@@ -87,25 +87,19 @@ fn refused_here<'v>(view: &'v KeyView, envelope: &'v Envelope) -> Option<&'v Key
 ///
 /// # Errors
 /// What the provider reports, and `ciphertext_rejected`.
-async fn open_one<'e>(
+pub(super) async fn open_one<'e>(
     cx: &RequestContext,
     pipeline: &Pipeline,
     recipient: &Recipient,
     envelope: &'e Envelope,
-    accepted: &Accepted<'_>,
+    bound: &BoundContext,
     young: Option<(&Broker, &KeyEntry, &KeyVersion)>,
 ) -> Result<Opened<'e>, Failure> {
-    let bound = &accepted.bound;
     // An algorithm that this release does not know, or a malformed ciphertext.
     let (_, wrapped) = recipient.wrapped().ok_or_else(Failure::ciphertext_rejected)?;
-    let commits = |k: &Secret| envelope.commits_to(k, bound);
-    // An external key manager has checked ciphertext and context by the tag: under a valid seal, which nobody else makes,
-    // another data key is its own mistake.
-    let is_authenticated = accepted.attested.is_some() && wrapped.algorithm == Algorithm::CborGcm;
-    let is_wrapped = is_authenticated.then(|| IsWrapped::by(&commits));
     let mut pauses = WhileYoung::new();
     let k = loop {
-        match pipeline.unwrap_checked(&cx.op_context(), &wrapped, bound, is_wrapped).await {
+        match pipeline.unwrap_key(&cx.op_context(), &wrapped, bound).await {
             Ok(k) => break k,
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(error) => {
@@ -220,11 +214,11 @@ impl Broker {
         through: &Through<'_>,
         recipient: &Recipient,
         envelope: &'e Envelope,
-        accepted: &Accepted<'_>,
+        bound: &BoundContext,
     ) -> Result<Opened<'e>, Failure> {
         self.directory().note_use(through.entry, through.version.provider, Instant::now());
         let young = Some((self, &**through.entry, through.version));
-        match open_one(cx, &through.reach.pipeline, recipient, envelope, accepted, young).await {
+        match open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await {
             // Boxed, since it is rare and would be part of every unwrap's future.
             Err(refused) if refused.code == Code::KeyState => {
                 Box::pin(async {
@@ -238,7 +232,7 @@ impl Broker {
                     if !(described && now.may_unwrap()) {
                         return Err(refused_as(now, refused));
                     }
-                    open_one(cx, &through.reach.pipeline, recipient, envelope, accepted, young).await
+                    open_one(cx, &through.reach.pipeline, recipient, envelope, bound, young).await
                 })
                 .await
             }
@@ -297,7 +291,7 @@ impl Broker {
         cx: &RequestContext,
         (entry, view): (&Arc<KeyEntry>, &KeyView),
         envelope: &'e Envelope,
-        accepted: &Accepted<'_>,
+        bound: &BoundContext,
         admits: impl Fn(&KeyVersion) -> Result<(), Failure> + Send,
     ) -> Result<OpenedThrough<'e>, Failure> {
         let mut refusals = Refusals::default();
@@ -310,7 +304,7 @@ impl Broker {
                     version,
                     reach: &reach,
                 };
-                let opened = self.open_through(cx, &through, recipient, envelope, accepted).await?;
+                let opened = self.open_through(cx, &through, recipient, envelope, bound).await?;
                 Ok((opened, reach.epoch_guard(entry, view)))
             };
             match tried.await {

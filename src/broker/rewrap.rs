@@ -70,7 +70,7 @@ impl Broker {
             authorized.names(from);
             may_leave(key, from, Destination::SameKey(to.custody))
         };
-        let source = self.open(cx, (entry, &openable), envelope, &accepted, admits).await?;
+        let source = self.open(cx, (entry, &openable), envelope, &accepted.bound, admits).await?;
         authorized.names(to);
         let from = source.version;
         let is_alone = accepted.attested.is_some() && envelope.recipients().len() == 1 && !to.provider_version.is_empty();
@@ -129,7 +129,7 @@ impl Broker {
             authorized.names(from);
             may_leave(&view.key, from, Destination::AnotherKey)
         };
-        let source = self.open(cx, (from, &view), envelope, &accepted, admits).await?;
+        let source = self.open(cx, (from, &view), envelope, &accepted.bound, admits).await?;
         let (opened, version) = (source.opened, source.version);
         note_rewrap(cx, (envelope, version), None, false);
 

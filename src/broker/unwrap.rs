@@ -65,7 +65,7 @@ impl Broker {
                         version,
                         reach: &reach,
                     };
-                    let opened = self.open_through(cx, &through, recipient, envelope, &accepted).await;
+                    let opened = self.open_through(cx, &through, recipient, envelope, &accepted.bound).await;
                     let opened = opened.map_err(|mut failure| {
                         // Anybody can make envelopes without a valid seal, so their rejections are
                         // not cached.

@@ -23,7 +23,10 @@ impl Envelope {
     /// # Errors
     /// [`Rejected`] if one of the checks fails. The data key is zeroed then.
     pub fn open(&self, k: Secret, context: &BoundContext) -> Result<Opened<'_>, Rejected> {
-        let schedule = self.committed(&k, context).ok_or(Rejected)?;
+        let schedule = Schedule::new(&k, self.header.dek_id);
+        if !schedule.holds(&self.commitment, self.header_bytes(), context) || k.len() != self.header.data_key_len() {
+            return Err(Rejected);
+        }
         let payload = match (self.header.suite, self.payload()) {
             (Suite::Direct, None) => None,
             (Suite::Sealed, Some(payload)) => Some(schedule.open_payload(self.header_bytes(), payload).ok_or(Rejected)?),
@@ -36,18 +39,6 @@ impl Envelope {
             k,
             payload,
         })
-    }
-
-    /// Whether this is the data key of the commitment, by which it was wrapped with this context.
-    pub fn commits_to(&self, k: &Secret, context: &BoundContext) -> bool {
-        self.committed(k, context).is_some()
-    }
-
-    /// The keys that are derived from the data key, if it is that of the commitment.
-    fn committed(&self, k: &Secret, context: &BoundContext) -> Option<Schedule> {
-        let schedule = Schedule::new(k, self.header.dek_id);
-        let holds = schedule.holds(&self.commitment, self.header_bytes(), context);
-        (holds && k.len() == self.header.data_key_len()).then_some(schedule)
     }
 }
 

@@ -48,7 +48,7 @@ pub use ids::{ConnectionId, DekId, Id, IdError, IdText, InstallationId, KeyId, P
 pub use layers::Pipeline;
 pub use login_report::{LoginFailure, LoginReport, LoginState, LoginStatus};
 pub use node::{Node, NodeError};
-pub use op::{Call, IsWrapped, Op, Output};
+pub use op::{Call, Op, Output};
 pub use op_context::{LoginWait, OpContext, Purpose};
 pub use probe::{Finding, Probe, RightReport};
 pub use provider::{

@@ -1,6 +1,5 @@
 //! The provider's methods as values, so that a layer forwards one method and not twelve.
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,28 +8,6 @@ use crate::{
     BoundContext, Capabilities, Error, Generated, Kek, KeyDescription, KeyRequest, OpContext, Probe, Provider, ProviderKind, Rewrapped,
     Secret, Wrapped,
 };
-
-/// Decides whether a data key is the one that was wrapped. Only who knows more than the provider can tell.
-#[derive(Clone, Copy)]
-pub struct IsWrapped<'a>(&'a (dyn Fn(&Secret) -> bool + Sync));
-
-impl<'a> IsWrapped<'a> {
-    /// Decides by this function.
-    pub const fn by(decide: &'a (dyn Fn(&Secret) -> bool + Sync)) -> Self {
-        Self(decide)
-    }
-
-    /// Whether it is the one that was wrapped.
-    pub fn decide(self, dek: &Secret) -> bool {
-        (self.0)(dek)
-    }
-}
-
-impl fmt::Debug for IsWrapped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IsWrapped")
-    }
-}
 
 /// One operation. It borrows its arguments, so that a retry needs no copy of a secret.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +21,6 @@ pub enum Op<'a> {
     UnwrapKey {
         wrapped: &'a Wrapped,
         context: &'a BoundContext,
-        /// Set where the provider's response can be checked. A response with another data key is invalid.
-        is_wrapped: Option<IsWrapped<'a>>,
     },
     GenerateDataKey {
         kek: &'a Kek,
@@ -187,7 +162,7 @@ impl<P: Provider> Call for P {
     async fn call(&self, cx: &OpContext, op: Op<'_>) -> Result<Output, Error> {
         match op {
             Op::WrapKey { kek, dek, context } => self.wrap_key(cx, kek, dek, context).await.map(Output::Wrapped),
-            Op::UnwrapKey { wrapped, context, .. } => self.unwrap_key(cx, wrapped, context).await.map(Output::Unwrapped),
+            Op::UnwrapKey { wrapped, context } => self.unwrap_key(cx, wrapped, context).await.map(Output::Unwrapped),
             Op::GenerateDataKey { kek, bytes, context } => self.generate_data_key(cx, kek, bytes, context).await.map(Output::Generated),
             Op::RewrapKey { wrapped, to, context } => self.rewrap_key(cx, wrapped, to, context).await.map(Output::Rewrapped),
             Op::CreateKey { request } => self.create_key(cx, request).await.map(Output::Key),

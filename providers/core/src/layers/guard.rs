@@ -203,7 +203,6 @@ mod tests {
             let op = Op::UnwrapKey {
                 wrapped: &wrapped,
                 context: &context,
-                is_wrapped: None,
             };
             let expected = if accepted { Ok(()) } else { Err(ErrorKind::CiphertextRejected) };
             assert_eq!(guard.call(&cx, op).await.map(drop).map_err(|e| e.kind), expected, "{len}");

@@ -20,9 +20,9 @@ pub use metrics::describe as describe_metrics;
 pub use retry::RetryConfig;
 
 use crate::{
-    BoundContext, Call, CallOrigin, Capabilities, Concerns, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus,
-    IsWrapped, Kek, KeyDescription, KeyRequest, LoginReport, LoginState, LoginStatus, Op, OpContext, Output, Probe, ProviderKind,
-    Rewrapped, Secret, SeverSwitch, Wrapped,
+    BoundContext, Call, CallOrigin, Capabilities, Concerns, ConnectionId, Error, ErrorKind, Generated, HealthReport, HealthStatus, Kek,
+    KeyDescription, KeyRequest, LoginReport, LoginState, LoginStatus, Op, OpContext, Output, Probe, ProviderKind, Rewrapped, Secret,
+    SeverSwitch, Wrapped,
 };
 
 /// The limits of one connection's pipeline.
@@ -219,26 +219,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Pipeline::wrap_key`].
     pub async fn unwrap_key(&self, cx: &OpContext, wrapped: &Wrapped, context: &BoundContext) -> Result<Secret, Error> {
-        self.unwrap_checked(cx, wrapped, context, None).await
-    }
-
-    /// As [`Pipeline::unwrap_key`]. A data key that is not the wrapped one, by `is_wrapped`, is a response as invalid as one of
-    /// another form: `UpstreamProtocol`, which metrics and breaker count.
-    ///
-    /// # Errors
-    /// See [`Pipeline::wrap_key`].
-    pub async fn unwrap_checked(
-        &self,
-        cx: &OpContext,
-        wrapped: &Wrapped,
-        context: &BoundContext,
-        is_wrapped: Option<IsWrapped<'_>>,
-    ) -> Result<Secret, Error> {
-        let op = Op::UnwrapKey {
-            wrapped,
-            context,
-            is_wrapped,
-        };
+        let op = Op::UnwrapKey { wrapped, context };
         let Output::Unwrapped(dek) = self.call(cx, op).await? else {
             return Err(wrong_output(op));
         };

@@ -258,11 +258,7 @@ impl OwnedOp {
         } = self;
         let all = [
             Op::WrapKey { kek, dek: secret, context },
-            Op::UnwrapKey {
-                wrapped,
-                context,
-                is_wrapped: None,
-            },
+            Op::UnwrapKey { wrapped, context },
             Op::GenerateDataKey { kek, bytes: 32, context },
             Op::RewrapKey { wrapped, to: kek, context },
             Op::CreateKey { request },
