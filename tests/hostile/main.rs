@@ -42,7 +42,6 @@ mod soak;
 mod store_load;
 mod suspended;
 mod table;
-mod token_crowding;
 mod transit;
 mod unread;
 mod unread_lists;
